@@ -1,0 +1,71 @@
+"""BYOL: Bootstrap Your Own Latent (Grill et al. 2020, arXiv 2006.07733v3).
+
+Where the paper and the official code (google-deepmind/deepmind-research, byol/) differ, this file follows the code:
+  - no bias in the last linear layer of projector and predictor (the paper's appendix J has one);
+  - the loss keeps its constant, 2 - 2 cos per direction, and sums both directions: range [0, 8];
+  - the target network starts from weights of its own, not from a copy of the online network's;
+  - the target network runs in train mode, and its BatchNorm statistics are its own, never averaged.
+Two deviations, both as in every PyTorch port: convolutions pad symmetrically where the code has TensorFlow's SAME, and
+the running variance is the unbiased one. The code's linear classifier, trained on the side, is left to evaluation.
+"""
+from collections import OrderedDict
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_zoo.backbones import build_backbone
+from ssl_zoo.layers import EMA, cosine, mlp
+from ssl_zoo.method import Method
+from ssl_zoo.registry import METHODS
+
+
+def regression_loss(p: Tensor, z: Tensor) -> Tensor:
+    """Mean squared distance of unit vectors, 2 - 2 cos(p, z) (eq. 2): (B, D), (B, D) -> scalar in [0, 4], float32."""
+    p, z = (F.normalize(v.float(), dim=1, eps=1e-6) for v in (p, z))         # eps: the code's max(|v|^2, 1e-12)
+    return (p - z).square().sum(1).mean()
+
+
+@METHODS.register_module()
+class BYOL(Method):
+    """An online network predicts a slowly moving average of itself, seen through another view.
+
+    Args:
+        backbone: keys of build_backbone, at least ``name``.
+        hidden_dim: hidden width of projector and predictor (sec. 3.2).
+        proj_dim: width of projection and prediction (sec. 3.2).
+        base_ema: the target's decay at the first step (sec. 3.2: 0.996 for 1000 epochs).
+    """
+
+    def __init__(self, backbone: dict, hidden_dim: int = 4096, proj_dim: int = 256, base_ema: float = 0.996):
+        super().__init__()
+        self.base_ema = base_ema
+        self.online, target = (self._network(backbone, hidden_dim, proj_dim) for _ in range(2))
+        self.target = EMA(target)                                            # xi, moves only in after_step
+        self.predictor = mlp(proj_dim, hidden_dim, proj_dim, last_bias=False)                              # q_theta
+
+    @staticmethod
+    def _network(backbone: dict, hidden_dim: int, proj_dim: int) -> nn.Sequential:
+        f = build_backbone(**backbone)
+        return nn.Sequential(OrderedDict(backbone=f, projector=mlp(f.embed_dim, hidden_dim, proj_dim, last_bias=False)))
+
+    @property
+    def backbone(self) -> nn.Module:
+        return self.online.backbone                                          # f_theta, kept after pretraining
+
+    @property
+    def embed_dim(self) -> int:
+        return self.backbone.embed_dim
+
+    @property
+    def decay(self) -> float:
+        return cosine(self.base_ema, 1.0, self.progress)                     # tau_k = 1 - (1 - tau)(cos(pi k/K) + 1)/2
+
+    def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
+        x1, x2 = views                                                       # each (B, 3, H, W)
+        # Views are forwarded apart: BatchNorm's statistics are those of one view.
+        p1, p2 = (self.predictor(self.online(x)) for x in (x1, x2))          # (B, proj_dim)
+        z1, z2 = self.target(x1), self.target(x2)                            # (B, proj_dim), no gradient
+        return dict(loss=regression_loss(p1, z2) + regression_loss(p2, z1), decay=self.decay)
+
+    def after_step(self) -> None:
+        self.target.update(self.online, self.decay)                          # with the new online weights

@@ -1,0 +1,78 @@
+"""Backbones: any timm model by name; for ResNets also a CIFAR stem and every stage 1 to 4 times as wide."""
+import timm
+from timm.models.resnet import BasicBlock, ResNet
+from torch import nn
+
+from .registry import ConfigError, nearest
+
+
+def build_backbone(name: str, stem: str = 'imagenet', width: float = 1, **timm_arguments) -> nn.Module:
+    """A timm model without its classifier, (B, 3, H, W) -> (B, embed_dim).
+
+    Args:
+        name: a timm model, such as 'resnet50', 'resnet200', 'vit_small_patch16_224'.
+        stem: 'imagenet' (the model's own) or 'cifar': 3x3 convolution, stride 1, padding 1, no max-pool (ResNets only).
+        width: factor on the channels of every stage and of the stem, as in BYOL's ResNet-50 2x (ResNets only).
+            Below 1 it makes the small networks of quick runs.
+        timm_arguments: passed to timm.create_model (``drop_path_rate``, ``pretrained``, ``layers`` ...).
+
+    Returns:
+        The network, with its output width as the attribute ``embed_dim``.
+
+    Raises:
+        ConfigError: an unknown name or stem, a stem or width that the model cannot have.
+    """
+    if not timm.is_model(name):
+        raise ConfigError(f'{name!r} is not a timm model: {_near(name)}')
+    if stem not in ('imagenet', 'cifar'):
+        raise ConfigError(f'stem is {stem!r}: {nearest(stem, ("imagenet", "cifar"))}')
+    stem_channels = round(64 * width)
+    if width != 1:
+        if stem_channels < 2 or stem_channels % 2:
+            raise ConfigError(f'width={width} gives a stem of {64 * width:g} channels; choose one that gives an even number')
+        # timm fixes a plain stem at 64 channels but lets a deep one (three 3x3 convolutions) be 2 * stem_width wide;
+        # built so, the stages fit, and the deep stem is replaced below by the plain one.
+        timm_arguments = dict(channels=[stem_channels << i for i in range(4)], stem_type='deep',
+                              stem_width=stem_channels // 2, **timm_arguments)
+    try:
+        network = timm.create_model(name, num_classes=0, **timm_arguments)
+    except TypeError as error:
+        raise ConfigError(f'{name!r} does not take these arguments ({error}); width works for ResNets only') from None
+    if isinstance(network, ResNet):
+        if width != 1 or stem == 'cifar':
+            _plain_stem(network, stem, stem_channels)
+        if isinstance(network.layer1[0], BasicBlock):
+            _unit_gamma(network)
+    elif stem == 'cifar':
+        raise ConfigError(f"stem='cifar' works for ResNets only, and {name!r} is a {type(network).__name__}")
+    network.embed_dim = network.head_hidden_size
+    return network
+
+
+def _near(name: str) -> str:
+    import difflib
+    close = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
+    return (f'did you mean {" or ".join(map(repr, close))}? ' if close else '') + 'timm.list_models() names all of them.'
+
+
+def _plain_stem(network: ResNet, stem: str, channels: int) -> None:
+    """One convolution in front, and for CIFAR no max-pool behind it."""
+    if network.bn1.num_features != channels:
+        raise ConfigError(f'a stem of {channels} channels does not fit this model, whose first stage takes '
+                          f'{network.bn1.num_features}; use a plain ResNet (resnet18, resnet50, resnet200 ...)')
+    shape = dict(kernel_size=3, stride=1, padding=1) if stem == 'cifar' else dict(kernel_size=7, stride=2, padding=3)
+    network.conv1 = nn.Conv2d(3, channels, bias=False, **shape)
+    nn.init.kaiming_normal_(network.conv1.weight, mode='fan_out', nonlinearity='relu')         # as timm draws the others
+    if stem == 'cifar':
+        network.maxpool = nn.Identity()
+
+
+def _unit_gamma(network: ResNet) -> None:
+    """Start the last BatchNorm of basic blocks (ResNet-18, 34) at 1, as haiku and torchvision do; timm starts it at 0.
+
+    Bottlenecks keep timm's 0, which is also what BYOL's released code has. (The paper's numbers were made with 1; its
+    README finds no difference for ResNet-50 1x and 2x.)
+    """
+    for block in network.modules():
+        if isinstance(block, BasicBlock):
+            nn.init.ones_(block.bn2.weight)

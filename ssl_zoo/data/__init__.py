@@ -1,0 +1,1 @@
+"""From image bytes to views: sources -> sample -> crop (host) -> photometric (device)."""

@@ -1,0 +1,42 @@
+"""Counter-based random numbers: a pure function of a key and a counter, with no state to save, share or restore."""
+import numpy as np
+
+_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_MASK, _SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
+
+
+def philox(counter: np.ndarray, seed: int) -> np.ndarray:
+    """Philox-4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), for many counters at once.
+
+    Args:
+        counter: (..., 4) non-negative integers below 2**32.
+        seed: non-negative integer below 2**64, the key.
+
+    Returns:
+        (..., 4) uint64 holding 32 random bits each.
+    """
+    c0, c1, c2, c3 = np.moveaxis(np.asarray(counter, dtype=np.uint64), -1, 0)
+    k0, k1 = seed & 0xFFFFFFFF, seed >> 32
+    for _ in range(10):
+        low, high = _MULTIPLIERS[0] * c0, _MULTIPLIERS[1] * c2
+        c0, c1, c2, c3 = ((high >> _SHIFT) ^ c1 ^ np.uint64(k0), high & _MASK, (low >> _SHIFT) ^ c3 ^ np.uint64(k1), low & _MASK)
+        k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
+    return np.stack([c0, c1, c2, c3], axis=-1)
+
+
+def uniform(n: int, *counter: np.ndarray | int, seed: int) -> np.ndarray:
+    """``n`` uniform numbers in [0, 1) for each element of the broadcast ``counter`` (three integers): (..., n) float64."""
+    blocks = -(-n // 4)
+    words = np.broadcast_arrays(*(np.asarray(c)[..., None] for c in counter), np.arange(blocks))
+    return (philox(np.stack(words, axis=-1), seed) * 2.0 ** -32).reshape(*words[0].shape[:-1], 4 * blocks)[..., :n]
+
+
+def mix(*numbers: int) -> int:
+    """One 63-bit seed from several integers, such that neighbouring inputs give unrelated seeds."""
+    state = 0
+    for number in numbers:
+        number = int(number)
+        words = philox(np.array([number & 0xFFFFFFFF, (number >> 32) & 0xFFFFFFFF, 0, 1]), state)
+        state = (int(words[0]) << 32 | int(words[1])) >> 1
+    return state

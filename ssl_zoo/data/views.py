@@ -1,0 +1,158 @@
+"""A view is data: its recipe (View), the numbers drawn for one image (columns PARAMS), and the crop made from them."""
+from dataclasses import asdict, dataclass, fields
+from itertools import permutations
+
+import numpy as np
+from PIL import Image
+
+from ..registry import ConfigError, nearest
+from .random import uniform
+
+# The numbers that make one view of one image, as columns of a float32 array.
+#   area, ratio: of the crop, relative to the image and width / height; top, left: its place, in [0, 1)
+#   flip, gray, solarize: 0 or 1;  order: which of ORDERS, -1 for no jitter;  brightness ... hue: jitter factors
+#   sigma: of the blur in pixels, 0 for none
+PARAMS = ('area', 'ratio', 'top', 'left', 'flip', 'order', 'brightness', 'contrast', 'saturation', 'hue',
+          'gray', 'sigma', 'solarize')
+COLUMN = {name: i for i, name in enumerate(PARAMS)}
+ORDERS = np.array(list(permutations(range(4))))               # of brightness 0, contrast 1, saturation 2, hue 3
+RESAMPLING = dict(bicubic=Image.Resampling.BICUBIC, bilinear=Image.Resampling.BILINEAR)
+
+
+@dataclass(frozen=True)
+class View:
+    """The recipe of one view. The order of operations is crop, flip, jitter, grayscale, blur, solarize, normalise.
+
+    Attributes:
+        size: side of the view in pixels.
+        crop: smallest and largest area of the crop, relative to the image.
+        ratio: smallest and largest width / height of the crop, drawn log-uniformly.
+        interpolation: 'bicubic' or 'bilinear', both antialiased.
+        flip_p: probability of a horizontal flip.
+        jitter: maximal change of brightness, contrast, saturation and hue, as in torchvision's ColorJitter; each image
+            applies the four in an order of its own.
+        jitter_p, gray_p, blur_p, solarize_p: probability of colour jitter, grayscale, Gaussian blur, solarize.
+        blur_sigma: smallest and largest sigma of the blur, in pixels. Its kernel is 2 * int(size / 20) + 1 wide (BYOL
+            appendix B: 23 at 224 px).
+    """
+    size: int
+    crop: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    interpolation: str = 'bicubic'
+    flip_p: float = 0.5
+    jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    jitter_p: float = 0.0
+    gray_p: float = 0.0
+    blur_p: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    solarize_p: float = 0.0
+
+    def __post_init__(self):
+        def need(name, holds, what):
+            if not holds:
+                raise ConfigError(f'view: {name}={getattr(self, name)!r}, but it must be {what}')
+        need('size', isinstance(self.size, int) and self.size > 0, 'a positive number of pixels')
+        for name, low, high in (('crop', 0, 1), ('ratio', 0, np.inf), ('blur_sigma', 0, np.inf)):
+            pair = getattr(self, name)
+            need(name, _numbers(pair, 2) and low < pair[0] <= pair[1] <= high, f'two numbers above {low}, rising, at most {high}')
+        need('jitter', _numbers(self.jitter, 4) and min(self.jitter) >= 0 and max(self.jitter[:3]) <= 1 and self.jitter[3] <= 0.5,
+             'four numbers (brightness, contrast, saturation, hue) between 0 and 1, hue at most 0.5')
+        for field in fields(self):
+            if field.name.endswith('_p'):
+                p = getattr(self, field.name)
+                need(field.name, _numbers((p,), 1) and 0 <= p <= 1, 'a probability in [0, 1]')
+        need('interpolation', self.interpolation in RESAMPLING, f'one of {", ".join(RESAMPLING)}')
+
+    @property
+    def kernel(self) -> int:
+        return 2 * int(self.size / 20) + 1
+
+
+def _numbers(values, n: int) -> bool:
+    return (isinstance(values, (tuple, list)) and len(values) == n
+            and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values))
+
+
+def build_views(recipes: list[dict]) -> list[View]:
+    """Views from a config's list of dicts. Raises ConfigError for an unknown key, a bad value, an empty list."""
+    if not isinstance(recipes, (list, tuple)) or not recipes:
+        raise ConfigError(f'views={recipes!r}, but it must be a list with one dict per view')
+    names = [field.name for field in fields(View)]
+    views = []
+    for i, recipe in enumerate(recipes):
+        for key in recipe:
+            if key not in names:
+                raise ConfigError(f'views.{i} has an unknown key {key!r}: {nearest(key, names)}')
+        if 'size' not in recipe:
+            raise ConfigError(f'views.{i} needs a size in pixels')
+        views.append(View(**{k: tuple(v) if isinstance(v, list) else v for k, v in recipe.items()}))
+    return views
+
+
+def sample(view: View, number: int, epochs: np.ndarray, indices: np.ndarray, seed: int) -> np.ndarray:
+    """Draw the numbers of one view for many images: a pure function of (seed, epoch, image index, view number).
+
+    Args:
+        view: the recipe.
+        number: position of the view among the views of an image.
+        epochs, indices: (n,) integers.
+        seed: the run's seed.
+
+    Returns:
+        (n, len(PARAMS)) float32, columns as in PARAMS.
+    """
+    u = iter(np.moveaxis(uniform(15, indices, epochs, number, seed=seed), -1, 0))
+
+    def between(low, high):
+        return low + (high - low) * next(u)
+
+    def happens(p):
+        return next(u) < p
+
+    out = np.empty((len(indices), len(PARAMS)), dtype=np.float32)
+
+    def put(name, values):
+        out[:, COLUMN[name]] = values
+    put('area', between(*view.crop))
+    put('ratio', np.exp(between(*np.log(view.ratio))))
+    put('top', next(u))
+    put('left', next(u))
+    put('flip', happens(view.flip_p))
+    jitters = happens(view.jitter_p if any(view.jitter) else 0.0)
+    put('order', np.where(jitters, np.floor(next(u) * len(ORDERS)), -1))
+    for name, strength in zip(('brightness', 'contrast', 'saturation'), view.jitter[:3], strict=True):
+        put(name, between(1 - strength, 1 + strength))
+    put('hue', between(-view.jitter[3], view.jitter[3]))
+    put('gray', happens(view.gray_p))
+    blurs = happens(view.blur_p)
+    put('sigma', np.where(blurs, between(*view.blur_sigma), 0))
+    put('solarize', happens(view.solarize_p))
+    return out
+
+
+def crop_box(params: np.ndarray, height: int, width: int) -> tuple[int, int, int, int]:
+    """The crop of an image of height x width pixels: (left, top, right, bottom).
+
+    As in BYOL's official code, sides are rounded and clipped to the image; torchvision draws again, up to ten times.
+    """
+    area, ratio, top, left = (float(v) for v in params[:4])
+    area *= height * width
+    w = min(max(round((area * ratio) ** 0.5), 1), width)
+    h = min(max(round((area / ratio) ** 0.5), 1), height)
+    y, x = min(int(top * (height - h + 1)), height - h), min(int(left * (width - w + 1)), width - w)
+    return x, y, x + w, y + h
+
+
+def crop(image: Image.Image, view: View, params: np.ndarray) -> np.ndarray:
+    """Crop, resize with antialiasing, flip: an RGB image -> (3, size, size) uint8."""
+    out = image.crop(crop_box(params, image.height, image.width)).resize((view.size, view.size), RESAMPLING[view.interpolation])
+    pixels = np.asarray(out)
+    if params[COLUMN['flip']]:
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def describe(view: View) -> str:
+    """The recipe in one line, what is at its default left out."""
+    defaults = {field.name: field.default for field in fields(View)}
+    return ', '.join(f'{k}={v}' for k, v in asdict(view).items() if k in ('size', 'crop') or v != defaults[k])

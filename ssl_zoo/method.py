@@ -1,0 +1,69 @@
+"""The contract of a method, and the hook that drives it.
+
+A method is a subclass of Method with one required function, ``loss``. What happens once per optimiser step (EMA, queue,
+centre) goes into ``after_step``, which MethodHook calls: mmengine's DDP wrapper has a train_step of its own, so one
+overridden in a method would be ignored there without a word.
+"""
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+
+class Method(BaseModel):
+    """Base of all methods.
+
+    Attributes:
+        backbone: the network that is kept after pretraining, (B, 3, H, W) -> (B, embed_dim).
+        embed_dim: width of its output.
+        progress: share of training done, optimiser steps / all optimiser steps, in [0, 1).
+        fixed_lr: prefixes of parameter names whose learning rate stays at its peak (SimSiam's predictor).
+    """
+    backbone: nn.Module
+    embed_dim: int
+    progress: float = 0.0
+    fixed_lr: tuple[str, ...] = ()
+
+    def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
+        """The method's idea.
+
+        Args:
+            views: one float tensor (B, 3, H, W) per view, normalised.
+            batch: what else the loader gives: ``index`` (B,) int64, the images' positions in the data set. Never labels.
+
+        Returns:
+            {'loss': scalar to minimise} and scalars to log, under names without 'loss' in them.
+        """
+        raise NotImplementedError(f'{type(self).__name__} must define loss(self, views, **batch)')
+
+    def after_step(self) -> None:
+        """Called once per optimiser step, after it."""
+
+    def embed(self, images: Tensor) -> Tensor:
+        """What evaluation looks at: (B, 3, H, W) float, normalised -> (B, embed_dim)."""
+        return self.backbone(images)
+
+    def forward(self, views: list[Tensor], mode: str = 'loss', **batch) -> dict[str, Tensor]:
+        """mmengine's entry: checks and converts what ``loss`` returns."""
+        terms = self.loss(views, **batch)
+        # mmengine adds up every value whose name contains 'loss', so a second one would be optimised without a word.
+        wrong = [k for k in terms if 'loss' in k and k != 'loss']
+        if 'loss' not in terms or wrong:
+            raise ValueError(f'{type(self).__name__}.loss must return exactly one name with "loss" in it, "loss"; '
+                             f'got {sorted(terms)}')
+        return {k: v if isinstance(v, Tensor) else torch.tensor(float(v)) for k, v in terms.items()}
+
+    def init_weights(self) -> None:
+        """Nothing: weights are drawn in __init__. mmengine's own version would re-draw timm's at the start of training."""
+
+
+class MethodHook(Hook):
+    """Tells the method its progress before each step and calls ``after_step`` after each optimiser step."""
+    priority = 'VERY_HIGH'
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        runner.method.progress = runner.step / runner.max_steps
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.at_step_end:
+            runner.method.after_step()
