@@ -40,3 +40,11 @@ def mix(*numbers: int) -> int:
         words = philox(np.array([number & 0xFFFFFFFF, (number >> 32) & 0xFFFFFFFF, 0, 1]), state)
         state = (int(words[0]) << 32 | int(words[1])) >> 1
     return state
+
+
+def permutation(n: int, *numbers: int) -> np.ndarray:
+    """A permutation of range(n), (n,) int64, that depends on ``numbers`` alone and on no library's generator."""
+    counter = np.zeros((n, 4), dtype=np.uint64)
+    counter[:, 0] = np.arange(n)
+    words = philox(counter, mix(*numbers))
+    return np.argsort(words[:, 0] << _SHIFT | words[:, 1], kind='stable')

@@ -1,0 +1,6 @@
+# scikit-learn's handwritten digits: bundled, 1257 training, 180 val and 360 test images, 8 px upscaled to 32.
+data = dict(
+    train=dict(type='Digits', split='train'),
+    val=dict(type='Digits', split='val'),
+    test=dict(type='Digits', split='test'),
+    mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))

@@ -1,0 +1,148 @@
+"""Batches: an endless, resumable order of images, views made in workers, unreadable images replaced and reported."""
+import signal
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ..registry import ConfigError
+from .decode import Unreadable
+from .random import permutation
+from .sources import Source
+from .views import View, crop, sample
+
+MAX_NEIGHBOURS = 100          # unreadable images in a row before a worker gives up
+
+
+def order_of(epoch: int, n: int, seed: int) -> np.ndarray:
+    """The permutation of n images in an epoch: a pure function of (seed, epoch, n)."""
+    return permutation(n, seed, epoch)
+
+
+class StreamSampler(Sampler):
+    """Batches of (epoch, image) from one permutation after the other, without end and without dropping images.
+
+    Batch k holds positions k * batch_size to (k + 1) * batch_size - 1 of the stream, where position p is image p % n of
+    epoch p // n. BYOL's official code counts so too: K = epochs * n // batch_size steps. So a run can start at any batch.
+
+    Args:
+        n: images; batch_size: images per batch; seed: of the permutations; start: the first batch; stop: the batch to end before.
+    """
+
+    def __init__(self, n: int, batch_size: int, seed: int, start: int = 0, stop: int | None = None):
+        self.n, self.batch_size, self.seed, self.start, self.stop = n, batch_size, seed, start, stop
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        k, epoch, order = self.start, -1, None
+        while self.stop is None or k < self.stop:
+            batch = []
+            for position in range(k * self.batch_size, (k + 1) * self.batch_size):
+                if position // self.n != epoch:
+                    epoch = position // self.n
+                    order = order_of(epoch, self.n, self.seed)
+                batch.append((epoch, int(order[position % self.n])))
+            yield batch
+            k += 1
+
+    def __len__(self) -> int:
+        if self.stop is None:
+            raise TypeError('the stream has no end')
+        return self.stop - self.start
+
+
+class ViewDataset(Dataset):
+    """(epoch, image) -> cropped uint8 views and the numbers that the photometric step needs.
+
+    An unreadable image is replaced by the next readable one, so that batches keep their size, and reported.
+
+    Args:
+        source: the images; views: the recipes; seed: of the random numbers.
+    """
+
+    def __init__(self, source: Source, views: list[View], seed: int):
+        self.source, self.views, self.seed = source, views, seed
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitems__(self, keys: list[tuple[int, int]]) -> dict:
+        """One batch: views [(B, 3, H, W) uint8], params [(B, P) float32], index (B,) int64, unreadable [(image, reason)]."""
+        images, indices, unreadable = [], [], []
+        for _, i in keys:
+            image, i, failed = self._readable_from(i)
+            images.append(image)
+            indices.append(i)
+            unreadable += failed
+        epochs, indices = np.array([epoch for epoch, _ in keys]), np.array(indices)
+        params = [sample(view, number, epochs, indices, self.seed) for number, view in enumerate(self.views)]
+        views = [np.stack([crop(image, view, row) for image, row in zip(images, rows, strict=True)])
+                 for view, rows in zip(self.views, params, strict=True)]
+        return dict(views=[torch.from_numpy(v) for v in views], params=[torch.from_numpy(p) for p in params],
+                    index=torch.from_numpy(indices), unreadable=unreadable)
+
+    def _readable_from(self, i: int):
+        failed = []
+        for _ in range(min(len(self.source), MAX_NEIGHBOURS)):
+            try:
+                return self.source.read(i), i, failed
+            except Unreadable as error:
+                failed.append((i, str(error)))
+                i = (i + 1) % len(self.source)
+        raise ConfigError(f'{len(failed)} images in a row cannot be read, the first is {self.source.name(failed[0][0])} '
+                          f'({failed[0][1]}); check the data')
+
+
+def _as_is(batch):
+    return batch
+
+
+def _quiet_worker(_):
+    """Workers leave Ctrl-C and SIGTERM, which a terminal or scheduler sends to the whole group, to the main process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+def train_loader(dataset: ViewDataset, batch_size: int, workers: int, start: int = 0, stop: int | None = None) -> DataLoader:
+    """Batches ``start`` to ``stop`` of the stream. The views do not depend on the number of workers."""
+    sampler = StreamSampler(len(dataset), batch_size, dataset.seed, start, stop)
+    return DataLoader(dataset, batch_sampler=sampler, num_workers=workers, collate_fn=_as_is, worker_init_fn=_quiet_worker,
+                      pin_memory=torch.cuda.is_available(), prefetch_factor=4 if workers else None)
+
+
+class EvalDataset(Dataset):
+    """Images as evaluation sees them: short side resized to ``resize``, centre crop of ``size``, no randomness.
+
+    An unreadable image is left out and reported.
+    """
+
+    def __init__(self, source: Source, size: int, resize: int):
+        self.source, self.size, self.resize = source, size, resize
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitems__(self, indices: list[int]) -> dict:
+        """{'pixels': (b, 3, size, size) uint8, 'index': (b,) int64, 'unreadable': [(image, reason)]}"""
+        from torchvision.transforms.v2 import functional as F
+        pixels, kept, unreadable = [], [], []
+        for i in indices:
+            try:
+                image = self.source.read(i)
+            except Unreadable as error:
+                unreadable.append((i, str(error)))
+                continue
+            if min(image.size) != self.resize or image.size != (self.size, self.size):
+                image = F.center_crop(F.resize(image, self.resize, interpolation=F.InterpolationMode.BICUBIC), self.size)
+            pixels.append(np.asarray(image).transpose(2, 0, 1))
+            kept.append(i)
+        stacked = np.stack(pixels) if pixels else np.empty((0, 3, self.size, self.size), np.uint8)
+        return dict(pixels=torch.from_numpy(np.ascontiguousarray(stacked)), index=torch.tensor(kept, dtype=torch.int64),
+                    unreadable=unreadable)
+
+
+def eval_loader(source: Source, size: int, resize: int, batch_size: int = 256, workers: int = 0) -> DataLoader:
+    """All images of a source once, in order."""
+    return DataLoader(EvalDataset(source, size, resize), batch_size=batch_size, num_workers=workers, collate_fn=_as_is,
+                      worker_init_fn=_quiet_worker, pin_memory=torch.cuda.is_available())

@@ -1,0 +1,169 @@
+"""Checkpoints: written whole or not at all, read without running code, and methods rebuilt from them.
+
+mmengine's own are not used: they hold objects that only a full unpickling can read, resuming runs the config stored in
+them, a crash while saving leaves a torn file at the final path, and ``max_keep_ckpts`` deletes the old before the new is safe.
+"""
+import os
+import platform
+from pathlib import Path
+
+import torch
+from mmengine.hooks import Hook
+
+from .. import __version__
+from ..data.photometric import Photometric
+from ..method import Method
+from ..registry import METHODS, ConfigError
+from .config import Settings, check
+
+FORMAT = 'ssl_zoo checkpoint 1'
+# What a run cannot change when it resumes: with these equal, it goes on as if it had never stopped.
+FIXED = ('method', 'views', 'optimizer', 'epochs', 'batch_size', 'base_lr', 'weight_decay', 'decay_norm_and_bias',
+         'warmup_epochs', 'accumulate', 'seed')
+
+
+def versions() -> dict[str, str]:
+    """What the run stands on."""
+    import mmengine
+    import timm
+    import torchvision
+    return dict(ssl_zoo=__version__, torch=torch.__version__, torchvision=torchvision.__version__, timm=timm.__version__,
+                mmengine=mmengine.__version__, python=platform.python_version(), platform=platform.platform(),
+                device=torch.cuda.get_device_name() if torch.cuda.is_available() else f'cpu, {torch.get_num_threads()} threads')
+
+
+def write_atomically(path: Path, write) -> None:
+    """Call ``write(file)`` on a temporary file beside ``path``, flush it to disk, rename it to ``path``."""
+    temporary = path.with_name(f'{path.name}.tmp.{os.getpid()}')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(temporary, 'wb') as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)                                        # or the rename itself may be lost
+    finally:
+        os.close(folder)
+
+
+def read_checkpoint(path: str | Path) -> dict:
+    """The content of a checkpoint on the CPU. Nothing in the file is executed.
+
+    Raises:
+        ConfigError: no such file, not a checkpoint of this library, torn, or holding more than tensors and plain values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f'there is no checkpoint at {path.absolute()}')
+    try:
+        content = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:                                  # torch raises many types for a torn or foreign file
+        raise ConfigError(f'{path} is not a readable checkpoint, or holds objects that would run code when loaded '
+                          f'({type(error).__name__}: {str(error).splitlines()[0]})') from None
+    if not isinstance(content, dict) or content.get('format') != FORMAT:
+        raise ConfigError(f'{path} is not a checkpoint of ssl_zoo (expected format {FORMAT!r})')
+    return content
+
+
+def checkpoints_in(work_dir: str | Path) -> list[Path]:
+    """The checkpoints of a work directory, newest first."""
+    return sorted(Path(work_dir, 'checkpoints').glob('step_*.pth'), reverse=True)
+
+
+def newest_checkpoint(work_dir: str | Path, report=print) -> dict:
+    """The newest checkpoint that can be read; one that cannot is reported and passed over.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for path in checkpoints_in(work_dir):
+        try:
+            return read_checkpoint(path)
+        except ConfigError as error:
+            report(f'warning: {error}; trying the one before it')
+    raise ConfigError(f'nothing to resume: there is no readable checkpoint in {Path(work_dir, "checkpoints").absolute()}')
+
+
+def check_resumable(content: dict, settings: Settings, images: int) -> None:
+    """Raise ConfigError if the checkpoint's run and this one would not be the same run."""
+    now = settings.plain()
+    for key in FIXED:
+        if content['config'].get(key) != now[key]:
+            raise ConfigError(f'cannot resume: {key} was {content["config"].get(key)!r} and is {now[key]!r}; set it back, or '
+                              f'start a new run in another work directory')
+    if content['images'] != images:
+        raise ConfigError(f'cannot resume: the training set had {content["images"]} images and has {images}')
+
+
+class CheckpointHook(Hook):
+    """Writes ``checkpoints/step_XXXXXXXX.pth`` every few epochs and at the end, and keeps the newest few.
+
+    A checkpoint that cannot be written (full disk) is reported, and training goes on with the older ones untouched.
+    """
+    priority = 'VERY_LOW'
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+
+    def after_train_epoch(self, runner, metrics=None):
+        if runner.due(self.settings.checkpoint.every):
+            self.save(runner)
+
+    def after_train(self, runner):
+        self.save(runner)
+
+    def save(self, runner) -> Path | None:
+        """Write the run's state. Returns the path, or None if it could not be written."""
+        path = Path(runner.work_dir, 'checkpoints', f'step_{runner.step:08d}.pth')
+        if path.exists():                                       # the end of training is the end of an epoch too
+            return path
+        weights = runner.method.state_dict()
+        broken = next((name for name, value in weights.items() if value.is_floating_point() and not value.isfinite().all()), None)
+        if broken:
+            runner.logger.error(f'not saved at step {runner.step}: {broken} holds values that are not finite')
+            return None
+        content = dict(format=FORMAT, config=self.settings.plain(), step=runner.step, images=runner.plan.images,
+                       versions=versions(), method=weights, optimizer=runner.optim_wrapper.optimizer.state_dict())
+        try:
+            write_atomically(path, lambda file: torch.save(content, file))
+        except OSError as error:
+            runner.logger.error(f'could not write {path}: {error}; training goes on, older checkpoints are untouched')
+            return None
+        for old in checkpoints_in(runner.work_dir)[self.settings.checkpoint.keep:]:
+            old.unlink()
+        return path
+
+
+def build_method(settings: Settings) -> Method:
+    """The method of a config with its photometric step, its weights drawn from the seed."""
+    torch.manual_seed(settings.seed)
+    method = METHODS.create(settings.method)
+    method.data_preprocessor = Photometric(settings.recipes(), settings.data.mean, settings.data.std, settings.channels_last)
+    return method.to(memory_format=torch.channels_last) if settings.channels_last else method
+
+
+def load_method(path: str | Path) -> tuple[Method, Settings]:
+    """The trained method of a checkpoint in eval mode, and the settings it was trained with.
+
+    The config stored in the checkpoint is read as data. A method that is not part of the zoo must be imported before
+    (``ssl_zoo.engine.config.import_file``): a checkpoint cannot ask for code to be run.
+
+    Raises:
+        ConfigError: an unreadable checkpoint, an unknown method, weights that do not fit.
+    """
+    content = read_checkpoint(path)
+    settings = check(content['config'])
+    backbone = settings.method.get('backbone', {})
+    if backbone.get('pretrained'):
+        settings.method = {**settings.method, 'backbone': {**backbone, 'pretrained': False}}      # the weights come from here
+    method = build_method(settings)
+    try:
+        method.load_state_dict(content['method'])
+    except RuntimeError as error:
+        raise ConfigError(f'{path} does not fit {settings.method["type"]}: {str(error).splitlines()[-1].strip()}') from None
+    return method.eval(), settings

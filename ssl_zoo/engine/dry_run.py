@@ -1,0 +1,61 @@
+"""--dry-run: the plan, and one synthetic step with its speed and memory. Writes nothing."""
+import resource
+import time
+
+import torch
+
+from ..data.views import sample
+from ..registry import ConfigError
+from .checkpoint import build_method
+from .config import Settings
+from .plan import Plan, describe_plan
+from .runner import build_optimizer, data_sources, make_optim_wrapper
+
+CPU_IMAGES = 16               # enough to time a step on a CPU, where a recipe's own batch may take hours
+
+
+def dry_run(settings: Settings, report=print) -> None:
+    """Print the plan and the cost of a step. Without the data, the plan uses data.expected_images and says so.
+
+    Raises:
+        ConfigError: as build_runner does.
+    """
+    try:
+        images = len(data_sources(settings)['train'])
+    except ConfigError as error:
+        if settings.data.expected_images is None:
+            raise
+        images = settings.data.expected_images
+        report(f'note: {error}\n      The plan assumes the {images:,} images of the recipe.')
+    plan, method = Plan.of(settings, images), build_method(settings)
+    method = method.to('cuda' if torch.cuda.is_available() else 'cpu').train()
+    optimizer = build_optimizer(settings, plan, method)
+    report('plan\n' + describe_plan(settings, plan, method, optimizer.param_groups))
+
+    device = method.data_preprocessor.mean.device
+    n = plan.micro_batch if device.type == 'cuda' else min(plan.micro_batch, CPU_IMAGES)
+    wrapper = make_optim_wrapper(settings, optimizer)
+    batch = synthetic_batch(settings, n)
+    seconds = []
+    for _ in range(2):                                           # the first one allocates and tunes
+        started = time.perf_counter()
+        for _ in range(settings.accumulate):
+            outputs = method.train_step(batch, optim_wrapper=wrapper)
+        method.after_step()
+        loss = outputs['loss'].item()                            # waits for the device
+        seconds.append(time.perf_counter() - started)
+    if device.type == 'cuda':
+        memory = f'{torch.cuda.max_memory_allocated() / 2**30:.2f} GiB of GPU memory at most'
+    else:
+        memory = f'{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB of memory at most, the process in all'
+    smaller = '' if n == plan.micro_batch else f' (the run has {plan.micro_batch} per pass)'
+    report(f'one synthetic step of {settings.accumulate} x {n} images{smaller} on {device.type}: loss {loss:.4f}, '
+           f'{settings.accumulate * n / seconds[-1]:.1f} images/s, {memory}')
+
+
+def synthetic_batch(settings: Settings, n: int) -> dict:
+    """A batch as the loader gives it, of random pixels: views [(n, 3, H, W) uint8], params [(n, P)], index (n,)."""
+    views, index = settings.recipes(), torch.arange(n)
+    return dict(views=[torch.randint(0, 256, (n, 3, view.size, view.size), dtype=torch.uint8) for view in views],
+                params=[torch.from_numpy(sample(view, i, index.numpy() * 0, index.numpy(), settings.seed))
+                        for i, view in enumerate(views)], index=index, unreadable=[])

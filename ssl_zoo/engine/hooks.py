@@ -1,0 +1,86 @@
+"""Small hooks: the learning rate, unreadable images, signals."""
+import signal
+
+from mmengine.hooks import Hook
+
+from ..data.sources import Source
+from ..registry import ConfigError
+
+
+class ScheduleHook(Hook):
+    """Sets the learning rate as a function of the step. Nothing to save: a resumed run computes the same values."""
+    priority = 'HIGH'
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        for group in runner.optim_wrapper.optimizer.param_groups:
+            group['lr'] = runner.plan.lr(runner.step) if group['scheduled'] else runner.plan.peak_lr
+
+
+class UnreadableHook(Hook):
+    """Counts the training images that could not be read, stops the run when they are too many, lists them at the end.
+
+    Args:
+        source: the training images; limit: the share of them that may be unreadable.
+    """
+    SHOWN = 20
+
+    def __init__(self, source: Source, limit: float):
+        self.source, self.limit = source, limit
+        self.reasons: dict[int, str] = {}
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        for i, reason in data_batch['unreadable']:
+            if i not in self.reasons:
+                self.reasons[i] = reason
+                runner.logger.warning(f'skipped {self.source.name(i)}: {reason}')
+        if len(self.reasons) > self.limit * len(self.source):
+            raise ConfigError(
+                f'{len(self.reasons)} of {len(self.source)} training images cannot be read, more than the share '
+                f'data.max_unreadable={self.limit:g} allows: {self._listed()}; mend them, or raise the share')
+
+    def after_train(self, runner):
+        if self.reasons:
+            runner.logger.warning(f'{len(self.reasons)} of {len(self.source)} training images could not be read and were '
+                                  f'skipped: {self._listed()}')
+
+    def _listed(self) -> str:
+        names = [f'{self.source.name(i)} ({reason})' for i, reason in sorted(self.reasons.items())]
+        more = f' and {len(names) - self.SHOWN} more' if len(names) > self.SHOWN else ''
+        return '; '.join(names[:self.SHOWN]) + more
+
+
+class Stopped(Exception):
+    """The run was asked to stop and has saved its state. ``exit_code`` is 128 + the signal's number."""
+
+    def __init__(self, signum: int, step: int):
+        super().__init__(f'stopped by {signal.Signals(signum).name} after step {step}')
+        self.exit_code = 128 + signum
+
+
+class StopHook(Hook):
+    """On Ctrl-C, SIGTERM or SIGUSR1 (SLURM): finish the optimiser step, save, stop. A second Ctrl-C stops at once."""
+    priority = 'LOWEST'
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+    def __init__(self, save):
+        self.save, self.received, self.before = save, None, {}
+
+    def before_train(self, runner):
+        def receive(signum, _):
+            self.received = signum
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            runner.logger.warning(f'{signal.Signals(signum).name}: finishing this step and saving; Ctrl-C again to stop at once')
+        self.before = {s: signal.signal(s, receive) for s in self.SIGNALS}
+
+    def stop_if_asked(self, runner):
+        """Called by the loop at the end of an optimiser step."""
+        if self.received is not None:
+            path = self.save(runner)
+            runner.logger.warning(f'saved {path}' if path else 'nothing could be saved')
+            raise Stopped(self.received, runner.step)
+
+    def release(self):
+        """Give the signals back to who had them before."""
+        for s, handler in self.before.items():
+            signal.signal(s, handler)
+        self.before = {}

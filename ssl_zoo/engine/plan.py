@@ -1,0 +1,63 @@
+"""The plan of a run: what the config's numbers come to, worked out and printed before the first step."""
+from dataclasses import dataclass
+
+from ..data.views import describe
+from ..layers import cosine
+from .config import Settings
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Attributes: images: of the training set; batch_size: per optimiser step; micro_batch: per forward pass;
+    steps, warmup_steps: optimiser steps; peak_lr: at the end of warm-up."""
+    images: int
+    batch_size: int
+    micro_batch: int
+    steps: int
+    warmup_steps: int
+    peak_lr: float
+
+    @classmethod
+    def of(cls, settings: Settings, images: int) -> 'Plan':
+        """As BYOL's official code counts: epochs * images // batch_size steps, base_lr * batch_size / 256."""
+        steps = int(settings.epochs * images) // settings.batch_size
+        return cls(images, settings.batch_size, settings.batch_size // settings.accumulate, max(steps, 1),
+                   int(settings.warmup_epochs * images) // settings.batch_size, settings.base_lr * settings.batch_size / 256)
+
+    def lr(self, step: int) -> float:
+        """Learning rate of optimiser step 0, 1, ..., steps - 1: linear from 0, then half a cosine to 0 (recipe of BYOL, SimCLR)."""
+        if step < self.warmup_steps:
+            return self.peak_lr * step / self.warmup_steps
+        return cosine(self.peak_lr, 0.0, (step - self.warmup_steps) / (self.steps - self.warmup_steps))
+
+    def epoch(self, step: int) -> float:
+        """Epochs done after ``step`` steps."""
+        return step * self.batch_size / self.images
+
+
+def describe_plan(settings: Settings, plan: Plan, method, groups: list[dict]) -> str:
+    """The plan in words, one line per subject."""
+    def millions(parameters):
+        return f'{sum(p.numel() for p in parameters) / 1e6:.2f} M'
+    backbone = settings.method.get('backbone', {})
+    accumulation = f' = {settings.accumulate} passes of {plan.micro_batch}' if settings.accumulate > 1 else ''
+    lines = [
+        ('method', f'{settings.method["type"]} on {backbone.get("name", "its backbone")}, '
+                   f'{millions(method.backbone.parameters())} parameters, {method.embed_dim} features; '
+                   f'{millions(p for p in method.parameters() if p.requires_grad)} trained in all'),
+        ('data', f'{plan.images:,} images from {settings.data.train["type"]}'),
+        ('batch', f'{plan.batch_size} images per optimiser step{accumulation}'),
+        ('steps', f'{plan.steps:,} in {settings.epochs:g} epochs ({plan.images / plan.batch_size:.1f} per epoch), '
+                  f'{plan.warmup_steps:,} of them warm-up'),
+        ('lr', f'0 -> {plan.peak_lr:g} ({settings.base_lr:g} x {plan.batch_size} / 256) -> 0, cosine'),
+        ('optimizer', ', '.join([settings.optimizer['type'], *(f'{k}={v}' for k, v in settings.optimizer.items() if k != 'type')])),
+    ]
+    for group in groups:
+        kind = 'weights' if group['adapt'] else 'norm parameters and biases'
+        lars = ', LARS adaptation' if group['adapt'] else ', no LARS adaptation'
+        lines.append(('', f'{len(group["params"])} {kind} ({millions(group["params"])}): weight decay {group["weight_decay"]:g}'
+                          f'{lars if settings.optimizer["type"] == "LARS" else ""}{"" if group["scheduled"] else ", constant lr"}'))
+    for i, view in enumerate(settings.recipes()):
+        lines.append((f'view {i + 1}', describe(view)))
+    lines.append(('precision', settings.precision + (', channels_last' if settings.channels_last else '')))
+    return '\n'.join(f'  {name:<10}{text}' for name, text in lines)

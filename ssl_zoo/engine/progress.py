@@ -1,0 +1,125 @@
+"""What a user watches: the progress line, TensorBoard, log.jsonl, the picture of the first views."""
+import json
+import math
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from mmengine.hooks import Hook
+from PIL import Image, ImageDraw
+from torch.utils.tensorboard import SummaryWriter
+
+from ..data.sources import Source
+from .config import Settings
+
+
+class ProgressHook(Hook):
+    """A progress line every ``log_every`` steps; the same numbers go to TensorBoard and to log.jsonl.
+
+    Values stay on the device between lines and are fetched in one copy, so the device is never waited for in between;
+    mmengine's own logging reads every value at every step, into histories that it copies whole each time.
+    """
+    priority = 'ABOVE_NORMAL'                    # its clock starts before the watch's first look
+
+    def __init__(self, settings: Settings):
+        self.every = settings.log_every
+        self.values: list[dict] = []
+        self.writer = None
+
+    def before_train(self, runner):
+        self.started = self.since = time.perf_counter()
+        self.first_step = self.last_step = runner.step
+        self.waited = 0.0
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.values.append({k: v.detach() for k, v in outputs.items()})
+        done = runner.step + 1
+        if runner.at_step_end and (done % self.every == 0 or done in (1, runner.max_steps)):
+            self.report(runner, done)
+
+    def report(self, runner, done: int) -> None:
+        """Print and write the means since the last line. Raises FloatingPointError if the loss is not finite."""
+        names = list(self.values[0])
+        table = torch.stack([torch.stack([v[name].float().to(runner.device) for name in names]) for v in self.values])
+        means = dict(zip(names, table.mean(0).tolist(), strict=True))                # the one copy from the device
+        if not math.isfinite(means['loss']):
+            bad = next(i for i, row in enumerate(table.tolist()) if not math.isfinite(row[names.index('loss')]))
+            raise FloatingPointError(f'the loss is {table[bad, names.index("loss")].item()} at step '
+                                     f'{(runner.iter + 1 - len(self.values) + bad) // runner.accumulate}; lower base_lr, lengthen '
+                                     f'warmup_epochs or use precision=float32')
+        if 'decay' in means:
+            means['decay'] = self.values[-1]['decay'].item()                         # a schedule: its last value, not a mean
+        now = time.perf_counter()
+        seconds = now - self.since
+        steps = done - self.last_step
+        means |= dict(lr=runner.plan.lr(done - 1), images_per_second=steps * runner.plan.batch_size / seconds,
+                      data_wait=(runner.data_seconds - self.waited) / seconds)
+        left = (now - self.started) / (done - self.first_step) * (runner.max_steps - done)
+        rest = ''.join(f'  {k} {v:.5g}' for k, v in means.items()
+                       if k not in ('loss', 'lr', 'decay', 'images_per_second', 'data_wait'))
+        decay = f'  decay {means["decay"]:.5f}' if 'decay' in means else ''
+        runner.logger.info(
+            f'epoch {runner.plan.epoch(done):.1f}/{runner.plan.epoch(runner.max_steps):.0f}  step {done}/{runner.max_steps}  '
+            f'loss {means["loss"]:.4f}  lr {means["lr"]:.4g}{decay}{rest}  {means["images_per_second"]:.0f} images/s  '
+            f'data wait {means["data_wait"]:.0%}  left {timedelta(seconds=round(left))}')
+        self.write(runner, done, {f'train/{k}': v for k, v in means.items()})
+        self.values, self.since, self.last_step, self.waited = [], now, done, runner.data_seconds
+
+    def write(self, runner, step: int, scalars: dict[str, float]) -> None:
+        """Scalars to TensorBoard and log.jsonl. A disk that is full costs the log, not the run."""
+        try:
+            if self.writer is None:
+                self.writer = SummaryWriter(str(Path(runner.work_dir, 'tensorboard')), purge_step=runner.step)
+            for name, value in scalars.items():
+                self.writer.add_scalar(name, value, step)
+            self.writer.flush()
+            with open(Path(runner.work_dir, 'log.jsonl'), 'a') as file:
+                file.write(json.dumps(dict(step=step, epoch=round(runner.plan.epoch(step), 4), **scalars)) + '\n')
+        except OSError as error:
+            runner.logger.error(f'could not write the log: {error}')
+
+    def pause(self, seconds: float) -> None:
+        """Leave the time of an evaluation out of images/s."""
+        self.since += seconds
+
+    def after_run(self, runner):
+        if self.writer is not None:
+            self.writer.close()
+
+
+class ViewsPictureHook(Hook):
+    """Saves views.png: the first images of the first batch, each beside its views as the network sees them."""
+    ROWS, SIDE, GAP, HEAD = 8, 112, 4, 16
+
+    def __init__(self, source: Source):
+        self.source, self.done = source, False
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if self.done:
+            return
+        self.done = True
+        first = {k: [v[:self.ROWS] for v in data_batch[k]] for k in ('views', 'params')} | dict(index=data_batch['index'][:self.ROWS])
+        views = runner.method.data_preprocessor(first)['views']
+        preprocessor = runner.method.data_preprocessor
+        columns = [[self.source.read(i) for i in first['index'].tolist()]]
+        for view in views:
+            pixels = ((view * preprocessor.std + preprocessor.mean).clamp(0, 1) * 255).round().byte().cpu()
+            columns.append([Image.fromarray(p.permute(1, 2, 0).numpy()) for p in pixels])
+        picture(columns, ['image', *(f'view {i + 1}' for i in range(len(views)))]).save(Path(runner.work_dir, 'views.png'))
+
+
+def picture(columns: list[list[Image.Image]], titles: list[str], side: int = ViewsPictureHook.SIDE, gap: int = ViewsPictureHook.GAP,
+            head: int = ViewsPictureHook.HEAD) -> Image.Image:
+    """Columns of images under their titles, each image scaled to fit a square of ``side`` pixels."""
+    sheet = Image.new('RGB', (len(columns) * (side + gap) + gap, head + len(columns[0]) * (side + gap) + gap), 'white')
+    draw = ImageDraw.Draw(sheet)
+    for c, (column, title) in enumerate(zip(columns, titles, strict=True)):
+        x = gap + c * (side + gap)
+        draw.text((x + 2, 2), title, fill='black')
+        for r, image in enumerate(column):
+            scale = side / max(image.size)
+            size = tuple(max(round(s * scale), 1) for s in image.size)
+            image = image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BICUBIC)
+            sheet.paste(image, (x + (side - size[0]) // 2, head + gap + r * (side + gap) + (side - size[1]) // 2))
+    return sheet

@@ -1,0 +1,249 @@
+"""build_runner: from settings to a run."""
+import logging
+import os
+import random
+import shlex
+import sys
+import time
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.optim import OptimWrapper
+from mmengine.runner import BaseLoop, Runner
+
+from ..data.loader import ViewDataset, train_loader
+from ..data.random import mix
+from ..data.sources import Subset, build_source, hold_out
+from ..method import Method, MethodHook
+from ..optim import parameter_groups
+from ..registry import OPTIMIZERS, ConfigError
+from .checkpoint import CheckpointHook, build_method, check_resumable, checkpoints_in, newest_checkpoint, read_checkpoint, versions
+from .config import Settings
+from .hooks import ScheduleHook, StopHook, UnreadableHook
+from .plan import Plan, describe_plan
+from .progress import ProgressHook, ViewsPictureHook
+from .watch import WatchHook
+
+
+class Bf16OptimWrapper(OptimWrapper):
+    """bf16 autocast around the forward pass, on CPU and GPU. mmengine's AmpOptimWrapper needs a GPU; bf16 needs no scaler."""
+
+    @contextmanager
+    def optim_context(self, model):
+        with super().optim_context(model), torch.autocast(next(model.parameters()).device.type, torch.bfloat16):
+            yield
+
+
+class TrainLoop(BaseLoop):
+    """Forward, backward and update from the step where the run stands to the last.
+
+    mmengine's loops start an epoch afresh when a run resumes inside one; this one starts at any batch.
+
+    Args:
+        runner: the runner.
+        dataloader: function that gives the batches from one on: ``dataloader(first batch, last batch + 1)``.
+    """
+
+    def __init__(self, runner, dataloader):
+        super().__init__(runner, dataloader)
+        self._iter = 0                                                 # forward passes done; with accumulation, several per step
+        self.max_iters = runner.max_steps * runner.accumulate
+        self.max_epochs = int(np.ceil(runner.plan.epoch(runner.max_steps)))
+
+    @property
+    def iter(self) -> int:
+        return self._iter
+
+    @property
+    def epoch(self) -> int:
+        return int(self.runner.plan.epoch(self.runner.step))
+
+    def run(self) -> torch.nn.Module:
+        runner, started = self.runner, time.perf_counter()
+        runner.call_hook('before_train')
+        runner.model.train()
+        try:
+            batches = iter(self.dataloader(self._iter, self.max_iters))
+            while self._iter < self.max_iters:
+                asked = time.perf_counter()
+                batch = next(batches)
+                runner.data_seconds += time.perf_counter() - asked
+                _seed_everything(mix(runner.seed, self._iter))         # dropout and its like depend on the step alone
+                runner.call_hook('before_train_iter', batch_idx=self._iter, data_batch=batch)
+                outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
+                runner.call_hook('after_train_iter', batch_idx=self._iter, data_batch=batch, outputs=outputs)
+                step_end = runner.at_step_end
+                self._iter += 1
+                if step_end:
+                    if runner.plan.epoch(runner.step) // 1 > runner.plan.epoch(runner.step - 1) // 1:
+                        runner.call_hook('after_train_epoch')
+                    runner.stop_hook.stop_if_asked(runner)
+            runner.train_seconds += time.perf_counter() - started
+            runner.call_hook('after_train')
+        finally:
+            runner.stop_hook.release()
+        return runner.model
+
+
+def _seed_everything(seed: int) -> None:
+    torch.default_generator.manual_seed(seed)       # torch.manual_seed costs 100 times as much
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed(seed)
+    np.random.seed(seed & 0xFFFFFFFF)
+    random.seed(seed)
+
+
+class ZooRunner(Runner):
+    """mmengine's Runner with the zoo's loop, logger and checkpoints.
+
+    Attributes:
+        settings, plan: what the run does; method: the method.
+        step, max_steps: optimiser steps done and in all; at_step_end: whether this forward pass ends one.
+        data_seconds: time spent waiting for data; train_seconds: time in the loop.
+    """
+
+    def __init__(self, settings: Settings, plan: Plan, resume_from: dict | None, stop_hook: StopHook, **arguments):
+        self.settings, self.plan, self.resume_from, self.stop_hook = settings, plan, resume_from, stop_hook
+        self.accumulate, self.max_steps = settings.accumulate, plan.steps
+        self.data_seconds = self.train_seconds = 0.0
+        # The name keys mmengine's global instances; two runs of one second would share them.
+        super().__init__(train_cfg=dict(type=TrainLoop), randomness=dict(seed=settings.seed), experiment_name=uuid.uuid4().hex,
+                         default_hooks=dict.fromkeys(('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler',
+                                                      'checkpoint')), **arguments)
+        os.rmdir(self._log_dir)                                        # mmengine makes it; the log lies in the work directory
+
+    @property
+    def method(self) -> Method:
+        return self.model
+
+    @property
+    def device(self) -> torch.device:
+        return self.method.data_preprocessor.mean.device
+
+    @property
+    def step(self) -> int:
+        return self.iter // self.accumulate
+
+    @property
+    def at_step_end(self) -> bool:
+        return (self.iter + 1) % self.accumulate == 0
+
+    def due(self, every: float) -> bool:
+        """Whether the step just done crossed a multiple of ``every`` epochs."""
+        return self.plan.epoch(self.step) // every > self.plan.epoch(self.step - 1) // every
+
+    def build_logger(self, log_level='INFO', **_):
+        logger = logging.getLogger(f'ssl_zoo.{self.experiment_name}')
+        logger.setLevel(log_level)
+        logger.propagate = False
+        for handler in (logging.StreamHandler(sys.stdout), logging.FileHandler(Path(self.work_dir, 'train.log'))):
+            handler.setFormatter(logging.Formatter('%(asctime)s  %(message)s', datefmt='%H:%M:%S'))
+            logger.addHandler(handler)
+        return logger
+
+    def get_hooks_info(self) -> str:
+        return ', '.join(type(hook).__name__ for hook in self.hooks)
+
+    def build_visualizer(self, visualizer=None):
+        """None: ProgressHook writes the scalars."""
+
+    def _log_env(self, env_cfg) -> None:
+        """Nothing: versions.json holds it; mmengine's version runs the compiler to ask for its version."""
+
+    def dump_config(self) -> None:
+        """What it takes to run this again: config.py, command.txt, versions.json."""
+        import json
+        Config(self.settings.plain()).dump(str(Path(self.work_dir, 'config.py')))
+        with open(Path(self.work_dir, 'command.txt'), 'a') as file:
+            file.write(shlex.join([sys.executable, *sys.argv]) + '\n')
+        Path(self.work_dir, 'versions.json').write_text(json.dumps(versions(), indent=2) + '\n')
+
+    def load_or_resume(self) -> None:
+        if self.resume_from is None:
+            return
+        content = self.resume_from
+        self.method.load_state_dict(content['method'])
+        self.optim_wrapper.optimizer.load_state_dict(content['optimizer'])
+        self.train_loop._iter = content['step'] * self.accumulate
+        self.resume_from = None
+        self.logger.info(f'resumed at step {content["step"]} of {self.max_steps}')
+
+
+def data_sources(settings: Settings) -> dict:
+    """The sources of a run: train (to pretrain on), bank (the labelled images that are not val), val, test; None where there is none.
+
+    Raises:
+        ConfigError: data that is not there, or that does not fit together.
+    """
+    data = settings.data
+    train = build_source(data.train)
+    if isinstance(data.val, dict):
+        bank, val = train, build_source(data.val)
+    elif data.val:
+        stay, out = hold_out(train, data.val)
+        bank, val = Subset(train, stay), Subset(train, out)
+        train = train if data.train_on_val else bank
+    else:
+        bank, val = train, None
+    test = build_source(data.test) if data.test else None
+    for name, other in (('val', val), ('test', test)):
+        if other is not None and None not in (bank.classes, other.classes) and other.classes != bank.classes:
+            raise ConfigError(f'the classes of data.{name} ({len(other.classes)}: {", ".join(other.classes[:3])} ...) are not those '
+                              f'of data.train ({len(bank.classes)}: {", ".join(bank.classes[:3])} ...)')
+    return dict(train=train, bank=None if bank.labels is None else bank, val=val, test=test)
+
+
+def build_optimizer(settings: Settings, plan: Plan, method: Method) -> torch.optim.Optimizer:
+    groups = parameter_groups(method, settings.weight_decay, settings.decay_norm_and_bias)
+    return OPTIMIZERS.create(settings.optimizer, params=groups, lr=plan.peak_lr)
+
+
+def make_optim_wrapper(settings: Settings, optimizer: torch.optim.Optimizer) -> OptimWrapper:
+    wrapper = Bf16OptimWrapper if settings.precision == 'bf16' else OptimWrapper
+    return wrapper(optimizer, accumulative_counts=settings.accumulate)
+
+
+def build_runner(settings: Settings, work_dir: str | Path, resume: bool | str = False) -> ZooRunner:
+    """A run that ``runner.train()`` starts.
+
+    Args:
+        settings: from load_config.
+        work_dir: where everything the run writes goes.
+        resume: continue from the newest checkpoint of work_dir (True) or from a given one (its path).
+
+    Raises:
+        ConfigError: a mistake in the settings, missing data, a work directory that holds another run.
+    """
+    if int(os.environ.get('WORLD_SIZE', 1)) > 1:
+        raise ConfigError('this version trains on one process; start it without torchrun, with accumulate= for large batches')
+    work_dir = Path(work_dir)
+    if checkpoints_in(work_dir) and not resume:
+        raise ConfigError(f'{work_dir} already holds a run ({checkpoints_in(work_dir)[0].name}); continue it with --resume, or '
+                          f'choose another --work-dir')
+    sources = data_sources(settings)
+    plan = Plan.of(settings, len(sources['train']))
+    content = newest_checkpoint(work_dir) if resume is True else read_checkpoint(resume) if resume else None
+    if content:
+        check_resumable(content, settings, plan.images)
+    method = build_method(settings)
+    optimizer = build_optimizer(settings, plan, method)
+    dataset = ViewDataset(sources['train'], settings.recipes(), settings.seed)
+    workers = min(max((os.cpu_count() or 2) - 1, 0), 8) if settings.workers is None else settings.workers
+    checkpoint, progress = CheckpointHook(settings), ProgressHook(settings)
+    stop = StopHook(checkpoint.save)
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f'cannot make the work directory {work_dir}: {error}') from None
+    runner = ZooRunner(
+        settings, plan, content, stop, model=method, work_dir=str(work_dir),
+        train_dataloader=lambda start, end: train_loader(dataset, plan.micro_batch, workers, start, end),
+        optim_wrapper=make_optim_wrapper(settings, optimizer),
+        custom_hooks=[MethodHook(), ScheduleHook(), UnreadableHook(sources['train'], settings.data.max_unreadable),
+                      ViewsPictureHook(sources['train']), WatchHook(settings, sources, progress), progress, checkpoint, stop])
+    runner.logger.info('plan\n' + describe_plan(settings, plan, method, optimizer.param_groups))
+    return runner

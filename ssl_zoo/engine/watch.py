@@ -1,0 +1,105 @@
+"""The watch during training (k-NN accuracy, spread of the embeddings) and the figures at its end."""
+import time
+from datetime import datetime, timezone
+
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+
+from ..data.sources import Source, Subset, shuffled
+from ..evaluation.collapse import collapse_warning, rankme, spread
+from ..evaluation.features import extract_features
+from ..evaluation.knn import accuracy, knn_predict
+from ..evaluation.probe import few_label_probe
+from ..evaluation.results import write_row
+from .checkpoint import build_method, checkpoints_in, versions
+from .config import Settings
+
+
+def at_most(source: Source, n: int | None) -> Source:
+    """The source, or ``n`` of its images, balanced over classes."""
+    return source if n is None or n >= len(source) else Subset(source, np.sort(shuffled(source, seed=2)[:n]))
+
+
+class WatchHook(Hook):
+    """Looks at the embeddings before the first step and every few epochs; at the end writes the results.
+
+    Evaluation draws no random numbers, leaves BatchNorm's statistics alone and so changes nothing in the training.
+
+    Args:
+        settings: of the run.
+        sources: train, bank, val and test, see ssl_zoo.engine.runner.data_sources.
+        progress: the hook that writes scalars.
+    """
+    SPREAD_IMAGES = 2048
+
+    def __init__(self, settings: Settings, sources: dict, progress):
+        self.settings, self.watch, self.progress = settings, settings.watch, progress
+        self.size, self.resize = settings.eval_geometry()
+        val, bank = sources['val'], sources['bank']
+        self.has_labels = bank is not None and val is not None and val.labels is not None
+        self.bank = bank and at_most(bank, self.watch.bank)
+        self.val = at_most(val, self.watch.queries) if self.has_labels else at_most(val or sources['train'], self.SPREAD_IMAGES)
+        self.test = sources['test'] or (val if self.has_labels else None)
+
+    def before_train(self, runner):
+        if self.watch.every and runner.step == 0:
+            self.look(runner, 'random weights')
+
+    def after_train_epoch(self, runner, metrics=None):
+        if self.watch.every and runner.due(self.watch.every) and runner.step < runner.max_steps:
+            self.look(runner)
+
+    def after_train(self, runner):
+        started = time.perf_counter()
+        if self.watch.every:
+            self.look(runner)
+        if self.test is not None and self.bank is not None:
+            self.report(runner)
+        self.progress.pause(time.perf_counter() - started)
+
+    def features(self, method, source):
+        return extract_features(method, source, self.size, self.resize, workers=0)
+
+    def look(self, runner, note: str = '') -> None:
+        started = time.perf_counter()
+        val = self.features(runner.method, self.val)
+        sample = val.values[:self.SPREAD_IMAGES]
+        scalars = {'val/spread': spread(sample), 'val/rankme': rankme(sample) if np.isfinite(sample).all() else float('nan')}
+        text = f'spread {scalars["val/spread"]:.3f}  RankMe {scalars["val/rankme"]:.1f} of {min(sample.shape)}'
+        if self.has_labels:
+            bank = self.features(runner.method, self.bank)
+            predicted = knn_predict(bank.values, bank.labels, val.values, len(self.bank.classes), self.watch.k, self.watch.temperature)
+            scalars = {'val/knn': accuracy(predicted, val.labels), **scalars}
+            text = f'k-NN {scalars["val/knn"]:.2f} % on {len(val.values)} val images  {text}'
+        seconds = time.perf_counter() - started
+        self.progress.pause(seconds)
+        runner.logger.info(f'epoch {runner.plan.epoch(runner.step):.1f}  {text}  ({seconds:.1f} s){f"  {note}" if note else ""}')
+        self.progress.write(runner, runner.step, scalars)
+        warning = collapse_warning(scalars['val/spread'], scalars['val/rankme'])
+        if warning and runner.step:
+            runner.logger.warning(warning)
+
+    def report(self, runner) -> None:
+        """k-NN and a few-label probe on the test images, beside the same backbone with random weights."""
+        untrained = build_method(self.settings).to(runner.device)
+        figures = {}
+        for name, method in (('trained', runner.method), ('random weights', untrained)):
+            bank, test = self.features(method, self.bank), self.features(method, self.test)
+            predicted = knn_predict(bank.values, bank.labels, test.values, len(self.bank.classes), self.watch.k, self.watch.temperature)
+            probe = few_label_probe(bank.values, bank.labels, test.values, test.labels)
+            figures[name] = accuracy(predicted, test.labels), float(np.mean(probe)), float(np.std(probe))
+        width = max(map(len, figures))
+        runner.logger.info(f'on {len(self.test)} test images, backbone features of {len(self.bank)} training images:')
+        runner.logger.info(f'  {"":<{width}}  k-NN, k={self.watch.k}  2 labels per class, mean of 5 draws')
+        for name, (knn, mean, std) in figures.items():
+            runner.logger.info(f'  {name:<{width}}  {knn:7.2f} %    {mean:.2f} % (std {std:.2f})')
+        common = dict(time=datetime.now(timezone.utc).isoformat(timespec='seconds'), test='val' if self.settings.data.test is None else self.settings.data.test['type'],
+                      test_manifest=self.test.manifest(), n=len(self.test), network='backbone', step=runner.step,
+                      checkpoint=str(next(iter(checkpoints_in(runner.work_dir)), '')), seed=self.settings.seed,
+                      seconds=round(runner.train_seconds, 1), versions=versions(), config=self.settings.plain())
+        for name, (knn, mean, std) in figures.items():
+            write_row(runner.work_dir, dict(metric='knn_top1', value=knn, weights=name, protocol=f'k={self.watch.k}, '
+                                            f'T={self.watch.temperature}, cosine, bank of {len(self.bank)}', **common))
+            write_row(runner.work_dir, dict(metric='probe_2_per_class_top1', value=mean, std=std, draws=5, weights=name,
+                                            protocol='logistic regression, L2, C=1, features standardised', **common))

@@ -1,0 +1,37 @@
+"""Signs of collapse: how much of its space a set of embeddings uses."""
+import numpy as np
+
+from .knn import unit
+
+
+def spread(features: np.ndarray) -> float:
+    """Mean over dimensions of the deviation of unit vectors, times sqrt(D): 1 for directions all over the sphere, 0 for one
+    point (SimSiam, arXiv 2011.10566, fig. 2 shows it without the factor, where the bound is 1/sqrt(D)).
+
+    Args:
+        features: (N, D).
+    """
+    return float(unit(features).std(0).mean() * features.shape[1] ** 0.5)
+
+
+def rankme(features: np.ndarray) -> float:
+    """Effective rank of the feature matrix: exp of the entropy of its singular values (RankMe, arXiv 2210.02885, eq. 1).
+
+    Args:
+        features: (N, D).
+    Returns:
+        A number from 1 (one direction) to min(N, D).
+    """
+    singular = np.linalg.svd(np.asarray(features, dtype=np.float64), compute_uv=False)
+    p = singular / max(singular.sum(), 1e-300) + 1e-7
+    return float(np.exp(-(p * np.log(p)).sum()))
+
+
+def collapse_warning(spread_now: float, rank_now: float) -> str | None:
+    """What to tell the user, or None while all is well."""
+    if not np.isfinite([spread_now, rank_now]).all():
+        return 'the embeddings are not finite: the training has diverged; lower base_lr or check the images'
+    if spread_now < 0.05 or rank_now < 2:
+        return (f'the embeddings are collapsing: all images get nearly the same vector (spread {spread_now:.3f} of 1, RankMe '
+                f'{rank_now:.1f}); check the predictor, the target\'s decay, batch size and learning rate')
+    return None

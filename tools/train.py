@@ -1,0 +1,62 @@
+"""Pretrain a method.
+
+    python tools/train.py configs/byol/digits.py
+    python tools/train.py configs/byol/r50_imagenet.py --cfg-options epochs=300 data.train.root=/data/imagenet/train
+"""
+import argparse
+import sys
+import time
+from pathlib import Path
+
+
+def parse(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Pretrain a method on images.')
+    parser.add_argument('config', help='config file, such as configs/byol/digits.py')
+    parser.add_argument('--work-dir', help='where the run goes; default: work_dirs/<config>/<date and time>, '
+                                           'with --resume the newest one of them')
+    parser.add_argument('--resume', nargs='?', const=True, default=False, metavar='CHECKPOINT',
+                        help='continue from the newest checkpoint of the work directory, or from this one')
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
+                        help='change the config, such as epochs=300 method.backbone.name=resnet18')
+    parser.add_argument('--seed', type=int, help='short for --cfg-options seed=SEED')
+    parser.add_argument('--dry-run', action='store_true',
+                        help='print the plan, run one synthetic step, say its speed and memory, write nothing')
+    return parser.parse_args(argv)
+
+
+def default_work_dir(config: str, resume: bool) -> Path:
+    path = Path(config)
+    runs = Path('work_dirs') / '_'.join(part for part in (path.parent.name, path.stem) if part)
+    if resume and (earlier := sorted(run for run in runs.glob('*') if (run / 'checkpoints').is_dir())):
+        return earlier[-1]
+    return runs / time.strftime('%Y%m%d-%H%M%S')
+
+
+def main(argv=None) -> int:
+    args = parse(argv)
+    from ssl_zoo.engine.config import load_config
+    from ssl_zoo.engine.hooks import Stopped
+    from ssl_zoo.engine.runner import build_runner
+    from ssl_zoo.registry import ConfigError
+    try:
+        options = args.cfg_options + ([f'seed={args.seed}'] if args.seed is not None else [])
+        settings = load_config(args.config, options)
+        if args.dry_run:
+            from ssl_zoo.engine.dry_run import dry_run
+            dry_run(settings)
+            return 0
+        work_dir = Path(args.work_dir) if args.work_dir else default_work_dir(args.config, bool(args.resume))
+        runner = build_runner(settings, work_dir, args.resume)
+        runner.logger.info(f'work directory {work_dir}')
+        runner.train()
+    except (ConfigError, FloatingPointError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    except Stopped as stopped:
+        print(f'{stopped}; continue with --resume --work-dir {work_dir}', file=sys.stderr)
+        return stopped.exit_code
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
