@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from ssl_zoo.data.views import COLUMN, PARAMS, View, build_views, crop, crop_box, sample
+from ssl_zoo.registry import ConfigError
+
+BYOL_1 = View(224, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2, blur_p=1.0)
+BYOL_2 = View(224, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2, blur_p=0.1, solarize_p=0.2)
+
+
+def draw(view, n=20000, number=0, seed=0):
+    rows = sample(view, number, np.zeros(n, int), np.arange(n), seed)
+    return {name: rows[:, COLUMN[name]] for name in PARAMS}
+
+
+def test_ranges_and_shares_of_byols_second_view():
+    p = draw(BYOL_2)
+    for name, low, high in (('area', 0.08, 1), ('ratio', 3 / 4, 4 / 3), ('top', 0, 1), ('left', 0, 1),
+                            ('brightness', 0.6, 1.4), ('contrast', 0.6, 1.4), ('saturation', 0.8, 1.2), ('hue', -0.1, 0.1)):
+        span = high - low
+        assert low - 1e-6 <= p[name].min() < low + 0.01 * span and high - 0.01 * span < p[name].max() <= high + 1e-6, name
+    assert np.log(p['ratio']).mean() == pytest.approx(0, abs=0.01)              # log-uniform
+    for name, share in (('flip', 0.5), ('gray', 0.2), ('solarize', 0.2)):
+        assert set(p[name]) == {0, 1} and p[name].mean() == pytest.approx(share, abs=0.015)
+    assert (p['sigma'] > 0).mean() == pytest.approx(0.1, abs=0.01)
+    blurred = p['sigma'][p['sigma'] > 0]
+    assert 0.1 <= blurred.min() and blurred.max() <= 2 and blurred.mean() == pytest.approx(1.05, abs=0.05)
+    jittered = p['order'][p['order'] >= 0]
+    assert len(jittered) / len(p['order']) == pytest.approx(0.8, abs=0.015)
+    counts = np.bincount(jittered.astype(int), minlength=24)
+    assert counts.min() > 0.8 * counts.mean() and counts.max() < 1.2 * counts.mean()    # every order equally often
+
+
+def test_view_1_is_always_blurred_and_never_solarized():
+    p = draw(BYOL_1)
+    assert p['sigma'].min() > 0 and p['solarize'].max() == 0
+
+
+def test_no_two_samples_of_a_batch_share_their_draw():
+    rows = sample(BYOL_1, 0, np.zeros(500, int), np.arange(500), 0)
+    assert len({tuple(row[:4]) for row in rows}) == 500
+
+
+def test_views_and_epochs_differ_and_a_batch_does_not_matter():
+    one = sample(BYOL_2, 1, np.array([3]), np.array([17]), 5)
+    many = sample(BYOL_2, 1, np.array([3, 3, 3]), np.array([16, 17, 18]), 5)
+    assert np.array_equal(one[0], many[1])
+    for view, epoch, seed in ((0, 3, 5), (1, 4, 5), (1, 3, 6)):
+        assert not np.array_equal(one, sample(BYOL_2, view, np.array([epoch]), np.array([17]), seed))
+
+
+def test_crop_box_follows_area_and_ratio_and_stays_inside():
+    for row in sample(BYOL_1, 0, np.zeros(2000, int), np.arange(2000), 0):
+        left, top, right, bottom = crop_box(row, height=375, width=500)
+        assert 0 <= left < right <= 500 and 0 <= top < bottom <= 375
+        area, ratio = row[COLUMN['area']], row[COLUMN['ratio']]
+        if right - left < 500 and bottom - top < 375:                          # not clipped
+            assert (right - left) * (bottom - top) == pytest.approx(area * 375 * 500, rel=0.03)
+            assert (right - left) / (bottom - top) == pytest.approx(ratio, rel=0.03)
+    assert crop_box(np.array([1, 1, 0.999, 0.999]), 1, 1) == (0, 0, 1, 1)
+
+
+@pytest.mark.parametrize('interpolation', ['bicubic', 'bilinear'])
+@pytest.mark.parametrize('shape', [(375, 500), (40, 37)])
+def test_crop_equals_torchvisions_resized_crop(shape, interpolation):
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (*shape, 3), dtype=np.uint8))
+    view = View(96, interpolation=interpolation)
+    for row in sample(view, 0, np.zeros(10, int), np.arange(10), 0):
+        left, top, right, bottom = crop_box(row, *shape)
+        expected = F.resized_crop(image, top, left, bottom - top, right - left, [96, 96],
+                                  InterpolationMode(interpolation))
+        if row[COLUMN['flip']]:
+            expected = F.horizontal_flip(expected)
+        got = crop(image, view, row)
+        assert got.shape == (3, 96, 96) and got.dtype == np.uint8
+        assert torch.equal(torch.from_numpy(got), F.pil_to_tensor(expected))
+
+
+def test_kernel_of_the_paper():
+    assert View(224).kernel == 23 and View(32).kernel == 3 and View(96).kernel == 9
+
+
+@pytest.mark.parametrize(('recipe', 'sentence'), [
+    (dict(size=32, jiter_p=0.5), "views.0 has an unknown key 'jiter_p': did you mean 'jitter_p'"),
+    (dict(crop=(0.1, 1)), 'views.0 needs a size'),
+    (dict(size=0), 'size=0, but it must be a positive'),
+    (dict(size=32, crop=(0.5, 0.1)), 'crop=.*rising'),
+    (dict(size=32, crop=0.5), 'crop=0.5'),
+    (dict(size=32, flip_p=1.5), r'flip_p=1.5, but it must be a probability'),
+    (dict(size=32, jitter=(0.4, 0.4, 0.4)), 'jitter=.*four numbers'),
+    (dict(size=32, jitter=(0.4, 0.4, 0.4, 0.9)), 'hue at most 0.5'),
+    (dict(size=32, interpolation='nearest'), 'one of bicubic, bilinear'),
+])
+def test_mistakes_get_a_sentence(recipe, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        build_views([recipe])
+
+
+def test_an_empty_list_of_views_is_a_mistake():
+    with pytest.raises(ConfigError, match='one dict per view'):
+        build_views([])
