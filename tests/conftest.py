@@ -41,7 +41,7 @@ TINY = dict(
     method=dict(type='BYOL', backbone=dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1]),
                 hidden_dim=32, proj_dim=16, base_ema=0.9),
     data=dict(train=dict(type='Digits', split='val'), val=40, mean=[0.5] * 3, std=[0.5] * 3),
-    views=[dict(size=16, flip_p=0.0, jitter=[0.4, 0.4, 0.2, 0.1], jitter_p=0.8, gray_p=0.2, blur_p=0.5, solarize_p=0.2)] * 2,
+    views=[dict(size=20, flip_p=0.0, jitter=[0.4, 0.4, 0.2, 0.1], jitter_p=0.8, gray_p=0.2, blur_p=0.5, solarize_p=0.2)] * 2,
     optimizer=dict(type='LARS', momentum=0.9), epochs=2, batch_size=20, base_lr=1.0, weight_decay=1e-6, warmup_epochs=0.5,
     workers=0, log_every=5, watch=dict(every=0))
 

@@ -22,10 +22,11 @@ def read_image(path: str | Path) -> Image.Image:
         Unreadable: with the reason.
     """
     try:
-        with Image.open(path) as image, warnings.catch_warnings():
-            warnings.simplefilter('ignore')                                  # of oversized files and odd EXIF: read all the same
-            image.load()                                                     # frame 0; a truncated file raises here
-            return to_rgb(ImageOps.exif_transpose(image))
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')                                  # of odd tags and large images: read all the same
+            with Image.open(path) as image:
+                image.load()                                                 # frame 0; a truncated file raises here
+                return to_rgb(ImageOps.exif_transpose(image))
     except MemoryError:
         raise
     except Exception as error:                       # damaged files make Pillow's decoders raise nearly anything

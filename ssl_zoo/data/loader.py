@@ -13,6 +13,7 @@ from .sources import Source
 from .views import View, crop, sample
 
 MAX_NEIGHBOURS = 100          # unreadable images in a row before a worker gives up
+GRACE_SECONDS = 30            # a worker lives on after SIGTERM
 
 
 def order_of(epoch: int, n: int, seed: int) -> np.ndarray:
@@ -98,17 +99,26 @@ def _as_is(batch):
 
 
 def _quiet_worker(_):
-    """Workers leave Ctrl-C and SIGTERM, which a terminal or scheduler sends to the whole group, to the main process."""
+    """Workers leave Ctrl-C and SIGTERM, which a terminal or scheduler sends to the whole group, to the main process.
+
+    The main process still needs batches while it ends its step, so a worker lives on for a while after SIGTERM. Not for
+    ever: SIGTERM is also what Python ends left-over workers with at exit, and then waits for them.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_SECONDS))
     torch.set_num_threads(1)
+
+
+def _loader(dataset: Dataset, workers: int, **arguments) -> DataLoader:
+    # A generator of its own: a loader draws a seed for its workers, and must not draw it from the training's stream.
+    return DataLoader(dataset, num_workers=workers, collate_fn=_as_is, worker_init_fn=_quiet_worker,
+                      pin_memory=torch.cuda.is_available(), generator=torch.Generator(), **arguments)
 
 
 def train_loader(dataset: ViewDataset, batch_size: int, workers: int, start: int = 0, stop: int | None = None) -> DataLoader:
     """Batches ``start`` to ``stop`` of the stream. The views do not depend on the number of workers."""
     sampler = StreamSampler(len(dataset), batch_size, dataset.seed, start, stop)
-    return DataLoader(dataset, batch_sampler=sampler, num_workers=workers, collate_fn=_as_is, worker_init_fn=_quiet_worker,
-                      pin_memory=torch.cuda.is_available(), prefetch_factor=4 if workers else None)
+    return _loader(dataset, workers, batch_sampler=sampler, prefetch_factor=4 if workers else None)
 
 
 class EvalDataset(Dataset):
@@ -144,5 +154,4 @@ class EvalDataset(Dataset):
 
 def eval_loader(source: Source, size: int, resize: int, batch_size: int = 256, workers: int = 0) -> DataLoader:
     """All images of a source once, in order."""
-    return DataLoader(EvalDataset(source, size, resize), batch_size=batch_size, num_workers=workers, collate_fn=_as_is,
-                      worker_init_fn=_quiet_worker, pin_memory=torch.cuda.is_available())
+    return _loader(EvalDataset(source, size, resize), workers, batch_size=batch_size)

@@ -61,6 +61,8 @@ class View:
             if field.name.endswith('_p'):
                 p = getattr(self, field.name)
                 need(field.name, _numbers((p,), 1) and 0 <= p <= 1, 'a probability in [0, 1]')
+        need('blur_p', self.blur_p == 0 or self.kernel > 1, 'a probability above 0 only from size=20 upwards: a smaller view has a '
+             'kernel of one pixel, which blurs nothing')
         need('interpolation', self.interpolation in RESAMPLING, f'one of {", ".join(RESAMPLING)}')
 
     @property

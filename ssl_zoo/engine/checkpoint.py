@@ -27,7 +27,7 @@ def versions() -> dict[str, str]:
     import mmengine
     import timm
     import torchvision
-    return dict(ssl_zoo=__version__, torch=torch.__version__, torchvision=torchvision.__version__, timm=timm.__version__,
+    return dict(ssl_zoo=__version__, torch=str(torch.__version__), torchvision=str(torchvision.__version__), timm=timm.__version__,
                 mmengine=mmengine.__version__, python=platform.python_version(), platform=platform.platform(),
                 device=torch.cuda.get_device_name() if torch.cuda.is_available() else f'cpu, {torch.get_num_threads()} threads')
 

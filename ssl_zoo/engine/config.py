@@ -155,7 +155,7 @@ def check(cfg: dict) -> Settings:
         if key in cfg:
             cfg[key] = _fill(cls, cfg[key], f'{key}.')
     settings = _fill(Settings, cfg, '')
-    views = settings.recipes()
+    settings.recipes()
 
     def need(holds, key, value, what):
         if not holds:
@@ -187,7 +187,6 @@ def check(cfg: dict) -> Settings:
     if 'type' in settings.method:                                # so that a misspelt argument fails before data is read
         cls = METHODS.find(settings.method['type'])
         check_arguments(cls.__init__, ['self', *(k for k in settings.method if k != 'type')], f'method {settings.method["type"]!r}')
-    del views
     return settings
 
 
@@ -240,10 +239,12 @@ def _with_preset(cfg: dict) -> dict:
     one for 300, 800 the one for 1000.
     """
     presets = cfg.pop('presets', None)
-    if not presets or not isinstance(cfg.get('epochs'), (int, float)) or cfg['epochs'] <= 0:
+    if not presets:
         return cfg
-    preset = min(presets, key=lambda p: abs(math.log(p['epochs'] / cfg['epochs'])))
-    return _merge(preset, cfg)
+    epochs = cfg.get('epochs')
+    if not isinstance(epochs, (int, float)) or epochs <= 0:
+        return _merge(presets[0], cfg)                           # what is wrong with epochs is said when all is checked
+    return _merge(min(presets, key=lambda p: abs(math.log(p['epochs'] / epochs))), cfg)
 
 
 def _merge(below: dict, above: dict) -> dict:

@@ -59,3 +59,9 @@ def synthetic_batch(settings: Settings, n: int) -> dict:
     return dict(views=[torch.randint(0, 256, (n, 3, view.size, view.size), dtype=torch.uint8) for view in views],
                 params=[torch.from_numpy(sample(view, i, index.numpy() * 0, index.numpy(), settings.seed))
                         for i, view in enumerate(views)], index=index, unreadable=[])
+
+
+def check_buildable(settings: Settings) -> None:
+    """Build data, method and optimizer and throw them away. Raises ConfigError where a run would."""
+    images = len(data_sources(settings)['train'])
+    build_optimizer(settings, Plan.of(settings, images), build_method(settings))

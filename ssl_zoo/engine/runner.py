@@ -85,6 +85,7 @@ class TrainLoop(BaseLoop):
             runner.train_seconds += time.perf_counter() - started
             runner.call_hook('after_train')
         finally:
+            batches = None                                             # ends the workers now, not when a traceback is forgotten
             runner.stop_hook.release()
         return runner.model
 

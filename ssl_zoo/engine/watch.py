@@ -3,7 +3,6 @@ import time
 from datetime import datetime, timezone
 
 import numpy as np
-import torch
 from mmengine.hooks import Hook
 
 from ..data.sources import Source, Subset, shuffled
@@ -43,8 +42,9 @@ class WatchHook(Hook):
         self.test = sources['test'] or (val if self.has_labels else None)
 
     def before_train(self, runner):
-        if self.watch.every and runner.step == 0:
-            self.look(runner, 'random weights')
+        if self.watch.every:
+            resumed = runner.step > 0
+            self.start = self.look(runner, build_method(self.settings).to(runner.device) if resumed else runner.method)
 
     def after_train_epoch(self, runner, metrics=None):
         if self.watch.every and runner.due(self.watch.every) and runner.step < runner.max_steps:
@@ -61,24 +61,30 @@ class WatchHook(Hook):
     def features(self, method, source):
         return extract_features(method, source, self.size, self.resize, workers=0)
 
-    def look(self, runner, note: str = '') -> None:
+    def look(self, runner, untrained=None) -> tuple[float, float]:
+        """Measure, report and log; (spread, RankMe). ``untrained`` is looked at instead of the run's method, as the start."""
         started = time.perf_counter()
-        val = self.features(runner.method, self.val)
+        method, step = (untrained, 0) if untrained is not None else (runner.method, runner.step)
+        val = self.features(method, self.val)
         sample = val.values[:self.SPREAD_IMAGES]
-        scalars = {'val/spread': spread(sample), 'val/rankme': rankme(sample) if np.isfinite(sample).all() else float('nan')}
+        finite = np.isfinite(sample).all()
+        scalars = {'val/spread': spread(sample), 'val/rankme': rankme(sample) if finite else float('nan')}
         text = f'spread {scalars["val/spread"]:.3f}  RankMe {scalars["val/rankme"]:.1f} of {min(sample.shape)}'
-        if self.has_labels:
-            bank = self.features(runner.method, self.bank)
+        if self.has_labels and finite:
+            bank = self.features(method, self.bank)
             predicted = knn_predict(bank.values, bank.labels, val.values, len(self.bank.classes), self.watch.k, self.watch.temperature)
             scalars = {'val/knn': accuracy(predicted, val.labels), **scalars}
             text = f'k-NN {scalars["val/knn"]:.2f} % on {len(val.values)} val images  {text}'
         seconds = time.perf_counter() - started
         self.progress.pause(seconds)
-        runner.logger.info(f'epoch {runner.plan.epoch(runner.step):.1f}  {text}  ({seconds:.1f} s){f"  {note}" if note else ""}')
-        self.progress.write(runner, runner.step, scalars)
-        warning = collapse_warning(scalars['val/spread'], scalars['val/rankme'])
-        if warning and runner.step:
-            runner.logger.warning(warning)
+        note = '  random weights' if untrained is not None else ''
+        runner.logger.info(f'epoch {runner.plan.epoch(step):.1f}  {text}  ({seconds:.1f} s){note}')
+        if untrained is None or runner.step == 0:
+            self.progress.write(runner, step, scalars)
+        measured = scalars['val/spread'], scalars['val/rankme']
+        if untrained is None and (warning := collapse_warning(*measured, *self.start)):
+            runner.logger.warning(f'warning: {warning}')
+        return measured
 
     def report(self, runner) -> None:
         """k-NN and a few-label probe on the test images, beside the same backbone with random weights."""

@@ -27,11 +27,16 @@ def rankme(features: np.ndarray) -> float:
     return float(np.exp(-(p * np.log(p)).sum()))
 
 
-def collapse_warning(spread_now: float, rank_now: float) -> str | None:
-    """What to tell the user, or None while all is well."""
+def collapse_warning(spread_now: float, rank_now: float, spread_at_start: float, rank_at_start: float) -> str | None:
+    """What to tell the user, or None while all is well.
+
+    Backbone features of random weights lie in a narrow cone already, so what counts is the change: training that learns
+    widens them, and a collapse (every image to one vector, or all on one line) takes RankMe below what it started from.
+    """
     if not np.isfinite([spread_now, rank_now]).all():
         return 'the embeddings are not finite: the training has diverged; lower base_lr or check the images'
-    if spread_now < 0.05 or rank_now < 2:
-        return (f'the embeddings are collapsing: all images get nearly the same vector (spread {spread_now:.3f} of 1, RankMe '
-                f'{rank_now:.1f}); check the predictor, the target\'s decay, batch size and learning rate')
+    if rank_now < rank_at_start / 2 or spread_now < min(0.05, spread_at_start / 2):
+        return (f'the embeddings are collapsing: they use fewer directions than with random weights (RankMe {rank_now:.1f}, was '
+                f'{rank_at_start:.1f}; spread {spread_now:.3f}, was {spread_at_start:.3f}); check the predictor, the target\'s '
+                f'decay, batch size and learning rate')
     return None

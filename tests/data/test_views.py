@@ -91,6 +91,7 @@ def test_kernel_of_the_paper():
     (dict(size=0), 'size=0, but it must be a positive'),
     (dict(size=32, crop=(0.5, 0.1)), 'crop=.*rising'),
     (dict(size=32, crop=0.5), 'crop=0.5'),
+    (dict(size=16, blur_p=0.5), 'kernel of one pixel'),
     (dict(size=32, flip_p=1.5), r'flip_p=1.5, but it must be a probability'),
     (dict(size=32, jitter=(0.4, 0.4, 0.4)), 'jitter=.*four numbers'),
     (dict(size=32, jitter=(0.4, 0.4, 0.4, 0.9)), 'hue at most 0.5'),

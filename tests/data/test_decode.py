@@ -1,0 +1,123 @@
+"""Every kind of file gets the treatment a user expects, or is unreadable with a reason."""
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssl_zoo.data.decode import Unreadable, read_image
+
+RNG = np.random.default_rng(0)
+GRAY = RNG.integers(0, 256, (20, 30), dtype=np.uint8)
+COLOUR = np.stack([np.linspace(0, 255, 30).astype(np.uint8)[None].repeat(20, 0), np.full((20, 30), 90, np.uint8),
+                   np.linspace(255, 0, 20).astype(np.uint8)[:, None].repeat(30, 1)], axis=2)
+
+
+def pixels(path) -> np.ndarray:
+    image = read_image(path)
+    assert image.mode == 'RGB'
+    return np.asarray(image)
+
+
+def test_rgb_and_grayscale(tmp_path):
+    Image.fromarray(COLOUR).save(tmp_path / 'a.png')
+    assert np.array_equal(pixels(tmp_path / 'a.png'), COLOUR)
+    Image.fromarray(GRAY).save(tmp_path / 'b.png')
+    assert np.array_equal(pixels(tmp_path / 'b.png'), GRAY[..., None].repeat(3, 2))
+    Image.fromarray(GRAY > 127).save(tmp_path / 'c.png')
+    assert set(np.unique(pixels(tmp_path / 'c.png'))) == {0, 255}
+
+
+def test_palette_with_and_without_transparency(tmp_path):
+    palette = Image.fromarray(COLOUR).quantize(64)
+    expected = np.asarray(palette.convert('RGB'))
+    palette.save(tmp_path / 'a.png')
+    assert np.array_equal(pixels(tmp_path / 'a.png'), expected)
+    palette.save(tmp_path / 'b.png', transparency=bytes(range(64)))
+    assert np.array_equal(pixels(tmp_path / 'b.png'), expected)
+
+
+@pytest.mark.parametrize('mode', ['RGBA', 'LA'])
+def test_alpha_is_dropped_and_colours_stay(tmp_path, mode):
+    image = Image.fromarray(COLOUR if mode == 'RGBA' else GRAY).convert(mode)
+    image.putalpha(Image.fromarray(GRAY))
+    image.save(tmp_path / 'a.png')
+    expected = COLOUR if mode == 'RGBA' else GRAY[..., None].repeat(3, 2)
+    assert np.array_equal(pixels(tmp_path / 'a.png'), expected)
+
+
+def test_cmyk(tmp_path):
+    Image.fromarray(COLOUR).convert('CMYK').save(tmp_path / 'a.jpg', quality=95)
+    assert np.abs(pixels(tmp_path / 'a.jpg').astype(int) - COLOUR).mean() < 4
+    Image.fromarray(COLOUR).convert('CMYK').save(tmp_path / 'a.tif')
+    assert np.abs(pixels(tmp_path / 'a.tif').astype(int) - COLOUR).mean() < 1
+
+
+@pytest.mark.parametrize('suffix', ['png', 'tif'])
+def test_16_bit_is_scaled_not_clipped(tmp_path, suffix):
+    deep = (GRAY.astype(np.uint16) * 257)
+    Image.fromarray(deep).save(tmp_path / f'a.{suffix}')
+    assert np.array_equal(pixels(tmp_path / f'a.{suffix}'), GRAY[..., None].repeat(3, 2))
+
+
+def test_32_bit_float_and_integer(tmp_path):
+    Image.fromarray((GRAY / 255).astype(np.float32)).save(tmp_path / 'a.tif')
+    assert np.array_equal(pixels(tmp_path / 'a.tif')[..., 0], GRAY)
+    Image.fromarray(GRAY.astype(np.float32)).save(tmp_path / 'b.tif')
+    assert np.array_equal(pixels(tmp_path / 'b.tif')[..., 0], GRAY)
+    Image.fromarray(GRAY.astype(np.int32)).save(tmp_path / 'c.tif')
+    assert np.array_equal(pixels(tmp_path / 'c.tif')[..., 0], GRAY)
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_exif_rotation_comes_out_upright(tmp_path, orientation):
+    """The stored pixels are turned so that orientation n brings COLOUR back."""
+    turns = {1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
+             5: lambda a: a.transpose(1, 0, 2), 6: lambda a: np.rot90(a, 1), 7: lambda a: np.rot90(a.transpose(1, 0, 2), 2),
+             8: lambda a: np.rot90(a, -1)}
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(turns[orientation](COLOUR))).save(tmp_path / 'a.png', exif=exif)
+    assert np.array_equal(pixels(tmp_path / 'a.png'), COLOUR)
+
+
+@pytest.mark.parametrize('suffix', ['gif', 'webp', 'png'])
+def test_animation_gives_its_first_frame(tmp_path, suffix):
+    frames = [Image.new('RGB', (8, 8), colour) for colour in ('red', 'lime', 'blue')]
+    frames[0].save(tmp_path / f'a.{suffix}', save_all=True, append_images=frames[1:], **({'lossless': True} if suffix == 'webp' else {}))
+    with Image.open(tmp_path / f'a.{suffix}') as image:
+        assert image.n_frames == 3
+    assert pixels(tmp_path / f'a.{suffix}').reshape(-1, 3).tolist() == [[255, 0, 0]] * 64
+
+
+def test_truncated_damaged_empty_and_missing_files_are_unreadable(tmp_path):
+    noise = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    for suffix in ('jpg', 'png'):
+        Image.fromarray(noise).save(tmp_path / f'whole.{suffix}')
+        data = (tmp_path / f'whole.{suffix}').read_bytes()
+        (tmp_path / f'half.{suffix}').write_bytes(data[:len(data) // 2])
+        with pytest.raises(Unreadable, match='truncated'):
+            read_image(tmp_path / f'half.{suffix}')
+    (tmp_path / 'text.jpg').write_text('not an image')
+    (tmp_path / 'empty.jpg').write_bytes(b'')
+    for name, reason in (('text.jpg', 'UnidentifiedImageError'), ('empty.jpg', 'UnidentifiedImageError'),
+                         ('none.jpg', 'FileNotFoundError')):
+        with pytest.raises(Unreadable, match=reason):
+            read_image(tmp_path / name)
+
+
+def test_damaged_bytes_never_raise_anything_else(tmp_path):
+    """Random damage to real files either still decodes or is Unreadable."""
+    noise = RNG.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    tried = unreadable = 0
+    for suffix in ('jpg', 'png', 'gif', 'tif', 'webp', 'bmp'):
+        Image.fromarray(noise).save(tmp_path / f'whole.{suffix}')
+        data = np.frombuffer((tmp_path / f'whole.{suffix}').read_bytes(), np.uint8)
+        for _ in range(60):
+            broken = data.copy()
+            broken[RNG.integers(0, min(len(data), 300), 8)] = RNG.integers(0, 256, 8)
+            (tmp_path / f'broken.{suffix}').write_bytes(broken.tobytes())
+            tried += 1
+            try:
+                read_image(tmp_path / f'broken.{suffix}')
+            except Unreadable:
+                unreadable += 1
+    assert 0 < unreadable < tried

@@ -1,0 +1,369 @@
+"""Runs from start to end: what moves when, resume, accumulation, precision, collapse, bad data."""
+import json
+import logging
+import signal
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ssl_zoo.engine.checkpoint import build_method, checkpoints_in, load_method, newest_checkpoint, read_checkpoint
+from ssl_zoo.engine.hooks import Stopped
+from ssl_zoo.engine.runner import build_runner
+from ssl_zoo.method import Method
+from ssl_zoo.methods.byol import BYOL, regression_loss
+from ssl_zoo.registry import METHODS, ConfigError
+
+
+def weights(path):
+    return read_checkpoint(path)['method']
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def train(settings, work_dir, **arguments):
+    runner = build_runner(settings, work_dir, **arguments)
+    runner.train()
+    return runner
+
+
+@METHODS.register_module(force=True)
+class Dropping(Method):
+    """A toy with dropout, so that the main process's random numbers matter, and a counter of steps."""
+
+    def __init__(self, backbone=None):
+        super().__init__()
+        self.backbone = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 400, 8))
+        self.embed_dim = 8
+        self.register_buffer('steps', torch.zeros(()))
+        self.seen = []
+
+    def loss(self, views, **batch):
+        self.seen.append((self.progress, batch['index'].tolist()))
+        a, b = (torch.nn.functional.dropout(self.backbone(v), 0.5) for v in views)
+        return dict(loss=(a - b).square().mean() + (a.std(0) - 1).square().mean(), width=a.std())
+
+    def after_step(self):
+        self.steps += 1
+
+
+def test_what_a_run_leaves_behind(tiny, tmp_path):
+    settings = tiny(watch=dict(every=1), log_every=5)
+    runner = train(settings, tmp_path / 'run')
+    assert runner.step == runner.max_steps == 14                             # 2 epochs of 140 images in batches of 20
+    files = {p.name for p in (tmp_path / 'run').iterdir()}
+    assert files == {'checkpoints', 'command.txt', 'config.py', 'log.jsonl', 'results.jsonl', 'tensorboard', 'train.log',
+                     'versions.json', 'views.png'}
+    assert [p.name for p in checkpoints_in(tmp_path / 'run')] == ['step_00000014.pth', 'step_00000007.pth']
+    rows = [json.loads(line) for line in (tmp_path / 'run' / 'log.jsonl').read_text().splitlines()]
+    train_rows = [row for row in rows if 'train/loss' in row]
+    assert [row['step'] for row in train_rows] == [1, 5, 10, 14]
+    assert train_rows[0]['train/lr'] == 0 and train_rows[0]['train/decay'] == pytest.approx(0.9)
+    assert all(0 <= row['train/loss'] <= 8 and row['train/images_per_second'] > 0 and 0 <= row['train/data_wait'] <= 1
+               for row in train_rows)
+    looks = [row for row in rows if 'val/knn' in row]
+    assert [row['step'] for row in looks] == [0, 7, 14] and all(0 < row['val/spread'] <= 1.1 for row in looks)
+    assert {'train/loss', 'val/knn', 'val/rankme'} <= scalars(tmp_path / 'run' / 'tensorboard')
+    results = [json.loads(line) for line in (tmp_path / 'run' / 'results.jsonl').read_text().splitlines()]
+    assert [(r['metric'], r['weights']) for r in results] == [(m, w) for w in ('trained', 'random weights')
+                                                              for m in ('knn_top1', 'probe_2_per_class_top1')]
+    assert results[0]['value'] == looks[-1]['val/knn'] and results[2]['value'] == looks[0]['val/knn']
+    assert results[0]['config'] == settings.plain() and results[0]['n'] == 40
+    log = (tmp_path / 'run' / 'train.log').read_text()
+    for words in ('plan', '14 in 2 epochs', 'loss', 'lr', 'decay', 'images/s', 'data wait', 'left', 'random weights', 'k-NN'):
+        assert words in log, words
+    with Image.open(tmp_path / 'run' / 'views.png') as picture:
+        assert picture.size == (3 * 116 + 4, 16 + 8 * 116 + 4)
+
+
+def scalars(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return set(events.Tags()['scalars'])
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_one_does_not(tiny, tmp_path):
+    a, b, c = (train(tiny(seed=seed), tmp_path / name) for name, seed in (('a', 1), ('b', 1), ('c', 2)))
+    assert same(a.method.state_dict(), b.method.state_dict())
+    assert not same(a.method.state_dict(), c.method.state_dict())
+
+
+def test_watching_changes_nothing_in_the_training(tiny, tmp_path):
+    a, b = (train(tiny(method=dict(type='Dropping'), optimizer=dict(type='SGD'), watch=dict(every=every)), tmp_path / f'{every}')
+            for every in (0, 0.5))
+    assert same(a.method.state_dict(), b.method.state_dict())
+
+
+@pytest.mark.parametrize(('stop_after', 'workers', 'changes'), [
+    (3, 0, {}), (7, 2, {}), (9, 1, dict(accumulate=2, precision='bf16')),
+    (4, 0, dict(method=dict(type='Dropping'), optimizer=dict(type='SGD', momentum=0.9)))])
+def test_a_stopped_run_resumes_to_the_same_weights_bit_for_bit(tiny, tmp_path, stop_after, workers, changes):
+    whole = train(tiny(**changes), tmp_path / 'whole')
+    stopped = build_runner(tiny(**changes, workers=workers), tmp_path / 'stopped')
+    after_step = stopped.method.after_step
+
+    def interrupt():
+        after_step()
+        if stopped.step + 1 == stop_after:
+            signal.raise_signal(signal.SIGTERM)
+    stopped.method.after_step = interrupt
+    with pytest.raises(Stopped, match=f'SIGTERM after step {stop_after}') as error:
+        stopped.train()
+    assert error.value.exit_code == 143
+    resumed = build_runner(tiny(**changes), tmp_path / 'stopped', resume=True)
+    resumed.train()
+    assert same(whole.method.state_dict(), resumed.method.state_dict())
+    a, b = (r.optim_wrapper.optimizer.state_dict()['state'] for r in (whole, resumed))
+    assert all(torch.equal(a[k]['momentum_buffer'], b[k]['momentum_buffer']) for k in a)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL                # given back
+
+
+def test_progress_and_order_of_a_resumed_run(tiny, tmp_path):
+    settings = tiny(method=dict(type='Dropping'), optimizer=dict(type='SGD'), checkpoint=dict(every=1, keep=5))
+    whole = train(settings, tmp_path / 'whole')
+    assert [p for p, _ in whole.method.seen] == [k / 14 for k in range(14)]
+    resumed = train(settings, tmp_path / 'other', resume=str(tmp_path / 'whole' / 'checkpoints' / 'step_00000007.pth'))
+    assert resumed.method.seen == whole.method.seen[7:]
+
+
+def test_accumulation_steps_once_and_gives_the_gradient_of_the_whole_batch(tiny, tmp_path):
+    """A loss that is a mean over samples, without BatchNorm: accumulating must not change the run beyond rounding."""
+    @METHODS.register_module(force=True)
+    class Plain(Dropping):
+        def loss(self, views, **batch):
+            self.seen.append(self.progress)
+            return dict(loss=(self.backbone(views[0]) - self.backbone(views[1])).square().mean())
+    a, b = (train(tiny(method=dict(type='Plain'), optimizer=dict(type='SGD', momentum=0.9), accumulate=n), tmp_path / f'{n}')
+            for n in (1, 4))
+    assert a.method.steps == b.method.steps == 14                            # after_step: once per optimiser step
+    assert b.method.seen == [k / 14 for k in range(14) for _ in range(4)]
+    torch.testing.assert_close(a.method.backbone[1].weight, b.method.backbone[1].weight, rtol=1e-4, atol=1e-6)
+
+
+def test_target_moves_once_per_optimiser_step_under_accumulation(tiny, tmp_path):
+    runner = build_runner(tiny(accumulate=2), tmp_path)
+    moves = []
+    update = runner.method.target.update
+    runner.method.target.update = lambda source, decay: (moves.append(decay), update(source, decay))
+    runner.train()
+    assert len(moves) == 14 and moves[0] == 0.9 and moves == sorted(moves)
+
+
+@pytest.mark.parametrize('channels_last', [False, True])
+@pytest.mark.parametrize('precision', ['float32', 'bf16'])
+def test_precision_and_memory_format_give_nearly_the_same_run(tiny, tmp_path, precision, channels_last):
+    def losses(name, **changes):
+        train(tiny(log_every=1, **changes), tmp_path / name)
+        return [json.loads(line)['train/loss'] for line in (tmp_path / name / 'log.jsonl').read_text().splitlines()]
+    changed = losses('changed', precision=precision, channels_last=channels_last)
+    # At the first step weights are equal, so only rounding differs; later small differences grow.
+    reference = losses('reference')
+    assert changed[0] == pytest.approx(reference[0], rel=0.02 if precision == 'bf16' else 1e-4)
+    np.testing.assert_allclose(changed, reference, rtol=0.2 if precision == 'bf16' else 0.02)
+
+
+def test_bf16_really_runs_in_bf16_and_keeps_float32_weights(tiny, tmp_path):
+    runner = build_runner(tiny(precision='bf16', channels_last=True), tmp_path)
+    seen = []
+    runner.method.online.projector[0].register_forward_hook(lambda m, i, o: seen.append(o.dtype))
+    runner.method.online.backbone.conv1.register_forward_hook(
+        lambda m, i, o: seen.append((i[0].dtype, i[0].is_contiguous(memory_format=torch.channels_last))))
+    runner.train()
+    assert set(seen) == {torch.bfloat16, (torch.float32, True)}              # views are made in float32
+    assert {p.dtype for p in runner.method.parameters()} == {torch.float32}
+
+
+def test_collapse_is_warned_of(tiny, tmp_path):
+    @METHODS.register_module(force=True)
+    class NothingHoldsItApart(BYOL):
+        """No predictor, no target, no stop-gradient: the loss alone draws all images to one vector."""
+
+        def loss(self, views, **batch):
+            return dict(loss=2 * regression_loss(self.online(views[0]), self.online(views[1])))
+    changes = dict(epochs=12, base_lr=20.0, watch=dict(every=3))
+    train(tiny(method={**tiny().method, 'type': 'NothingHoldsItApart'}, **changes), tmp_path / 'collapsing')
+    assert 'warning: the embeddings are collapsing' in (tmp_path / 'collapsing' / 'train.log').read_text()
+    train(tiny(**changes), tmp_path / 'byol')
+    assert 'warning' not in (tmp_path / 'byol' / 'train.log').read_text()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_saved(tiny, tmp_path):
+    @METHODS.register_module(force=True)
+    class Exploding(Dropping):
+        def loss(self, views, **batch):
+            factor = float('nan') if self.progress >= 8 / 14 else 1.0
+            return dict(loss=factor * self.backbone(views[0]).square().mean())
+    runner = build_runner(tiny(method=dict(type='Exploding'), optimizer=dict(type='SGD')), tmp_path)
+    with pytest.raises(FloatingPointError, match='the loss is nan at step 8; lower base_lr'):
+        runner.train()
+    assert [p.name for p in checkpoints_in(tmp_path)] == ['step_00000007.pth']
+
+
+def test_two_losses_or_none_are_refused():
+    class Two(Dropping):
+        def loss(self, views, **batch):
+            return dict(loss=torch.ones(()), loss_inv=torch.ones(()))
+    with pytest.raises(ValueError, match='exactly one name with "loss" in it'):
+        Two()([])
+    Two.loss = lambda self, views: dict(total=torch.ones(()))
+    with pytest.raises(ValueError, match='exactly one name'):
+        Two()([])
+
+
+def test_timm_weights_are_not_drawn_again_when_training_starts(tiny, tmp_path):
+    runner = build_runner(tiny(), tmp_path)
+    runner.method.init_weights()
+    assert same({k: v for k, v in runner.method.state_dict().items()}, build_method(tiny()).state_dict())
+
+
+def broken_images(image_folder, broken):
+    root = image_folder(classes=2, per_class=30, size=24)
+    for i in broken:
+        (root / 'class_1' / f'{i}.png').write_bytes(b'broken')
+    return dict(type='ImageFolder', root=str(root))
+
+
+def test_unreadable_images_are_counted_and_listed(tiny, tmp_path, image_folder):
+    train_data = broken_images(image_folder, [3, 4])
+    train(tiny(data=dict(train=train_data, max_unreadable=0.05)), tmp_path / 'run')
+    last = (tmp_path / 'run' / 'train.log').read_text().splitlines()[-1]
+    assert '2 of 60 training images could not be read and were skipped: class_1/3.png (UnidentifiedImageError' in last
+    assert 'class_1/4.png' in last
+
+
+def test_too_many_unreadable_images_stop_the_run(tiny, tmp_path, image_folder):
+    train_data = broken_images(image_folder, range(5))
+    with pytest.raises(ConfigError, match='of 60 training images cannot be read, more than the share data.max_unreadable=0.05'):
+        train(tiny(data=dict(train=train_data, max_unreadable=0.05)), tmp_path / 'run')
+
+
+def test_unlabelled_images_train_and_are_watched_without_knn(tiny, tmp_path, image_folder):
+    root = image_folder(classes=1, per_class=40, size=24)
+    train(tiny(data=dict(train=dict(type='Images', root=str(root))), watch=dict(every=1)), tmp_path / 'run')
+    log = (tmp_path / 'run' / 'train.log').read_text()
+    assert 'spread' in log and 'k-NN' not in log
+    assert not (tmp_path / 'run' / 'results.jsonl').exists()
+
+
+def test_val_cut_from_train_is_not_trained_on_unless_asked(tiny, tmp_path):
+    for on_val, images in ((False, 140), (True, 180)):
+        runner = build_runner(tiny(data=dict(train=dict(type='Digits', split='val'), val=40, train_on_val=on_val)), tmp_path / f'{on_val}')
+        assert runner.plan.images == images
+        watch = next(hook for hook in runner.hooks if type(hook).__name__ == 'WatchHook')
+        assert not set(watch.bank.indices) & set(watch.val.indices)
+
+
+def test_other_classes_in_val_or_test_are_refused(tiny, tmp_path, image_folder):
+    with pytest.raises(ConfigError, match=r'the classes of data.test \(3: class_0'):
+        build_runner(tiny(data=dict(train=dict(type='Digits'), test=dict(type='ImageFolder', root=str(image_folder())))), tmp_path)
+
+
+# Checkpoints
+
+def test_a_checkpoint_gives_back_the_method(tiny, tmp_path):
+    runner = train(tiny(), tmp_path)
+    method, settings = load_method(checkpoints_in(tmp_path)[0])
+    x = torch.randn(4, 3, 20, 20)
+    assert not method.training and settings.plain() == tiny().plain()
+    assert torch.equal(method.embed(x), runner.method.eval().embed(x))
+
+
+def test_a_checkpoint_needs_no_trust_and_a_hostile_one_is_refused(tiny, tmp_path):
+    train(tiny(), tmp_path)
+    assert torch.serialization.get_unsafe_globals_in_checkpoint(checkpoints_in(tmp_path)[0]) == []
+
+    class Hostile:
+        def __reduce__(self):
+            return open, (str(tmp_path / 'executed'), 'w')
+    torch.save(dict(format='ssl_zoo checkpoint 1', method=Hostile()), tmp_path / 'hostile.pth')
+    with pytest.raises(ConfigError, match='would run code when loaded'):
+        load_method(tmp_path / 'hostile.pth')
+    assert not (tmp_path / 'executed').exists()
+
+
+def test_a_config_in_a_checkpoint_cannot_name_code(tiny, tmp_path):
+    train(tiny(), tmp_path)
+    content = read_checkpoint(checkpoints_in(tmp_path)[0])
+    marker = tmp_path / 'executed'
+    (tmp_path / 'evil.py').write_text(f'open({str(marker)!r}, "w")')
+    for change in (dict(method=dict(type='os.system', command=f'touch {marker}')), dict(imports=[str(tmp_path / 'evil.py')])):
+        torch.save({**content, 'config': {**content['config'], **change}}, tmp_path / 'evil.pth')
+        if 'method' in change:
+            with pytest.raises(ConfigError, match='not a registered method'):
+                load_method(tmp_path / 'evil.pth')
+        else:
+            load_method(tmp_path / 'evil.pth')
+        assert not marker.exists()
+
+
+def test_foreign_torn_and_missing_checkpoints_get_a_sentence(tiny, tmp_path):
+    train(tiny(), tmp_path / 'run')
+    newest, before = checkpoints_in(tmp_path / 'run')
+    newest.write_bytes(newest.read_bytes()[:5000])
+    reports = []
+    assert newest_checkpoint(tmp_path / 'run', reports.append)['step'] == 7
+    assert 'step_00000014.pth is not a readable checkpoint' in reports[0]
+    torch.save(dict(state_dict={}), tmp_path / 'foreign.pth')
+    for path, words in ((tmp_path / 'foreign.pth', 'not a checkpoint of ssl_zoo'), (tmp_path / 'none.pth', 'there is no checkpoint')):
+        with pytest.raises(ConfigError, match=words):
+            read_checkpoint(path)
+    with pytest.raises(ConfigError, match='nothing to resume'):
+        newest_checkpoint(tmp_path / 'empty')
+
+
+def test_weights_that_do_not_fit_are_refused(tiny, tmp_path):
+    train(tiny(), tmp_path)
+    content = read_checkpoint(checkpoints_in(tmp_path)[0])
+    content['config']['method']['hidden_dim'] = 48
+    torch.save(content, tmp_path / 'other.pth')
+    with pytest.raises(ConfigError, match='does not fit BYOL: size mismatch'):
+        load_method(tmp_path / 'other.pth')
+
+
+def test_resuming_another_run_is_refused(tiny, tmp_path):
+    train(tiny(), tmp_path)
+    for change, words in ((dict(epochs=3), 'cannot resume: epochs was 2 and is 3'), (dict(seed=1), 'seed was 0 and is 1'),
+                          (dict(data=dict(train=dict(type='Digits', split='val'))), '140 images and has 180')):
+        with pytest.raises(ConfigError, match=words):
+            build_runner(tiny(**change), tmp_path, resume=True)
+    with pytest.raises(ConfigError, match='already holds a run'):
+        build_runner(tiny(), tmp_path)
+
+
+def test_a_full_disk_costs_a_checkpoint_not_the_run(tiny, tmp_path, monkeypatch):
+    runner = build_runner(tiny(), tmp_path)
+    real = torch.save
+
+    def full(content, file):
+        if content['step'] == 7:
+            file.write(b'torn')
+            raise OSError(28, 'No space left on device')
+        real(content, file)
+    monkeypatch.setattr(torch, 'save', full)
+    runner.train()
+    assert sorted(p.name for p in (tmp_path / 'checkpoints').iterdir()) == ['step_00000014.pth']
+    assert 'No space left on device; training goes on' in (tmp_path / 'train.log').read_text()
+
+
+def test_keep_limits_the_checkpoints(tiny, tmp_path):
+    train(tiny(epochs=4, checkpoint=dict(every=1, keep=2)), tmp_path)
+    assert [p.name for p in checkpoints_in(tmp_path)] == ['step_00000028.pth', 'step_00000021.pth']
+
+
+def test_several_processes_are_refused_until_they_are_supported(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    with pytest.raises(ConfigError, match='one process'):
+        build_runner(tiny(), tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _no_leaked_handlers():
+    yield
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith('ssl_zoo.'):
+            for handler in logging.getLogger(name).handlers:
+                handler.close()
