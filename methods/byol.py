@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ssl_zoo.backbones import build_backbone
 from ssl_zoo.layers import EMA, cosine, mlp
+from ssl_zoo.losses import spread
 from ssl_zoo.method import Method
 from ssl_zoo.registry import METHODS
 
@@ -65,7 +66,7 @@ class BYOL(Method):
         # Views are forwarded apart: BatchNorm's statistics are those of one view.
         p1, p2 = (self.predictor(self.online(x)) for x in (x1, x2))          # (B, proj_dim)
         z1, z2 = self.target(x1), self.target(x2)                            # (B, proj_dim), no gradient
-        return dict(loss=regression_loss(p1, z2) + regression_loss(p2, z1), decay=self.decay)
+        return dict(loss=regression_loss(p1, z2) + regression_loss(p2, z1), spread=spread(z1), decay=self.decay)
 
     def after_step(self) -> None:
         self.target.update(self.online, self.decay)                          # with the new online weights

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from torch.utils.tensorboard import SummaryWriter
 
 from ..data.sources import Source
+from ..losses import COLLAPSED
 from .config import Settings
 
 
@@ -63,6 +64,9 @@ class ProgressHook(Hook):
             f'epoch {runner.plan.epoch(done):.1f}/{runner.plan.epoch(runner.max_steps):.0f}  step {done}/{runner.max_steps}  '
             f'loss {means["loss"]:.4f}  lr {means["lr"]:.4g}{decay}{rest}  {means["images_per_second"]:.0f} images/s  '
             f'data wait {means["data_wait"]:.0%}  left {timedelta(seconds=round(left))}')
+        if done > 1 and means.get('spread', 1.0) < COLLAPSED:
+            runner.logger.warning(f'warning: the projections are collapsing: all images get nearly the same vector (spread '
+                                  f'{means["spread"]:.3f}, 1 is healthy); check predictor, decay, batch size and learning rate')
         self.write(runner, done, {f'train/{k}': v for k, v in means.items()})
         self.values, self.since, self.last_step, self.waited = [], now, done, runner.data_seconds
 

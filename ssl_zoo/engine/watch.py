@@ -3,14 +3,16 @@ import time
 from datetime import datetime, timezone
 
 import numpy as np
+import torch
 from mmengine.hooks import Hook
 
 from ..data.sources import Source, Subset, shuffled
-from ..evaluation.collapse import collapse_warning, rankme, spread
+from ..evaluation.collapse import collapse_warning, rankme
 from ..evaluation.features import extract_features
 from ..evaluation.knn import accuracy, knn_predict
 from ..evaluation.probe import few_label_probe
 from ..evaluation.results import write_row
+from ..losses import spread
 from .checkpoint import build_method, checkpoints_in, versions
 from .config import Settings
 
@@ -68,7 +70,7 @@ class WatchHook(Hook):
         val = self.features(method, self.val)
         sample = val.values[:self.SPREAD_IMAGES]
         finite = np.isfinite(sample).all()
-        scalars = {'val/spread': spread(sample), 'val/rankme': rankme(sample) if finite else float('nan')}
+        scalars = {'val/spread': spread(torch.from_numpy(sample)).item(), 'val/rankme': rankme(sample) if finite else float('nan')}
         text = f'spread {scalars["val/spread"]:.3f}  RankMe {scalars["val/rankme"]:.1f} of {min(sample.shape)}'
         if self.has_labels and finite:
             bank = self.features(method, self.bank)

@@ -1,17 +1,7 @@
 """Signs of collapse: how much of its space a set of embeddings uses."""
 import numpy as np
 
-from .knn import unit
-
-
-def spread(features: np.ndarray) -> float:
-    """Mean over dimensions of the deviation of unit vectors, times sqrt(D): 1 for directions all over the sphere, 0 for one
-    point (SimSiam, arXiv 2011.10566, fig. 2 shows it without the factor, where the bound is 1/sqrt(D)).
-
-    Args:
-        features: (N, D).
-    """
-    return float(unit(features).std(0).mean() * features.shape[1] ** 0.5)
+from ..losses import COLLAPSED
 
 
 def rankme(features: np.ndarray) -> float:
@@ -35,7 +25,7 @@ def collapse_warning(spread_now: float, rank_now: float, spread_at_start: float,
     """
     if not np.isfinite([spread_now, rank_now]).all():
         return 'the embeddings are not finite: the training has diverged; lower base_lr or check the images'
-    if rank_now < rank_at_start / 2 or spread_now < min(0.05, spread_at_start / 2):
+    if rank_now < rank_at_start / 2 or spread_now < min(COLLAPSED, spread_at_start / 2):
         return (f'the embeddings are collapsing: they use fewer directions than with random weights (RankMe {rank_now:.1f}, was '
                 f'{rank_at_start:.1f}; spread {spread_now:.3f}, was {spread_at_start:.3f}); check the predictor, the target\'s '
                 f'decay, batch size and learning rate')

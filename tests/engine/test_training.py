@@ -11,6 +11,7 @@ from PIL import Image
 from ssl_zoo.engine.checkpoint import build_method, checkpoints_in, load_method, newest_checkpoint, read_checkpoint
 from ssl_zoo.engine.hooks import Stopped
 from ssl_zoo.engine.runner import build_runner
+from ssl_zoo.losses import spread
 from ssl_zoo.method import Method
 from ssl_zoo.methods.byol import BYOL, regression_loss
 from ssl_zoo.registry import METHODS, ConfigError
@@ -183,10 +184,11 @@ def test_collapse_is_warned_of(tiny, tmp_path):
         """No predictor, no target, no stop-gradient: the loss alone draws all images to one vector."""
 
         def loss(self, views, **batch):
-            return dict(loss=2 * regression_loss(self.online(views[0]), self.online(views[1])))
+            z1, z2 = (self.online(x) for x in views)
+            return dict(loss=2 * regression_loss(z1, z2), spread=spread(z1))
     changes = dict(epochs=12, base_lr=20.0, watch=dict(every=3))
     train(tiny(method={**tiny().method, 'type': 'NothingHoldsItApart'}, **changes), tmp_path / 'collapsing')
-    assert 'warning: the embeddings are collapsing' in (tmp_path / 'collapsing' / 'train.log').read_text()
+    assert 'warning: the projections are collapsing' in (tmp_path / 'collapsing' / 'train.log').read_text()
     train(tiny(**changes), tmp_path / 'byol')
     assert 'warning' not in (tmp_path / 'byol' / 'train.log').read_text()
 

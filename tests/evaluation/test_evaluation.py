@@ -8,10 +8,11 @@ from torch import nn
 from ssl_zoo.data.photometric import Photometric
 from ssl_zoo.data.sources import Digits, ImageFolder
 from ssl_zoo.data.views import View
-from ssl_zoo.evaluation.collapse import collapse_warning, rankme, spread
+from ssl_zoo.evaluation.collapse import collapse_warning, rankme
 from ssl_zoo.evaluation.features import extract_features
 from ssl_zoo.evaluation.knn import accuracy, knn_predict
 from ssl_zoo.evaluation.probe import few_label_probe
+from ssl_zoo.losses import spread
 from ssl_zoo.method import Method
 
 RNG = np.random.default_rng(0)
@@ -38,9 +39,9 @@ def test_accuracy_is_in_percent():
 
 def test_spread_and_rankme_in_closed_form():
     sphere = RNG.normal(size=(20000, 32))
-    assert spread(sphere) == pytest.approx(1, abs=0.02)
+    assert spread(torch.from_numpy(sphere)).item() == pytest.approx(1, abs=0.02)
     assert rankme(sphere) == pytest.approx(32, abs=0.3)
-    assert spread(np.ones((10, 8)) * np.arange(1, 11)[:, None]) == pytest.approx(0, abs=1e-6)      # one direction
+    assert spread(torch.ones(10, 8) * torch.arange(1, 11)[:, None]).item() == pytest.approx(0, abs=1e-6)      # one direction
     assert rankme(np.outer(np.arange(1, 11), np.ones(8))) == pytest.approx(1, abs=1e-4)
     assert rankme(np.diag([1.0, 1, 1, 0, 0])) == pytest.approx(3, abs=1e-3)
 
