@@ -1,0 +1,67 @@
+"""Every config: it loads, builds, fits its data, carries its header, prints its plan."""
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+
+from ssl_zoo.data.sources import DATASETS
+from ssl_zoo.engine.checkpoint import build_method
+from ssl_zoo.engine.config import load_config
+from ssl_zoo.engine.plan import Plan, describe_plan
+from ssl_zoo.engine.runner import build_optimizer
+from ssl_zoo.registry import check_arguments
+
+CONFIGS = sorted(p for p in (Path(__file__).parents[1] / 'configs').glob('*/*.py') if p.parent.name != '_base_')
+
+
+@pytest.fixture(params=CONFIGS, ids=lambda p: f'{p.parent.name}/{p.name}')
+def path(request):
+    return request.param
+
+
+def test_builds_and_prints_its_plan(path):
+    settings = load_config(path)
+    for source in (settings.data.train, settings.data.test):
+        cls = DATASETS.find(source['type'])
+        check_arguments(cls.__init__, ['self', *(k for k in source if k not in ('type', 'limit'))], source['type'])
+    plan = Plan.of(settings, settings.data.expected_images or 1000)
+    with torch.device('meta'):                                   # shapes without the memory of 250 M parameters
+        method = build_method(settings)
+        optimizer = build_optimizer(settings, plan, method)
+    text = describe_plan(settings, plan, method, optimizer.param_groups)
+    for words in (settings.method['type'], f'{plan.steps:,}', 'warm-up', 'weight decay', 'view 2'):
+        assert words in text
+
+
+def test_header_says_what_it_is_how_to_run_it_what_it_costs_and_reaches(path):
+    header = ast.get_docstring(ast.parse(path.read_text()))
+    assert f'python tools/train.py configs/{path.parent.name}/{path.name}' in header
+    assert 'Cost:' in header and 'Accuracy' in header
+
+
+def test_stands_on_one_base_at_most(path):
+    bases = [line for line in path.read_text().splitlines() if line.startswith('_base_')]
+    assert len(bases) == 1
+    base = path.parent / ast.literal_eval(bases[0].split('=', 1)[1].strip())
+    assert base.is_file() and '_base_ =' not in base.read_text()
+
+
+def test_byols_imagenet_recipe_is_the_papers(root):
+    settings = load_config(root / 'configs/byol/r50_imagenet.py')
+    plan = Plan.of(settings, 1281167)
+    assert (plan.steps, plan.warmup_steps, plan.peak_lr) == (312784, 3127, pytest.approx(3.2))
+    assert (settings.weight_decay, settings.method['base_ema']) == (1.5e-6, 0.996)
+    one, two = settings.recipes()
+    assert (one.blur_p, one.solarize_p, two.blur_p, two.solarize_p) == (1.0, 0.0, 0.1, 0.2)
+    for view in (one, two):
+        assert (view.size, view.crop, view.flip_p, view.jitter_p, view.gray_p) == (224, (0.08, 1.0), 0.5, 0.8, 0.2)
+        assert view.jitter == (0.4, 0.4, 0.2, 0.1) and view.interpolation == 'bicubic' and view.kernel == 23
+        assert view.blur_sigma == (0.1, 2.0) and view.ratio == (3 / 4, 4 / 3)
+
+
+def test_the_wide_recipe_is_the_same_but_for_its_network(root):
+    a, b = (load_config(root / f'configs/byol/{name}_imagenet.py').plain() for name in ('r50', 'r200w2'))
+    assert a['method'].pop('backbone') == dict(name='resnet50')
+    assert b['method'].pop('backbone') == dict(name='resnet200', width=2)
+    assert a == b
