@@ -65,5 +65,5 @@ class Registry(_Registry):
 
 
 METHODS = Registry('method', scope='ssl_zoo', locations=['ssl_zoo.methods'])
-DATASETS = Registry('data set', scope='ssl_zoo', locations=['ssl_zoo.data.sources'])
+DATASETS = Registry('data set', scope='ssl_zoo', locations=['ssl_zoo.data.files', 'ssl_zoo.data.arrays'])
 OPTIMIZERS = Registry('optimizer', scope='ssl_zoo', locations=['ssl_zoo.optim'])

@@ -49,7 +49,7 @@ TINY = dict(
 @pytest.fixture
 def tiny():
     """Function: the settings of a run of 14 steps on 140 digits, with top-level keys replaced."""
-    from ssl_zoo.engine.config import check
+    from ssl_zoo.engine.settings import check
 
     def make(**changes):
         return check({**TINY, **changes})

@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssl_zoo.data.sources import DATASETS
 from ssl_zoo.engine.checkpoint import build_method
 from ssl_zoo.engine.config import load_config
 from ssl_zoo.engine.plan import Plan, describe_plan
 from ssl_zoo.engine.runner import build_optimizer
-from ssl_zoo.registry import check_arguments
+from ssl_zoo.registry import DATASETS, check_arguments
 
 CONFIGS = sorted(p for p in (Path(__file__).parents[1] / 'configs').glob('*/*.py') if p.parent.name != '_base_')
 

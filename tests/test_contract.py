@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from ssl_zoo.engine.checkpoint import build_method
-from ssl_zoo.engine.config import check
 from ssl_zoo.engine.dry_run import synthetic_batch
+from ssl_zoo.engine.loop import make_optim_wrapper
 from ssl_zoo.engine.plan import Plan
-from ssl_zoo.engine.runner import build_optimizer, make_optim_wrapper
+from ssl_zoo.engine.runner import build_optimizer
+from ssl_zoo.engine.settings import check
 from ssl_zoo.registry import METHODS
 
 NAMES = [name for name in METHODS.names() if METHODS.find(name).__module__.startswith('ssl_zoo.methods')]

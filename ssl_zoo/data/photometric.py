@@ -102,9 +102,9 @@ def augment(x: Tensor, params: Tensor, kernel: int) -> Tensor:
     def chosen(name, minimum=0.0):
         return (params[:, COLUMN[name]] > minimum).nonzero()[:, 0]
     for name, minimum, operation in (
-            ('order', -0.5, lambda images, p: jitter(images, p)),
+            ('order', -0.5, jitter),
             ('gray', 0.5, lambda images, p: grayscale(images).expand_as(images)),
-            ('sigma', 0.0, lambda images, p: blur(images, p[:, COLUMN['sigma']].to(x.device, non_blocking=True), kernel)),
+            ('sigma', 0.0, lambda images, p: blur(images, p[:, COLUMN['sigma']].to(images.device, non_blocking=True), kernel)),
             ('solarize', 0.5, lambda images, p: torch.where(images >= 0.5, 1 - images, images))):
         picked = chosen(name, minimum)
         if len(picked) == len(x):

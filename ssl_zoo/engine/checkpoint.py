@@ -14,7 +14,7 @@ from .. import __version__
 from ..data.photometric import Photometric
 from ..method import Method
 from ..registry import METHODS, ConfigError
-from .config import Settings, check
+from .settings import Settings, check
 
 FORMAT = 'ssl_zoo checkpoint 1'
 # What a run cannot change when it resumes: with these equal, it goes on as if it had never stopped.

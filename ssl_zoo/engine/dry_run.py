@@ -7,9 +7,10 @@ import torch
 from ..data.views import sample
 from ..registry import ConfigError
 from .checkpoint import build_method
-from .config import Settings
+from .loop import make_optim_wrapper
 from .plan import Plan, describe_plan
-from .runner import build_optimizer, data_sources, make_optim_wrapper
+from .runner import build_optimizer, data_sources
+from .settings import Settings
 
 CPU_IMAGES = 16               # enough to time a step on a CPU, where a recipe's own batch may take hours
 

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 from ..data.views import describe
 from ..layers import cosine
-from .config import Settings
+from .settings import Settings
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ..data.sources import Source
 from ..losses import COLLAPSED
-from .config import Settings
+from .settings import Settings
 
 
 class ProgressHook(Hook):

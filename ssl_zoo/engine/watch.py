@@ -1,6 +1,6 @@
 """The watch during training (k-NN accuracy, spread of the embeddings) and the figures at its end."""
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from ..evaluation.probe import few_label_probe
 from ..evaluation.results import write_row
 from ..losses import spread
 from .checkpoint import build_method, checkpoints_in, versions
-from .config import Settings
+from .settings import Settings
 
 
 def at_most(source: Source, n: int | None) -> Source:
@@ -102,8 +102,9 @@ class WatchHook(Hook):
         runner.logger.info(f'  {"":<{width}}  k-NN, k={self.watch.k}  2 labels per class, mean of 5 draws')
         for name, (knn, mean, std) in figures.items():
             runner.logger.info(f'  {name:<{width}}  {knn:7.2f} %    {mean:.2f} % (std {std:.2f})')
-        common = dict(time=datetime.now(timezone.utc).isoformat(timespec='seconds'), test='val' if self.settings.data.test is None else self.settings.data.test['type'],
-                      test_manifest=self.test.manifest(), n=len(self.test), network='backbone', step=runner.step,
+        data = self.settings.data
+        common = dict(time=datetime.now(UTC).isoformat(timespec='seconds'), n=len(self.test), network='backbone',
+                      test='val' if data.test is None else data.test['type'], test_manifest=self.test.manifest(), step=runner.step,
                       checkpoint=str(next(iter(checkpoints_in(runner.work_dir)), '')), seed=self.settings.seed,
                       seconds=round(runner.train_seconds, 1), versions=versions(), config=self.settings.plain())
         for name, (knn, mean, std) in figures.items():

@@ -3,8 +3,9 @@ import pytest
 import torch
 from PIL import Image
 
+from ssl_zoo.data.arrays import Digits
+from ssl_zoo.data.files import ImageFolder
 from ssl_zoo.data.loader import EvalDataset, StreamSampler, ViewDataset, eval_loader, train_loader
-from ssl_zoo.data.sources import Digits, ImageFolder
 from ssl_zoo.data.views import View
 from ssl_zoo.registry import ConfigError
 

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_zoo.data.sources import DATASETS, Digits, FileList, ImageFolder, Images, build_source, hold_out, shuffled
-from ssl_zoo.registry import ConfigError
+from ssl_zoo.data.arrays import Digits
+from ssl_zoo.data.files import FileList, ImageFolder, Images
+from ssl_zoo.data.sources import build_source, hold_out, shuffled
+from ssl_zoo.registry import DATASETS, ConfigError
 
 
 def test_image_folder(image_folder):
@@ -68,7 +70,8 @@ def test_missing_and_empty_data_says_what_was_looked_for_and_where(tmp_path, ima
     (tmp_path / 'mixed.txt').write_text('class_0/0.png\tcat\nclass_0/1.png\n')
     (tmp_path / 'blank.txt').write_text('\n\n')
     for cfg, words in (
-            (dict(type='ImageFolder', root=str(tmp_path / 'none')), 'looked for class folders with images in .*/none, but that does not exist'),
+            (dict(type='ImageFolder', root=str(tmp_path / 'none')),
+             'looked for class folders with images in .*/none, but that does not exist'),
             (dict(type='ImageFolder', root=str(tmp_path / 'list.txt')), 'is a file'),
             (dict(type='ImageFolder', root=str(tmp_path / 'empty')), 'found 0 folders'),
             (dict(type='ImageFolder', root=str(root / 'class_0')), "without class folders use type='Images'"),

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from ssl_zoo.methods.byol import BYOL, regression_loss
 
 from ssl_zoo.engine.checkpoint import build_method, checkpoints_in, load_method, newest_checkpoint, read_checkpoint
 from ssl_zoo.engine.hooks import Stopped
 from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.losses import spread
 from ssl_zoo.method import Method
-from ssl_zoo.methods.byol import BYOL, regression_loss
 from ssl_zoo.registry import METHODS, ConfigError
 
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from ssl_zoo.data.arrays import Digits
+from ssl_zoo.data.files import ImageFolder
 from ssl_zoo.data.photometric import Photometric
-from ssl_zoo.data.sources import Digits, ImageFolder
 from ssl_zoo.data.views import View
 from ssl_zoo.evaluation.collapse import collapse_warning, rankme
 from ssl_zoo.evaluation.features import extract_features

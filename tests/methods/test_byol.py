@@ -2,9 +2,8 @@ import math
 
 import pytest
 import torch
-from torch import nn
-
 from ssl_zoo.methods.byol import BYOL, regression_loss
+from torch import nn
 
 BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1))
 

@@ -1,0 +1,188 @@
+"""Settings: everything a config may say, with its type, default and meaning, and the check of all of it."""
+import inspect
+from dataclasses import MISSING, asdict, dataclass, field, fields
+
+from ..data.views import View, build_views
+from ..registry import METHODS, ConfigError, check_arguments, nearest
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass
+class Data:
+    """Where the images come from.
+
+    Attributes:
+        train: the source to pretrain on, dict(type=..., ...); its labels, if any, serve evaluation alone.
+        val: images for choices and for the k-NN watch: a source, or a number (int) or share (float) to cut from train.
+        train_on_val: pretrain on the cut images too, without their labels, as the papers do.
+        test: labelled source for the figures at the end of training; without it they are those of val.
+        expected_images: how many training images the recipe assumes.
+        max_unreadable: share of unreadable training images above which the run stops.
+        mean, std: for normalisation, of values in [0, 1].
+        eval_size, eval_resize: evaluation resizes the short side to eval_resize and cuts eval_size from the centre. By
+            default the first view's size, and 256/224 of it from 96 px upwards.
+    """
+    train: dict
+    val: dict | int | float | None = None
+    train_on_val: bool = False
+    test: dict | None = None
+    expected_images: int | None = None
+    max_unreadable: float = 0.01
+    mean: tuple = IMAGENET_MEAN
+    std: tuple = IMAGENET_STD
+    eval_size: int | None = None
+    eval_resize: int | None = None
+
+
+@dataclass
+class Watch:
+    """k-NN accuracy and spread of the embeddings during training.
+
+    Attributes:
+        every: epochs between looks, 0 for none; k, temperature: of the k-NN.
+        bank, queries: at most so many training and val images (balanced over classes), None for all.
+    """
+    every: float = 1
+    k: int = 20
+    temperature: float = 0.07
+    bank: int | None = None
+    queries: int | None = None
+
+
+@dataclass
+class Checkpoints:
+    """Attributes: every: epochs between checkpoints; keep: how many of the newest stay."""
+    every: float = 1
+    keep: int = 2
+
+
+@dataclass
+class Settings:
+    """Everything a config may say. ``load_config`` makes one from a file; the run's work directory holds it resolved.
+
+    Attributes:
+        method: dict(type=..., backbone=dict(name=...), ...).
+        data, watch, checkpoint: see Data, Watch, Checkpoints.
+        views: one dict per view, see ssl_zoo.data.views.View.
+        optimizer: dict(type='LARS' | 'SGD' | 'Adam' | 'AdamW', ...); learning rate and weight decay come from below.
+        epochs: passes over the training images; training takes epochs * images // batch_size steps.
+        batch_size: images per optimiser step, over all devices.
+        base_lr: peak learning rate per 256 images of batch_size.
+        weight_decay: L2 coefficient; norm parameters and biases are left out unless decay_norm_and_bias.
+        warmup_epochs: linear warm-up from 0 before the cosine to 0.
+        accumulate: forward and backward passes per optimiser step.
+        presets: partial configs with an ``epochs`` each; the one nearest to ``epochs`` (in ratio) fills what is not stated.
+        precision: 'float32', or 'bf16' for autocast.
+        channels_last: memory format of network and views.
+        workers: loader processes, None for one less than there are cores, at most 8.
+        seed: of weights, order and views.
+        log_every: steps between progress lines.
+        imports: Python files to import first, relative to the config: methods and data sets of your own.
+    """
+    method: dict
+    data: Data
+    views: list
+    optimizer: dict
+    epochs: float
+    batch_size: int
+    base_lr: float
+    weight_decay: float = 0.0
+    decay_norm_and_bias: bool = False
+    warmup_epochs: float = 0.0
+    accumulate: int = 1
+    precision: str = 'float32'
+    channels_last: bool = False
+    workers: int | None = None
+    seed: int = 0
+    log_every: int = 50
+    watch: Watch = field(default_factory=Watch)
+    checkpoint: Checkpoints = field(default_factory=Checkpoints)
+    imports: list = field(default_factory=list)
+
+    def recipes(self) -> list[View]:
+        return build_views(self.views)
+
+    def eval_geometry(self) -> tuple[int, int]:
+        """(size, resize) of evaluation."""
+        size = self.data.eval_size or self.recipes()[0].size
+        return size, self.data.eval_resize or (round(size * 256 / 224) if size >= 96 else size)
+
+    def plain(self) -> dict:
+        """As nested dicts of plain values, for checkpoints and for the work directory."""
+        return plain(asdict(self))
+
+
+def check(cfg: dict) -> Settings:
+    """Settings from nested dicts. Raises ConfigError for the first mistake."""
+    cfg = dict(cfg)
+    for key, cls in (('data', Data), ('watch', Watch), ('checkpoint', Checkpoints)):
+        if key in cfg:
+            cfg[key] = _fill(cls, cfg[key], f'{key}.')
+    settings = _fill(Settings, cfg, '')
+    settings.recipes()
+
+    def need(holds, key, value, what):
+        if not holds:
+            raise ConfigError(f'{key}={value!r}, but it must be {what}')
+    for key, minimum, what in (('epochs', 0, 'a number above 0'), ('batch_size', 1, 'a whole number of at least 2'),
+                               ('base_lr', 0, 'a number above 0'), ('accumulate', 0, 'a whole number of at least 1'),
+                               ('log_every', 0, 'a whole number of at least 1')):
+        need(getattr(settings, key) > minimum, key, getattr(settings, key), what)
+    for key in ('weight_decay', 'warmup_epochs', 'seed'):
+        need(getattr(settings, key) >= 0, key, getattr(settings, key), 'a number of at least 0')
+    need(settings.warmup_epochs < settings.epochs, 'warmup_epochs', settings.warmup_epochs,
+         f'less than epochs={settings.epochs:g}; shorten it with the run')
+    need(settings.precision in ('float32', 'bf16'), 'precision', settings.precision, "'float32' or 'bf16'")
+    need(settings.batch_size % settings.accumulate == 0, 'accumulate', settings.accumulate,
+         f'a divisor of batch_size={settings.batch_size}')
+    need(settings.workers is None or settings.workers >= 0, 'workers', settings.workers, 'a number of at least 0, or None')
+    need(settings.checkpoint.keep >= 1, 'checkpoint.keep', settings.checkpoint.keep, 'at least 1')
+    need(settings.checkpoint.every > 0, 'checkpoint.every', settings.checkpoint.every, 'above 0')
+    need(settings.watch.every >= 0, 'watch.every', settings.watch.every, 'at least 0')
+    need(settings.watch.k >= 1, 'watch.k', settings.watch.k, 'at least 1')
+    need(0 <= settings.data.max_unreadable <= 1, 'data.max_unreadable', settings.data.max_unreadable, 'a share in [0, 1]')
+    for key in ('mean', 'std'):
+        value = getattr(settings.data, key)
+        need(len(value) == 3 and all(isinstance(v, (int, float)) for v in value), f'data.{key}', value, 'three numbers')
+    size = settings.eval_geometry()
+    need(size[0] <= size[1], 'data.eval_size', size[0], f'at most eval_resize={size[1]}')
+    if not isinstance(settings.method.get('backbone', {}), dict):
+        raise ConfigError(f'method.backbone={settings.method["backbone"]!r}, but it must be dict(name=...)')
+    if 'type' in settings.method:                                # so that a misspelt argument fails before data is read
+        cls = METHODS.find(settings.method['type'])
+        check_arguments(cls.__init__, ['self', *(k for k in settings.method if k != 'type')], f'method {settings.method["type"]!r}')
+    return settings
+
+
+def _fill(cls, values: dict, prefix: str):
+    """A dataclass from a dict: unknown and missing keys and wrong types are errors."""
+    if isinstance(values, cls):
+        return values
+    if not isinstance(values, dict):
+        raise ConfigError(f'{prefix.rstrip(".")}={values!r}, but it must be dict(...)')
+    known = {f.name: f for f in fields(cls)}
+    for key, value in values.items():
+        if key not in known:
+            raise ConfigError(f'{prefix}{key} is not a config key: {nearest(key, known)}')
+        wanted = inspect.get_annotations(cls)[key]
+        if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+            continue
+        if wanted is tuple and isinstance(value, list):
+            continue
+        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+            raise ConfigError(f'{prefix}{key}={value!r} is of type {type(value).__name__}, but it must be '
+                              f'{getattr(wanted, "__name__", wanted)}')
+    missing = [f.name for f in known.values() if f.default is MISSING and f.default_factory is MISSING and f.name not in values]
+    if missing:
+        raise ConfigError(f'the config lacks {", ".join(prefix + name for name in missing)}')
+    return cls(**{k: tuple(v) if inspect.get_annotations(cls)[k] is tuple else v for k, v in values.items()})
+
+
+def plain(value):
+    """Nested dicts, lists and plain values, free of mmengine's and numpy's classes."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return value
