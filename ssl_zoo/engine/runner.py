@@ -42,6 +42,7 @@ class ZooRunner(Runner):
                          default_hooks=dict.fromkeys(('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler',
                                                       'checkpoint')), **arguments)
         os.rmdir(self._log_dir)                                        # mmengine makes it; the log lies in the work directory
+        self.logger.setLevel(logging.INFO)
 
     @property
     def method(self) -> Method:
@@ -63,17 +64,14 @@ class ZooRunner(Runner):
         """Whether the step just done crossed a multiple of ``every`` epochs."""
         return self.plan.epoch(self.step) // every > self.plan.epoch(self.step - 1) // every
 
-    def build_logger(self, log_level='INFO', **_):
+    def build_logger(self, **_):
         logger = logging.getLogger(f'ssl_zoo.{self.experiment_name}')
-        logger.setLevel(log_level)
+        logger.setLevel(logging.WARNING)                               # while mmengine sets itself up, and tells of it
         logger.propagate = False
         for handler in (logging.StreamHandler(sys.stdout), logging.FileHandler(Path(self.work_dir, 'train.log'))):
             handler.setFormatter(logging.Formatter('%(asctime)s  %(message)s', datefmt='%H:%M:%S'))
             logger.addHandler(handler)
         return logger
-
-    def get_hooks_info(self) -> str:
-        return ', '.join(type(hook).__name__ for hook in self.hooks)
 
     def build_visualizer(self, visualizer=None):
         """None: ProgressHook writes the scalars."""

@@ -1,5 +1,6 @@
 """tools/train.py as a user runs it, each time in a process of its own."""
 import json
+import os
 import re
 import signal
 import subprocess
@@ -8,52 +9,23 @@ import time
 
 import pytest
 
-TOY = '''
-"""A method of one's own."""
-import torch
-from ssl_zoo import METHODS, Method
-from ssl_zoo.backbones import build_backbone
-
-
-@METHODS.register_module()
-class Invariance(Method):
-    """Pulls two views together and keeps every feature's deviation at 1.
-
-    Args:
-        backbone: keys of build_backbone.
-        weight: of the deviation term.
-    """
-
-    def __init__(self, backbone, weight=1.0):
-        super().__init__()
-        self.backbone = build_backbone(**backbone)
-        self.embed_dim, self.weight = self.backbone.embed_dim, weight
-
-    def loss(self, views, **batch):
-        a, b = (self.backbone(v) for v in views)                                  # (B, embed_dim)
-        pull, keep = (a - b).square().mean(), sum((1 - z.std(0)).relu().mean() for z in (a, b))
-        return dict(loss=pull + self.weight * keep, pull=pull, keep=keep)
-'''
-TOY_CONFIG = '''
-"""Its config, in the same folder outside the repository."""
-imports = ['my_method.py']
-method = dict(type='Invariance', backbone=dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1)), weight=2.0)
-data = dict(train=dict(type='Digits', split='val'), val=40)
-views = [dict(size=20, flip_p=0.0)] * 2
-optimizer = dict(type='SGD', momentum=0.9)
-epochs, batch_size, base_lr, workers, log_every = 2, 20, 0.5, 0, 5
-'''
+# What makes the README's example small: 14 steps on 140 images.
+SMALL = ['data.train.split=val', 'data.val=40', 'method.backbone.width=0.125', 'method.backbone.layers=(1, 1, 1, 1)', 'views.0.size=20',
+         'views.1.size=20', 'batch_size=20', 'workers=0', 'log_every=5', 'epochs=2']
 
 
 @pytest.fixture
-def toy(tmp_path):
-    (tmp_path / 'my_method.py').write_text(TOY)
-    (tmp_path / 'my_config.py').write_text(TOY_CONFIG)
+def toy(tmp_path, root):
+    """The README's example of a method of one's own, written outside the repository as its code blocks say; its config's path."""
+    blocks = re.findall(r'```python\n# (my_\w+\.py)\n(.*?)```', (root / 'README.md').read_text(), re.S)
+    assert [name for name, _ in blocks] == ['my_method.py', 'my_config.py']
+    for name, text in blocks:
+        (tmp_path / name).write_text(text)
     return tmp_path / 'my_config.py'
 
 
 def test_a_method_outside_the_repository_trains(toy, tmp_path, run_tool, root):
-    done = run_tool(root / 'tools/train.py', toy, cwd=tmp_path)
+    done = run_tool(root / 'tools/train.py', toy, '--cfg-options', *SMALL, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     [run] = (tmp_path / 'work_dirs' / f'{tmp_path.name}_my_config').iterdir()
     assert re.search(r'step 14/14 +loss [\d.]+ .*pull [\d.]+ +keep [\d.]+', done.stdout)
@@ -66,9 +38,9 @@ def test_a_method_outside_the_repository_trains(toy, tmp_path, run_tool, root):
 
 
 def test_a_misspelt_argument_of_ones_own_method(toy, tmp_path, run_tool, root):
-    done = run_tool(root / 'tools/train.py', toy, '--cfg-options', 'method.wieght=1', cwd=tmp_path)
+    done = run_tool(root / 'tools/train.py', toy, '--cfg-options', 'method.backbon=1', cwd=tmp_path)
     assert done.returncode == 2
-    assert "error: method 'Invariance' has no argument 'wieght': did you mean 'weight'" in done.stderr
+    assert "error: method 'Invariance' has no argument 'backbon': did you mean 'backbone'" in done.stderr
     assert 'Traceback' not in done.stderr and not (tmp_path / 'work_dirs').exists()
 
 
@@ -104,7 +76,7 @@ def test_mistakes_end_with_one_sentence(run_tool, root, arguments, sentence):
 
 
 def test_ctrl_c_saves_and_resume_ends_like_an_uninterrupted_run(toy, tmp_path, root, run_tool):
-    options = ['--cfg-options', 'epochs=12', 'workers=2', 'log_every=1']
+    options = ['--cfg-options', *SMALL, 'epochs=12', 'workers=2', 'log_every=1']
     whole = run_tool(root / 'tools/train.py', toy, '--work-dir', 'whole', *options, cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
 
@@ -114,7 +86,6 @@ def test_ctrl_c_saves_and_resume_ends_like_an_uninterrupted_run(toy, tmp_path, r
         if 'step 20/' in line:
             break
     started = time.monotonic()
-    import os
     os.killpg(process.pid, signal.SIGINT)                                         # a terminal sends it to the workers too
     out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGINT, err
@@ -132,9 +103,8 @@ def test_ctrl_c_saves_and_resume_ends_like_an_uninterrupted_run(toy, tmp_path, r
 
 
 def test_sigterm_to_the_whole_group_saves_as_well(toy, tmp_path, root):
-    import os
     process = subprocess.Popen([sys.executable, str(root / 'tools/train.py'), str(toy), '--work-dir', 'run', '--cfg-options',
-                                'epochs=200', 'workers=2', 'log_every=1'], cwd=tmp_path, text=True, stdout=subprocess.PIPE,
+                                *SMALL, 'epochs=200', 'workers=2', 'log_every=1'], cwd=tmp_path, text=True, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, start_new_session=True)
     for line in process.stdout:
         if 'step 10/' in line:
