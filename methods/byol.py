@@ -5,8 +5,10 @@ Where the paper and the official code (google-deepmind/deepmind-research, byol/)
   - the loss keeps its constant, 2 - 2 cos per direction, and sums both directions: range [0, 8];
   - the target network starts from weights of its own, not from a copy of the online network's;
   - the target network runs in train mode, and its BatchNorm statistics are its own, never averaged.
-Two deviations, both as in every PyTorch port: convolutions pad symmetrically where the code has TensorFlow's SAME, and
-the running variance is the unbiased one. The code's linear classifier, trained on the side, is left to evaluation.
+Known deviations, all of them usual in PyTorch: convolutions pad symmetrically where the code has TensorFlow's SAME; they are
+drawn as timm draws them (Kaiming normal, fan-out); ResNet-18 and 34 have no 1x1 shortcut in their first stage; BatchNorm's
+running variance is the unbiased one and starts at 1 where haiku's average is debiased; colour jitter is
+torchvision's (ssl_zoo/data/photometric.py). The code's linear classifier, trained on the side, is left to evaluation.
 """
 from collections import OrderedDict
 
@@ -17,7 +19,7 @@ from ssl_zoo.backbones import build_backbone
 from ssl_zoo.layers import EMA, cosine, mlp
 from ssl_zoo.losses import spread
 from ssl_zoo.method import Method
-from ssl_zoo.registry import METHODS
+from ssl_zoo.registry import METHODS, ConfigError
 
 
 def regression_loss(p: Tensor, z: Tensor) -> Tensor:
@@ -37,8 +39,12 @@ class BYOL(Method):
         base_ema: the target's decay at the first step (sec. 3.2: 0.996 for 1000 epochs).
     """
 
+    n_views = 2
+
     def __init__(self, backbone: dict, hidden_dim: int = 4096, proj_dim: int = 256, base_ema: float = 0.996):
         super().__init__()
+        if not 0 <= base_ema <= 1:
+            raise ConfigError(f'base_ema={base_ema!r}, but a decay is a number from 0 to 1')
         self.base_ema = base_ema
         self.online, target = (self._network(backbone, hidden_dim, proj_dim) for _ in range(2))
         self.target = EMA(target)                                            # xi, moves only in after_step

@@ -17,11 +17,13 @@ class Method(BaseModel):
         backbone: the network that is kept after pretraining, (B, 3, H, W) -> (B, embed_dim).
         embed_dim: width of its output.
         progress: share of training done, optimiser steps / all optimiser steps, in [0, 1).
+        n_views: how many views ``loss`` takes, None for any number.
         fixed_lr: prefixes of parameter names whose learning rate stays at its peak (SimSiam's predictor).
     """
     backbone: nn.Module
     embed_dim: int
     progress: float = 0.0
+    n_views: int | None = None
     fixed_lr: tuple[str, ...] = ()
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:

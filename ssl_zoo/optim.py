@@ -64,7 +64,10 @@ class LARS(torch.optim.Optimizer):
         for group in self.param_groups:
             params = [p for p in group['params'] if p.grad is not None]
             if params:
-                buffers = [self.state[p].setdefault('momentum_buffer', torch.zeros_like(p)) for p in params]
+                for p in params:
+                    if 'momentum_buffer' not in self.state[p]:
+                        self.state[p]['momentum_buffer'] = torch.zeros_like(p)
+                buffers = [self.state[p]['momentum_buffer'] for p in params]
                 update = _step_in_cache if params[0].device.type == 'cpu' else _step_foreach
                 update(params, [p.grad for p in params], buffers, group)
         return loss

@@ -6,6 +6,7 @@ config, or a config stored in a checkpoint, names.
 """
 import difflib
 import inspect
+import traceback
 from collections.abc import Iterable
 
 from mmengine.registry import Registry as _Registry
@@ -13,6 +14,10 @@ from mmengine.registry import Registry as _Registry
 
 class ConfigError(ValueError):
     """A mistake in a config, an option or an input that the user can mend. Its text is one sentence that says how."""
+
+
+class MissingData(ConfigError):
+    """Images that are not where the config says."""
 
 
 def nearest(name: object, allowed: Iterable[str]) -> str:
@@ -25,7 +30,7 @@ def nearest(name: object, allowed: Iterable[str]) -> str:
 
 def check_arguments(function, given: Iterable[str], where: str) -> None:
     """Raise ConfigError if ``given`` holds a name that ``function`` does not take, or lacks one that it needs."""
-    parameters = inspect.signature(function).parameters.values()
+    parameters = inspect.signature(function).parameters.values()          # a class has those of its __init__
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     takes_any = any(p.kind == p.VAR_KEYWORD for p in parameters)
     names = [p.name for p in named]
@@ -59,9 +64,15 @@ class Registry(_Registry):
                               f'Types: {", ".join(self.names())}.')
         cls = self.find(cfg['type'])
         arguments = {**{k: v for k, v in cfg.items() if k != 'type'}, **arguments}
-        check_arguments(cls.__init__ if isinstance(cls, type) else cls,
-                        [*(['self'] if isinstance(cls, type) else []), *arguments], f'{self.name} {cfg["type"]!r}')
-        return cls(**arguments)
+        check_arguments(cls, arguments, f'{self.name} {cfg["type"]!r}')
+        try:
+            return cls(**arguments)
+        except ConfigError:
+            raise
+        except Exception as error:                     # a value that the class cannot work with; where, for who wrote the class
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            raise ConfigError(f'{self.name} {cfg["type"]!r} cannot be built with these values: {type(error).__name__}: {error} '
+                              f'({place.filename}:{place.lineno})') from error
 
 
 METHODS = Registry('method', scope='ssl_zoo', locations=['ssl_zoo.methods'])

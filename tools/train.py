@@ -13,18 +13,21 @@ def parse(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Pretrain a method on images.')
     parser.add_argument('config', help='config file, such as configs/byol/digits.py')
     parser.add_argument('--work-dir', help='where the run goes; default: work_dirs/<config>/<date and time>, '
-                                           'with --resume the newest one of them')
+                                           'with --resume the newest one of them, or the one of CHECKPOINT')
     parser.add_argument('--resume', nargs='?', const=True, default=False, metavar='CHECKPOINT',
                         help='continue from the newest checkpoint of the work directory, or from this one')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
                         help='change the config, such as epochs=300 method.backbone.name=resnet18')
     parser.add_argument('--seed', type=int, help='short for --cfg-options seed=SEED')
     parser.add_argument('--dry-run', action='store_true',
-                        help='print the plan, run one synthetic step, say its speed and memory, write nothing')
+                        help='print the plan, run one synthetic step, say its speed and memory; no run is started')
     return parser.parse_args(argv)
 
 
-def default_work_dir(config: str, resume: bool) -> Path:
+def default_work_dir(config: str, resume: bool | str) -> Path:
+    """A new folder for a new run; for --resume the newest run's, for --resume CHECKPOINT the one that it lies in."""
+    if isinstance(resume, str):
+        return Path(resume).parent.parent
     path = Path(config)
     runs = Path('work_dirs') / '_'.join(part for part in (path.parent.name, path.stem) if part)
     if resume and (earlier := sorted(run for run in runs.glob('*') if (run / 'checkpoints').is_dir())):
@@ -45,10 +48,14 @@ def main(argv=None) -> int:
             from ssl_zoo.engine.dry_run import dry_run
             dry_run(settings)
             return 0
-        work_dir = Path(args.work_dir) if args.work_dir else default_work_dir(args.config, bool(args.resume))
-        runner = build_runner(settings, work_dir, args.resume)
+        work_dir = Path(args.work_dir) if args.work_dir else default_work_dir(args.config, args.resume)
+        runner = build_runner(settings, work_dir, args.resume, unique=not args.work_dir and not args.resume)
+        work_dir = runner.work_dir
         runner.logger.info(f'work directory {work_dir}')
         runner.train()
+        if runner.checkpoint_hook.failed:
+            print('error: the last checkpoint could not be written, see the log', file=sys.stderr)
+            return 1
     except (ConfigError, FloatingPointError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2

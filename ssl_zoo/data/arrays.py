@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..registry import DATASETS, ConfigError, nearest
+from ..registry import DATASETS, ConfigError, MissingData, nearest
 from .sources import Source
 
 
@@ -35,7 +35,7 @@ def _torchvision(name: str, root: str, download: bool, **arguments):
     try:
         return getattr(datasets, name)(str(folder), download=download, **arguments)
     except RuntimeError as error:
-        raise ConfigError(f'looked for the files of {name} in {folder.absolute()}: {error}; set root to the folder that '
+        raise MissingData(f'looked for the files of {name} in {folder.absolute()}: {error}; set root to the folder that '
                           f'holds them, or download=True to fetch them') from None
     except OSError as error:
         raise ConfigError(f'could not fetch {name} into {folder.absolute()}: {error}') from None

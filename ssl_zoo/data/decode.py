@@ -16,7 +16,7 @@ def read_image(path: str | Path) -> Image.Image:
     """The first frame of an image file as upright RGB, 8 bits per channel.
 
     EXIF orientation is applied; transparency is dropped; palette and grayscale images become colour images; CMYK is
-    converted; 16-bit values are scaled, where Pillow's own conversion would clip them to white.
+    converted; 16-bit and floating point values are scaled, where Pillow's own conversion would clip them to white.
 
     Raises:
         Unreadable: with the reason.
@@ -38,10 +38,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == 'RGB':
         return image
     if image.mode.startswith('I') or image.mode == 'F':
-        values = np.asarray(image, dtype=np.float64)
-        # 16-bit integers span 0 to 65535; Pillow also opens them as 32-bit 'I'. Floats are taken as 0 to 1 if they fit.
-        largest = 65535 if image.mode.startswith('I;16') or values.max() > 255 else 1 if image.mode == 'F' and values.max() <= 1 else 255
+        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+        # 16-bit integers span 0 to 65535; Pillow also opens them as 32-bit 'I'. Floats are taken as 0 to 1 if they fit. Else
+        # the range is the smallest usual one that holds the values.
+        spans = [65535] if image.mode.startswith('I;16') else [1, 255, 65535] if image.mode == 'F' else [255, 65535]
+        largest = next((span for span in spans if values.max() <= span), values.max())
         return Image.fromarray((values.clip(0, largest) * (255 / largest)).round().astype(np.uint8)).convert('RGB')
+    if image.mode == 'LAB':
+        raise ValueError('LAB images are not supported')              # Pillow would hand the channels on as if they were RGB
     if image.mode in ('P', 'PA', 'LA', 'La', 'RGBa'):
         image = image.convert('RGBA')                # the palette's own colours, transparency aside
     return image.convert('RGB')

@@ -1,10 +1,11 @@
 """Sources of image files: a folder per class, any folder, a list."""
+import os
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from ..registry import DATASETS, ConfigError
+from ..registry import DATASETS, ConfigError, MissingData
 from .decode import SUFFIXES, read_image
 from .sources import Source
 
@@ -34,7 +35,7 @@ def _folder(root: str, what: str) -> Path:
     path = Path(root).expanduser()
     if not path.is_dir():
         problem = 'is a file' if path.exists() else 'does not exist'
-        raise ConfigError(f'looked for {what} in {path.absolute()}, but that {problem}; set root to a folder that holds it')
+        raise MissingData(f'looked for {what} in {path.absolute()}, but that {problem}; set root to a folder that holds it')
     return path
 
 
@@ -47,13 +48,14 @@ def _images_below(folder: Path) -> list[str]:
         if real in seen:                         # a link that leads back up
             continue
         seen.add(real)
-        for entry in current.iterdir():
+        for entry in os.scandir(current):
             if entry.name.startswith('.'):
                 continue
+            path = Path(entry.path)
             if entry.is_dir():
-                stack.append(entry)
-            elif entry.suffix.lower() in SUFFIXES:
-                found.append(entry.relative_to(folder).as_posix())
+                stack.append(path)
+            elif path.suffix.lower() in SUFFIXES and entry.is_file():
+                found.append(path.relative_to(folder).as_posix())
     return sorted(found)
 
 
@@ -76,7 +78,7 @@ class ImageFolder(_Files):
             files += [f'{name}/{file}' for file in inside]
             labels += [label] * len(inside)
         if not files:
-            raise ConfigError(f'looked for class folders with images ({" ".join(SUFFIXES)}) in {path.absolute()}, and found '
+            raise MissingData(f'looked for class folders with images ({" ".join(SUFFIXES)}) in {path.absolute()}, and found '
                               f'{len(classes)} folders and no images in them; for images without class folders use type=\'Images\'')
         super().__init__(path, files, labels, classes)
 
@@ -95,16 +97,21 @@ class Images(_Files):
         path = _folder(root, 'images')
         files = _images_below(path)
         if not files:
-            raise ConfigError(f'looked for images ({" ".join(SUFFIXES)}) in {path.absolute()} and below, and found none')
+            raise MissingData(f'looked for images ({" ".join(SUFFIXES)}) in {path.absolute()} and below, and found none')
         super().__init__(path, files)
+
+
+def _is_number(text: str) -> bool:
+    """Whether a class is the number of a class: '7', but not '01440764', which is a name made of digits."""
+    return text.isascii() and text.isdigit() and len(text) <= 5 and str(int(text)) == text
 
 
 @DATASETS.register_module()
 class FileList(_Files):
     """Images named in a text file, one per line: a path, optionally followed by a tab and its class.
 
-    A class may be a number or a name; names are numbered in sorted order. A number may also follow a space, as in Caffe's
-    lists, if it does so in every line. Empty lines are skipped. Either all lines have a class or none.
+    A class may be a number below 100,000 or a name; names are numbered in sorted order. A number may also follow a space, as in
+    Caffe's lists, if it does so in every line. Empty lines are skipped. Either all lines have a class or none.
 
     Args:
         path: the text file, UTF-8.
@@ -116,13 +123,16 @@ class FileList(_Files):
     def __init__(self, path: str, root: str | None = None):
         listing = Path(path).expanduser()
         if not listing.is_file():
-            raise ConfigError(f'looked for a text list of images at {listing.absolute()}, but there is no such file')
+            raise MissingData(f'looked for a text list of images at {listing.absolute()}, but there is no such file')
         folder = listing.parent if root is None else _folder(root, 'the images of a list')
-        lines = [line for line in listing.read_text(encoding='utf-8-sig').splitlines() if line.strip()]
+        try:
+            lines = [line for line in listing.read_text(encoding='utf-8-sig').splitlines() if line.strip()]
+        except UnicodeDecodeError as error:
+            raise ConfigError(f'the list {listing.absolute()} is not UTF-8 text ({error}); save it as UTF-8') from None
         if not lines:
             raise ConfigError(f'the list {listing.absolute()} is empty; it needs one path per line')
         tabbed = any('\t' in line for line in lines)
-        numbered = not tabbed and all(line.rsplit(' ', 1)[-1].isdigit() and ' ' in line.strip() for line in lines)
+        numbered = not tabbed and all(_is_number(line.rsplit(' ', 1)[-1]) and ' ' in line.strip() for line in lines)
         rows = [line.rsplit('\t' if tabbed else ' ', 1) if tabbed or numbered else [line] for line in lines]
         bare = [row[0] for row in rows if len(row) < len(rows[0]) or (len(row) == 2 and not row[1].strip())]
         if bare or len({len(row) for row in rows}) > 1:
@@ -139,10 +149,11 @@ class FileList(_Files):
             super().__init__(folder, files)
             return
         names = [row[1].strip() for row in rows]
-        if all(name.isdigit() for name in names):
+        if all(_is_number(name) for name in names):
             labels = [int(name) for name in names]
             classes = [str(i) for i in range(max(labels) + 1)]
         else:
             classes = sorted(set(names))
-            labels = [classes.index(name) for name in names]
+            number = {name: i for i, name in enumerate(classes)}
+            labels = [number[name] for name in names]
         super().__init__(folder, files, labels, classes)

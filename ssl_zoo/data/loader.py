@@ -1,18 +1,19 @@
 """Batches: an endless, resumable order of images, views made in workers, unreadable images replaced and reported."""
+import math
 import signal
 from collections.abc import Iterator
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ..registry import ConfigError
 from .decode import Unreadable
 from .random import permutation
 from .sources import Source
 from .views import View, crop, sample
 
-MAX_NEIGHBOURS = 100          # unreadable images in a row before a worker gives up
+REPLACEMENTS = 100            # unreadable images in a row after which nearly all must be
 GRACE_SECONDS = 30            # a worker lives on after SIGTERM
 
 
@@ -55,7 +56,8 @@ class StreamSampler(Sampler):
 class ViewDataset(Dataset):
     """(epoch, image) -> cropped uint8 views and the numbers that the photometric step needs.
 
-    An unreadable image is replaced by the next readable one, so that batches keep their size, and reported.
+    An unreadable image is replaced by another one, so that batches keep their size, and reported. Which one is fixed, and far
+    away: the neighbours in a folder are often broken together.
 
     Args:
         source: the images; views: the recipes; seed: of the random numbers.
@@ -68,13 +70,19 @@ class ViewDataset(Dataset):
         return len(self.source)
 
     def __getitems__(self, keys: list[tuple[int, int]]) -> dict:
-        """One batch: views [(B, 3, H, W) uint8], params [(B, P) float32], index (B,) int64, unreadable [(image, reason)]."""
+        """One batch: views [(B, 3, H, W) uint8], params [(B, P) float32], index (B,) int64, unreadable [(image, reason)].
+
+        Without readable images there are no views: the main process says so (an error raised here would reach the user with
+        a worker's traceback).
+        """
         images, indices, unreadable = [], [], []
         for _, i in keys:
             image, i, failed = self._readable_from(i)
             images.append(image)
             indices.append(i)
             unreadable += failed
+            if image is None:
+                return dict(views=None, unreadable=unreadable)
         epochs, indices = np.array([epoch for epoch, _ in keys]), np.array(indices)
         params = [sample(view, number, epochs, indices, self.seed) for number, view in enumerate(self.views)]
         views = [np.stack([crop(image, view, row) for image, row in zip(images, rows, strict=True)])
@@ -84,14 +92,15 @@ class ViewDataset(Dataset):
 
     def _readable_from(self, i: int):
         failed = []
-        for _ in range(min(len(self.source), MAX_NEIGHBOURS)):
+        n = len(self.source)
+        stride = next(s for s in range(int(n * 0.618), 2 * n + 2) if math.gcd(s, n) == 1)       # reaches every image once
+        for _ in range(min(n, REPLACEMENTS)):
             try:
                 return self.source.read(i), i, failed
             except Unreadable as error:
                 failed.append((i, str(error)))
-                i = (i + 1) % len(self.source)
-        raise ConfigError(f'{len(failed)} images in a row cannot be read, the first is {self.source.name(failed[0][0])} '
-                          f'({failed[0][1]}); check the data')
+                i = (i + stride) % n
+        return None, i, failed
 
 
 def _as_is(batch):
@@ -99,12 +108,13 @@ def _as_is(batch):
 
 
 def _quiet_worker(_):
-    """Workers leave Ctrl-C and SIGTERM, which a terminal or scheduler sends to the whole group, to the main process.
+    """Workers leave Ctrl-C, SIGUSR1 and SIGTERM, which a terminal or scheduler sends to the whole group, to the main process.
 
     The main process still needs batches while it ends its step, so a worker lives on for a while after SIGTERM. Not for
     ever: SIGTERM is also what Python ends left-over workers with at exit, and then waits for them.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_SECONDS))
     torch.set_num_threads(1)
 
@@ -119,6 +129,16 @@ def train_loader(dataset: ViewDataset, batch_size: int, workers: int, start: int
     """Batches ``start`` to ``stop`` of the stream. The views do not depend on the number of workers."""
     sampler = StreamSampler(len(dataset), batch_size, dataset.seed, start, stop)
     return _loader(dataset, workers, batch_sampler=sampler, prefetch_factor=4 if workers else None)
+
+
+def _at_most_long(image: Image.Image) -> Image.Image:
+    """The middle of a very long image, 16 times as long as wide: its short side resized, all of it could fill the memory."""
+    length = 16 * min(image.size)
+    if max(image.size) <= length:
+        return image
+    width, height = (min(side, length) for side in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 class EvalDataset(Dataset):
@@ -143,7 +163,8 @@ class EvalDataset(Dataset):
             except Unreadable as error:
                 unreadable.append((i, str(error)))
                 continue
-            if min(image.size) != self.resize or image.size != (self.size, self.size):
+            if image.size != (self.size, self.size) or self.size != self.resize:
+                image = _at_most_long(image)
                 image = F.center_crop(F.resize(image, self.resize, interpolation=F.InterpolationMode.BICUBIC), self.size)
             pixels.append(np.asarray(image).transpose(2, 0, 1))
             kept.append(i)

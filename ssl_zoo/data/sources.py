@@ -35,7 +35,8 @@ class Source:
         """SHA-256 over names and labels in order, the first 16 hexadecimal digits: equal for equal data sets."""
         digest = hashlib.sha256()
         for i in range(len(self)):
-            digest.update(f'{self.name(i)}\t{"" if self.labels is None else self.labels[i]}\n'.encode())
+            digest.update(f'{self.name(i)}\t{"" if self.labels is None else self.labels[i]}\n'
+                          .encode(errors='surrogateescape'))
         return digest.hexdigest()[:16]
 
 
@@ -90,7 +91,7 @@ def hold_out(source: Source, share: int | float) -> tuple[np.ndarray, np.ndarray
     """
     n = round(share * len(source)) if isinstance(share, float) else share
     if not 0 < n < len(source):
-        raise ConfigError(f'holdout={share!r} of {len(source)} images leaves nothing on one side; give a number from 1 to '
+        raise ConfigError(f'data.val={share!r} of {len(source)} images leaves nothing on one side; give a number from 1 to '
                           f'{len(source) - 1} or a share between 0 and 1')
     order = shuffled(source, seed=1)
     return np.sort(order[n:]), np.sort(order[:n])

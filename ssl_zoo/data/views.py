@@ -51,7 +51,7 @@ class View:
         def need(name, holds, what):
             if not holds:
                 raise ConfigError(f'view: {name}={getattr(self, name)!r}, but it must be {what}')
-        need('size', isinstance(self.size, int) and self.size > 0, 'a positive number of pixels')
+        need('size', isinstance(self.size, int) and not isinstance(self.size, bool) and self.size > 0, 'a positive number of pixels')
         for name, low, high in (('crop', 0, 1), ('ratio', 0, np.inf), ('blur_sigma', 0, np.inf)):
             pair = getattr(self, name)
             need(name, _numbers(pair, 2) and low < pair[0] <= pair[1] <= high, f'two numbers above {low}, rising, at most {high}')
@@ -82,6 +82,8 @@ def build_views(recipes: list[dict]) -> list[View]:
     names = [field.name for field in fields(View)]
     views = []
     for i, recipe in enumerate(recipes):
+        if not isinstance(recipe, dict):
+            raise ConfigError(f'views.{i}={recipe!r}, but it must be dict(size=...)')
         for key in recipe:
             if key not in names:
                 raise ConfigError(f'views.{i} has an unknown key {key!r}: {nearest(key, names)}')

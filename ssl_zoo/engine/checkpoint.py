@@ -12,6 +12,7 @@ from mmengine.hooks import Hook
 
 from .. import __version__
 from ..data.photometric import Photometric
+from ..data.sources import Source
 from ..method import Method
 from ..registry import METHODS, ConfigError
 from .settings import Settings, check
@@ -19,7 +20,7 @@ from .settings import Settings, check
 FORMAT = 'ssl_zoo checkpoint 1'
 # What a run cannot change when it resumes: with these equal, it goes on as if it had never stopped.
 FIXED = ('method', 'views', 'optimizer', 'epochs', 'batch_size', 'base_lr', 'weight_decay', 'decay_norm_and_bias',
-         'warmup_epochs', 'accumulate', 'seed')
+         'warmup_epochs', 'accumulate', 'precision', 'channels_last', 'seed')
 
 
 def versions() -> dict[str, str]:
@@ -76,7 +77,7 @@ def checkpoints_in(work_dir: str | Path) -> list[Path]:
 
 
 def newest_checkpoint(work_dir: str | Path, report=print) -> dict:
-    """The newest checkpoint that can be read; one that cannot is reported and passed over.
+    """The newest checkpoint that can be read. One that cannot is reported, renamed to *.unreadable and passed over.
 
     Raises:
         ConfigError: there is none.
@@ -85,19 +86,25 @@ def newest_checkpoint(work_dir: str | Path, report=print) -> dict:
         try:
             return read_checkpoint(path)
         except ConfigError as error:
-            report(f'warning: {error}; trying the one before it')
+            path.rename(path.with_name(path.name + '.unreadable'))
+            report(f'warning: {error}; it is now {path.name}.unreadable, and the one before it is tried')
     raise ConfigError(f'nothing to resume: there is no readable checkpoint in {Path(work_dir, "checkpoints").absolute()}')
 
 
-def check_resumable(content: dict, settings: Settings, images: int) -> None:
+def check_resumable(content: dict, settings: Settings, train: Source) -> None:
     """Raise ConfigError if the checkpoint's run and this one would not be the same run."""
     now = settings.plain()
     for key in FIXED:
         if content['config'].get(key) != now[key]:
             raise ConfigError(f'cannot resume: {key} was {content["config"].get(key)!r} and is {now[key]!r}; set it back, or '
                               f'start a new run in another work directory')
-    if content['images'] != images:
-        raise ConfigError(f'cannot resume: the training set had {content["images"]} images and has {images}')
+    for key in ('mean', 'std'):
+        if content['config']['data'][key] != now['data'][key]:
+            raise ConfigError(f'cannot resume: data.{key} was {content["config"]["data"][key]} and is {now["data"][key]}; set it back')
+    if content['images'] != len(train):
+        raise ConfigError(f'cannot resume: the training set had {content["images"]} images and has {len(train)}')
+    if content['manifest'] != train.manifest():
+        raise ConfigError('cannot resume: the training set has other images (their names or labels differ from the run\'s)')
 
 
 class CheckpointHook(Hook):
@@ -105,12 +112,15 @@ class CheckpointHook(Hook):
 
     A checkpoint that cannot be written (full disk) is reported, and training goes on with the older ones untouched.
     """
-    priority = 'VERY_LOW'
+    priority = 'ABOVE_NORMAL'                    # saved before anything is evaluated, which may take long or fail
 
-    def __init__(self, settings: Settings):
-        self.settings = settings
+    def __init__(self, settings: Settings, train: Source):
+        self.settings, self.train = settings, train
+        self.path: Path | None = None            # of this run's last checkpoint, None if it could not be written
+        self.failed = False
+        self.manifest = None
 
-    def after_train_epoch(self, runner, metrics=None):
+    def after_optimizer_step(self, runner):
         if runner.due(self.settings.checkpoint.every):
             self.save(runner)
 
@@ -120,15 +130,17 @@ class CheckpointHook(Hook):
     def save(self, runner) -> Path | None:
         """Write the run's state. Returns the path, or None if it could not be written."""
         path = Path(runner.work_dir, 'checkpoints', f'step_{runner.step:08d}.pth')
-        if path.exists():                                       # the end of training is the end of an epoch too
+        if self.path == path:                                   # the end of training may be due anyway
             return path
+        self.path, self.failed, self.manifest = None, True, self.manifest or self.train.manifest()
         weights = runner.method.state_dict()
         broken = next((name for name, value in weights.items() if value.is_floating_point() and not value.isfinite().all()), None)
         if broken:
             runner.logger.error(f'not saved at step {runner.step}: {broken} holds values that are not finite')
             return None
         content = dict(format=FORMAT, config=self.settings.plain(), step=runner.step, images=runner.plan.images,
-                       versions=versions(), method=weights, optimizer=runner.optim_wrapper.optimizer.state_dict())
+                       manifest=self.manifest, seconds=runner.train_seconds, versions=versions(), method=weights,
+                       optimizer=runner.optim_wrapper.optimizer.state_dict())
         try:
             write_atomically(path, lambda file: torch.save(content, file))
         except OSError as error:
@@ -136,13 +148,21 @@ class CheckpointHook(Hook):
             return None
         for old in checkpoints_in(runner.work_dir)[self.settings.checkpoint.keep:]:
             old.unlink()
+        self.path, self.failed = path, False
         return path
 
 
-def build_method(settings: Settings) -> Method:
-    """The method of a config with its photometric step, its weights drawn from the seed."""
+def build_method(settings: Settings, pretrained: bool = True) -> Method:
+    """The method of a config with its photometric step, its weights drawn from the seed.
+
+    Args:
+        pretrained: False leaves out pretrained weights that the config's backbone may ask for.
+    """
     torch.manual_seed(settings.seed)
-    method = METHODS.create(settings.method)
+    cfg = settings.method
+    if not pretrained and cfg.get('backbone', {}).get('pretrained'):
+        cfg = {**cfg, 'backbone': {**cfg['backbone'], 'pretrained': False}}
+    method = METHODS.create(cfg)
     method.data_preprocessor = Photometric(settings.recipes(), settings.data.mean, settings.data.std, settings.channels_last)
     return method.to(memory_format=torch.channels_last) if settings.channels_last else method
 
@@ -158,10 +178,7 @@ def load_method(path: str | Path) -> tuple[Method, Settings]:
     """
     content = read_checkpoint(path)
     settings = check(content['config'])
-    backbone = settings.method.get('backbone', {})
-    if backbone.get('pretrained'):
-        settings.method = {**settings.method, 'backbone': {**backbone, 'pretrained': False}}      # the weights come from here
-    method = build_method(settings)
+    method = build_method(settings, pretrained=False)                                             # the weights come from here
     try:
         method.load_state_dict(content['method'])
     except RuntimeError as error:

@@ -34,6 +34,8 @@ def load_config(path: str | Path, options: list[str] | None = None) -> Settings:
     cfg = {key: value for key, value in cfg.items() if not key.startswith('_')}          # the config's own variables
     for option in options or []:
         _apply(cfg, option)
+    if not isinstance(cfg.get('imports', []), list) or not all(isinstance(file, str) for file in cfg.get('imports', [])):
+        raise ConfigError(f'imports={cfg["imports"]!r}, but it must be a list of Python files')
     cfg['imports'] = [str((path.parent / file).absolute()) for file in cfg.get('imports', [])]
     for file in cfg['imports']:
         import_file(file)
@@ -67,8 +69,11 @@ def _with_preset(cfg: dict) -> dict:
     presets = cfg.pop('presets', None)
     if not presets:
         return cfg
+    for preset in presets if isinstance(presets, list) else [presets]:
+        if not isinstance(preset, dict) or not isinstance(preset.get('epochs'), (int, float)) or not preset['epochs'] > 0:
+            raise ConfigError(f'presets holds {preset!r}, but it must be a list of dict(epochs=..., ...)')
     epochs = cfg.get('epochs')
-    if not isinstance(epochs, (int, float)) or epochs <= 0:
+    if not isinstance(epochs, (int, float)) or not 0 < epochs < math.inf:
         return _merge(presets[0], cfg)                           # what is wrong with epochs is said when all is checked
     return _merge(min(presets, key=lambda p: abs(math.log(p['epochs'] / epochs))), cfg)
 
@@ -107,7 +112,7 @@ def _apply(cfg: dict, option: str) -> None:
 def _step_into(place, name: str, walked: list[str], option: str):
     where = '.'.join(walked) or 'the config'
     if isinstance(place, list):
-        if not name.isdigit() or int(name) >= len(place):
+        if not (name.isascii() and name.isdigit()) or int(name) >= len(place):
             raise ConfigError(f'the option {option!r} names item {name!r} of {where}, which has items 0 to {len(place) - 1}')
         return place[int(name)]
     if not isinstance(place, dict):

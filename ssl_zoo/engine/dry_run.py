@@ -1,11 +1,11 @@
-"""--dry-run: the plan, and one synthetic step with its speed and memory. Writes nothing."""
+"""--dry-run: the plan, and one synthetic step with its speed and memory. No work directory is made."""
 import resource
 import time
 
 import torch
 
 from ..data.views import sample
-from ..registry import ConfigError
+from ..registry import MissingData
 from .checkpoint import build_method
 from .loop import make_optim_wrapper
 from .plan import Plan, describe_plan
@@ -23,7 +23,7 @@ def dry_run(settings: Settings, report=print) -> None:
     """
     try:
         images = len(data_sources(settings)['train'])
-    except ConfigError as error:
+    except MissingData as error:
         if settings.data.expected_images is None:
             raise
         images = settings.data.expected_images
@@ -37,20 +37,21 @@ def dry_run(settings: Settings, report=print) -> None:
     n = plan.micro_batch if device.type == 'cuda' else min(plan.micro_batch, CPU_IMAGES)
     wrapper = make_optim_wrapper(settings, optimizer)
     batch = synthetic_batch(settings, n)
-    seconds = []
-    for _ in range(2):                                           # the first one allocates and tunes
+    seconds, losses = [], []
+    for _ in range(2):                                           # the first one allocates and tunes, the second is timed
         started = time.perf_counter()
         for _ in range(settings.accumulate):
             outputs = method.train_step(batch, optim_wrapper=wrapper)
         method.after_step()
-        loss = outputs['loss'].item()                            # waits for the device
+        losses.append(outputs['loss'].item())                    # waits for the device
         seconds.append(time.perf_counter() - started)
     if device.type == 'cuda':
         memory = f'{torch.cuda.max_memory_allocated() / 2**30:.2f} GiB of GPU memory at most'
     else:
         memory = f'{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB of memory at most, the process in all'
     smaller = '' if n == plan.micro_batch else f' (the run has {plan.micro_batch} per pass)'
-    report(f'one synthetic step of {settings.accumulate} x {n} images{smaller} on {device.type}: loss {loss:.4f}, '
+    report(f'one synthetic step (after one to warm up) of {settings.accumulate} x {n} images{smaller} on {device.type}: '
+           f'loss {losses[0]:.4f}, '
            f'{settings.accumulate * n / seconds[-1]:.1f} images/s, {memory}')
 
 

@@ -33,6 +33,8 @@ class UnreadableHook(Hook):
             if i not in self.reasons:
                 self.reasons[i] = reason
                 runner.logger.warning(f'skipped {self.source.name(i)}: {reason}')
+        if data_batch['views'] is None:
+            raise ConfigError(f'{len(data_batch["unreadable"])} images in a row cannot be read: {self._listed()}; check the data')
         if len(self.reasons) > self.limit * len(self.source):
             raise ConfigError(
                 f'{len(self.reasons)} of {len(self.source)} training images cannot be read, more than the share '
@@ -52,8 +54,8 @@ class UnreadableHook(Hook):
 class Stopped(Exception):
     """The run was asked to stop and has saved its state. ``exit_code`` is 128 + the signal's number."""
 
-    def __init__(self, signum: int, step: int):
-        super().__init__(f'stopped by {signal.Signals(signum).name} after step {step}')
+    def __init__(self, signum: int, step: int, saved: bool):
+        super().__init__(f'stopped by {signal.Signals(signum).name} after step {step}{"" if saved else ", which could not be saved"}')
         self.exit_code = 128 + signum
 
 
@@ -77,7 +79,7 @@ class StopHook(Hook):
         if self.received is not None:
             path = self.save(runner)
             runner.logger.warning(f'saved {path}' if path else 'nothing could be saved')
-            raise Stopped(self.received, runner.step)
+            raise Stopped(self.received, runner.step, path is not None)
 
     def release(self):
         """Give the signals back to who had them before."""

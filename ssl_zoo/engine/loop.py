@@ -46,7 +46,10 @@ class TrainLoop(BaseLoop):
         return int(self.runner.plan.epoch(self.runner.step))
 
     def run(self) -> torch.nn.Module:
-        runner, started = self.runner, time.perf_counter()
+        runner = self.runner
+        if self._iter >= self.max_iters:
+            runner.logger.info('the run is complete, there is nothing left to do')
+            return runner.model
         runner.call_hook('before_train')
         runner.model.train()
         try:
@@ -62,10 +65,8 @@ class TrainLoop(BaseLoop):
                 step_end = runner.at_step_end
                 self._iter += 1
                 if step_end:
-                    if runner.plan.epoch(runner.step) // 1 > runner.plan.epoch(runner.step - 1) // 1:
-                        runner.call_hook('after_train_epoch')
+                    runner.call_hook('after_optimizer_step')           # the zoo's own: the step is counted, the run could stop here
                     runner.stop_hook.stop_if_asked(runner)
-            runner.train_seconds += time.perf_counter() - started
             runner.call_hook('after_train')
         finally:
             batches = None                                             # ends the workers now, not when a traceback is forgotten

@@ -3,6 +3,7 @@ from dataclasses import dataclass
 
 from ..data.views import describe
 from ..layers import cosine
+from ..registry import ConfigError
 from .settings import Settings
 
 
@@ -21,7 +22,10 @@ class Plan:
     def of(cls, settings: Settings, images: int) -> 'Plan':
         """As BYOL's official code counts: epochs * images // batch_size steps, base_lr * batch_size / 256."""
         steps = int(settings.epochs * images) // settings.batch_size
-        return cls(images, settings.batch_size, settings.batch_size // settings.accumulate, max(steps, 1),
+        if steps < 1:
+            raise ConfigError(f'{settings.epochs:g} epochs of {images} images are less than one batch_size={settings.batch_size}; '
+                              f'make batch_size smaller or train longer')
+        return cls(images, settings.batch_size, settings.batch_size // settings.accumulate, steps,
                    int(settings.warmup_epochs * images) // settings.batch_size, settings.base_lr * settings.batch_size / 256)
 
     def lr(self, step: int) -> float:

@@ -83,9 +83,11 @@ class ProgressHook(Hook):
         except OSError as error:
             runner.logger.error(f'could not write the log: {error}')
 
-    def pause(self, seconds: float) -> None:
-        """Leave the time of an evaluation out of images/s."""
+    def pause(self, seconds: float, once: bool = False) -> None:
+        """Leave the time of an evaluation out of images/s; one that happens ``once`` also out of the time left."""
         self.since += seconds
+        if once:
+            self.started += seconds
 
     def after_run(self, runner):
         if self.writer is not None:

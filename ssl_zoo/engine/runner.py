@@ -1,17 +1,22 @@
 """build_runner: from settings to a run."""
+import itertools
+import json
 import logging
+import math
 import os
 import shlex
 import sys
+import time
 import uuid
 from pathlib import Path
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
 from ..data.loader import ViewDataset, train_loader
-from ..data.sources import Subset, build_source, hold_out
+from ..data.sources import Source, Subset, build_source, hold_out
 from ..method import Method, MethodHook
 from ..optim import parameter_groups
 from ..registry import OPTIMIZERS, ConfigError
@@ -30,13 +35,15 @@ class ZooRunner(Runner):
     Attributes:
         settings, plan: what the run does; method: the method.
         step, max_steps: optimiser steps done and in all; at_step_end: whether this forward pass ends one.
-        data_seconds: time spent waiting for data; train_seconds: time in the loop.
+        data_seconds: time spent waiting for data; train_seconds: time spent on the run, earlier legs included.
     """
 
-    def __init__(self, settings: Settings, plan: Plan, resume_from: dict | None, stop_hook: StopHook, **arguments):
-        self.settings, self.plan, self.resume_from, self.stop_hook = settings, plan, resume_from, stop_hook
+    def __init__(self, settings: Settings, plan: Plan, resume_from: dict | None, stop_hook: StopHook,
+                 checkpoint_hook: CheckpointHook, **arguments):
+        self.settings, self.plan, self.resume_from = settings, plan, resume_from
+        self.stop_hook, self.checkpoint_hook = stop_hook, checkpoint_hook
         self.accumulate, self.max_steps = settings.accumulate, plan.steps
-        self.data_seconds = self.train_seconds = 0.0
+        self.data_seconds, self.seconds_before, self.started = 0.0, 0.0, time.perf_counter()
         # The name keys mmengine's global instances; two runs of one second would share them.
         super().__init__(train_cfg=dict(type=TrainLoop), randomness=dict(seed=settings.seed), experiment_name=uuid.uuid4().hex,
                          default_hooks=dict.fromkeys(('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler',
@@ -57,12 +64,17 @@ class ZooRunner(Runner):
         return self.iter // self.accumulate
 
     @property
+    def train_seconds(self) -> float:
+        return self.seconds_before + time.perf_counter() - self.started
+
+    @property
     def at_step_end(self) -> bool:
         return (self.iter + 1) % self.accumulate == 0
 
     def due(self, every: float) -> bool:
-        """Whether the step just done crossed a multiple of ``every`` epochs."""
-        return self.plan.epoch(self.step) // every > self.plan.epoch(self.step - 1) // every
+        """Whether the step just done reached a multiple of ``every`` epochs."""
+        now, before = (math.floor(self.plan.epoch(step) / every + 1e-9) for step in (self.step, self.step - 1))
+        return now > before
 
     def build_logger(self, **_):
         logger = logging.getLogger(f'ssl_zoo.{self.experiment_name}')
@@ -81,7 +93,6 @@ class ZooRunner(Runner):
 
     def dump_config(self) -> None:
         """What it takes to run this again: config.py, command.txt, versions.json."""
-        import json
         Config(self.settings.plain()).dump(str(Path(self.work_dir, 'config.py')))
         with open(Path(self.work_dir, 'command.txt'), 'a') as file:
             file.write(shlex.join([sys.executable, *sys.argv]) + '\n')
@@ -94,6 +105,7 @@ class ZooRunner(Runner):
         self.method.load_state_dict(content['method'])
         self.optim_wrapper.optimizer.load_state_dict(content['optimizer'])
         self.train_loop._iter = content['step'] * self.accumulate
+        self.seconds_before = content['seconds']
         self.resume_from = None
         self.logger.info(f'resumed at step {content["step"]} of {self.max_steps}')
 
@@ -115,11 +127,25 @@ def data_sources(settings: Settings) -> dict:
     else:
         bank, val = train, None
     test = build_source(data.test) if data.test else None
+    if test is not None and (test.labels is None or bank.labels is None):
+        raise ConfigError(f'data.test serves k-NN and probes, but data.{"test" if test.labels is None else "train"} has no labels; '
+                          f'leave data.test out (data.test=None)')
     for name, other in (('val', val), ('test', test)):
-        if other is not None and None not in (bank.classes, other.classes) and other.classes != bank.classes:
-            raise ConfigError(f'the classes of data.{name} ({len(other.classes)}: {", ".join(other.classes[:3])} ...) are not those '
-                              f'of data.train ({len(bank.classes)}: {", ".join(bank.classes[:3])} ...)')
+        if other is not None and None not in (bank.classes, other.classes):
+            _number_alike(other, bank, name)
     return dict(train=train, bank=None if bank.labels is None else bank, val=val, test=test)
+
+
+def _number_alike(other: Source, bank: Source, name: str) -> None:
+    """Give the classes of ``other`` the numbers they have in ``bank``; it may lack some, and may not have others."""
+    strange = sorted(set(other.classes) - set(bank.classes))
+    if strange:
+        raise ConfigError(f'data.{name} has classes that data.train does not have: {", ".join(strange[:3])}'
+                          f'{" ..." if len(strange) > 3 else ""}; data.train has {len(bank.classes)}: {", ".join(bank.classes[:3])} ...')
+    if other.classes != bank.classes:
+        number = {c: i for i, c in enumerate(bank.classes)}
+        other.labels = np.array([number[c] for c in other.classes], dtype=np.int64)[other.labels]
+        other.classes = bank.classes
 
 
 def build_optimizer(settings: Settings, plan: Plan, method: Method) -> torch.optim.Optimizer:
@@ -127,13 +153,32 @@ def build_optimizer(settings: Settings, plan: Plan, method: Method) -> torch.opt
     return OPTIMIZERS.create(settings.optimizer, params=groups, lr=plan.peak_lr)
 
 
-def build_runner(settings: Settings, work_dir: str | Path, resume: bool | str = False) -> ZooRunner:
+def _make_work_dir(path: Path, unique: bool) -> Path:
+    """Make the directory. If it must be ``unique``, making it is what claims it: two runs started at once get two of them."""
+    try:
+        if not unique:
+            path.mkdir(parents=True, exist_ok=True)
+            return path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for n in itertools.count(1):
+            claimed = path if n == 1 else path.with_name(f'{path.name}-{n}')
+            try:
+                claimed.mkdir()
+                return claimed
+            except FileExistsError:
+                continue
+    except OSError as error:
+        raise ConfigError(f'cannot make the work directory {path}: {error}') from None
+
+
+def build_runner(settings: Settings, work_dir: str | Path, resume: bool | str = False, unique: bool = False) -> ZooRunner:
     """A run that ``runner.train()`` starts.
 
     Args:
         settings: from load_config.
         work_dir: where everything the run writes goes.
         resume: continue from the newest checkpoint of work_dir (True) or from a given one (its path).
+        unique: if work_dir exists, take the first of work_dir-2, work_dir-3 ... that does not.
 
     Raises:
         ConfigError: a mistake in the settings, missing data, a work directory that holds another run.
@@ -148,19 +193,20 @@ def build_runner(settings: Settings, work_dir: str | Path, resume: bool | str = 
     plan = Plan.of(settings, len(sources['train']))
     content = newest_checkpoint(work_dir) if resume is True else read_checkpoint(resume) if resume else None
     if content:
-        check_resumable(content, settings, plan.images)
+        check_resumable(content, settings, sources['train'])
+        other = [p for p in checkpoints_in(work_dir) if resume is not True and (
+            p.parent.resolve() != Path(resume).parent.resolve() or p.name > Path(resume).name)]
+        if other:
+            raise ConfigError(f'{work_dir} holds {other[0].name}, which does not lead to {resume}; choose another --work-dir')
     method = build_method(settings)
     optimizer = build_optimizer(settings, plan, method)
     dataset = ViewDataset(sources['train'], settings.recipes(), settings.seed)
     workers = min(max((os.cpu_count() or 2) - 1, 0), 8) if settings.workers is None else settings.workers
-    checkpoint, progress = CheckpointHook(settings), ProgressHook(settings)
+    checkpoint, progress = CheckpointHook(settings, sources['train']), ProgressHook(settings)
     stop = StopHook(checkpoint.save)
-    try:
-        work_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f'cannot make the work directory {work_dir}: {error}') from None
+    work_dir = _make_work_dir(work_dir, unique)
     runner = ZooRunner(
-        settings, plan, content, stop, model=method, work_dir=str(work_dir),
+        settings, plan, content, stop, checkpoint, model=method, work_dir=str(work_dir),
         train_dataloader=lambda start, end: train_loader(dataset, plan.micro_batch, workers, start, end),
         optim_wrapper=make_optim_wrapper(settings, optimizer),
         custom_hooks=[MethodHook(), ScheduleHook(), UnreadableHook(sources['train'], settings.data.max_unreadable),

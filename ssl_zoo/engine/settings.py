@@ -1,5 +1,6 @@
 """Settings: everything a config may say, with its type, default and meaning, and the check of all of it."""
 import inspect
+import math
 from dataclasses import MISSING, asdict, dataclass, field, fields
 
 from ..data.views import View, build_views
@@ -116,6 +117,9 @@ class Settings:
 def check(cfg: dict) -> Settings:
     """Settings from nested dicts. Raises ConfigError for the first mistake."""
     cfg = dict(cfg)
+    infinite = next(_infinite(cfg, ''), None)
+    if infinite:
+        raise ConfigError(f'{infinite} is not a finite number')
     for key, cls in (('data', Data), ('watch', Watch), ('checkpoint', Checkpoints)):
         if key in cfg:
             cfg[key] = _fill(cls, cfg[key], f'{key}.')
@@ -140,18 +144,31 @@ def check(cfg: dict) -> Settings:
     need(settings.checkpoint.keep >= 1, 'checkpoint.keep', settings.checkpoint.keep, 'at least 1')
     need(settings.checkpoint.every > 0, 'checkpoint.every', settings.checkpoint.every, 'above 0')
     need(settings.watch.every >= 0, 'watch.every', settings.watch.every, 'at least 0')
+    for key in ('bank', 'queries'):
+        value = getattr(settings.watch, key)
+        need(value is None or value >= 1, f'watch.{key}', value, 'at least 1, or None for all')
+    need(settings.watch.temperature > 0, 'watch.temperature', settings.watch.temperature, 'above 0')
+    need(settings.batch_size // settings.accumulate > 1, 'accumulate', settings.accumulate,
+         f'small enough for two images per pass (batch_size={settings.batch_size}): BatchNorm needs them')
     need(settings.watch.k >= 1, 'watch.k', settings.watch.k, 'at least 1')
     need(0 <= settings.data.max_unreadable <= 1, 'data.max_unreadable', settings.data.max_unreadable, 'a share in [0, 1]')
     for key in ('mean', 'std'):
         value = getattr(settings.data, key)
         need(len(value) == 3 and all(isinstance(v, (int, float)) for v in value), f'data.{key}', value, 'three numbers')
+    need(min(settings.data.std) > 0, 'data.std', settings.data.std, 'three numbers above 0')
+    need(settings.seed < 2 ** 63, 'seed', settings.seed, 'below 2**63')
+    for key, stated in (('lr', 'base_lr'), ('weight_decay', 'weight_decay'), ('params', None), ('adapt', None)):
+        if key in settings.optimizer:
+            raise ConfigError(f'optimizer.{key} is set by the run{f", from {stated}" if stated else ""}; leave it out of optimizer')
     size = settings.eval_geometry()
-    need(size[0] <= size[1], 'data.eval_size', size[0], f'at most eval_resize={size[1]}')
+    need(0 < size[0] <= size[1], 'data.eval_size', size[0], f'above 0 and at most eval_resize={size[1]}')
     if not isinstance(settings.method.get('backbone', {}), dict):
         raise ConfigError(f'method.backbone={settings.method["backbone"]!r}, but it must be dict(name=...)')
     if 'type' in settings.method:                                # so that a misspelt argument fails before data is read
         cls = METHODS.find(settings.method['type'])
-        check_arguments(cls.__init__, ['self', *(k for k in settings.method if k != 'type')], f'method {settings.method["type"]!r}')
+        check_arguments(cls, [k for k in settings.method if k != 'type'], f'method {settings.method["type"]!r}')
+        need(cls.n_views in (None, len(settings.views)), 'views', f'{len(settings.views)} views',
+             f'{cls.n_views} views for {settings.method["type"]}')
     return settings
 
 
@@ -177,6 +194,15 @@ def _fill(cls, values: dict, prefix: str):
     if missing:
         raise ConfigError(f'the config lacks {", ".join(prefix + name for name in missing)}')
     return cls(**{k: tuple(v) if inspect.get_annotations(cls)[k] is tuple else v for k, v in values.items()})
+
+
+def _infinite(value, key: str):
+    """The keys of all numbers that are infinite or not a number."""
+    if isinstance(value, (dict, list, tuple)):
+        for k, v in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _infinite(v, f'{key}.{k}' if key else str(k))
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f'{key}={value}'
 
 
 def plain(value):

@@ -13,7 +13,8 @@ from ..evaluation.knn import accuracy, knn_predict
 from ..evaluation.probe import few_label_probe
 from ..evaluation.results import write_row
 from ..losses import spread
-from .checkpoint import build_method, checkpoints_in, versions
+from ..registry import ConfigError
+from .checkpoint import build_method, versions
 from .settings import Settings
 
 
@@ -36,6 +37,7 @@ class WatchHook(Hook):
 
     def __init__(self, settings: Settings, sources: dict, progress):
         self.settings, self.watch, self.progress = settings, settings.watch, progress
+        self.unreadable: dict[str, str] = {}
         self.size, self.resize = settings.eval_geometry()
         val, bank = sources['val'], sources['bank']
         self.has_labels = bank is not None and val is not None and val.labels is not None
@@ -46,39 +48,49 @@ class WatchHook(Hook):
     def before_train(self, runner):
         if self.watch.every:
             resumed = runner.step > 0
-            self.start = self.look(runner, build_method(self.settings).to(runner.device) if resumed else runner.method)
+            self.start = self.look(runner, self.untrained(runner) if resumed else runner.method)
 
-    def after_train_epoch(self, runner, metrics=None):
+    def after_optimizer_step(self, runner):
         if self.watch.every and runner.due(self.watch.every) and runner.step < runner.max_steps:
             self.look(runner)
 
     def after_train(self, runner):
-        started = time.perf_counter()
         if self.watch.every:
             self.look(runner)
-        if self.test is not None and self.bank is not None:
+        if self.test is not None:
             self.report(runner)
-        self.progress.pause(time.perf_counter() - started)
 
-    def features(self, method, source):
-        return extract_features(method, source, self.size, self.resize, workers=0)
+    def untrained(self, runner):
+        return build_method(self.settings, pretrained=False).to(runner.device)
+
+    def features(self, runner, method, source):
+        features = extract_features(method, source, self.size, self.resize, workers=0)
+        new = [(source.name(i), reason) for i, reason in features.unreadable if source.name(i) not in self.unreadable]
+        self.unreadable.update(new)
+        for name, reason in new[:20]:
+            runner.logger.warning(f'left out of evaluation: {name} ({reason})')
+        if len(new) > 20:
+            runner.logger.warning(f'and {len(new) - 20} more')
+        return features
 
     def look(self, runner, untrained=None) -> tuple[float, float]:
         """Measure, report and log; (spread, RankMe). ``untrained`` is looked at instead of the run's method, as the start."""
         started = time.perf_counter()
         method, step = (untrained, 0) if untrained is not None else (runner.method, runner.step)
-        val = self.features(method, self.val)
+        val = self.features(runner, method, self.val)
+        if not len(val.values):
+            raise ConfigError(f'none of the {len(self.val)} images of data.val can be read; check them, or set data.val=None')
         sample = val.values[:self.SPREAD_IMAGES]
         finite = np.isfinite(sample).all()
         scalars = {'val/spread': spread(torch.from_numpy(sample)).item(), 'val/rankme': rankme(sample) if finite else float('nan')}
         text = f'spread {scalars["val/spread"]:.3f}  RankMe {scalars["val/rankme"]:.1f} of {min(sample.shape)}'
         if self.has_labels and finite:
-            bank = self.features(method, self.bank)
+            bank = self.features(runner, method, self.bank)
             predicted = knn_predict(bank.values, bank.labels, val.values, len(self.bank.classes), self.watch.k, self.watch.temperature)
             scalars = {'val/knn': accuracy(predicted, val.labels), **scalars}
             text = f'k-NN {scalars["val/knn"]:.2f} % on {len(val.values)} val images  {text}'
         seconds = time.perf_counter() - started
-        self.progress.pause(seconds)
+        self.progress.pause(seconds, once=untrained is not None)
         note = '  random weights' if untrained is not None else ''
         runner.logger.info(f'epoch {runner.plan.epoch(step):.1f}  {text}  ({seconds:.1f} s){note}')
         if untrained is None or runner.step == 0:
@@ -90,25 +102,30 @@ class WatchHook(Hook):
 
     def report(self, runner) -> None:
         """k-NN and a few-label probe on the test images, beside the same backbone with random weights."""
-        untrained = build_method(self.settings).to(runner.device)
         figures = {}
-        for name, method in (('trained', runner.method), ('random weights', untrained)):
-            bank, test = self.features(method, self.bank), self.features(method, self.test)
+        for name, method in (('trained', runner.method), ('random weights', self.untrained(runner))):
+            bank, test = self.features(runner, method, self.bank), self.features(runner, method, self.test)
+            per_class = np.bincount(bank.labels, minlength=len(self.bank.classes))
+            if not len(test.values) or (per_class > 0).sum() < 2 or per_class[per_class > 0].min() < 2:
+                runner.logger.warning('no figures on test images: they need readable ones, and two images of each of two classes to '
+                                      'compare with')
+                return
             predicted = knn_predict(bank.values, bank.labels, test.values, len(self.bank.classes), self.watch.k, self.watch.temperature)
             probe = few_label_probe(bank.values, bank.labels, test.values, test.labels)
             figures[name] = accuracy(predicted, test.labels), float(np.mean(probe)), float(np.std(probe))
         width = max(map(len, figures))
-        runner.logger.info(f'on {len(self.test)} test images, backbone features of {len(self.bank)} training images:')
+        n, n_bank = len(test.values), len(bank.values)
+        runner.logger.info(f'on {n} test images, backbone features of {n_bank} training images:')
         runner.logger.info(f'  {"":<{width}}  k-NN, k={self.watch.k}  2 labels per class, mean of 5 draws')
         for name, (knn, mean, std) in figures.items():
             runner.logger.info(f'  {name:<{width}}  {knn:7.2f} %    {mean:.2f} % (std {std:.2f})')
         data = self.settings.data
-        common = dict(time=datetime.now(UTC).isoformat(timespec='seconds'), n=len(self.test), network='backbone',
+        common = dict(time=datetime.now(UTC).isoformat(timespec='seconds'), n=n, network='backbone',
                       test='val' if data.test is None else data.test['type'], test_manifest=self.test.manifest(), step=runner.step,
-                      checkpoint=str(next(iter(checkpoints_in(runner.work_dir)), '')), seed=self.settings.seed,
+                      checkpoint=str(runner.checkpoint_hook.path or ''), seed=self.settings.seed,
                       seconds=round(runner.train_seconds, 1), versions=versions(), config=self.settings.plain())
         for name, (knn, mean, std) in figures.items():
             write_row(runner.work_dir, dict(metric='knn_top1', value=knn, weights=name, protocol=f'k={self.watch.k}, '
-                                            f'T={self.watch.temperature}, cosine, bank of {len(self.bank)}', **common))
+                                            f'T={self.watch.temperature}, cosine, bank of {n_bank}', **common))
             write_row(runner.work_dir, dict(metric='probe_2_per_class_top1', value=mean, std=std, draws=5, weights=name,
                                             protocol='logistic regression, L2, C=1, features standardised', **common))

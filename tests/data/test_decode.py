@@ -88,6 +88,21 @@ def test_animation_gives_its_first_frame(tmp_path, suffix):
     assert pixels(tmp_path / f'a.{suffix}').reshape(-1, 3).tolist() == [[255, 0, 0]] * 64
 
 
+def test_wide_ranges_are_scaled_and_holes_do_not_blacken(tmp_path):
+    values = GRAY.astype(np.float32) / 255
+    values[0, 0] = np.nan
+    Image.fromarray(values).save(tmp_path / 'a.tif')
+    assert np.array_equal(pixels(tmp_path / 'a.tif')[1:, :, 0], GRAY[1:])
+    Image.fromarray(GRAY.astype(np.int32) * 10_000).save(tmp_path / 'b.tif')
+    assert np.abs(pixels(tmp_path / 'b.tif')[..., 0].astype(int) - GRAY * (255 / GRAY.max())).max() <= 1
+
+
+def test_lab_is_refused(tmp_path):
+    Image.new('LAB', (8, 8), (50, 0, 0)).save(tmp_path / 'a.tif')
+    with pytest.raises(Unreadable, match='LAB'):
+        read_image(tmp_path / 'a.tif')
+
+
 def test_truncated_damaged_empty_and_missing_files_are_unreadable(tmp_path):
     noise = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
     for suffix in ('jpg', 'png'):

@@ -32,6 +32,17 @@ def test_images_of_any_nested_folder(image_folder):
     assert len(source) == 24 and source.labels is None and source.classes is None
 
 
+def test_names_that_are_not_utf8_pipes_and_folders_named_like_images(image_folder):
+    import os
+    root = image_folder(classes=1, per_class=2)
+    (root / 'class_0' / os.fsdecode(b'caf\xe9.png')).write_bytes((root / 'class_0' / '0.png').read_bytes())
+    os.mkfifo(root / 'class_0' / 'pipe.png')
+    (root / 'class_0' / 'folder.png').mkdir()
+    source = ImageFolder(str(root))
+    assert len(source) == 3 and len(source.manifest()) == 16
+    assert all(source.read(i).size == (24, 24) for i in range(3))
+
+
 def test_the_manifest_names_the_content_not_the_place(image_folder):
     one, two = image_folder(name='here'), image_folder(name='there')
     assert ImageFolder(str(one)).manifest() == ImageFolder(str(two)).manifest()
@@ -43,6 +54,7 @@ def test_the_manifest_names_the_content_not_the_place(image_folder):
     ('class_0/0.png\nclass_2/1.png\n', None, None),
     ('class_0/0.png\tcat\n\nclass_2/1.png\tant\n', [1, 0], ['ant', 'cat']),
     ('class_0/0.png\t7\nclass_2/1.png\t0\n', [7, 0], [str(i) for i in range(8)]),
+    ('class_0/0.png\t01440764\nclass_2/1.png\t15075141\n', [0, 1], ['01440764', '15075141']),
     ('class_0/0.png 7\r\nclass_2/1.png 0\r\n', [7, 0], [str(i) for i in range(8)]),
     ('\ufeffclass_0/0.png\nclass_2/1.png', None, None),
 ])
@@ -69,6 +81,7 @@ def test_missing_and_empty_data_says_what_was_looked_for_and_where(tmp_path, ima
     (tmp_path / 'list.txt').write_text('class_0/0.png\nclass_0/none.png\n')
     (tmp_path / 'mixed.txt').write_text('class_0/0.png\tcat\nclass_0/1.png\n')
     (tmp_path / 'blank.txt').write_text('\n\n')
+    (tmp_path / 'latin.txt').write_bytes('caf\xe9.png\n'.encode('latin-1'))
     for cfg, words in (
             (dict(type='ImageFolder', root=str(tmp_path / 'none')),
              'looked for class folders with images in .*/none, but that does not exist'),
@@ -78,6 +91,7 @@ def test_missing_and_empty_data_says_what_was_looked_for_and_where(tmp_path, ima
             (dict(type='Images', root=str(tmp_path / 'empty')), 'looked for images .* in .*/empty and below, and found none'),
             (dict(type='FileList', path=str(tmp_path / 'none.txt')), 'no such file'),
             (dict(type='FileList', path=str(tmp_path / 'blank.txt')), 'is empty'),
+            (dict(type='FileList', path=str(tmp_path / 'latin.txt')), 'is not UTF-8 text'),
             (dict(type='FileList', path=str(tmp_path / 'list.txt'), root=str(root)), "1 of 2 files .* first is 'class_0/none.png'"),
             (dict(type='FileList', path=str(tmp_path / 'mixed.txt'), root=str(root)), "not for 'class_0/1.png'"),
             (dict(type='CIFAR10', root=str(tmp_path / 'none')), 'looked for the files of CIFAR10 in .*/none.*download=True'),

@@ -64,6 +64,14 @@ def test_crop_box_follows_area_and_ratio_and_stays_inside():
     assert crop_box(np.array([1, 1, 0.999, 0.999]), 1, 1) == (0, 0, 1, 1)
 
 
+def test_crop_box_by_hand():
+    # A quarter of 200 x 100 pixels, twice as wide as high: 100 x 50. 51 places from the top, 101 from the left.
+    assert crop_box(np.array([0.25, 2.0, 0.0, 0.0]), height=100, width=200) == (0, 0, 100, 50)
+    assert crop_box(np.array([0.25, 2.0, 0.5, 0.25]), height=100, width=200) == (25, 25, 125, 75)
+    assert crop_box(np.array([0.25, 2.0, 0.9999, 0.9999]), height=100, width=200) == (100, 50, 200, 100)
+    assert crop_box(np.array([1.0, 4 / 3, 0.5, 0.5]), height=100, width=100) == (0, 7, 100, 94)      # 115 x 87, clipped; 14 places
+
+
 @pytest.mark.parametrize('interpolation', ['bicubic', 'bilinear'])
 @pytest.mark.parametrize('shape', [(375, 500), (40, 37)])
 def test_crop_equals_torchvisions_resized_crop(shape, interpolation):

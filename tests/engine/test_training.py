@@ -16,9 +16,7 @@ from ssl_zoo.losses import spread
 from ssl_zoo.method import Method
 from ssl_zoo.registry import METHODS, ConfigError
 
-
-def weights(path):
-    return read_checkpoint(path)['method']
+TINY_DATA = dict(train=dict(type='Digits', split='val'), val=40, mean=[0.5] * 3, std=[0.5] * 3)
 
 
 def same(a, b):
@@ -73,6 +71,7 @@ def test_what_a_run_leaves_behind(tiny, tmp_path):
                                                               for m in ('knn_top1', 'probe_2_per_class_top1')]
     assert results[0]['value'] == looks[-1]['val/knn'] and results[2]['value'] == looks[0]['val/knn']
     assert results[0]['config'] == settings.plain() and results[0]['n'] == 40
+    assert results[0]['checkpoint'].endswith('step_00000014.pth') and results[0]['step'] == 14
     log = (tmp_path / 'run' / 'train.log').read_text()
     for words in ('plan', '14 in 2 epochs', 'loss', 'lr', 'decay', 'images/s', 'data wait', 'left', 'random weights', 'k-NN'):
         assert words in log, words
@@ -145,6 +144,53 @@ def test_accumulation_steps_once_and_gives_the_gradient_of_the_whole_batch(tiny,
     torch.testing.assert_close(a.method.backbone[1].weight, b.method.backbone[1].weight, rtol=1e-4, atol=1e-6)
 
 
+def test_target_follows_the_online_weights_after_the_step(tiny, tmp_path):
+    runner = build_runner(tiny(warmup_epochs=0), tmp_path)
+    target, online = runner.method.target.network.projector[0], runner.method.online.projector[0]
+    seen, update = [target.weight.clone()], runner.optim_wrapper.optimizer.step
+    after_step = runner.method.after_step
+
+    def record():
+        after_step()
+        expected = runner.method.decay * seen[-1] + (1 - runner.method.decay) * online.weight
+        torch.testing.assert_close(target.weight, expected.detach())
+        seen.append(target.weight.clone())
+    runner.method.after_step = record
+    steps = []
+    runner.optim_wrapper.optimizer.step = lambda *a, **k: (steps.append(len(seen)), update(*a, **k))
+    runner.train()
+    assert steps == list(range(1, 15)) and len(seen) == 15                    # each optimiser step lies before its EMA step
+    assert not torch.equal(seen[0], seen[1])
+
+
+def test_learning_rates_follow_the_plan_and_fixed_ones_stay(tiny, tmp_path):
+    @METHODS.register_module(force=True)
+    class Fixed(Dropping):
+        fixed_lr = ('head',)
+
+        def __init__(self):
+            super().__init__()
+            self.head = torch.nn.Linear(8, 8, bias=False)
+
+        def loss(self, views, **batch):
+            return dict(loss=self.head(self.backbone(views[0])).square().mean())
+    runner = build_runner(tiny(method=dict(type='Fixed'), optimizer=dict(type='SGD'), base_lr=0.1), tmp_path)
+    optimizer, seen = runner.optim_wrapper.optimizer, []
+    step = optimizer.step
+    optimizer.step = lambda *a, **k: (seen.append({g['scheduled']: g['lr'] for g in optimizer.param_groups}), step(*a, **k))
+    runner.train()
+    assert [rates[True] for rates in seen] == [runner.plan.lr(k) for k in range(14)] and seen[0][True] == 0
+    assert {rates[False] for rates in seen} == {runner.plan.peak_lr}
+
+
+def test_dropout_differs_from_step_to_step(tiny, tmp_path):
+    runner = build_runner(tiny(method=dict(type='Dropping'), optimizer=dict(type='SGD')), tmp_path)
+    masks = []
+    runner.method.loss = lambda views, **batch: (masks.append(torch.rand(4).tolist()), dict(loss=runner.method.backbone[1].weight.sum()))[1]
+    runner.train()
+    assert len({tuple(mask) for mask in masks}) == 14
+
+
 def test_target_moves_once_per_optimiser_step_under_accumulation(tiny, tmp_path):
     runner = build_runner(tiny(accumulate=2), tmp_path)
     moves = []
@@ -164,7 +210,7 @@ def test_precision_and_memory_format_give_nearly_the_same_run(tiny, tmp_path, pr
     # At the first step weights are equal, so only rounding differs; later small differences grow.
     reference = losses('reference')
     assert changed[0] == pytest.approx(reference[0], rel=0.02 if precision == 'bf16' else 1e-4)
-    np.testing.assert_allclose(changed, reference, rtol=0.2 if precision == 'bf16' else 0.02)
+    np.testing.assert_allclose(changed[:4], reference[:4], rtol=0.1 if precision == 'bf16' else 0.02)
 
 
 def test_bf16_really_runs_in_bf16_and_keeps_float32_weights(tiny, tmp_path):
@@ -259,8 +305,50 @@ def test_val_cut_from_train_is_not_trained_on_unless_asked(tiny, tmp_path):
         assert not set(watch.bank.indices) & set(watch.val.indices)
 
 
+def test_the_test_set_is_what_is_reported_on(tiny, tmp_path, image_folder):
+    train_root, test_root = image_folder(classes=3, per_class=20, name='train'), image_folder(classes=3, per_class=4, name='test')
+    (test_root / 'class_0' / '1.png').write_bytes(b'broken')
+    for file in (test_root / 'class_1').iterdir():
+        file.unlink()
+    (test_root / 'class_1').rmdir()                                          # a class less, so its folders are numbered otherwise
+    data = dict(train=dict(type='ImageFolder', root=str(train_root)), val=15, test=dict(type='ImageFolder', root=str(test_root)))
+    runner = train(tiny(data=data, watch=dict(every=1)), tmp_path / 'run')
+    rows = [json.loads(line) for line in (tmp_path / 'run' / 'results.jsonl').read_text().splitlines()]
+    watch = next(hook for hook in runner.hooks if type(hook).__name__ == 'WatchHook')
+    assert {row['n'] for row in rows} == {7} and {row['test_manifest'] for row in rows} == {watch.test.manifest()}
+    assert watch.test.labels.tolist() == [0] * 4 + [2] * 4
+    assert 'left out of evaluation: class_0/1.png (UnidentifiedImageError' in (tmp_path / 'run' / 'train.log').read_text()
+
+
+def test_a_test_set_without_labels_is_refused(tiny, tmp_path, image_folder):
+    with pytest.raises(ConfigError, match='data.test has no labels'):
+        build_runner(tiny(data={**TINY_DATA, 'test': dict(type='Images', root=str(image_folder()))}), tmp_path)
+
+
+def test_one_class_gives_no_figures_and_no_crash(tiny, tmp_path, image_folder):
+    root = image_folder(classes=1, per_class=40)
+    train(tiny(data=dict(train=dict(type='ImageFolder', root=str(root)), val=10)), tmp_path / 'run')
+    assert 'no figures on test images' in (tmp_path / 'run' / 'train.log').read_text()
+
+
+def test_fractional_intervals(tiny, tmp_path):
+    train(tiny(epochs=4, checkpoint=dict(every=1.5, keep=9), watch=dict(every=0.5)), tmp_path)
+    assert [p.name for p in checkpoints_in(tmp_path)][::-1] == [f'step_{k:08d}.pth' for k in (11, 21, 28)]    # 7 steps an epoch
+    looks = [row['step'] for row in map(json.loads, (tmp_path / 'log.jsonl').read_text().splitlines()) if 'val/knn' in row]
+    assert looks == [0, 4, 7, 11, 14, 18, 21, 25, 28]
+
+
+def test_the_last_checkpoint_is_written_before_anything_that_may_fail(tiny, tmp_path, monkeypatch):
+    runner = build_runner(tiny(), tmp_path)
+    watch = next(hook for hook in runner.hooks if type(hook).__name__ == 'WatchHook')
+    monkeypatch.setattr(watch, 'report', lambda runner: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        runner.train()
+    assert checkpoints_in(tmp_path)[0].name == 'step_00000014.pth'
+
+
 def test_other_classes_in_val_or_test_are_refused(tiny, tmp_path, image_folder):
-    with pytest.raises(ConfigError, match=r'the classes of data.test \(3: class_0'):
+    with pytest.raises(ConfigError, match='data.test has classes that data.train does not have: class_0, class_1, class_2'):
         build_runner(tiny(data=dict(train=dict(type='Digits'), test=dict(type='ImageFolder', root=str(image_folder())))), tmp_path)
 
 
@@ -309,6 +397,9 @@ def test_foreign_torn_and_missing_checkpoints_get_a_sentence(tiny, tmp_path):
     reports = []
     assert newest_checkpoint(tmp_path / 'run', reports.append)['step'] == 7
     assert 'step_00000014.pth is not a readable checkpoint' in reports[0]
+    assert [p.name for p in checkpoints_in(tmp_path / 'run')] == [before.name]
+    resumed = train(tiny(), tmp_path / 'run', resume=True)                    # and the lost one is made again
+    assert same(read_checkpoint(newest)['method'], resumed.method.state_dict())
     torch.save(dict(state_dict={}), tmp_path / 'foreign.pth')
     for path, words in ((tmp_path / 'foreign.pth', 'not a checkpoint of ssl_zoo'), (tmp_path / 'none.pth', 'there is no checkpoint')):
         with pytest.raises(ConfigError, match=words):
@@ -329,11 +420,39 @@ def test_weights_that_do_not_fit_are_refused(tiny, tmp_path):
 def test_resuming_another_run_is_refused(tiny, tmp_path):
     train(tiny(), tmp_path)
     for change, words in ((dict(epochs=3), 'cannot resume: epochs was 2 and is 3'), (dict(seed=1), 'seed was 0 and is 1'),
-                          (dict(data=dict(train=dict(type='Digits', split='val'))), '140 images and has 180')):
+                          (dict(precision='bf16'), "precision was 'float32' and is 'bf16'"),
+                          (dict(data={**TINY_DATA, 'mean': [0.4] * 3}), 'data.mean was'),
+                          (dict(data={**TINY_DATA, 'train': dict(type='Digits', split='test', limit=180)}), 'has other images'),
+                          (dict(data={**TINY_DATA, 'val': None}), '140 images and has 180')):
         with pytest.raises(ConfigError, match=words):
             build_runner(tiny(**change), tmp_path, resume=True)
     with pytest.raises(ConfigError, match='already holds a run'):
         build_runner(tiny(), tmp_path)
+    with pytest.raises(ConfigError, match='holds step_00000014.pth, which does not lead to'):
+        build_runner(tiny(), tmp_path, resume=str(checkpoints_in(tmp_path)[1]))
+
+
+def test_a_complete_run_has_nothing_to_resume(tiny, tmp_path):
+    train(tiny(), tmp_path)
+    before = {p: p.read_bytes() for p in (checkpoints_in(tmp_path)[0], tmp_path / 'results.jsonl')}
+    train(tiny(), tmp_path, resume=True)
+    assert all(p.read_bytes() == content for p, content in before.items())
+    assert 'the run is complete' in (tmp_path / 'train.log').read_text()
+
+
+def test_seconds_count_all_legs(tiny, tmp_path):
+    runner = train(tiny(), tmp_path)
+    content = read_checkpoint(checkpoints_in(tmp_path)[1])
+    assert 0 < content['seconds'] < runner.train_seconds
+    content['seconds'] = 1000.0
+    torch.save(content, checkpoints_in(tmp_path)[1])
+    checkpoints_in(tmp_path)[0].unlink()
+    assert 1000 < train(tiny(), tmp_path, resume=True).train_seconds < 1100
+
+
+def test_runs_that_start_at_once_get_directories_of_their_own(tiny, tmp_path):
+    runs = [build_runner(tiny(), tmp_path / 'run', unique=True) for _ in range(3)]
+    assert [run.work_dir.rsplit('/', 1)[1] for run in runs] == ['run', 'run-2', 'run-3']
 
 
 def test_a_full_disk_costs_a_checkpoint_not_the_run(tiny, tmp_path, monkeypatch):
@@ -349,6 +468,7 @@ def test_a_full_disk_costs_a_checkpoint_not_the_run(tiny, tmp_path, monkeypatch)
     runner.train()
     assert sorted(p.name for p in (tmp_path / 'checkpoints').iterdir()) == ['step_00000014.pth']
     assert 'No space left on device; training goes on' in (tmp_path / 'train.log').read_text()
+    assert not runner.checkpoint_hook.failed                                  # the last one was written
 
 
 def test_keep_limits_the_checkpoints(tiny, tmp_path):

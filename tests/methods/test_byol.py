@@ -109,4 +109,5 @@ def test_sizes_of_the_paper():
     assert shapes['predictor.0.weight'] == (4096, 256)
     assert shapes['predictor.3.weight'] == (256, 4096)
     assert byol.embed_dim == 2048
+    assert byol.backbone is byol.online.backbone                                 # what evaluation looks at: online, not target
     assert byol.base_ema == 0.996

@@ -62,6 +62,7 @@ def test_dry_run_without_the_data_assumes_the_recipes_images(run_tool, root, tmp
 
 @pytest.mark.parametrize(('arguments', 'sentence'), [
     (['configs/byol/none.py'], 'there is no config at'),
+    (['configs/byol/r18_cifar10.py', '--dry-run', '--cfg-options', 'data.train.type=ImageFoldr'], "did you mean 'ImageFolder'"),
     (['configs/byol/r50_imagenet.py', '--cfg-options', 'data.train.root=/none'], 'looked for class folders with images in /none'),
     (['configs/byol/digits.py', '--cfg-options', 'epoch=3'], "did you mean 'epochs'"),
     (['configs/byol/digits.py', '--resume', '--work-dir', '/none/x'], 'nothing to resume'),
