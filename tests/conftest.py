@@ -59,8 +59,8 @@ def tiny():
 @pytest.fixture
 def run_tool():
     """Function: run a tool in a process of its own; returns the finished process with its output as text."""
-    def run(*arguments, cwd=ROOT, timeout=300):
-        env = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    def run(*arguments, cwd=ROOT, timeout=300, threads=1):
+        env = {**os.environ, 'OMP_NUM_THREADS': str(threads)}
         return subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, env=env, text=True, capture_output=True,
                               timeout=timeout)
     return run

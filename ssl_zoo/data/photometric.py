@@ -61,7 +61,7 @@ def jitter(x: Tensor, params: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=32)
-def _shifts(size: int, kernel: int) -> Tensor:
+def _shifts(size: int, kernel: int, device: torch.device) -> Tensor:
     """(kernel, size, size): matrix t takes a row of pixels to its neighbours at distance t - kernel // 2, reflected at the ends."""
     out = torch.zeros(kernel, size, size)
     position = np.arange(size)
@@ -69,14 +69,14 @@ def _shifts(size: int, kernel: int) -> Tensor:
         source = np.abs(position + t - kernel // 2)
         source = np.where(source >= size, 2 * (size - 1) - source, source)
         out[t, source, position] = 1
-    return out
+    return out.to(device)
 
 
 def blur(x: Tensor, sigma: Tensor, kernel: int) -> Tensor:
     """Gaussian blur of (B, C, H, W) images with ``sigma`` (B,) each, ``kernel`` pixels wide, borders reflected.
 
-    Two batched matrix products, x -> G_h x G_w, where each image has its own band matrices: faster than a grouped
-    convolution with a kernel per image, on a GPU by far.
+    Two batched matrix products, x -> G_h x G_w, in which every image has band matrices of its own: they hold its sigma and the
+    reflected borders, and need neither padding nor a convolution with a group per image.
     """
     height, width = x.shape[2:]
     if kernel // 2 >= min(height, width):
@@ -84,7 +84,7 @@ def blur(x: Tensor, sigma: Tensor, kernel: int) -> Tensor:
     distance = torch.arange(kernel, device=x.device) - kernel // 2
     weights = torch.exp(-0.5 * (distance / sigma[:, None]) ** 2)
     weights = weights / weights.sum(1, keepdim=True)                                          # (B, kernel)
-    rows, columns = (torch.tensordot(weights, _shifts(n, kernel).to(x.device), 1) for n in (height, width))
+    rows, columns = (torch.tensordot(weights, _shifts(n, kernel, x.device), 1) for n in (height, width))
     return (rows.transpose(1, 2).unsqueeze(1) @ x) @ columns.unsqueeze(1)
 
 
