@@ -80,8 +80,9 @@ class ZooRunner(Runner):
         logger = logging.getLogger(f'ssl_zoo.{self.experiment_name}')
         logger.setLevel(logging.WARNING)                               # while mmengine sets itself up, and tells of it
         logger.propagate = False
-        for handler in (logging.StreamHandler(sys.stdout), logging.FileHandler(Path(self.work_dir, 'train.log'))):
-            handler.setFormatter(logging.Formatter('%(asctime)s  %(message)s', datefmt='%H:%M:%S'))
+        file = logging.FileHandler(Path(self.work_dir, 'train.log'))
+        for handler, date in ((logging.StreamHandler(sys.stdout), ''), (file, '%Y-%m-%d ')):
+            handler.setFormatter(logging.Formatter('%(asctime)s  %(message)s', datefmt=f'{date}%H:%M:%S'))
             logger.addHandler(handler)
         return logger
 
