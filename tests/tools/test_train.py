@@ -92,7 +92,7 @@ def test_ctrl_c_saves_and_resume_ends_like_an_uninterrupted_run(toy, tmp_path, r
     assert process.returncode == 128 + signal.SIGINT, err
     assert time.monotonic() - started < 20
     assert 'SIGINT: finishing this step and saving' in out and 'Traceback' not in err
-    assert re.search(r'stopped by SIGINT after step \d+; continue with --resume --work-dir stopped', err)
+    assert re.search(r'stopped by SIGINT after step \d+; continue with --resume --work-dir \S*/stopped', err)
 
     resumed = run_tool(root / 'tools/train.py', toy, '--work-dir', 'stopped', '--resume', *options, cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
