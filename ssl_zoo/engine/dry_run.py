@@ -1,6 +1,7 @@
 """--dry-run: the plan, and one synthetic step with its speed and memory. No work directory is made."""
 import resource
 import time
+from dataclasses import replace
 
 import torch
 
@@ -34,13 +35,15 @@ def dry_run(settings: Settings, report=print) -> None:
     report('plan\n' + describe_plan(settings, plan, method, optimizer.param_groups))
 
     device = method.data_preprocessor.mean.device
-    n = plan.micro_batch if device.type == 'cuda' else min(plan.micro_batch, CPU_IMAGES)
-    wrapper = make_optim_wrapper(settings, optimizer)
+    passes, n = settings.accumulate, plan.micro_batch
+    if device.type == 'cpu':
+        passes, n = 1, min(n, CPU_IMAGES)
+    wrapper = make_optim_wrapper(replace(settings, accumulate=passes), optimizer)
     batch = synthetic_batch(settings, n)
     seconds, losses = [], []
     for _ in range(2):                                           # the first one allocates and tunes, the second is timed
         started = time.perf_counter()
-        for _ in range(settings.accumulate):
+        for _ in range(passes):
             outputs = method.train_step(batch, optim_wrapper=wrapper)
         method.after_step()
         losses.append(outputs['loss'].item())                    # waits for the device
@@ -49,10 +52,10 @@ def dry_run(settings: Settings, report=print) -> None:
         memory = f'{torch.cuda.max_memory_allocated() / 2**30:.2f} GiB of GPU memory at most'
     else:
         memory = f'{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB of memory at most, the process in all'
-    smaller = '' if n == plan.micro_batch else f' (the run has {plan.micro_batch} per pass)'
-    report(f'one synthetic step (after one to warm up) of {settings.accumulate} x {n} images{smaller} on {device.type}: '
+    smaller = '' if passes * n == plan.batch_size else f' (the run has {settings.accumulate} x {plan.micro_batch})'
+    report(f'one synthetic step (after one to warm up) of {passes} x {n} images{smaller} on {device.type}: '
            f'loss {losses[0]:.4f}, '
-           f'{settings.accumulate * n / seconds[-1]:.1f} images/s, {memory}')
+           f'{passes * n / seconds[-1]:.1f} images/s, {memory}')
 
 
 def synthetic_batch(settings: Settings, n: int) -> dict:
@@ -61,9 +64,3 @@ def synthetic_batch(settings: Settings, n: int) -> dict:
     return dict(views=[torch.randint(0, 256, (n, 3, view.size, view.size), dtype=torch.uint8) for view in views],
                 params=[torch.from_numpy(sample(view, i, index.numpy() * 0, index.numpy(), settings.seed))
                         for i, view in enumerate(views)], index=index, unreadable=[])
-
-
-def check_buildable(settings: Settings) -> None:
-    """Build data, method and optimizer and throw them away. Raises ConfigError where a run would."""
-    images = len(data_sources(settings)['train'])
-    build_optimizer(settings, Plan.of(settings, images), build_method(settings))

@@ -2,7 +2,10 @@ import re
 
 import pytest
 
+from ssl_zoo.engine.checkpoint import build_method
 from ssl_zoo.engine.config import load_config
+from ssl_zoo.engine.plan import Plan
+from ssl_zoo.engine.runner import build_optimizer, data_sources
 from ssl_zoo.registry import ConfigError
 
 CONFIG = '''
@@ -116,8 +119,9 @@ def test_options_reach_everywhere(config):
 ])
 def test_mistakes_get_a_sentence(config, option, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        from ssl_zoo.engine.dry_run import check_buildable
-        check_buildable(load_config(config, [option]))
+        settings = load_config(config, [option])
+        plan = Plan.of(settings, len(data_sources(settings)['train']))
+        build_optimizer(settings, plan, build_method(settings))
 
 
 def test_a_missing_config_key_or_file(config, tmp_path):

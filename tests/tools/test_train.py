@@ -54,9 +54,11 @@ def test_dry_run_prints_the_plan_and_writes_nothing(run_tool, root, tmp_path):
 
 def test_dry_run_without_the_data_assumes_the_recipes_images(run_tool, root, tmp_path):
     done = run_tool(root / 'tools/train.py', root / 'configs/byol/r50_imagenet.py', '--dry-run', '--cfg-options', 'epochs=300',
-                    'views.0.size=64', 'views.1.size=64', cwd=tmp_path)
+                    'accumulate=16', 'views.0.size=64', 'views.1.size=64', cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert 'note: looked for class folders with images in' in done.stdout and '1,281,167' in done.stdout
+    assert '4096 images per optimiser step = 16 passes of 256' in done.stdout
+    assert 'of 1 x 16 images (the run has 16 x 256) on cpu' in done.stdout
     assert '93,835 in 300 epochs' in done.stdout and '0 -> 4.8 (0.3 x 4096 / 256)' in done.stdout
 
 
