@@ -1,4 +1,5 @@
 """Fixtures: small images on disk, a tiny config, and a way to run a tool as a user does."""
+import logging
 import os
 import subprocess
 import sys
@@ -64,3 +65,12 @@ def run_tool():
         return subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, env=env, text=True, capture_output=True,
                               timeout=timeout)
     return run
+
+
+@pytest.fixture(autouse=True)
+def _no_leaked_handlers():
+    yield
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith('ssl_zoo.'):
+            for handler in logging.getLogger(name).handlers:
+                handler.close()
