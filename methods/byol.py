@@ -7,8 +7,10 @@ Where the paper and the official code (google-deepmind/deepmind-research, byol/)
   - the target network runs in train mode, and its BatchNorm statistics are its own, never averaged.
 Known deviations, all of them usual in PyTorch: convolutions pad symmetrically where the code has TensorFlow's SAME; they are
 drawn as timm draws them (Kaiming normal, fan-out); ResNet-18 and 34 have no 1x1 shortcut in their first stage; BatchNorm's
-running variance is the unbiased one and starts at 1 where haiku's average is debiased; colour jitter is
-torchvision's (ssl_zoo/data/photometric.py). The code's linear classifier, trained on the side, is left to evaluation.
+running variance is the unbiased one and starts at 1 where haiku's average is debiased. Of the views: brightness, contrast and
+saturation are torchvision's (the code adds brightness, pivots contrast on each channel's mean, scales HSV saturation), blur
+reflects the borders (the code pads with zeros), and resizing antialiases. The code's linear
+classifier, trained on the side, is left to evaluation.
 """
 from collections import OrderedDict
 
