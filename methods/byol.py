@@ -14,20 +14,13 @@ classifier, trained on the side, is left to evaluation.
 """
 from collections import OrderedDict
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_zoo.backbones import build_backbone
-from ssl_zoo.layers import EMA, cosine, mlp
-from ssl_zoo.losses import spread
+from ssl_zoo.layers import EMA, cosine, mlp, without_batch_statistics
+from ssl_zoo.losses import regression_loss, spread
 from ssl_zoo.method import Method
 from ssl_zoo.registry import METHODS, ConfigError
-
-
-def regression_loss(p: Tensor, z: Tensor) -> Tensor:
-    """Mean squared distance of unit vectors, 2 - 2 cos(p, z) (eq. 2): (B, D), (B, D) -> scalar in [0, 4], float32."""
-    p, z = (F.normalize(v.float(), dim=1, eps=1e-6) for v in (p, z))         # eps: the code's max(|v|^2, 1e-12)
-    return (p - z).square().sum(1).mean()
 
 
 @METHODS.register_module()
@@ -39,23 +32,28 @@ class BYOL(Method):
         hidden_dim: hidden width of projector and predictor (sec. 3.2).
         proj_dim: width of projection and prediction (sec. 3.2).
         base_ema: the target's decay at the first step (sec. 3.2: 0.996 for 1000 epochs).
+        groups: None for BatchNorm. A number: GroupNorm of so many groups in its place and weight standardisation, in backbone
+            and heads, so that images never meet (BYOL works even without batch statistics, arXiv 2010.10241).
     """
 
     n_views = 2
 
-    def __init__(self, backbone: dict, hidden_dim: int = 4096, proj_dim: int = 256, base_ema: float = 0.996):
+    def __init__(self, backbone: dict, hidden_dim: int = 4096, proj_dim: int = 256, base_ema: float = 0.996, groups: int | None = None):
         super().__init__()
         if not 0 <= base_ema <= 1:
             raise ConfigError(f'base_ema={base_ema!r}, but a decay is a number from 0 to 1')
         self.base_ema = base_ema
         self.online, target = (self._network(backbone, hidden_dim, proj_dim) for _ in range(2))
         self.target = EMA(target)                                            # xi, moves only in after_step
-        self.predictor = mlp(proj_dim, hidden_dim, proj_dim, last_bias=False)                              # q_theta
+        self.predictor = mlp(proj_dim, hidden_dim, proj_dim, last_bias=False, init='haiku')                # q_theta
+        if groups:
+            without_batch_statistics(self, groups)
 
     @staticmethod
     def _network(backbone: dict, hidden_dim: int, proj_dim: int) -> nn.Sequential:
         f = build_backbone(**backbone)
-        return nn.Sequential(OrderedDict(backbone=f, projector=mlp(f.embed_dim, hidden_dim, proj_dim, last_bias=False)))
+        g = mlp(f.embed_dim, hidden_dim, proj_dim, last_bias=False, init='haiku')
+        return nn.Sequential(OrderedDict(backbone=f, projector=g))
 
     @property
     def backbone(self) -> nn.Module:

@@ -1,12 +1,16 @@
-"""Backbones: any timm model by name; for ResNets also a CIFAR stem and every stage 1 to 4 times as wide."""
+"""Backbones: any timm model by name; ResNets also with a CIFAR stem and wider stages, ViTs with MoCo v3's fixed patches."""
+import math
+
 import timm
+import torch
 from timm.models.resnet import BasicBlock, ResNet
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from .registry import ConfigError, nearest
 
 
-def build_backbone(name: str, stem: str = 'imagenet', width: float = 1, **timm_arguments) -> nn.Module:
+def build_backbone(name: str, stem: str = 'imagenet', width: float = 1, fixed_patches: bool = False, **timm_arguments) -> nn.Module:
     """A timm model without its classifier, (B, 3, H, W) -> (B, embed_dim).
 
     Args:
@@ -14,6 +18,8 @@ def build_backbone(name: str, stem: str = 'imagenet', width: float = 1, **timm_a
         stem: 'imagenet' (the model's own) or 'cifar': 3x3 convolution, stride 1, padding 1, no max-pool (ResNets only).
         width: factor on the channels of every stage and of the stem, as in BYOL's ResNet-50 2x (ResNets only).
             Below 1 it makes the small networks of quick runs.
+        fixed_patches: a random patch embedding that is not trained, and fixed sine-cosine positions, both as in moco-v3's
+            vits.py (arXiv 2104.02057, sec. 4.1; ViTs only).
         timm_arguments: passed to timm.create_model (``drop_path_rate``, ``pretrained``, ``layers`` ...).
 
     Returns:
@@ -45,6 +51,10 @@ def build_backbone(name: str, stem: str = 'imagenet', width: float = 1, **timm_a
             _unit_gamma(network)
     elif stem == 'cifar':
         raise ConfigError(f"stem='cifar' works for ResNets only, and {name!r} is a {type(network).__name__}")
+    if fixed_patches:
+        if not isinstance(network, VisionTransformer):
+            raise ConfigError(f'fixed_patches works for ViTs only, and {name!r} is a {type(network).__name__}')
+        _fix_patches(network)
     network.embed_dim = network.head_hidden_size
     return network
 
@@ -76,3 +86,21 @@ def _unit_gamma(network: ResNet) -> None:
     for block in network.modules():
         if isinstance(block, BasicBlock):
             nn.init.ones_(block.bn2.weight)
+
+
+def _fix_patches(network: VisionTransformer) -> None:
+    """Draw the patch embedding as a linear layer (Xavier) and freeze it; positions: sines and cosines of row and column."""
+    projection = network.patch_embed.proj
+    bound = math.sqrt(6 / (projection.weight[0].numel() + projection.out_channels))
+    nn.init.uniform_(projection.weight, -bound, bound)
+    nn.init.zeros_(projection.bias)
+    projection.requires_grad_(False)
+    nn.init.normal_(network.cls_token, std=1e-6)
+    height, width = network.patch_embed.grid_size
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing='ij')
+    quarter = network.embed_dim // 4
+    frequency = 10000.0 ** (-torch.arange(quarter) / quarter)
+    angles = [place.reshape(-1, 1) * frequency for place in (y, x)]                    # (patches, quarter) each; rows first, as there
+    positions = torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)
+    positions = torch.cat([torch.zeros(network.num_prefix_tokens, network.embed_dim), positions])
+    network.pos_embed = nn.Parameter(positions.unsqueeze(0), requires_grad=False)

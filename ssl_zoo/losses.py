@@ -1,6 +1,66 @@
-"""Pure functions on batches of projections that several methods use."""
+"""Pure functions on batches of projections that several methods use. They compute in float32 also under bf16 autocast."""
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .distributed import gather, own_rows
+
+
+def unit(z: Tensor) -> Tensor:
+    """(B, D) of any precision -> unit vectors, in float32 or better; a zero vector stays zero."""
+    z = z if z.dtype == torch.float64 else z.float()
+    return F.normalize(z, dim=1, eps=1e-6)                                   # eps: BYOL's code has max(|z|^2, 1e-12)
+
+
+def similarity(a: Tensor, b: Tensor) -> Tensor:
+    """All inner products, (N, D) and (M, D) -> (N, M). Divided by a temperature, bf16's 3 digits would not do."""
+    with torch.autocast(a.device.type, enabled=False):
+        return a @ b.T
+
+
+def without_own(similarities: Tensor) -> Tensor:
+    """(B, N) of this process's images to those of all, with -inf where an image meets itself."""
+    columns = torch.arange(similarities.shape[1], device=similarities.device)
+    own = own_rows(len(similarities), similarities.device)
+    return similarities.masked_fill(columns == own[:, None], -torch.inf)
+
+
+def regression_loss(p: Tensor, z: Tensor) -> Tensor:
+    """Mean squared distance of unit vectors, 2 - 2 cos(p, z) (BYOL, arXiv 2006.07733, eq. 2).
+
+    Args:
+        p, z: (B, D), of any length.
+    Returns:
+        Scalar in [0, 4], float32.
+    """
+    return (unit(p) - unit(z)).square().sum(1).mean()
+
+
+def info_nce(a: Tensor, b: Tensor, temperature: float) -> Tensor:
+    """Mean over i of -log( exp(a_i b_i / T) / sum_j exp(a_i b_j / T) ), where b_j are those of all processes.
+
+    Args:
+        a, b: (B, D) unit vectors; row i of one belongs to row i of the other.
+        temperature: T.
+    Returns:
+        Scalar, float32, of at least 0.
+    """
+    return F.cross_entropy(similarity(a, gather(b)) / temperature, own_rows(len(a), a.device))
+
+
+def soft_cross_entropy(target: Tensor, logits: Tensor) -> Tensor:
+    """Mean over the batch of -sum_k target_k log softmax(logits)_k.
+
+    Args:
+        target: (B, K) probabilities; logits: (B, K), divided by their temperature.
+    """
+    return -(target * F.log_softmax(logits, dim=1)).sum(1).mean()
+
+
+def off_diagonal(matrix: Tensor) -> Tensor:
+    """The elements of a (D, D) matrix that are not on its diagonal: (D * (D - 1),)."""
+    d = len(matrix)
+    return matrix.flatten()[:-1].view(d - 1, d + 1)[:, 1:].flatten()
 
 
 def spread(z: Tensor) -> Tensor:

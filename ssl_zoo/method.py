@@ -17,14 +17,21 @@ class Method(BaseModel):
         backbone: the network that is kept after pretraining, (B, 3, H, W) -> (B, embed_dim).
         embed_dim: width of its output.
         progress: share of training done, optimiser steps / all optimiser steps, in [0, 1).
+        epoch: passes over the training images done, with fraction.
         n_views: how many views ``loss`` takes, None for any number.
         fixed_lr: prefixes of parameter names whose learning rate stays at its peak (SimSiam's predictor).
+        lr_scale: factors on the learning rate, by prefix of parameter names.
+        frozen: prefixes of parameter names that the present step leaves alone; a property may look at ``epoch`` (SwAV's
+            prototypes, DINO's last layer, in their first epoch).
     """
     backbone: nn.Module
     embed_dim: int
     progress: float = 0.0
+    epoch: float = 0.0
     n_views: int | None = None
     fixed_lr: tuple[str, ...] = ()
+    lr_scale: dict[str, float] = {}
+    frozen: tuple[str, ...] = ()
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
         """The method's idea.
@@ -64,7 +71,7 @@ class MethodHook(Hook):
     priority = 'VERY_HIGH'
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        runner.method.progress = runner.step / runner.max_steps
+        runner.method.progress, runner.method.epoch = runner.step / runner.max_steps, runner.plan.epoch(runner.step)
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         if runner.at_step_end:

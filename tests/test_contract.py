@@ -6,7 +6,7 @@ import torch
 
 from ssl_zoo.engine.checkpoint import build_method
 from ssl_zoo.engine.dry_run import synthetic_batch
-from ssl_zoo.engine.loop import make_optim_wrapper
+from ssl_zoo.engine.loop import ZooOptimWrapper
 from ssl_zoo.engine.plan import Plan
 from ssl_zoo.engine.runner import build_optimizer
 from ssl_zoo.engine.settings import check
@@ -29,7 +29,7 @@ class Stepper:
     def __init__(self, settings):
         self.method = build_method(settings).train()
         self.optimizer = build_optimizer(settings, Plan.of(settings, 80), self.method)
-        self.wrapper = make_optim_wrapper(settings, self.optimizer)
+        self.wrapper = ZooOptimWrapper(self.optimizer, self.method, settings)
         torch.manual_seed(1)
         self.batch = synthetic_batch(settings, 8)
 

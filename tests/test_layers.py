@@ -15,7 +15,7 @@ def test_cosine_at_its_ends_and_middle():
 
 
 def test_mlp_layers_and_initial_weights():
-    head = mlp(400, 300, 20, last_bias=False)
+    head = mlp(400, 300, 20, last_bias=False, init="haiku")
     assert [type(layer) for layer in head] == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
     assert head[0].bias.abs().max() == 0
     assert head[3].bias is None

@@ -19,8 +19,8 @@ from .settings import Settings, check
 
 FORMAT = 'ssl_zoo checkpoint 1'
 # What a run cannot change when it resumes: with these equal, it goes on as if it had never stopped.
-FIXED = ('method', 'views', 'optimizer', 'epochs', 'batch_size', 'base_lr', 'weight_decay', 'decay_norm_and_bias',
-         'warmup_epochs', 'accumulate', 'precision', 'channels_last', 'seed')
+FIXED = ('method', 'views', 'optimizer', 'epochs', 'batch_size', 'base_lr', 'weight_decay', 'decay_norm_and_bias', 'weight_decay_end',
+         'norm_and_bias_lr', 'clip_grad', 'warmup_epochs', 'schedule', 'accumulate', 'precision', 'channels_last', 'seed')
 
 
 def versions() -> dict[str, str]:

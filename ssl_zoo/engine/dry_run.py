@@ -8,7 +8,7 @@ import torch
 from ..data.views import sample
 from ..registry import MissingData
 from .checkpoint import build_method
-from .loop import make_optim_wrapper
+from .loop import ZooOptimWrapper
 from .plan import Plan, describe_plan
 from .runner import build_optimizer, data_sources
 from .settings import Settings
@@ -38,7 +38,7 @@ def dry_run(settings: Settings, report=print) -> None:
     passes, n = settings.accumulate, plan.micro_batch
     if device.type == 'cpu':
         passes, n = 1, min(n, CPU_IMAGES)
-    wrapper = make_optim_wrapper(replace(settings, accumulate=passes), optimizer)
+    wrapper = ZooOptimWrapper(optimizer, method, replace(settings, accumulate=passes))
     batch = synthetic_batch(settings, n)
     seconds, losses = [], []
     for _ in range(2):                                           # the first one allocates and tunes, the second is timed

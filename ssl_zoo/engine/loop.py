@@ -9,16 +9,47 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop
 
 from ..data.random import mix
+from ..method import Method
 from .settings import Settings
 
 
-class Bf16OptimWrapper(OptimWrapper):
-    """bf16 autocast around the forward pass, on CPU and GPU. mmengine's AmpOptimWrapper needs a GPU; bf16 needs no scaler."""
+class ZooOptimWrapper(OptimWrapper):
+    """mmengine's wrapper with bf16, frozen parameters and the limit on gradients.
+
+    bf16 is autocast around the forward pass, on CPU and GPU: mmengine's AmpOptimWrapper needs a GPU, and bf16 needs no scaler.
+
+    Args:
+        optimizer: its groups hold ``names``.
+        method: what ``frozen`` is asked of.
+        settings: precision, accumulate, clip_grad.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, method: Method, settings: Settings):
+        super().__init__(optimizer, accumulative_counts=settings.accumulate)
+        self.method, self.bf16, self.clip = method, settings.precision == 'bf16', settings.clip_grad
 
     @contextmanager
     def optim_context(self, model):
-        with super().optim_context(model), torch.autocast(next(model.parameters()).device.type, torch.bfloat16):
+        autocast = torch.autocast(next(model.parameters()).device.type, torch.bfloat16, enabled=self.bf16)
+        with super().optim_context(model), autocast:
             yield
+
+    def step(self, **kwargs) -> None:
+        frozen = tuple(self.method.frozen)
+        for group in self.optimizer.param_groups:
+            for name, parameter in zip(group['names'], group['params'], strict=True):
+                if frozen and name.startswith(frozen):
+                    parameter.grad = None                              # neither decay nor momentum moves it
+            if self.clip is not None:
+                _limit_norms([p.grad for p in group['params'] if p.grad is not None], self.clip)
+        super().step(**kwargs)
+
+
+def _limit_norms(gradients: list[torch.Tensor], limit: float) -> None:
+    """Scale each gradient down to a norm of ``limit``, as DINO's clip_gradients does (not the norm of all together)."""
+    if gradients:
+        norms = torch._foreach_norm(gradients)
+        torch._foreach_mul_(gradients, [(limit / (norm + 1e-6)).clamp(max=1) for norm in norms])
 
 
 class TrainLoop(BaseLoop):
@@ -80,8 +111,3 @@ def _seed_everything(seed: int) -> None:
         torch.cuda.manual_seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)
     random.seed(seed)
-
-
-def make_optim_wrapper(settings: Settings, optimizer: torch.optim.Optimizer) -> OptimWrapper:
-    wrapper = Bf16OptimWrapper if settings.precision == 'bf16' else OptimWrapper
-    return wrapper(optimizer, accumulative_counts=settings.accumulate)

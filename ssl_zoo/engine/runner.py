@@ -22,7 +22,7 @@ from ..optim import parameter_groups
 from ..registry import OPTIMIZERS, ConfigError
 from .checkpoint import CheckpointHook, build_method, check_resumable, checkpoints_in, newest_checkpoint, read_checkpoint, versions
 from .hooks import ScheduleHook, StopHook, UnreadableHook
-from .loop import TrainLoop, make_optim_wrapper
+from .loop import TrainLoop, ZooOptimWrapper
 from .plan import Plan, describe_plan
 from .progress import ProgressHook, ViewsPictureHook
 from .settings import Settings
@@ -150,7 +150,7 @@ def _number_alike(other: Source, bank: Source, name: str) -> None:
 
 
 def build_optimizer(settings: Settings, plan: Plan, method: Method) -> torch.optim.Optimizer:
-    groups = parameter_groups(method, settings.weight_decay, settings.decay_norm_and_bias)
+    groups = parameter_groups(method, settings.weight_decay, settings.decay_norm_and_bias, settings.norm_and_bias_lr)
     return OPTIMIZERS.create(settings.optimizer, params=groups, lr=plan.peak_lr)
 
 
@@ -209,7 +209,7 @@ def build_runner(settings: Settings, work_dir: str | Path, resume: bool | str = 
     runner = ZooRunner(
         settings, plan, content, stop, checkpoint, model=method, work_dir=str(work_dir),
         train_dataloader=lambda start, end: train_loader(dataset, plan.micro_batch, workers, start, end),
-        optim_wrapper=make_optim_wrapper(settings, optimizer),
+        optim_wrapper=ZooOptimWrapper(optimizer, method, settings),
         custom_hooks=[MethodHook(), ScheduleHook(), UnreadableHook(sources['train'], settings.data.max_unreadable),
                       ViewsPictureHook(sources['train']), WatchHook(settings, sources, progress), progress, checkpoint, stop])
     runner.logger.info('plan\n' + describe_plan(settings, plan, method, optimizer.param_groups))

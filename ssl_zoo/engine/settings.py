@@ -59,19 +59,40 @@ class Checkpoints:
 
 
 @dataclass
+class Schedule:
+    """Shape of the learning rate; its peak is base_lr * batch_size / 256.
+
+    Attributes:
+        shape: 'cosine' to ``end``, or 'steps': times ``gamma`` at every one of ``milestones``.
+        start, end: learning rate at the first step of the warm-up and at the end of the cosine, as shares of the peak.
+        per_epoch: what the first step of an epoch gets holds for all of it (MoCo v2, SimSiam); the warm-up is by steps always.
+        milestones: epochs, rising; gamma: factor at each.
+    """
+    shape: str = 'cosine'
+    start: float = 0.0
+    end: float = 0.0
+    per_epoch: bool = False
+    milestones: tuple = ()
+    gamma: float = 0.1
+
+
+@dataclass
 class Settings:
     """Everything a config may say. ``load_config`` makes one from a file; the run's work directory holds it resolved.
 
     Attributes:
         method: dict(type=..., backbone=dict(name=...), ...).
-        data, watch, checkpoint: see Data, Watch, Checkpoints.
+        data, schedule, watch, checkpoint: see Data, Schedule, Watch, Checkpoints.
         views: one dict per view, see ssl_zoo.data.views.View.
         optimizer: dict(type='LARS' | 'SGD' | 'Adam' | 'AdamW', ...); learning rate and weight decay come from below.
         epochs: passes over the training images; training takes epochs * images // batch_size steps.
         batch_size: images per optimiser step, over all devices.
         base_lr: peak learning rate per 256 images of batch_size.
         weight_decay: L2 coefficient; norm parameters and biases are left out unless decay_norm_and_bias.
-        warmup_epochs: linear warm-up from 0 before the cosine to 0.
+        weight_decay_end: where a half cosine takes the weight decay until the end (DINO); None to keep it.
+        norm_and_bias_lr: factor on the learning rate of norm parameters and biases (Barlow Twins).
+        clip_grad: largest norm of each parameter's gradient, which is scaled down to it (DINO); None for no limit.
+        warmup_epochs: linear warm-up from ``schedule.start`` to the peak.
         accumulate: forward and backward passes per optimiser step.
         presets: partial configs with an ``epochs`` each; the one nearest to ``epochs`` (in ratio) fills what is not stated.
         precision: 'float32', or 'bf16' for autocast.
@@ -90,7 +111,11 @@ class Settings:
     base_lr: float
     weight_decay: float = 0.0
     decay_norm_and_bias: bool = False
+    weight_decay_end: float | None = None
+    norm_and_bias_lr: float = 1.0
+    clip_grad: float | None = None
     warmup_epochs: float = 0.0
+    schedule: Schedule = field(default_factory=Schedule)
     accumulate: int = 1
     precision: str = 'float32'
     channels_last: bool = False
@@ -120,7 +145,7 @@ def check(cfg: dict) -> Settings:
     infinite = next(_infinite(cfg, ''), None)
     if infinite:
         raise ConfigError(f'{infinite} is not a finite number')
-    for key, cls in (('data', Data), ('watch', Watch), ('checkpoint', Checkpoints)):
+    for key, cls in (('data', Data), ('schedule', Schedule), ('watch', Watch), ('checkpoint', Checkpoints)):
         if key in cfg:
             cfg[key] = _fill(cls, cfg[key], f'{key}.')
     settings = _fill(Settings, cfg, '')
@@ -137,6 +162,19 @@ def check(cfg: dict) -> Settings:
         need(getattr(settings, key) >= 0, key, getattr(settings, key), 'a number of at least 0')
     need(settings.warmup_epochs < settings.epochs, 'warmup_epochs', settings.warmup_epochs,
          f'less than epochs={settings.epochs:g}; shorten it with the run')
+    need(settings.weight_decay_end is None or settings.weight_decay_end >= 0, 'weight_decay_end', settings.weight_decay_end,
+         'a number of at least 0, or None')
+    need(settings.clip_grad is None or settings.clip_grad > 0, 'clip_grad', settings.clip_grad, 'a number above 0, or None')
+    need(settings.norm_and_bias_lr >= 0, 'norm_and_bias_lr', settings.norm_and_bias_lr, 'a factor of at least 0')
+    schedule = settings.schedule
+    need(schedule.shape in ('cosine', 'steps'), 'schedule.shape', schedule.shape, "'cosine' or 'steps'")
+    for key in ('start', 'end', 'gamma'):
+        need(0 <= getattr(schedule, key) <= 1, f'schedule.{key}', getattr(schedule, key), 'a share in [0, 1]')
+    need(all(isinstance(m, (int, float)) and 0 < m for m in schedule.milestones)
+         and list(schedule.milestones) == sorted(set(schedule.milestones)), 'schedule.milestones', schedule.milestones,
+         'epochs above 0, rising')
+    need(bool(schedule.milestones) == (schedule.shape == 'steps'), 'schedule.milestones', schedule.milestones,
+         "epochs for shape='steps', and empty for shape='cosine'")
     need(settings.precision in ('float32', 'bf16'), 'precision', settings.precision, "'float32' or 'bf16'")
     need(settings.batch_size % settings.accumulate == 0, 'accumulate', settings.accumulate,
          f'a divisor of batch_size={settings.batch_size}')

@@ -1,0 +1,49 @@
+"""Barlow Twins: Self-Supervised Learning via Redundancy Reduction (Zbontar et al. 2021, arXiv 2103.03230).
+
+From the official code (facebookresearch/barlowtwins): the correlation is taken over the global batch; projections are standardised
+by a BatchNorm without scale and offset; the projector has no biases; residual branches start at 0. The code's all_reduce changes
+the matrix in place, and its gradient comes out the same as the one here.
+"""
+import torch
+from torch import Tensor, nn
+
+from ssl_zoo.backbones import build_backbone
+from ssl_zoo.distributed import total, world_size
+from ssl_zoo.layers import mlp
+from ssl_zoo.losses import off_diagonal, spread
+from ssl_zoo.method import Method
+from ssl_zoo.registry import METHODS
+
+
+def redundancy(c: Tensor, lambd: float) -> Tensor:
+    """sum_i (1 - C_ii)^2 + lambda sum_i sum_j!=i C_ij^2 (eq. 1) of a (D, D) cross-correlation matrix -> scalar."""
+    return (1 - c.diagonal()).square().sum() + lambd * off_diagonal(c).square().sum()
+
+
+@METHODS.register_module()
+class BarlowTwins(Method):
+    """The cross-correlation of two views' projections must be the identity.
+
+    Args:
+        backbone: keys of build_backbone, at least ``name``.
+        proj_dim: width of the projector's three layers (8192).
+        lambd: weight of the redundancy term (paper 5e-3, code 0.0051).
+        scale: factor on the loss (1; LARS cares about it at norm parameters and biases alone).
+    """
+
+    n_views = 2
+
+    def __init__(self, backbone: dict, proj_dim: int = 8192, lambd: float = 0.0051, scale: float = 1.0):
+        super().__init__()
+        self.lambd, self.scale = lambd, scale
+        self.backbone = build_backbone(**backbone)
+        self.embed_dim = self.backbone.embed_dim
+        self.projector = mlp(self.embed_dim, proj_dim, proj_dim, proj_dim, bias=False, last_bias=False)
+        self.norm = nn.BatchNorm1d(proj_dim, affine=False)
+
+    def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
+        z1, z2 = (self.projector(self.backbone(x)) for x in views)           # (B, proj_dim)
+        with torch.autocast(z1.device.type, enabled=False):                  # sums over the batch in float32
+            c = self.norm(z1.float()).T @ self.norm(z2.float())              # (proj_dim, proj_dim)
+            c = total(c) / (len(z1) * world_size())
+            return dict(loss=self.scale * redundancy(c, self.lambd), spread=spread(z1), correlation=c.diagonal().mean())

@@ -1,0 +1,104 @@
+"""DINO: Emerging Properties in Self-Supervised Vision Transformers (Caron et al. 2021, arXiv 2104.14294).
+
+From the official code (facebookresearch/dino): the teacher sees the first two (global) views, the student all; views of one size go
+through the backbone as one batch; the teacher starts as a copy, has no stochastic depth and runs in train mode; its output is
+centred by a moving average and sharpened by a temperature that rises by epochs; the student's last layer rests in the first epoch.
+What evaluation looks at is the teacher. Known deviation: the last layer's rows are used with unit length (the code's weight
+normalisation with a gain fixed at 1); its option to train the gain (norm_last_layer=False) is left out.
+"""
+import torch
+from torch import Tensor, nn
+
+from ssl_zoo.backbones import build_backbone
+from ssl_zoo.distributed import gather
+from ssl_zoo.layers import EMA, MovingAverage, cosine, multi_crop
+from ssl_zoo.losses import similarity, soft_cross_entropy, spread, unit
+from ssl_zoo.method import Method
+from ssl_zoo.registry import METHODS, ConfigError
+
+
+class Network(nn.Module):
+    """Backbone f, a three-layer head with GELU and no BatchNorm, unit length, and K prototypes of unit length (appendix C)."""
+
+    def __init__(self, backbone: dict, hidden_dim: int, bottleneck_dim: int, prototypes: int):
+        super().__init__()
+        self.backbone = build_backbone(**backbone)
+        self.head = nn.Sequential(nn.Linear(self.backbone.embed_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, hidden_dim),
+                                  nn.GELU(), nn.Linear(hidden_dim, bottleneck_dim))
+        for layer in self.head[::2]:
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+        self.last = nn.Linear(bottleneck_dim, prototypes, bias=False)
+
+    def forward(self, views: list[Tensor]) -> Tensor:
+        z = unit(self.head(multi_crop(self.backbone, views)))                # (views * B, bottleneck_dim)
+        return similarity(z, unit(self.last.weight))                         # (views * B, K), cosines
+
+
+@METHODS.register_module()
+class DINO(Method):
+    """Every view's distribution over prototypes must be the teacher's for another, global view.
+
+    Args:
+        backbone: keys of build_backbone, at least ``name``; drop_path_rate is the student's alone.
+        hidden_dim, bottleneck_dim: widths of the head (2048, 256).
+        prototypes: K (65536).
+        base_ema: the teacher's decay at the first step (0.996).
+        student_temperature: tau_s (0.1).
+        teacher_temperature: tau_t after the warm-up (0.04; 0.07 in the long ViT runs).
+        warmup_teacher_temperature, temperature_warmup_epochs: where tau_t starts and how many epochs it takes (0.04, 0).
+        center_decay: m of the centre (0.9).
+        frozen_epochs: how long the last layer rests (1).
+    """
+
+    def __init__(self, backbone: dict, hidden_dim: int = 2048, bottleneck_dim: int = 256, prototypes: int = 65536,
+                 base_ema: float = 0.996, student_temperature: float = 0.1, teacher_temperature: float = 0.04,
+                 warmup_teacher_temperature: float = 0.04, temperature_warmup_epochs: int = 0, center_decay: float = 0.9,
+                 frozen_epochs: float = 1.0):
+        super().__init__()
+        self.base_ema, self.student_temperature, self.frozen_epochs = base_ema, student_temperature, frozen_epochs
+        self.teacher_temperatures = torch.linspace(warmup_teacher_temperature, teacher_temperature, temperature_warmup_epochs).tolist()
+        self.teacher_temperatures.append(teacher_temperature)                # by epochs; the last one holds
+        widths = hidden_dim, bottleneck_dim, prototypes
+        self.student = Network(backbone, *widths)
+        teacher = Network({k: v for k, v in backbone.items() if k != 'drop_path_rate'}, *widths)
+        teacher.load_state_dict(self.student.state_dict())
+        self.teacher = EMA(teacher)
+        self.center = MovingAverage(prototypes, decay=center_decay)          # C
+
+    @property
+    def backbone(self) -> nn.Module:
+        return self.teacher.network.backbone
+
+    @property
+    def embed_dim(self) -> int:
+        return self.backbone.embed_dim
+
+    @property
+    def decay(self) -> float:
+        return cosine(self.base_ema, 1.0, self.progress)
+
+    @property
+    def teacher_temperature(self) -> float:
+        return self.teacher_temperatures[min(int(self.epoch), len(self.teacher_temperatures) - 1)]
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        return ('student.last',) if self.epoch < self.frozen_epochs else ()
+
+    def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
+        if len(views) < 2:
+            raise ConfigError('DINO needs at least two views; the teacher sees the first two')
+        b = len(views[0])
+        t = self.teacher(views[:2])                                          # (2B, K), no gradient
+        s = self.student(views) / self.student_temperature                   # (views * B, K)
+        targets = ((t - self.center.value) / self.teacher_temperature).softmax(1).split(b)
+        self.center.add(gather(t).mean(0))                                   # moves the centre after the step
+        terms = [soft_cross_entropy(target, logits) for i, target in enumerate(targets)
+                 for v, logits in enumerate(s.split(b)) if v != i]           # algorithm 1, all pairs of different views
+        return dict(loss=sum(terms) / len(terms), spread=spread(t[:b] - self.center.value), decay=self.decay,
+                    teacher_temperature=self.teacher_temperature)
+
+    def after_step(self) -> None:
+        self.center.update()
+        self.teacher.update(self.student, self.decay)

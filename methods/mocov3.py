@@ -1,0 +1,69 @@
+"""MoCo v3: An Empirical Study of Training Self-Supervised Vision Transformers (Chen, Xie, He 2021, arXiv 2104.02057).
+
+From the official code (facebookresearch/moco-v3): no queue, the negatives of a query are the other view's keys of the global
+batch; each direction's cross entropy is multiplied by 2T; heads without biases, BatchNorm without scale and offset behind the
+projector (and, for ViTs, behind the predictor); the momentum encoder has a projector and no predictor, starts as a copy and follows
+with a decay that rises to 1 on a cosine. For ViTs the backbone takes ``fixed_patches=True``.
+Known deviation: the code moves the momentum encoder before it makes the keys of a step, with that step's decay; here it moves at
+the end of a step, so the decay is that of one step earlier.
+"""
+import copy
+from collections import OrderedDict
+
+from torch import Tensor, nn
+
+from ssl_zoo.backbones import build_backbone
+from ssl_zoo.layers import EMA, cosine, mlp
+from ssl_zoo.losses import info_nce, spread, unit
+from ssl_zoo.method import Method
+from ssl_zoo.registry import METHODS
+
+
+@METHODS.register_module()
+class MoCoV3(Method):
+    """A prediction must find the momentum encoder's projection of the other view among those of the batch.
+
+    Args:
+        backbone: keys of build_backbone, at least ``name``.
+        hidden_dim: hidden width of projector and predictor (4096).
+        proj_dim: width of projection and prediction (256).
+        proj_layers: of the projector: 2 for ResNets, 3 for ViTs.
+        predictor_norm: BatchNorm without scale and offset behind the predictor: False for ResNets, True for ViTs.
+        temperature: T (code: 1.0 for ResNet-50, 0.2 for ViTs).
+        base_ema: the momentum encoder's decay at the first step (0.99).
+    """
+
+    n_views = 2
+
+    def __init__(self, backbone: dict, hidden_dim: int = 4096, proj_dim: int = 256, proj_layers: int = 2,
+                 predictor_norm: bool = False, temperature: float = 1.0, base_ema: float = 0.99):
+        super().__init__()
+        self.temperature, self.base_ema = temperature, base_ema
+        f = build_backbone(**backbone)
+        plain = dict(bias=False, last_bias=False, last_norm='plain')
+        widths = [f.embed_dim] + [hidden_dim] * (proj_layers - 1) + [proj_dim]
+        self.base = nn.Sequential(OrderedDict(backbone=f, projector=mlp(*widths, **plain)))                # f_q but its predictor
+        self.momentum = EMA(copy.deepcopy(self.base))                                                      # f_k
+        self.predictor = mlp(proj_dim, hidden_dim, proj_dim, **{**plain, 'last_norm': 'plain' if predictor_norm else None})
+
+    @property
+    def backbone(self) -> nn.Module:
+        return self.base.backbone
+
+    @property
+    def embed_dim(self) -> int:
+        return self.backbone.embed_dim
+
+    @property
+    def decay(self) -> float:
+        return cosine(self.base_ema, 1.0, self.progress)
+
+    def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
+        x1, x2 = views
+        q1, q2 = (unit(self.predictor(self.base(x))) for x in (x1, x2))      # (B, proj_dim)
+        k1, k2 = unit(self.momentum(x1)), unit(self.momentum(x2))            # (B, proj_dim), no gradient
+        both = info_nce(q1, k2, self.temperature) + info_nce(q2, k1, self.temperature)
+        return dict(loss=2 * self.temperature * both, spread=spread(k1), decay=self.decay)
+
+    def after_step(self) -> None:
+        self.momentum.update(self.base, self.decay)

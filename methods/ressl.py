@@ -1,0 +1,64 @@
+"""ReSSL: Relational Self-Supervised Learning with Weak Augmentation (Zheng et al. 2021, arXiv 2107.09282).
+
+How a strongly augmented view relates to older images must be how the weakly augmented one does. The first view is the strong one
+(student), the second the weak one (teacher). From the official code (mingkai-zheng/ReSSL): the head has no BatchNorm, the teacher
+starts as a copy, follows with a constant decay and is normalised with shuffled BatchNorm as in MoCo (methods/moco.py).
+"""
+import copy
+from collections import OrderedDict
+
+from torch import Tensor, nn
+
+from ssl_zoo.backbones import build_backbone
+from ssl_zoo.distributed import gather, shuffled
+from ssl_zoo.layers import EMA, Queue, mlp, split_batchnorm
+from ssl_zoo.losses import similarity, soft_cross_entropy, spread, unit
+from ssl_zoo.method import Method
+from ssl_zoo.registry import METHODS
+
+
+@METHODS.register_module()
+class ReSSL(Method):
+    """The student's similarities to a queue of images must be the teacher's, which are sharper.
+
+    Args:
+        backbone: keys of build_backbone, at least ``name``.
+        hidden_dim, proj_dim: widths of the projector (code: 4096, 512).
+        queue_size: images that similarities are taken to (131072).
+        student_temperature, teacher_temperature: tau_s, tau_t (0.1, 0.04).
+        decay: of the teacher (0.999, constant).
+        bn_splits: on one process, parts of the batch that BatchNorm normalises apart, as so many GPUs would.
+    """
+
+    n_views = 2
+
+    def __init__(self, backbone: dict, hidden_dim: int = 4096, proj_dim: int = 512, queue_size: int = 131072,
+                 student_temperature: float = 0.1, teacher_temperature: float = 0.04, decay: float = 0.999, bn_splits: int = 1):
+        super().__init__()
+        self.student_temperature, self.teacher_temperature, self.decay = student_temperature, teacher_temperature, decay
+        f = build_backbone(**backbone)
+        g = mlp(f.embed_dim, hidden_dim, proj_dim, norm=False)
+        self.student = split_batchnorm(nn.Sequential(OrderedDict(backbone=f, projector=g)), bn_splits)
+        self.teacher = EMA(copy.deepcopy(self.student))
+        self.queue = Queue(queue_size, proj_dim)
+
+    @property
+    def backbone(self) -> nn.Module:
+        return self.student.backbone
+
+    @property
+    def embed_dim(self) -> int:
+        return self.backbone.embed_dim
+
+    def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
+        strong, weak = views
+        q = unit(self.student(strong))                                       # (B, proj_dim)
+        k = unit(shuffled(self.teacher, weak))                               # (B, proj_dim), no gradient
+        target = (similarity(k, self.queue.keys) / self.teacher_temperature).softmax(1)                    # (B, K)
+        logits = similarity(q, self.queue.keys) / self.student_temperature
+        self.queue.add(gather(k))                                            # in the queue from the next step on
+        return dict(loss=soft_cross_entropy(target, logits), spread=spread(q))
+
+    def after_step(self) -> None:
+        self.queue.update()
+        self.teacher.update(self.student, self.decay)

@@ -1,0 +1,61 @@
+"""W-MSE: Whitening for Self-Supervised Representation Learning (Ermolov et al. 2020, arXiv 2007.06346).
+
+From the official code (htdt/self-supervised): projections are whitened in random parts of the batch, the same parts for all views;
+the gradient goes through both views and through the whitening; the loss is 2 - 2 cos of whitened vectors, mean over all pairs of
+views (W-MSE 2 has two views, W-MSE 4 four). Backbone statistics are per view, the head sees all views as one batch.
+"""
+import torch
+from torch import Tensor
+
+from ssl_zoo.backbones import build_backbone
+from ssl_zoo.layers import mlp
+from ssl_zoo.losses import regression_loss, spread
+from ssl_zoo.method import Method
+from ssl_zoo.registry import METHODS, ConfigError
+
+
+def whiten(v: Tensor, eps: float = 0.0) -> Tensor:
+    """W (v - mean) with W the inverse of the Cholesky factor of the covariance: the result has covariance I.
+
+    Args:
+        v: (N, D), N > D.
+        eps: share of the identity mixed into the covariance.
+    """
+    centred = v - v.mean(0)
+    covariance = centred.T @ centred / (len(v) - 1)
+    covariance = (1 - eps) * covariance + eps * torch.eye(v.shape[1], dtype=v.dtype, device=v.device)
+    return torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), centred.T, upper=False).T
+
+
+@METHODS.register_module()
+class WMSE(Method):
+    """Whitened projections of an image's views must agree; whitening keeps them from collapse.
+
+    Args:
+        backbone: keys of build_backbone, at least ``name``.
+        hidden_dim: of the projector (1024); proj_dim: width of the projection (64; 128 on ImageNet).
+        whiten_size: images that are whitened together, at least twice proj_dim (128); a divisor of the batch.
+        eps: see whiten; 0 in the paper.
+    """
+
+    def __init__(self, backbone: dict, hidden_dim: int = 1024, proj_dim: int = 64, whiten_size: int = 128, eps: float = 0.0):
+        super().__init__()
+        if whiten_size <= proj_dim:
+            raise ConfigError(f'whiten_size={whiten_size}, but a covariance of {proj_dim} dimensions needs more images; the paper takes '
+                              f'twice as many')
+        self.whiten_size, self.eps = whiten_size, eps
+        self.backbone = build_backbone(**backbone)
+        self.embed_dim = self.backbone.embed_dim
+        self.projector = mlp(self.embed_dim, hidden_dim, proj_dim)
+
+    def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
+        n = len(views[0])
+        if n % self.whiten_size:
+            raise ConfigError(f'method.whiten_size={self.whiten_size} does not divide the {n} images of a pass')
+        v = self.projector(torch.cat([self.backbone(x) for x in views])).float()                           # (views * B, proj_dim)
+        v = v.view(len(views), n, -1)
+        parts = torch.randperm(n).to(v.device).view(-1, self.whiten_size)    # parts of the batch
+        with torch.autocast(v.device.type, enabled=False):
+            z = torch.stack([torch.cat([whiten(view[part], self.eps) for part in parts]) for view in v])
+        pairs = [(i, j) for i in range(len(views)) for j in range(i + 1, len(views))]
+        return dict(loss=sum(regression_loss(z[i], z[j]) for i, j in pairs) / len(pairs), spread=spread(v[0]))

@@ -1,0 +1,81 @@
+"""What a loss needs of the other processes. With one process every function here is the identity, or nearly so.
+
+A loss is the mean over the process's own anchors (or the same global value on every process), and DistributedDataParallel
+averages gradients over processes. For that average to be the gradient on the global batch, the backward of ``gather`` and
+``total`` sums over processes.
+"""
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        parts = [torch.empty_like(x) for _ in range(world_size())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        return gradient.chunk(world_size())[rank()]
+
+
+class _Total(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        x = x.clone()
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx, gradient):
+        gradient = gradient.clone()
+        dist.all_reduce(gradient)
+        return gradient
+
+
+def gather(x: Tensor) -> Tensor:
+    """Rows of all processes in the order of their ranks, with gradient: (B, ...) -> (world_size * B, ...)."""
+    return _Gather.apply(x) if world_size() > 1 else x
+
+
+def total(x: Tensor) -> Tensor:
+    """Sum over all processes, with gradient; same shape."""
+    return _Total.apply(x) if world_size() > 1 else x
+
+
+def own_rows(n: int, device: torch.device | str | None = None) -> Tensor:
+    """Where this process's n rows are after ``gather``: (n,) int64."""
+    return torch.arange(n, device=device) + rank() * n
+
+
+@torch.no_grad()
+def shuffled(network, x: Tensor) -> Tensor:
+    """``network(x)`` with the images of all processes dealt out anew for the pass, and the outputs brought back.
+
+    MoCo's shuffled BatchNorm (arXiv 1911.05722, sec. 3.3): a key is normalised with other images than its query, so statistics
+    cannot tell which belong together. With one process the images change places within the batch.
+
+    Args:
+        network: (B, ...) -> (B, D), called without gradient.
+        x: (B, ...).
+    """
+    n = len(x)
+    order = torch.randperm(n * world_size())
+    if world_size() > 1:
+        order = order.to(x.device)
+        dist.broadcast(order, src=0)
+    order = order.to(x.device)
+    out = network(gather(x)[order[own_rows(n)]])
+    return gather(out)[order.argsort()[own_rows(n)]]
