@@ -10,6 +10,7 @@ everything that is not said here. Removed parts are not built. Rows of the paper
 """
 from collections import OrderedDict
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
