@@ -37,6 +37,7 @@ class BYOL(Method):
     """
 
     n_views = 2
+    moved_after_step = ('target',)
 
     def __init__(self, backbone: dict, hidden_dim: int = 4096, proj_dim: int = 256, base_ema: float = 0.996, groups: int | None = None):
         super().__init__()

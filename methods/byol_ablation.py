@@ -26,7 +26,7 @@ NORMALISERS = {                                                              # 1
     'l2': unit,
     'layer': lambda z: F.layer_norm(z.float(), z.shape[1:]) / z.shape[1] ** 0.5,
     'batch': lambda z: F.batch_norm(z.float(), None, None, training=True) / z.shape[1] ** 0.5,
-    'none': lambda z: z.float(),
+    'raw': lambda z: z.float(),
 }
 
 
@@ -58,11 +58,12 @@ class BYOLAblation(Method):
         base_ema: the target's decay at the first step.
         negatives: beta, weight of the negatives.
         temperature: alpha (0.1 in table 5b).
-        normalise: 'l2', 'layer', 'batch' or 'none'; negatives need 'l2'.
+        normalise: 'l2', 'layer', 'batch' or 'raw' (none); negatives need 'l2'.
         predictor_lr: factor on the predictor's learning rate (1 to 20 without a target network).
     """
 
     n_views = 2
+    moved_after_step = ('target',)
 
     def __init__(self, backbone: dict, hidden_dim: int = 4096, proj_dim: int = 256, proj_layers: int = 2, pred_layers: int = 2,
                  target: str = 'ema', base_ema: float = 0.99, negatives: float = 0.0, temperature: float = 0.1, normalise: str = 'l2',

@@ -51,13 +51,16 @@ class DINO(Method):
         frozen_epochs: how long the last layer rests (1).
     """
 
+    moved_after_step = ('teacher', 'center')
+
     def __init__(self, backbone: dict, hidden_dim: int = 2048, bottleneck_dim: int = 256, prototypes: int = 65536,
                  base_ema: float = 0.996, student_temperature: float = 0.1, teacher_temperature: float = 0.04,
                  warmup_teacher_temperature: float = 0.04, temperature_warmup_epochs: int = 0, center_decay: float = 0.9,
                  frozen_epochs: float = 1.0):
         super().__init__()
         self.base_ema, self.student_temperature, self.frozen_epochs = base_ema, student_temperature, frozen_epochs
-        self.teacher_temperatures = torch.linspace(warmup_teacher_temperature, teacher_temperature, temperature_warmup_epochs).tolist()
+        self.teacher_temperatures = torch.linspace(warmup_teacher_temperature, teacher_temperature, temperature_warmup_epochs,
+                                                   device='cpu').tolist()
         self.teacher_temperatures.append(teacher_temperature)                # by epochs; the last one holds
         widths = hidden_dim, bottleneck_dim, prototypes
         self.student = Network(backbone, *widths)

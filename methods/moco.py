@@ -48,6 +48,7 @@ class MoCo(Method):
     """
 
     n_views = 2
+    moved_after_step = ('key', 'queue')
 
     def __init__(self, backbone: dict, hidden_dim: int | None = 2048, proj_dim: int = 128, queue_size: int = 65536,
                  temperature: float = 0.2, decay: float = 0.999, bn_splits: int = 1):

@@ -50,6 +50,8 @@ class SwAV(Method):
         queue_from_epoch: when the queue starts to fill (15).
     """
 
+    moved_after_step = ('prototypes', 'queues')
+
     def __init__(self, backbone: dict, hidden_dim: int = 2048, proj_dim: int = 128, prototypes: int = 3000, temperature: float = 0.1,
                  eps: float = 0.05, iterations: int = 3, frozen_epochs: float = 1.0, queue_size: int = 0, queue_from_epoch: float = 15):
         super().__init__()

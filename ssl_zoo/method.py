@@ -23,6 +23,7 @@ class Method(BaseModel):
         lr_scale: factors on the learning rate, by prefix of parameter names.
         frozen: prefixes of parameter names that the present step leaves alone; a property may look at ``epoch`` (SwAV's
             prototypes, DINO's last layer, in their first epoch).
+        moved_after_step: prefixes of the names in ``state_dict`` that ``after_step`` changes; it changes nothing else.
     """
     backbone: nn.Module
     embed_dim: int
@@ -32,6 +33,7 @@ class Method(BaseModel):
     fixed_lr: tuple[str, ...] = ()
     lr_scale: dict[str, float] = {}
     frozen: tuple[str, ...] = ()
+    moved_after_step: tuple[str, ...] = ()
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
         """The method's idea.

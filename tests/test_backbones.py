@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -48,6 +50,25 @@ def test_last_batchnorm_starts_at_1_in_basic_blocks_and_at_0_in_bottlenecks():
     assert build_backbone('resnet50').layer1[0].bn3.weight.max() == 0
 
 
+def test_fixed_patches_of_moco_v3():
+    """Positions as moco-v3's vits.py builds them, by loops: sines and cosines of the row, then of the column; 0 for the class token."""
+    network = build_backbone('vit_tiny_patch16_224', fixed_patches=True, weight_init='moco', img_size=48)
+    projection = network.patch_embed.proj
+    assert not any(p.requires_grad for p in (projection.weight, projection.bias, network.pos_embed))
+    assert projection.weight.abs().max() <= (6 / (3 * 16 * 16 + 192)) ** 0.5 and projection.bias.abs().max() == 0
+    quarter = 192 // 4
+    expected = torch.zeros(1, 10, 192)
+    for i in range(3):
+        for j in range(3):
+            for d in range(quarter):
+                omega = 1 / 10000 ** (d / quarter)
+                values = math.sin(i * omega), math.cos(i * omega), math.sin(j * omega), math.cos(j * omega)
+                for k, value in enumerate(values):
+                    expected[0, 1 + 3 * i + j, k * quarter + d] = value
+    torch.testing.assert_close(network.pos_embed.detach(), expected)
+    assert network(torch.randn(2, 3, 48, 48)).shape == (2, 192)
+
+
 @pytest.mark.parametrize('name', ['vit_tiny_patch16_224', 'mobilenetv3_small_050', 'convnext_atto'])
 def test_any_timm_model(name):
     network = build_backbone(name).eval()
@@ -60,6 +81,7 @@ def test_any_timm_model(name):
     (dict(name='vit_tiny_patch16_224', stem='cifar'), 'works for ResNets only'),
     (dict(name='vit_tiny_patch16_224', width=2), 'width works for ResNets only'),
     (dict(name='resnet18', width=0.01), 'even number'),
+    (dict(name='resnet18', fixed_patches=True), 'fixed_patches works for ViTs only'),
     (dict(name='resnet18', drop_pth=0.1), 'does not take these arguments'),
 ])
 def test_mistakes_get_a_sentence(arguments, sentence):

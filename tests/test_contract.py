@@ -1,43 +1,69 @@
-"""The contract, for every registered method: tiny, on the CPU, two steps."""
+"""The contract, for every registered method, as its configs/<method>/digits.py builds it, on a tiny backbone."""
 import copy
+import re
+from pathlib import Path
 
 import pytest
 import torch
 
 from ssl_zoo.engine.checkpoint import build_method
+from ssl_zoo.engine.config import load_config
 from ssl_zoo.engine.dry_run import synthetic_batch
 from ssl_zoo.engine.loop import ZooOptimWrapper
 from ssl_zoo.engine.plan import Plan
 from ssl_zoo.engine.runner import build_optimizer
-from ssl_zoo.engine.settings import check
 from ssl_zoo.registry import METHODS
 
 NAMES = [name for name in METHODS.names() if METHODS.find(name).__module__.startswith('ssl_zoo.methods')]
 BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1])
+BATCH_NORM = re.compile(r'running_mean|running_var|num_batches_tracked')
+
+
+def digits_config(name: str) -> Path:
+    """The first configs/*/digits*.py of a method: the contract asks for one."""
+    for path in sorted((Path(__file__).parents[1] / 'configs').glob('*/digits*.py')):
+        if load_config(path).method['type'] == name:
+            return path
+    raise AssertionError(f'{name} has no configs/*/digits.py, which this test and the table of all methods need')
 
 
 @pytest.fixture(params=NAMES)
 def settings(request):
-    return check(dict(
-        method=dict(type=request.param, backbone=BACKBONE), data=dict(train=dict(type='Digits')), views=[dict(size=20)] * 2,
-        optimizer=dict(type='SGD', momentum=0.9), epochs=1, batch_size=8, base_lr=0.5, weight_decay=1e-4))
+    settings = load_config(digits_config(request.param))
+    settings.method['backbone'] = BACKBONE
+    return settings
 
 
 class Stepper:
-    """A method with its optimizer and a batch."""
+    """A method with its optimizer and a batch. By default it stands late in training, when all of its parts are at work."""
 
-    def __init__(self, settings):
-        self.method = build_method(settings).train()
-        self.optimizer = build_optimizer(settings, Plan.of(settings, 80), self.method)
+    def __init__(self, settings, progress=0.5, epoch=10_000.0):
+        self.settings, self.method = settings, build_method(settings).train()
+        self.method.progress, self.method.epoch = progress, epoch
+        self.optimizer = build_optimizer(settings, Plan.of(settings, 1257), self.method)
         self.wrapper = ZooOptimWrapper(self.optimizer, self.method, settings)
         torch.manual_seed(1)
-        self.batch = synthetic_batch(settings, 8)
+        self.batch = synthetic_batch(settings, settings.batch_size // settings.accumulate)
+
+    def one_pass(self):
+        torch.manual_seed(2)
+        return self.method.train_step(self.batch, self.wrapper)
 
     def step(self):
-        torch.manual_seed(2)
-        out = self.method.train_step(self.batch, self.wrapper)
+        for _ in range(self.settings.accumulate):
+            out = self.one_pass()
         self.method.after_step()
         return out
+
+    def state(self):
+        return {name: value.clone() for name, value in self.method.state_dict().items()}
+
+    def trained(self):
+        return {name for name, p in self.method.named_parameters() if p.requires_grad}
+
+
+def changed(before: dict, after: dict) -> set[str]:
+    return {name for name in before if not torch.equal(before[name], after[name])}
 
 
 def test_two_steps_are_finite_and_log_keys_are_sane(settings):
@@ -46,15 +72,60 @@ def test_two_steps_are_finite_and_log_keys_are_sane(settings):
         out = stepper.step()
         assert all(value.ndim == 0 and value.isfinite() for value in out.values())
         assert [name for name in out if 'loss' in name] == ['loss']
+        assert all(name.isidentifier() for name in out)
+        assert 0 <= out['spread'] <= 1.001                           # logged by every method: what warns of collapse
 
 
 def test_every_trained_parameter_gets_a_gradient_and_moves(settings):
     stepper = Stepper(settings)
-    before = {name: p.detach().clone() for name, p in stepper.method.named_parameters() if p.requires_grad}
+    before = stepper.state()
     stepper.step()
     stepper.step()
-    still = [name for name, p in stepper.method.named_parameters() if name in before and torch.equal(p, before[name])]
-    assert not still
+    assert not stepper.trained() - changed(before, stepper.state())
+
+
+def test_what_is_frozen_at_first_rests_and_the_rest_moves(settings):
+    stepper = Stepper(settings, progress=0.0, epoch=0.0)
+    before, frozen = stepper.state(), tuple(stepper.method.frozen)
+    stepper.one_pass()
+    moved = changed(before, stepper.state())
+    assert not [name for name in moved if frozen and name.startswith(frozen)]
+    assert [name for name in stepper.trained() if 'backbone.conv1' in name or 'f.conv1' in name][0] in moved
+
+
+def test_only_after_step_changes_what_is_said_and_nothing_else(settings):
+    stepper = Stepper(settings)
+    start = stepper.state()
+    stepper.one_pass()
+    trained = stepper.state()
+    in_pass = {name for name in changed(start, trained) if not BATCH_NORM.search(name)}
+    assert in_pass <= stepper.trained()
+    stepper.method.after_step()
+    moved, said = changed(trained, stepper.state()), stepper.method.moved_after_step
+    assert not [name for name in moved if not said or not name.startswith(said)]
+    for prefix in said:
+        assert [name for name in moved if name.startswith(prefix)], f'{prefix} does not move'
+
+
+def test_accumulation_by_two_moves_weights_and_state_once_per_optimiser_step(settings):
+    settings.accumulate = 2
+    if 'whiten_size' in settings.method:                             # half a batch has fewer images to whiten
+        settings.method.update(whiten_size=settings.batch_size // 2, proj_dim=8)
+    stepper = Stepper(settings)
+    start = stepper.state()
+    stepper.one_pass()
+    half = stepper.state()
+    assert all(BATCH_NORM.search(name) for name in changed(start, half))
+    stepper.one_pass()
+    assert {name for name in changed(half, stepper.state()) if not BATCH_NORM.search(name)} == stepper.trained()
+    stepper.method.after_step()
+    after = stepper.state()
+    if any('queue' in name for name in after):                       # both passes' keys are in the queue, once
+        written = [value.item() for name, value in after.items() if name.endswith('written')]
+        assert set(written) == {settings.batch_size}
+    stepper.method.after_step()                                      # nothing waits any more: queues and centres stay
+    again = stepper.state()
+    assert not [name for name in changed(after, again) if name.endswith(('keys', 'written')) or name in ('center.value', 'c.value')]
 
 
 def test_embeddings_have_the_width_that_is_said(settings):
@@ -69,15 +140,22 @@ def test_a_state_dict_gives_the_same_next_step_bit_for_bit(settings):
     second.optimizer.load_state_dict(copy.deepcopy(first.optimizer.state_dict()))
     first.step()
     second.step()
-    a, b = first.method.state_dict(), second.method.state_dict()
-    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not changed(first.state(), second.state())
 
 
-def test_bf16_gives_a_finite_step_and_keeps_float32_weights(settings):
+def test_bf16_gives_nearly_the_same_loss_and_keeps_float32_weights(settings):
+    full = Stepper(settings).one_pass()['loss']
     settings.precision = 'bf16'
     stepper = Stepper(settings)
-    assert stepper.step()['loss'].isfinite()
+    assert stepper.step()['loss'].item() == pytest.approx(full.item(), rel=0.05, abs=0.05)
     assert {p.dtype for p in stepper.method.parameters()} == {torch.float32}
+
+
+def test_prefixes_name_parameters_that_exist(settings):
+    method = Stepper(settings, progress=0.0, epoch=0.0).method
+    names = list(method.state_dict())
+    for prefix in (*method.fixed_lr, *method.frozen, *method.lr_scale, *method.moved_after_step):
+        assert [name for name in names if name.startswith(prefix)], prefix
 
 
 def test_every_method_is_documented():

@@ -8,25 +8,31 @@ from ssl_zoo import optim
 from ssl_zoo.optim import LARS, parameter_groups
 
 
-def literal_lars(p, g, mu, lr, momentum, weight_decay, adapt, eta=1e-3):
-    """The formulas of deepmind-research byol/utils/optimizers.py, in float64, for one tensor: new (p, mu)."""
-    p, g, mu = p.double(), g.double(), mu.double()
-    g = g + weight_decay * p
+def literal_lars(p, g, mu, lr, momentum, weight_decay, adapt, kind, eta=1e-3):
+    """Formulas in float64, for one tensor: new (p, mu). 'byol': deepmind-research byol/utils/optimizers.py; 'simclr':
+    google-research/simclr lars_optimizer.py; 'larc': NVIDIA apex LARC, clip=False, over SGD."""
+    p, gradient, mu = p.double(), g.double(), mu.double()
+    g = gradient + weight_decay * p
     trust = 1.0
     if adapt:
-        p_norm, g_norm = (p ** 2).sum().sqrt().item(), (g ** 2).sum().sqrt().item()
-        trust = eta * p_norm / g_norm if p_norm > 0 and g_norm > 0 else 1.0
+        p_norm, g_norm = (p ** 2).sum().sqrt().item(), ((gradient if kind == 'larc' else g) ** 2).sum().sqrt().item()
+        if p_norm > 0 and g_norm > 0:
+            trust = eta * p_norm / (g_norm + weight_decay * p_norm + 1e-8 if kind == 'larc' else g_norm)
+    if kind == 'simclr':
+        mu = momentum * mu + lr * trust * g
+        return p - mu, mu
     mu = momentum * mu + trust * g
     return p - lr * mu, mu
 
 
+@pytest.mark.parametrize('kind', ['byol', 'simclr', 'larc'])
 @pytest.mark.parametrize('update', ['_step_in_cache', '_step_foreach'])
-def test_lars_equals_its_formulas(update, monkeypatch):
+def test_lars_equals_its_formulas(update, kind, monkeypatch):
     monkeypatch.setattr(optim, '_step_in_cache', getattr(optim, update))
     weights = [nn.Parameter(torch.randn(5, 7)), nn.Parameter(torch.zeros(4, 3)), nn.Parameter(torch.randn(6, 2, 3, 3))]
     biases = [nn.Parameter(torch.randn(5))]
     groups = [dict(params=weights, weight_decay=0.1, adapt=True), dict(params=biases, weight_decay=0.0, adapt=False)]
-    optimizer = LARS(groups, lr=0.5, momentum=0.9)
+    optimizer = LARS(groups, lr=0.5, momentum=0.9, classic_momentum=kind == 'simclr', larc=kind == 'larc')
     state = {p: (p.detach().double(), torch.zeros_like(p).double()) for p in weights + biases}
     for step, lr in enumerate((0.0, 0.5, 0.3)):                       # the first step of a warm-up moves nothing but the buffer
         for group in optimizer.param_groups:
@@ -36,7 +42,7 @@ def test_lars_equals_its_formulas(update, monkeypatch):
         before = {p: p.grad.clone() for p in state}
         optimizer.step()
         for p in state:
-            state[p] = literal_lars(*(state[p][0], before[p], state[p][1]), lr, 0.9, 0.1 if p.ndim > 1 else 0.0, p.ndim > 1)
+            state[p] = literal_lars(*(state[p][0], before[p], state[p][1]), lr, 0.9, 0.1 if p.ndim > 1 else 0.0, p.ndim > 1, kind)
             torch.testing.assert_close(p.detach().double(), state[p][0], rtol=1e-5, atol=1e-7)
             torch.testing.assert_close(p.grad, before[p])             # gradients are left as they are
 
@@ -67,6 +73,7 @@ def test_lars_resumes_from_its_state():
 
 class Toy(nn.Module):
     fixed_lr = ('head',)
+    lr_scale = {}
 
     def __init__(self):
         super().__init__()
@@ -87,3 +94,10 @@ def test_parameter_groups_with_decay_on_all():
     groups = parameter_groups(Toy(), 1e-4, decay_norm_and_bias=True)
     assert {g['weight_decay'] for g in groups} == {1e-4}
     assert sum(len(g['params']) for g in groups) == 6
+
+
+def test_parameter_groups_with_factors_on_the_learning_rate():
+    toy = Toy()
+    toy.lr_scale = {'head': 10.0}
+    scale = {name: g['lr_scale'] for g in parameter_groups(toy, 1e-4, norm_and_bias_lr=0.5) for name in g['names']}
+    assert scale == {'conv.weight': 1.0, 'conv.bias': 0.5, 'norm.weight': 0.5, 'norm.bias': 0.5, 'head.weight': 10.0, 'head.bias': 5.0}

@@ -1,0 +1,28 @@
+"""SwAV, ResNet-18 with a CIFAR stem, CIFAR-10 (Caron et al. 2020, arXiv 2006.09882).
+
+    python tools/train.py configs/swav/r18_cifar10.py --cfg-options data.train.download=True data.test.download=True
+
+The paper has no CIFAR recipe. This is the one of lightly's cifar10_benchmark.py: two crops of 32 px, 512 prototypes, Adam, prototypes
+never frozen. Sinkhorn sees one pass: accumulate=1.
+Cost: not measured by us.
+Accuracy, for orientation: lightly 88.4 % (k-NN, best of 800 epochs); solo-learn 89.17 % (online probe, 1000 epochs, recipe of its own).
+Ours: not measured.
+"""
+_base_ = '../_base_/cifar10.py'
+
+method = dict(type='SwAV', backbone=dict(name='resnet18', stem='cifar'), hidden_dim=512, proj_dim=128, prototypes=512,
+              temperature=0.1, eps=0.05, iterations=3, frozen_epochs=0)
+
+_view = dict(size=32, crop=(0.14, 1.0), interpolation='bilinear', flip_p=0.5, jitter=(0.8, 0.8, 0.8, 0.2), jitter_p=0.8, gray_p=0.2)
+views = [_view, _view]
+data = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))         # lightly: ImageNet's
+
+optimizer = dict(type='Adam')
+batch_size = 512
+epochs = 800
+base_lr = 2e-3                               # lightly: 1e-3 per 128 images
+weight_decay = 1e-6
+decay_norm_and_bias = True
+schedule = dict(per_epoch=True)
+precision = 'bf16'
+channels_last = True

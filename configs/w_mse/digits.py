@@ -1,0 +1,24 @@
+"""W-MSE on scikit-learn's digits: the budget and backbone of BYOL's quick start (configs/byol/digits.py).
+
+    python tools/train.py configs/w_mse/digits.py
+
+Cost: about that of configs/byol/digits.py, a minute or two on two CPU cores.
+Accuracy, ours: in the README's table of all methods, made by tools/train_all.py. Hyper-parameters were chosen on train and val.
+"""
+_base_ = '../_base_/digits.py'
+
+method = dict(type='WMSE', backbone=dict(name='resnet18', layers=(1, 1, 1, 1), width=0.5),
+              hidden_dim=512, proj_dim=32, whiten_size=64)
+
+_view = dict(size=32, crop=(0.6, 1.0), flip_p=0.0, blur_p=1.0, blur_sigma=(0.1, 2.5))
+views = [_view, _view]
+
+optimizer = dict(type='Adam')
+epochs = 30
+batch_size = 64
+base_lr = 0.004
+weight_decay = 1e-06
+warmup_epochs = 1
+workers = 1
+watch = dict(every=5)
+checkpoint = dict(every=10)
