@@ -1,5 +1,6 @@
 """Every config: it loads, builds, fits its data, carries its header, prints its plan."""
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,48 @@ def test_the_wide_recipe_is_the_same_but_for_its_network(root):
     assert a['method'].pop('backbone') == dict(name='resnet50')
     assert b['method'].pop('backbone') == dict(name='resnet200', width=2)
     assert a == b
+
+
+def rows_of_byols_tables() -> list[str]:
+    """The options in the tables of configs/byol/README.md."""
+    text = (Path(__file__).parents[1] / 'configs/byol/README.md').read_text()
+    return sorted({cell for line in text.splitlines() if line.startswith('|') for cell in re.findall(r'\| `([^`]+)` \|', line)})
+
+
+@pytest.mark.parametrize('options', rows_of_byols_tables())
+def test_every_row_of_byols_ablation_tables_builds(options, root):
+    settings = load_config(root / 'configs/byol/r50_imagenet.py', options.split())
+    plan = Plan.of(settings, 1281167)
+    with torch.device('meta'):
+        method = build_method(settings)
+        groups = build_optimizer(settings, plan, method).param_groups
+    assert describe_plan(settings, plan, method, groups)
+    if 'epochs=300' in options:
+        assert (plan.steps, plan.batch_size) == (93835, 4096)
+
+
+def test_byols_ablation_tables_have_all_their_rows():
+    assert len(rows_of_byols_tables()) >= 65
+
+
+@pytest.mark.parametrize(('config', 'steps', 'peak', 'facts'), [
+    ('moco/r50_imagenet', 1000911, 0.03, {'method.temperature': 0.2, 'decay_norm_and_bias': True, 'schedule.per_epoch': True}),
+    ('moco/v1_r50_imagenet', 1000911, 0.03, {'method.temperature': 0.07, 'method.hidden_dim': None, 'schedule.milestones': (120, 160)}),
+    ('mocov3/vit_s16_imagenet', 93835, 2.4e-3, {'method.temperature': 0.2, 'weight_decay': 0.1, 'warmup_epochs': 40}),
+    ('simsiam/r50_imagenet', 250227, 0.1, {'weight_decay': 1e-4, 'decay_norm_and_bias': True, 'schedule.per_epoch': True}),
+    ('barlow_twins/r50_imagenet', 625569, 1.6, {'norm_and_bias_lr': 0.024, 'schedule.end': 1e-3, 'method.lambd': 0.0051}),
+    ('vicreg/r50_imagenet', 625569, 1.6, {'schedule.end': 1e-3, 'weight_decay': 1e-6}),
+    ('swav/r50_imagenet', 250227, 4.8, {'optimizer.larc': True, 'decay_norm_and_bias': True, 'schedule.end': 1e-3}),
+    ('simclr/r50_imagenet', 312784, 4.8, {'method.temperature': 0.1, 'optimizer.classic_momentum': True, 'data.mean': (0, 0, 0)}),
+    ('ressl/r50_imagenet', 1000911, 0.05, {'weight_decay': 1e-4, 'warmup_epochs': 5}),
+])
+def test_recipes_come_to_their_papers_numbers(config, steps, peak, facts, root):
+    """Steps of epochs * 1281167 images // batch, the scaled learning rate, and what else is easily got wrong."""
+    settings = load_config(root / f'configs/{config}.py')
+    plan = Plan.of(settings, 1281167)
+    assert (plan.steps, plan.peak_lr) == (steps, pytest.approx(peak))
+    for key, value in facts.items():
+        place = settings.plain()
+        for name in key.split('.'):
+            place = place[name]
+        assert place == (list(value) if isinstance(value, tuple) else value) or place == pytest.approx(value), key

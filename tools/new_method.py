@@ -106,7 +106,8 @@ from ssl_zoo.engine.runner import build_runner
 
 CONFIG = Path(__file__).{config_from_test}
 SMALL = ['method.backbone.width=0.125', 'method.hidden_dim=32', 'method.proj_dim=16', 'data.train.split=val', 'data.val=40',
-         'data.test=None', 'views.0.size=20', 'views.1.size=20', 'batch_size=20', 'workers=0', 'epochs=2', 'warmup_epochs=0', 'watch.every=0']
+         'data.test=None', 'views.0.size=20', 'views.1.size=20', 'batch_size=20', 'workers=0', 'epochs=2', 'warmup_epochs=0',
+         'watch.every=0']
 
 
 @pytest.fixture

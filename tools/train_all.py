@@ -66,11 +66,9 @@ def table(configs: list[str], seeds: list[int], out: Path) -> str:
         done = [r for seed in seeds if (r := result(folder(out, config, seed)))]
         if done:
             values = {key: [r[key] for r in done] for key in done[0]}
-
-            def percent(key, values=values, n=len(done)):
-                return f'{mean(values[key]):.2f} %' + (f' ({pstdev(values[key]):.2f})' if n > 1 else '')
-            cells = [name_of(config), values['method'][0], percent('k-NN'), percent('random weights'), percent('2 labels per class'),
-                     f'{mean(values["seconds"]):.0f}', f'{mean(values["spread"]):.2f}', f'{mean(values["RankMe"]):.0f}', str(len(done))]
+            percent = [f'{mean(values[key]):.2f} %' + (f' ({pstdev(values[key]):.2f})' if len(done) > 1 else '') for key in COLUMNS[2:5]]
+            cells = [name_of(config), values['method'][0], *percent, f'{mean(values["seconds"]):.0f}', f'{mean(values["spread"]):.2f}',
+                     f'{mean(values["RankMe"]):.0f}', str(len(done))]
             lines.append((-mean(values['k-NN']), '| ' + ' | '.join(cells) + ' |'))
     head = ['| ' + ' | '.join(COLUMNS) + ' |', '|' + '---|' * len(COLUMNS)]
     return '\n'.join(head + [line for _, line in sorted(lines)])

@@ -221,7 +221,7 @@ def _fill(cls, values: dict, prefix: str):
         if key not in known:
             raise ConfigError(f'{prefix}{key} is not a config key: {nearest(key, known)}')
         wanted = inspect.get_annotations(cls)[key]
-        if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        if wanted in (float, float | None) and isinstance(value, int) and not isinstance(value, bool):
             continue
         if wanted is tuple and isinstance(value, list):
             continue
