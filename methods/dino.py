@@ -3,8 +3,8 @@
 From the official code (facebookresearch/dino): the teacher sees the first two (global) views, the student all; views of one size go
 through the backbone as one batch; the teacher starts as a copy, has no stochastic depth and runs in train mode; its output is
 centred by a moving average and sharpened by a temperature that rises by epochs; the student's last layer rests in the first epoch.
-What evaluation looks at is the teacher. Known deviation: the last layer's rows are used with unit length (the code's weight
-normalisation with a gain fixed at 1); its option to train the gain (norm_last_layer=False) is left out.
+What evaluation looks at is the teacher. The last layer is weight-normalised: its rows are used with unit length, times a gain per
+prototype where ``norm_last_layer=False``.
 """
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from ssl_zoo.registry import METHODS, ConfigError
 class Network(nn.Module):
     """Backbone f, a three-layer head with GELU and no BatchNorm, unit length, and K prototypes of unit length (appendix C)."""
 
-    def __init__(self, backbone: dict, hidden_dim: int, bottleneck_dim: int, prototypes: int):
+    def __init__(self, backbone: dict, hidden_dim: int, bottleneck_dim: int, prototypes: int, norm_last_layer: bool):
         super().__init__()
         self.backbone = build_backbone(**backbone)
         self.head = nn.Sequential(nn.Linear(self.backbone.embed_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, hidden_dim),
@@ -29,10 +29,12 @@ class Network(nn.Module):
             nn.init.trunc_normal_(layer.weight, std=0.02)
             nn.init.zeros_(layer.bias)
         self.last = nn.Linear(bottleneck_dim, prototypes, bias=False)
+        self.last_gain = None if norm_last_layer else nn.Parameter(torch.ones(prototypes, 1))
 
     def forward(self, views: list[Tensor]) -> Tensor:
         z = unit(self.head(multi_crop(self.backbone, views)))                # (views * B, bottleneck_dim)
-        return similarity(z, unit(self.last.weight))                         # (views * B, K), cosines
+        prototypes = unit(self.last.weight)
+        return similarity(z, prototypes if self.last_gain is None else self.last_gain * prototypes)        # (views * B, K)
 
 
 @METHODS.register_module()
@@ -49,6 +51,7 @@ class DINO(Method):
         warmup_teacher_temperature, temperature_warmup_epochs: where tau_t starts and how many epochs it takes (0.04, 0).
         center_decay: m of the centre (0.9).
         frozen_epochs: how long the last layer rests (1).
+        norm_last_layer: whether prototypes keep unit length (code: yes; no in the long ViT-S runs).
     """
 
     moved_after_step = ('teacher', 'center')
@@ -56,13 +59,13 @@ class DINO(Method):
     def __init__(self, backbone: dict, hidden_dim: int = 2048, bottleneck_dim: int = 256, prototypes: int = 65536,
                  base_ema: float = 0.996, student_temperature: float = 0.1, teacher_temperature: float = 0.04,
                  warmup_teacher_temperature: float = 0.04, temperature_warmup_epochs: int = 0, center_decay: float = 0.9,
-                 frozen_epochs: float = 1.0):
+                 frozen_epochs: float = 1.0, norm_last_layer: bool = True):
         super().__init__()
         self.base_ema, self.student_temperature, self.frozen_epochs = base_ema, student_temperature, frozen_epochs
         self.teacher_temperatures = torch.linspace(warmup_teacher_temperature, teacher_temperature, temperature_warmup_epochs,
                                                    device='cpu').tolist()
         self.teacher_temperatures.append(teacher_temperature)                # by epochs; the last one holds
-        widths = hidden_dim, bottleneck_dim, prototypes
+        widths = hidden_dim, bottleneck_dim, prototypes, norm_last_layer
         self.student = Network(backbone, *widths)
         teacher = Network({k: v for k, v in backbone.items() if k != 'drop_path_rate'}, *widths)
         teacher.load_state_dict(self.student.state_dict())

@@ -121,6 +121,22 @@ def test_a_stopped_run_resumes_to_the_same_weights_bit_for_bit(tiny, tmp_path, s
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL                # given back
 
 
+TINY_BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1])
+
+
+@pytest.mark.parametrize('method', [
+    dict(type='MoCo', hidden_dim=32, proj_dim=8, queue_size=50, bn_splits=2),                 # queue, shuffle
+    dict(type='DINO', hidden_dim=32, bottleneck_dim=8, prototypes=20, temperature_warmup_epochs=2, warmup_teacher_temperature=0.1),
+    dict(type='SwAV', hidden_dim=32, proj_dim=8, prototypes=10, queue_size=30, queue_from_epoch=0.5, frozen_epochs=0.8),
+    dict(type='WMSE', hidden_dim=32, proj_dim=4, whiten_size=10)], ids=lambda method: method['type'])
+def test_queues_centres_and_what_depends_on_the_epoch_resume_bit_for_bit(tiny, tmp_path, method):
+    settings = dict(method=dict(method, backbone=TINY_BACKBONE), optimizer=dict(type='SGD', momentum=0.9), base_lr=0.5,
+                    weight_decay_end=0.01, clip_grad=1, schedule=dict(end=0.1, start=0.2), checkpoint=dict(every=0.1, keep=20))
+    whole = train(tiny(**settings), tmp_path / 'whole')
+    resumed = train(tiny(**settings), tmp_path / 'other', resume=str(tmp_path / 'whole' / 'checkpoints' / 'step_00000005.pth'))
+    assert same(whole.method.state_dict(), resumed.method.state_dict())
+
+
 def test_progress_and_order_of_a_resumed_run(tiny, tmp_path):
     settings = tiny(method=dict(type='Dropping'), optimizer=dict(type='SGD'), checkpoint=dict(every=1, keep=5))
     whole = train(settings, tmp_path / 'whole')
@@ -165,7 +181,7 @@ def test_target_follows_the_online_weights_after_the_step(tiny, tmp_path):
 def test_learning_rates_follow_the_plan_and_fixed_ones_stay(tiny, tmp_path):
     @METHODS.register_module(force=True)
     class Fixed(Dropping):
-        fixed_lr = ('head',)
+        fixed_lr, lr_scale = ('head',), {'head': 3.0}
 
         def __init__(self):
             super().__init__()
@@ -173,13 +189,18 @@ def test_learning_rates_follow_the_plan_and_fixed_ones_stay(tiny, tmp_path):
 
         def loss(self, views, **batch):
             return dict(loss=self.head(self.backbone(views[0])).square().mean())
-    runner = build_runner(tiny(method=dict(type='Fixed'), optimizer=dict(type='SGD'), base_lr=0.1), tmp_path)
+    runner = build_runner(tiny(method=dict(type='Fixed'), optimizer=dict(type='SGD'), base_lr=0.1, weight_decay=0.04,
+                               weight_decay_end=0.4, norm_and_bias_lr=0.5), tmp_path)
     optimizer, seen = runner.optim_wrapper.optimizer, []
     step = optimizer.step
-    optimizer.step = lambda *a, **k: (seen.append({g['scheduled']: g['lr'] for g in optimizer.param_groups}), step(*a, **k))
+    optimizer.step = lambda *a, **k: (seen.append({(g['scheduled'], g['adapt']): (g['lr'], g['weight_decay'])
+                                                for g in optimizer.param_groups}), step(*a, **k))
     runner.train()
-    assert [rates[True] for rates in seen] == [runner.plan.lr(k) for k in range(14)] and seen[0][True] == 0
-    assert {rates[False] for rates in seen} == {runner.plan.peak_lr}
+    plan = runner.plan
+    assert [rates[True, True] for rates in seen] == [(plan.lr(k), plan.weight_decay(k)) for k in range(14)]
+    assert seen[0][True, True] == pytest.approx((0, 0.04)) and 0.38 < seen[-1][True, True][1] < 0.4
+    assert [rates[True, False] for rates in seen] == [(0.5 * plan.lr(k), 0.0) for k in range(14)]
+    assert {rates[False, True][0] for rates in seen} == {3 * plan.peak_lr}
 
 
 def test_dropout_differs_from_step_to_step(tiny, tmp_path):

@@ -105,7 +105,7 @@ def test_gradient_reaches_what_is_trained_and_removed_parts_are_not_built(target
         assert ablation.online.backbone.conv1.weight.grad.abs().max() > 0
 
 
-@pytest.mark.parametrize('normalise', ['l2', 'layer', 'batch', 'none'])
+@pytest.mark.parametrize('normalise', ['l2', 'layer', 'batch', 'raw'])
 def test_normalisers_equal_slow_loops_in_float64(normalise):
     def scaled(z):
         n, d = z.shape

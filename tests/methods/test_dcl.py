@@ -35,7 +35,7 @@ def array(z):
 def test_loss_equals_a_slow_loop_in_float64(sigma):
     z1, z2 = torch.randn(5, 7), 3 * torch.randn(5, 7)
     w = [1.0] * 5 if sigma is None else weights(array(z1), array(z2), sigma)
-    assert sum(w) == pytest.approx(5) and (sigma is None or max(w) > 1.05)       # the weights must matter for the test to
+    assert sum(w) == pytest.approx(5) and (sigma is None or max(w) > 1.01)       # the weights must matter for the test to
     assert dcl_loss(z1, z2, 0.1, sigma).item() == pytest.approx(oracle(array(z1), array(z2), 0.1, w), rel=1e-5)
 
 

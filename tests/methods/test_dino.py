@@ -15,6 +15,9 @@ def method(**arguments) -> DINO:
     for layer in (*dino.student.head[::2], *dino.teacher.network.head[::2]):
         layer.weight.data += 0.3 * torch.randn_like(layer.weight)                # as if training had parted the networks
     dino.teacher.network.last.weight.data += 0.5 * torch.randn(5, 8)
+    for gain in (dino.student.last_gain, dino.teacher.network.last_gain):
+        if gain is not None:
+            gain.data += 0.5 * torch.rand(5, 1)
     return dino
 
 
@@ -27,11 +30,12 @@ def softmax(x):
 
 
 def scores(network, views, large=2):
-    """(views, B, K) cosines; views of one size share a pass through the backbone."""
+    """(views, B, K) cosines times gains; views of one size share a pass through the backbone."""
     runs = [views[:large], views[large:]] if views[large:] else [views]
     z = network.head(torch.cat([network.backbone(torch.cat(run)) for run in runs])).detach().double().numpy()
     rows = network.last.weight.detach().double().numpy()
-    out = [[a @ c / math.sqrt((a @ a) * (c @ c)) for c in rows] for a in z]
+    gains = [1.0] * len(rows) if network.last_gain is None else network.last_gain.flatten().tolist()
+    out = [[gain * (a @ c) / math.sqrt((a @ a) * (c @ c)) for c, gain in zip(rows, gains, strict=True)] for a in z]
     return np.array(out).reshape(len(views), -1, len(rows))
 
 
@@ -48,9 +52,10 @@ def oracle(student, teacher, center, tau_s, tau_t):
 
 
 @pytest.mark.parametrize('sizes', [(20, 20), (20, 20, 12, 12)])
-@pytest.mark.parametrize('temperatures', [(0.1, 0.04), (0.3, 0.2)])
-def test_whole_loss_equals_a_slow_loop_in_float64(sizes, temperatures):
-    dino, views = method(student_temperature=temperatures[0], teacher_temperature=temperatures[1]), crops(*sizes)
+@pytest.mark.parametrize(('temperatures', 'norm_last_layer'), [((0.1, 0.04), True), ((0.3, 0.2), True), ((0.3, 0.2), False)])
+def test_whole_loss_equals_a_slow_loop_in_float64(sizes, temperatures, norm_last_layer):
+    arguments = dict(zip(('student_temperature', 'teacher_temperature'), temperatures, strict=True))
+    dino, views = method(norm_last_layer=norm_last_layer, **arguments), crops(*sizes)
     dino.center.value.copy_(0.2 * torch.randn(5))
     student, teacher = scores(dino.student, views), scores(dino.teacher.network, views[:2])
     expected = oracle(student, teacher, dino.center.value.double().numpy(), *temperatures)
@@ -59,8 +64,9 @@ def test_whole_loss_equals_a_slow_loop_in_float64(sizes, temperatures):
         dino.loss(views[:1])
 
 
-def test_gradient_reaches_the_student_alone():
-    dino = method()
+@pytest.mark.parametrize('norm_last_layer', [True, False])
+def test_gradient_reaches_the_student_alone(norm_last_layer):
+    dino = method(norm_last_layer=norm_last_layer)
     dino.loss(crops(20, 20, 12))['loss'].backward()
     for name, p in dino.named_parameters():
         assert (p.grad is None) if name.startswith('teacher') else p.grad.isfinite().all(), name
@@ -107,11 +113,11 @@ def test_teacher_temperature_rises_by_epochs_as_in_the_official_code():
 
 
 def test_last_layer_of_the_student_rests_in_the_first_epoch():
-    dino = method()
+    dino = method(norm_last_layer=False)
     for epoch, frozen in (0.0, True), (0.99, True), (1.0, False), (7.5, False):
         dino.epoch = epoch
         names = {name for name, _ in dino.named_parameters() if name.startswith(dino.frozen)}
-        assert names == ({'student.last.weight'} if frozen else set())
+        assert names == ({'student.last.weight', 'student.last_gain'} if frozen else set())
 
 
 def test_teacher_starts_as_a_copy_without_stochastic_depth_and_is_evaluated():
@@ -123,8 +129,9 @@ def test_teacher_starts_as_a_copy_without_stochastic_depth_and_is_evaluated():
 
 
 def test_sizes_of_the_official_code():
-    dino = DINO(BACKBONE)                                                        # its output is 64 wide, not ResNet-50's 2048
+    with torch.device('meta'):
+        dino = DINO(dict(name='resnet50'))
     assert [type(m).__name__ for m in dino.student.head] == ['Linear', 'GELU', 'Linear', 'GELU', 'Linear']
-    assert [tuple(m.weight.shape) for m in dino.student.head[::2]] == [(2048, 64), (2048, 2048), (256, 2048)]
-    assert tuple(dino.student.last.weight.shape) == (65536, 256) and dino.student.last.bias is None
+    assert [tuple(m.weight.shape) for m in dino.student.head[::2]] == [(2048, 2048), (2048, 2048), (256, 2048)]
+    assert tuple(dino.student.last.weight.shape) == (65536, 256) and dino.student.last.bias is None and dino.student.last_gain is None
     assert (dino.student_temperature, dino.teacher_temperature, dino.base_ema, dino.center.decay) == (0.1, 0.04, 0.996, 0.9)

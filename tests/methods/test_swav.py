@@ -66,7 +66,7 @@ def projections(swav, views, large=2):
 def test_sinkhorn_equals_a_slow_loop_and_shares_out_evenly():
     scores = torch.rand(12, 5) * 0.4
     np.testing.assert_allclose(array(sinkhorn(scores, 0.05, 3)), slow_sinkhorn(array(scores), 0.05, 3), rtol=1e-4)
-    for iterations, tolerance in (3, 0.1), (200, 1e-4):
+    for iterations, tolerance in (3, 0.3), (300, 1e-4):
         q = sinkhorn(scores, 0.05, iterations)
         torch.testing.assert_close(q.sum(1), torch.ones(12))
         assert (q.sum(0) / (12 / 5) - 1).abs().max() < tolerance
