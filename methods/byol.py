@@ -20,7 +20,7 @@ from ssl_zoo.backbones import build_backbone
 from ssl_zoo.layers import EMA, cosine, mlp, without_batch_statistics
 from ssl_zoo.losses import regression_loss, spread
 from ssl_zoo.method import Method
-from ssl_zoo.registry import METHODS, ConfigError
+from ssl_zoo.registry import METHODS, need_share
 
 
 @METHODS.register_module()
@@ -41,8 +41,7 @@ class BYOL(Method):
 
     def __init__(self, backbone: dict, hidden_dim: int = 4096, proj_dim: int = 256, base_ema: float = 0.996, groups: int | None = None):
         super().__init__()
-        if not 0 <= base_ema <= 1:
-            raise ConfigError(f'base_ema={base_ema!r}, but a decay is a number from 0 to 1')
+        need_share(base_ema=base_ema)
         self.base_ema = base_ema
         self.online, target = (self._network(backbone, hidden_dim, proj_dim) for _ in range(2))
         self.target = EMA(target)                                            # xi, moves only in after_step

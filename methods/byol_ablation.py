@@ -19,7 +19,7 @@ from ssl_zoo.distributed import gather
 from ssl_zoo.layers import EMA, cosine, mlp
 from ssl_zoo.losses import similarity, spread, unit, without_own
 from ssl_zoo.method import Method
-from ssl_zoo.registry import METHODS, ConfigError, nearest
+from ssl_zoo.registry import METHODS, ConfigError, nearest, need_positive, need_share
 
 TARGETS = ('ema', 'stop_gradient', 'gradient')
 NORMALISERS = {                                                              # 1/sqrt(D): to the scale of 'l2' [recall]
@@ -69,6 +69,8 @@ class BYOLAblation(Method):
                  target: str = 'ema', base_ema: float = 0.99, negatives: float = 0.0, temperature: float = 0.1, normalise: str = 'l2',
                  predictor_lr: float = 1.0):
         super().__init__()
+        need_positive(temperature=temperature, predictor_lr=predictor_lr)
+        need_share(base_ema=base_ema)
         for name, value, allowed in (('target', target, TARGETS), ('normalise', normalise, NORMALISERS)):
             if value not in allowed:
                 raise ConfigError(f'{name}={value!r}: {nearest(value, allowed)}')

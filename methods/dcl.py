@@ -12,7 +12,7 @@ from ssl_zoo.distributed import gather, own_rows
 from ssl_zoo.layers import mlp
 from ssl_zoo.losses import similarity, spread, unit, without_own
 from ssl_zoo.method import Method
-from ssl_zoo.registry import METHODS
+from ssl_zoo.registry import METHODS, need_positive
 
 
 def dcl_loss(z1: Tensor, z2: Tensor, temperature: float, sigma: float | None = None) -> Tensor:
@@ -55,6 +55,7 @@ class DCL(Method):
 
     def __init__(self, backbone: dict, proj_dim: int = 128, temperature: float = 0.1, sigma: float | None = None):
         super().__init__()
+        need_positive(temperature=temperature, sigma=1 if sigma is None else sigma)
         self.temperature, self.sigma = temperature, sigma
         self.backbone = build_backbone(**backbone)
         self.embed_dim = self.backbone.embed_dim

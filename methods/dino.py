@@ -14,7 +14,7 @@ from ssl_zoo.distributed import gather
 from ssl_zoo.layers import EMA, MovingAverage, cosine, multi_crop
 from ssl_zoo.losses import similarity, soft_cross_entropy, spread, unit
 from ssl_zoo.method import Method
-from ssl_zoo.registry import METHODS, ConfigError
+from ssl_zoo.registry import METHODS, need_positive, need_share
 
 
 class Network(nn.Module):
@@ -54,6 +54,7 @@ class DINO(Method):
         norm_last_layer: whether prototypes keep unit length (code: yes; no in the long ViT-S runs).
     """
 
+    min_views = 2
     moved_after_step = ('teacher', 'center')
 
     def __init__(self, backbone: dict, hidden_dim: int = 2048, bottleneck_dim: int = 256, prototypes: int = 65536,
@@ -61,6 +62,9 @@ class DINO(Method):
                  warmup_teacher_temperature: float = 0.04, temperature_warmup_epochs: int = 0, center_decay: float = 0.9,
                  frozen_epochs: float = 1.0, norm_last_layer: bool = True):
         super().__init__()
+        need_positive(prototypes=prototypes, student_temperature=student_temperature, teacher_temperature=teacher_temperature,
+                      warmup_teacher_temperature=warmup_teacher_temperature)
+        need_share(base_ema=base_ema, center_decay=center_decay)
         self.base_ema, self.student_temperature, self.frozen_epochs = base_ema, student_temperature, frozen_epochs
         self.teacher_temperatures = torch.linspace(warmup_teacher_temperature, teacher_temperature, temperature_warmup_epochs,
                                                    device='cpu').tolist()
@@ -93,8 +97,6 @@ class DINO(Method):
         return ('student.last',) if self.epoch < self.frozen_epochs else ()
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
-        if len(views) < 2:
-            raise ConfigError('DINO needs at least two views; the teacher sees the first two')
         b = len(views[0])
         t = self.teacher(views[:2])                                          # (2B, K), no gradient
         s = self.student(views) / self.student_temperature                   # (views * B, K)

@@ -18,7 +18,7 @@ from ssl_zoo.distributed import gather, shuffled
 from ssl_zoo.layers import EMA, Queue, mlp, split_batchnorm
 from ssl_zoo.losses import similarity, spread, unit
 from ssl_zoo.method import Method
-from ssl_zoo.registry import METHODS
+from ssl_zoo.registry import METHODS, need_positive, need_share
 
 
 def queue_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> Tensor:
@@ -53,10 +53,13 @@ class MoCo(Method):
     def __init__(self, backbone: dict, hidden_dim: int | None = 2048, proj_dim: int = 128, queue_size: int = 65536,
                  temperature: float = 0.2, decay: float = 0.999, bn_splits: int = 1):
         super().__init__()
+        need_positive(temperature=temperature)
+        need_share(decay=decay)
         self.temperature, self.decay = temperature, decay
         f = build_backbone(**backbone)
         widths = [f.embed_dim, proj_dim] if hidden_dim is None else [f.embed_dim, hidden_dim, proj_dim]
         self.query = split_batchnorm(nn.Sequential(OrderedDict(backbone=f, projector=mlp(*widths, norm=False))), bn_splits)
+        self.pass_multiple = bn_splits
         self.key = EMA(copy.deepcopy(self.query))
         self.queue = Queue(queue_size, proj_dim)
 

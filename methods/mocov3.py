@@ -16,7 +16,7 @@ from ssl_zoo.backbones import build_backbone
 from ssl_zoo.layers import EMA, cosine, mlp
 from ssl_zoo.losses import info_nce, spread, unit
 from ssl_zoo.method import Method
-from ssl_zoo.registry import METHODS
+from ssl_zoo.registry import METHODS, need_positive, need_share
 
 
 @METHODS.register_module()
@@ -39,6 +39,8 @@ class MoCoV3(Method):
     def __init__(self, backbone: dict, hidden_dim: int = 4096, proj_dim: int = 256, proj_layers: int = 2,
                  predictor_norm: bool = False, temperature: float = 1.0, base_ema: float = 0.99):
         super().__init__()
+        need_positive(temperature=temperature)
+        need_share(base_ema=base_ema)
         self.temperature, self.base_ema = temperature, base_ema
         f = build_backbone(**backbone)
         plain = dict(bias=False, last_bias=False, last_norm='plain')

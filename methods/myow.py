@@ -17,7 +17,7 @@ from ssl_zoo.distributed import gather
 from ssl_zoo.layers import EMA, cosine, mlp
 from ssl_zoo.losses import regression_loss, similarity, spread, unit, without_own
 from ssl_zoo.method import Method
-from ssl_zoo.registry import METHODS, ConfigError
+from ssl_zoo.registry import METHODS, ConfigError, need_positive, need_share
 
 
 @torch.no_grad()
@@ -29,6 +29,8 @@ def mine(y: Tensor, pool: Tensor, k: int) -> Tensor:
     Returns:
         (B,) rows of the pool.
     """
+    if k >= len(pool):
+        raise ConfigError(f'k={k} neighbours, but a pool of {len(pool)} images has {len(pool) - 1} others; choose a smaller k')
     cos = without_own(similarity(unit(y), unit(pool)))                       # (B, N)
     nearest = cos.topk(k, dim=1).indices                                     # (B, k)
     return nearest.gather(1, torch.randint(k, (len(y), 1)).to(y.device))[:, 0]
@@ -54,6 +56,8 @@ class MYOW(Method):
     def __init__(self, backbone: dict, hidden_dim: int = 4096, proj_dim: int = 256, mined_hidden: int = 1024, mined_dim: int = 64,
                  base_ema: float = 0.98, k: int = 1, max_weight: float = 1.0, from_epoch: float = 100, full_epoch: float = 110):
         super().__init__()
+        need_positive(k=k)
+        need_share(base_ema=base_ema)
         if not from_epoch < full_epoch:
             raise ConfigError(f'full_epoch={full_epoch}, but it must be after from_epoch={from_epoch}')
         self.base_ema, self.k, self.max_weight, self.from_epoch, self.full_epoch = base_ema, k, max_weight, from_epoch, full_epoch

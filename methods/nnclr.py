@@ -12,7 +12,7 @@ from ssl_zoo.distributed import gather
 from ssl_zoo.layers import Queue, mlp
 from ssl_zoo.losses import info_nce, similarity, spread, unit
 from ssl_zoo.method import Method
-from ssl_zoo.registry import METHODS
+from ssl_zoo.registry import METHODS, need_positive
 
 
 @torch.no_grad()
@@ -40,6 +40,7 @@ class NNCLR(Method):
     def __init__(self, backbone: dict, proj_hidden: int = 2048, proj_dim: int = 256, pred_hidden: int = 4096,
                  temperature: float = 0.1, queue_size: int = 98304):
         super().__init__()
+        need_positive(temperature=temperature)
         self.temperature = temperature
         self.backbone = build_backbone(**backbone)
         self.embed_dim = self.backbone.embed_dim

@@ -14,7 +14,7 @@ from ssl_zoo.distributed import gather, shuffled
 from ssl_zoo.layers import EMA, Queue, mlp, split_batchnorm
 from ssl_zoo.losses import similarity, soft_cross_entropy, spread, unit
 from ssl_zoo.method import Method
-from ssl_zoo.registry import METHODS
+from ssl_zoo.registry import METHODS, need_positive, need_share
 
 
 @METHODS.register_module()
@@ -36,10 +36,13 @@ class ReSSL(Method):
     def __init__(self, backbone: dict, hidden_dim: int = 4096, proj_dim: int = 512, queue_size: int = 131072,
                  student_temperature: float = 0.1, teacher_temperature: float = 0.04, decay: float = 0.999, bn_splits: int = 1):
         super().__init__()
+        need_positive(student_temperature=student_temperature, teacher_temperature=teacher_temperature)
+        need_share(decay=decay)
         self.student_temperature, self.teacher_temperature, self.decay = student_temperature, teacher_temperature, decay
         f = build_backbone(**backbone)
         g = mlp(f.embed_dim, hidden_dim, proj_dim, norm=False)
         self.student = split_batchnorm(nn.Sequential(OrderedDict(backbone=f, projector=g)), bn_splits)
+        self.pass_multiple = bn_splits
         self.teacher = EMA(copy.deepcopy(self.student))
         self.queue = Queue(queue_size, proj_dim)
 

@@ -16,7 +16,7 @@ from ssl_zoo.distributed import gather, own_rows
 from ssl_zoo.layers import mlp
 from ssl_zoo.losses import similarity, spread, unit, without_own
 from ssl_zoo.method import Method
-from ssl_zoo.registry import METHODS
+from ssl_zoo.registry import METHODS, need_positive
 
 
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
@@ -53,6 +53,7 @@ class SimCLR(Method):
 
     def __init__(self, backbone: dict, proj_dim: int = 128, proj_layers: int = 2, temperature: float = 0.1):
         super().__init__()
+        need_positive(temperature=temperature)
         self.temperature = temperature
         self.backbone = build_backbone(**backbone)                           # f
         self.embed_dim = self.backbone.embed_dim

@@ -13,7 +13,7 @@ from ssl_zoo.distributed import gather, own_rows
 from ssl_zoo.layers import Queue, mlp, multi_crop
 from ssl_zoo.losses import similarity, soft_cross_entropy, spread, unit
 from ssl_zoo.method import Method
-from ssl_zoo.registry import METHODS, ConfigError
+from ssl_zoo.registry import METHODS, need_positive
 
 
 @torch.no_grad()
@@ -50,11 +50,13 @@ class SwAV(Method):
         queue_from_epoch: when the queue starts to fill (15).
     """
 
+    min_views = 2
     moved_after_step = ('prototypes', 'queues')
 
     def __init__(self, backbone: dict, hidden_dim: int = 2048, proj_dim: int = 128, prototypes: int = 3000, temperature: float = 0.1,
                  eps: float = 0.05, iterations: int = 3, frozen_epochs: float = 1.0, queue_size: int = 0, queue_from_epoch: float = 15):
         super().__init__()
+        need_positive(prototypes=prototypes, temperature=temperature, eps=eps, iterations=iterations)
         self.temperature, self.eps, self.iterations = temperature, eps, iterations
         self.frozen_epochs, self.queue_from_epoch = frozen_epochs, queue_from_epoch
         self.backbone = build_backbone(**backbone)
@@ -73,8 +75,6 @@ class SwAV(Method):
         self.prototypes.weight.copy_(F.normalize(self.prototypes.weight, dim=1))
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
-        if len(views) < 2:
-            raise ConfigError('SwAV needs at least two views; the first two give the codes')
         b = len(views[0])
         z = unit(self.projector(multi_crop(self.backbone, views)))           # (views * B, proj_dim)
         scores = similarity(z, self.prototypes.weight).split(b)              # one (B, K) per view

@@ -14,7 +14,7 @@ from ssl_zoo.distributed import gather
 from ssl_zoo.layers import EMA, MovingAverage, cosine, mlp
 from ssl_zoo.losses import similarity, spread, unit
 from ssl_zoo.method import Method
-from ssl_zoo.registry import METHODS
+from ssl_zoo.registry import METHODS, need_share
 
 
 def tico_loss(z1: Tensor, z2: Tensor, c: Tensor, rho: float) -> Tensor:
@@ -44,6 +44,7 @@ class TiCo(Method):
     def __init__(self, backbone: dict, hidden_dim: int = 4096, proj_dim: int = 256, beta: float = 0.9, rho: float = 8.0,
                  base_ema: float = 0.99):
         super().__init__()
+        need_share(beta=beta, base_ema=base_ema)
         self.rho, self.base_ema = rho, base_ema
         f = build_backbone(**backbone)
         self.online = nn.Sequential(OrderedDict(backbone=f, projector=mlp(f.embed_dim, hidden_dim, proj_dim)))

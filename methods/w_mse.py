@@ -11,7 +11,7 @@ from ssl_zoo.backbones import build_backbone
 from ssl_zoo.layers import mlp
 from ssl_zoo.losses import regression_loss, spread
 from ssl_zoo.method import Method
-from ssl_zoo.registry import METHODS, ConfigError
+from ssl_zoo.registry import METHODS, ConfigError, need_share
 
 
 def whiten(v: Tensor, eps: float = 0.0) -> Tensor:
@@ -38,20 +38,21 @@ class WMSE(Method):
         eps: see whiten; 0 in the paper.
     """
 
+    min_views = 2
+
     def __init__(self, backbone: dict, hidden_dim: int = 1024, proj_dim: int = 64, whiten_size: int = 128, eps: float = 0.0):
         super().__init__()
+        need_share(eps=eps)
         if whiten_size <= proj_dim:
             raise ConfigError(f'whiten_size={whiten_size}, but a covariance of {proj_dim} dimensions needs more images; the paper takes '
                               f'twice as many')
-        self.whiten_size, self.eps = whiten_size, eps
+        self.whiten_size, self.eps, self.pass_multiple = whiten_size, eps, whiten_size
         self.backbone = build_backbone(**backbone)
         self.embed_dim = self.backbone.embed_dim
         self.projector = mlp(self.embed_dim, hidden_dim, proj_dim)
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
         n = len(views[0])
-        if n % self.whiten_size:
-            raise ConfigError(f'method.whiten_size={self.whiten_size} does not divide the {n} images of a pass')
         v = self.projector(torch.cat([self.backbone(x) for x in views])).float()                           # (views * B, proj_dim)
         v = v.view(len(views), n, -1)
         parts = torch.randperm(n).to(v.device).view(-1, self.whiten_size)    # parts of the batch

@@ -33,6 +33,8 @@ def mlp(*dims: int, norm: bool = True, bias: bool = True, last_bias: bool = True
         init: 'torch' for PyTorch's; 'haiku' for haiku's, as in DeepMind's code: truncated normal at two sigma with
             sigma = 1/sqrt(fan_in), biases 0.
     """
+    if len(dims) < 2 or not all(isinstance(d, int) and d > 0 for d in dims):
+        raise ConfigError(f'an MLP of widths {" - ".join(map(str, dims))}: it needs at least one layer, and whole numbers above 0')
     layers: list[nn.Module] = []
     for i, (fan_in, fan_out) in enumerate(zip(dims, dims[1:], strict=False)):
         last = i == len(dims) - 2
@@ -115,8 +117,8 @@ class Queue(nn.Module):
 
     def __init__(self, size: int, dim: int):
         super().__init__()
-        if size < 1:
-            raise ConfigError(f'a queue of {size} keys holds nothing; give it at least 1')
+        if not isinstance(size, int) or size < 1:
+            raise ConfigError(f'a queue of {size!r} keys: it must hold a whole number of them, at least 1')
         self.register_buffer('keys', F.normalize(torch.randn(size, dim), dim=1))
         self.register_buffer('written', torch.zeros((), dtype=torch.int64))                 # in all, so the place is written % size
         self.waiting: list[Tensor] = []
@@ -179,8 +181,7 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x)
         n, c, h, w = x.shape
         if n % self.splits or n == self.splits:
-            raise ConfigError(f'BatchNorm over {self.splits} parts of a batch of {n} images: choose bn_splits so that it divides '
-                              f'the batch into parts of at least two')
+            raise ValueError(f'BatchNorm over {self.splits} parts needs a batch that they divide into at least two images each, got {n}')
         mean, var = self.running_mean.repeat(self.splits), self.running_var.repeat(self.splits)
         out = F.batch_norm(x.reshape(n // self.splits, self.splits * c, h, w), mean, var, self.weight.repeat(self.splits),
                            self.bias.repeat(self.splits), True, self.momentum, self.eps).reshape(x.shape)
@@ -193,6 +194,8 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
 
 def split_batchnorm(network: nn.Module, splits: int) -> nn.Module:
     """``network`` with its BatchNorm2d layers made SplitBatchNorm2d, in place; returned as it is for one split."""
+    if not isinstance(splits, int) or splits < 1:
+        raise ConfigError(f'bn_splits={splits!r}, but it must be a whole number of at least 1')
     if splits > 1:
         for layer in network.modules():
             if type(layer) is nn.BatchNorm2d:
@@ -220,6 +223,8 @@ def without_batch_statistics(network: nn.Module, groups: int) -> nn.Module:
     Raises:
         ConfigError: a width that ``groups`` does not divide.
     """
+    if not isinstance(groups, int) or groups < 1:
+        raise ConfigError(f'groups={groups!r}, but it must be a whole number of at least 1')
     for name, layer in list(network.named_children()):
         new = layer
         if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):

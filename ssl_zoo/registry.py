@@ -42,6 +42,20 @@ def check_arguments(function, given: Iterable[str], where: str) -> None:
         raise ConfigError(f'{where} needs {", ".join(map(repr, missing))}. It takes: {", ".join(names)}.')
 
 
+def need_positive(**values: float) -> None:
+    """Raise ConfigError for the first value that is not a number above 0."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+            raise ConfigError(f'{name}={value!r}, but it must be a number above 0')
+
+
+def need_share(**values: float) -> None:
+    """Raise ConfigError for the first value that is not a number from 0 to 1."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+            raise ConfigError(f'{name}={value!r}, but it must be a number from 0 to 1')
+
+
 class Registry(_Registry):
     """A named collection of classes, built from dicts with a ``type``."""
 

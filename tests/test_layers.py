@@ -152,7 +152,7 @@ def test_split_batchnorm_is_one_batchnorm_per_part():
     torch.testing.assert_close(split.eval()(x), nn.functional.batch_norm(
         x, split[0].running_mean, split[0].running_var, plain[0].weight, plain[0].bias))
     assert not torch.allclose(out, plain.train()(x))                  # statistics of the whole batch would be something else
-    with pytest.raises(ConfigError, match='bn_splits'):
+    with pytest.raises(ValueError, match='2 parts needs a batch that they divide'):
         split.train()(x[:5])
     assert type(split_batchnorm(copy.deepcopy(plain), 1)[0]) is nn.BatchNorm2d
 

@@ -1,12 +1,14 @@
-"""Train several configs, one after the other, and print a table of them.
+"""Train several configs and print a table of them.
 
     python tools/train_all.py configs/*/digits*.py --seeds 0 1 2
+    python tools/train_all.py configs/*/digits*.py --seeds 0 1 2 --jobs 2      # two at a time, each on half of the cores
 
 Each run is tools/train.py in a process of its own, in OUT/<config>/seed_<N>. What is done is not done again; what was stopped goes
 on. A run that fails is reported and does not stop the others. The table is also written to OUT/table.md.
 """
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -21,17 +23,22 @@ def parse(argv=None) -> argparse.Namespace:
     parser.add_argument('configs', nargs='+', help='config files, such as configs/*/digits*.py')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0], help='seeds of each config; default: 0')
     parser.add_argument('--out', default='work_dirs/all', help='folder of all the runs; default: work_dirs/all')
+    parser.add_argument('--jobs', type=int, default=1, help='runs at a time, which share the cores; default: 1')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='changes to every config')
     return parser.parse_args(argv)
 
 
 def name_of(config: str) -> str:
-    path = Path(config)
+    path = Path(config).absolute()
     return f'{path.parent.name}/{path.name}'
 
 
+def folder(out: Path, config: str, seed: int) -> Path:
+    return out / name_of(config).removesuffix('.py').replace('/', '_') / f'seed_{seed}'
+
+
 def result(run: Path) -> dict | None:
-    """The figures of a finished run, None if it is not finished."""
+    """The figures of a finished run with its settings under 'config', None if it is not finished."""
     try:
         rows = [json.loads(line) for line in (run / 'results.jsonl').read_text().splitlines()]
         logged = [json.loads(line) for line in (run / 'log.jsonl').read_text().splitlines()]
@@ -39,24 +46,47 @@ def result(run: Path) -> dict | None:
         last = [line for line in logged if 'val/spread' in line][-1]
         return {'method': rows[-1]['config']['method']['type'], 'k-NN': value['knn_top1', 'trained'],
                 'random weights': value['knn_top1', 'random weights'], '2 labels per class': value['probe_2_per_class_top1', 'trained'],
-                'seconds': rows[-1]['seconds'], 'spread': last['val/spread'], 'RankMe': last['val/rankme']}
-    except (FileNotFoundError, IndexError, KeyError):
+                'seconds': rows[-1]['seconds'], 'spread': last['val/spread'], 'RankMe': last['val/rankme'], 'config': rows[-1]['config']}
+    except (FileNotFoundError, IndexError, KeyError, json.JSONDecodeError):
         return None
 
 
-def train(config: str, seed: int, run: Path, options: list[str]) -> int:
-    """Run tools/train.py, from where it stopped if it did; its output goes to console.log. Returns its exit code."""
-    run.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, str(Path(__file__).with_name('train.py')), config, '--work-dir', str(run), '--seed', str(seed)]
-    command += ['--resume'] if any((run / 'checkpoints').glob('step_*.pth')) else []
-    command += ['--cfg-options', *options] if options else []
-    with open(run / 'console.log', 'a') as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            process.wait()                                                 # it got Ctrl-C too, and saves
-            raise
+class Run:
+    """One config with one seed: started, waited for, reported."""
+
+    def __init__(self, label: str, config: str, seed: int, folder: Path, options: list[str], threads: int):
+        self.label, self.config, self.seed, self.folder, self.options, self.threads = label, config, seed, folder, options, threads
+
+    def done_before(self) -> bool:
+        """Whether its figures are there. Raises ConfigError if they are those of other settings."""
+        from ssl_zoo.engine.config import load_config
+        from ssl_zoo.registry import ConfigError
+        settings = load_config(self.config, [*self.options, f'seed={self.seed}'])        # a mistake shows before anything runs
+        figures = result(self.folder)
+        if figures and figures['config'] != json.loads(json.dumps(settings.plain())):
+            raise ConfigError(f'{self.folder} holds a finished run with other settings; choose another --out, or remove it')
+        return figures is not None
+
+    def start(self) -> None:
+        """tools/train.py, from where it stopped if it did; its output goes to console.log."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, str(Path(__file__).with_name('train.py')), self.config, '--work-dir', str(self.folder),
+                   '--seed', str(self.seed)]
+        command += ['--resume'] if any((self.folder / 'checkpoints').glob('step_*.pth')) else []
+        command += ['--cfg-options', *self.options] if self.options else []
+        self.began, self.log = time.perf_counter(), open(self.folder / 'console.log', 'a')
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT,
+                                        env={**os.environ, 'OMP_NUM_THREADS': str(self.threads)})
+
+    def finish(self) -> str | None:
+        """Wait for it. Returns what went wrong, None if nothing did."""
+        code = self.process.wait()
+        self.log.close()
+        self.seconds = time.perf_counter() - self.began
+        if code == 0 and result(self.folder):
+            return None
+        last = (self.folder / 'console.log').read_text().strip().splitlines()
+        return f'exit code {code}: {last[-1] if last else "no output"} (see {self.folder / "console.log"})'
 
 
 def table(configs: list[str], seeds: list[int], out: Path) -> str:
@@ -74,44 +104,70 @@ def table(configs: list[str], seeds: list[int], out: Path) -> str:
     return '\n'.join(head + [line for _, line in sorted(lines)])
 
 
-def folder(out: Path, config: str, seed: int) -> Path:
-    return out / name_of(config).removesuffix('.py').replace('/', '_') / f'seed_{seed}'
+def train_all(runs: list[Run], jobs: int) -> list[str]:
+    """Train them, ``jobs`` at a time. Returns the labels of those that failed. Ctrl-C stops all, and each saves."""
+    failed, spent, waiting, running = [], [], list(runs), []
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                running.append(waiting.pop(0))
+                running[-1].start()
+            time.sleep(0.2)
+            for run in [run for run in running if run.process.poll() is not None]:
+                running.remove(run)
+                wrong, figures = run.finish(), result(run.folder)
+                spent.append(run.seconds)
+                if wrong:
+                    failed.append(run.label)
+                    print(f'{run.label}: failed with {wrong}', flush=True)
+                else:
+                    left = mean(spent) * (len(waiting) + len(running) / 2) / jobs
+                    print(f'{run.label}: k-NN {figures["k-NN"]:.2f} % (random weights {figures["random weights"]:.2f} %) in '
+                          f'{run.seconds:.0f} s; about {left / 60:.0f} min left', flush=True)
+    except KeyboardInterrupt:
+        for run in running:                                                # they got Ctrl-C too, and save
+            run.finish()
+        raise
+    return failed
 
 
 def main(argv=None) -> int:
     args = parse(argv)
-    out, failed, spent = Path(args.out), [], []
-    missing = [config for config in args.configs if not Path(config).is_file()]
-    if missing:
-        print(f'error: there is no config at {missing[0]}', file=sys.stderr)
+    from ssl_zoo.registry import ConfigError
+    out, pairs = Path(args.out), [(config, seed) for seed in args.seeds for config in args.configs]
+    names = [name_of(config) for config in args.configs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        print(f'error: two configs are called {twice}, and would share a folder; rename one, or run them apart', file=sys.stderr)
         return 2
-    runs = [(config, seed) for seed in args.seeds for config in args.configs]
-    try:
-        for number, (config, seed) in enumerate(runs, 1):
-            run, label = folder(out, config, seed), f'{number}/{len(runs)}  {name_of(config)}  seed {seed}'
-            if result(run):
-                print(f'{label}: done before', flush=True)
-                continue
-            started = time.perf_counter()
-            code = train(config, seed, run, args.cfg_options)
-            spent.append(time.perf_counter() - started)
-            figures, left = result(run), mean(spent) * (len(runs) - number)
-            if code or not figures:
-                failed.append(label)
-                last = (run / 'console.log').read_text().strip().splitlines()
-                print(f'{label}: failed with exit code {code}: {last[-1] if last else "no output"} (see {run / "console.log"})', flush=True)
+    if args.jobs < 1:
+        print(f'error: --jobs is {args.jobs}, but it must be at least 1', file=sys.stderr)
+        return 2
+    threads = max((os.cpu_count() or 1) // args.jobs, 1)
+    runs, failed = [], []
+    for number, (config, seed) in enumerate(pairs, 1):
+        label = f'{number}/{len(pairs)}  {name_of(config)}  seed {seed}'
+        run = Run(label, config, seed, folder(out, config, seed), args.cfg_options, threads)
+        try:
+            if run.done_before():
+                print(f'{run.label}: done before', flush=True)
             else:
-                print(f'{label}: k-NN {figures["k-NN"]:.2f} % (random weights {figures["random weights"]:.2f} %) in {spent[-1]:.0f} s; '
-                      f'at most {left / 60:.0f} min left', flush=True)
+                runs.append(run)
+        except ConfigError as error:
+            failed.append(run.label)
+            print(f'{run.label}: failed: {error}', flush=True)
+    try:
+        failed += train_all(runs, args.jobs)
     except KeyboardInterrupt:
         print('stopped; the same command goes on from here', file=sys.stderr)
         return 130
     text = table(args.configs, args.seeds, out)
     out.mkdir(parents=True, exist_ok=True)
     (out / 'table.md').write_text(text + '\n')
-    print(f'\n{text}\n\nmean (deviation over seeds); seconds include the looks on the way; also in {out / "table.md"}')
+    print(f'\n{text}\n\nmean (deviation over seeds); seconds include the looks on the way, {args.jobs} at a time on '
+          f'{threads} threads each; also in {out / "table.md"}')
     if failed:
-        print(f'{len(failed)} of {len(runs)} runs failed: {"; ".join(failed)}', file=sys.stderr)
+        print(f'{len(failed)} of {len(pairs)} runs failed: {"; ".join(failed)}', file=sys.stderr)
     return 1 if failed else 0
 
 

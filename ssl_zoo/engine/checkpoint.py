@@ -162,7 +162,10 @@ def build_method(settings: Settings, pretrained: bool = True) -> Method:
     cfg = settings.method
     if not pretrained and cfg.get('backbone', {}).get('pretrained'):
         cfg = {**cfg, 'backbone': {**cfg['backbone'], 'pretrained': False}}
-    method = METHODS.create(cfg)
+    method, images = METHODS.create(cfg), settings.batch_size // settings.accumulate
+    if images % method.pass_multiple:
+        raise ConfigError(f'{settings.method["type"]} with these arguments needs a multiple of {method.pass_multiple} images in each pass, '
+                          f'and batch_size={settings.batch_size} with accumulate={settings.accumulate} gives {images}')
     method.data_preprocessor = Photometric(settings.recipes(), settings.data.mean, settings.data.std, settings.channels_last)
     return method.to(memory_format=torch.channels_last) if settings.channels_last else method
 

@@ -13,7 +13,7 @@ from .plan import Plan, describe_plan
 from .runner import build_optimizer, data_sources
 from .settings import Settings
 
-CPU_IMAGES = 16               # enough to time a step on a CPU, where a recipe's own batch may take hours
+CPU_IMAGES = 16               # about so many: enough to time a step on a CPU, where a recipe's own batch may take hours
 
 
 def dry_run(settings: Settings, report=print) -> None:
@@ -37,7 +37,7 @@ def dry_run(settings: Settings, report=print) -> None:
     device = method.data_preprocessor.mean.device
     passes, n = settings.accumulate, plan.micro_batch
     if device.type == 'cpu':
-        passes, n = 1, min(n, CPU_IMAGES)
+        passes, n = 1, min(n, -(-CPU_IMAGES // method.pass_multiple) * method.pass_multiple)
     wrapper = ZooOptimWrapper(optimizer, method, replace(settings, accumulate=passes))
     batch = synthetic_batch(settings, n)
     seconds, losses = [], []

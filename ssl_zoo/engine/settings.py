@@ -207,6 +207,8 @@ def check(cfg: dict) -> Settings:
         check_arguments(cls, [k for k in settings.method if k != 'type'], f'method {settings.method["type"]!r}')
         need(cls.n_views in (None, len(settings.views)), 'views', f'{len(settings.views)} views',
              f'{cls.n_views} views for {settings.method["type"]}')
+        need(len(settings.views) >= cls.min_views, 'views', f'{len(settings.views)} views',
+             f'at least {cls.min_views} views for {settings.method["type"]}')
     return settings
 
 

@@ -1,6 +1,8 @@
 """tools/train_all.py: runs several configs, goes on where it stopped, reports what fails, prints a table."""
 import json
 
+import pytest
+
 SMALL = ['method.backbone.width=0.125', 'views.0.size=20', 'views.1.size=20', 'batch_size=20', 'epochs=1', 'workers=0',
          'data.train.split=val', 'data.test.split=val', 'warmup_epochs=0', 'method.proj_dim=16', 'data.val=40']
 
@@ -11,7 +13,7 @@ def test_a_table_of_two_methods_and_a_failure(run_tool, root, tmp_path):
     bad.write_text((root / 'configs/byol/digits.py').read_text().replace("'../_base_", f"'{root}/configs/_base_")
                    .replace("type='BYOL'", "type='BYOL', hidden_dm=3"))
     command = [root / 'tools/train_all.py', root / 'configs/byol/digits.py', root / 'configs/simclr/digits.py', bad,
-               '--seeds', 0, 1, '--out', tmp_path / 'out']
+               '--seeds', 0, 1, '--out', tmp_path / 'out', '--jobs', 2]
     done = run_tool(*command, '--cfg-options', *SMALL, cwd=tmp_path, timeout=400)
     assert done.returncode == 1 and 'Traceback' not in done.stderr
     assert "has no argument 'hidden_dm': did you mean 'hidden_dim'" in done.stdout
@@ -30,8 +32,13 @@ def test_a_table_of_two_methods_and_a_failure(run_tool, root, tmp_path):
     assert (tmp_path / 'out/table.md').read_text().strip().splitlines() == lines
     again = run_tool(*command[:3], '--seeds', 0, 1, '--out', tmp_path / 'out', '--cfg-options', *SMALL, cwd=tmp_path)
     assert again.returncode == 0 and again.stdout.count('done before') == 4
+    other = run_tool(*command[:2], '--out', tmp_path / 'out', '--cfg-options', *SMALL, 'base_lr=7', cwd=tmp_path)
+    assert other.returncode == 1 and 'seed_0 holds a finished run with other settings' in other.stdout
 
 
-def test_a_config_that_is_not_there(run_tool, root, tmp_path):
-    done = run_tool(root / 'tools/train_all.py', 'nowhere.py', cwd=tmp_path)
-    assert done.returncode == 2 and 'there is no config at nowhere.py' in done.stderr and not list(tmp_path.iterdir())
+@pytest.mark.parametrize(('arguments', 'code', 'sentence'), [
+    (['nowhere.py'], 1, 'there is no config at'), (['a/digits.py', 'b/../a/digits.py'], 2, 'two configs are called a/digits.py'),
+    (['nowhere.py', '--jobs', '0'], 2, '--jobs is 0, but it must be at least 1')])
+def test_mistakes(arguments, code, sentence, run_tool, root, tmp_path):
+    done = run_tool(root / 'tools/train_all.py', *arguments, cwd=tmp_path)
+    assert done.returncode == code and sentence in done.stdout + done.stderr and 'Traceback' not in done.stderr
