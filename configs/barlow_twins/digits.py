@@ -2,7 +2,7 @@
 
     python tools/train.py configs/barlow_twins/digits.py
 
-Cost: about that of configs/byol/digits.py, a minute or two on two CPU cores.
+Cost, ours: one to three minutes on two CPU cores, alone or beside another run.
 Accuracy, ours: in the README's table of all methods, made by tools/train_all.py. Hyper-parameters were chosen on train and val.
 """
 _base_ = '../_base_/digits.py'

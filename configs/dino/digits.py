@@ -2,17 +2,17 @@
 
     python tools/train.py configs/dino/digits.py
 
-Cost: about that of configs/byol/digits.py, a minute or two on two CPU cores.
+Cost, ours: one to three minutes on two CPU cores, alone or beside another run.
 Accuracy, ours: in the README's table of all methods, made by tools/train_all.py. Hyper-parameters were chosen on train and val.
+Two views and no small crops: in trials with 20 px crops beside the 32 px ones k-NN stayed near that of random weights or fell below.
 """
 _base_ = '../_base_/digits.py'
 
 method = dict(type='DINO', backbone=dict(name='resnet18', layers=(1, 1, 1, 1), width=0.5),
-              hidden_dim=512, bottleneck_dim=128, prototypes=512, base_ema=0.9)
+              hidden_dim=512, bottleneck_dim=128, prototypes=64, base_ema=0.9)
 
-_large = dict(size=32, crop=(0.6, 1.0), flip_p=0.0, blur_p=1.0, blur_sigma=(0.1, 2.5))
-_small = dict(size=20, crop=(0.3, 0.6), flip_p=0.0, blur_p=1.0, blur_sigma=(0.1, 1.5))
-views = [_large] * 2 + [_small] * 2
+_view = dict(size=32, crop=(0.6, 1.0), flip_p=0.0, blur_p=1.0, blur_sigma=(0.1, 2.5))
+views = [_view, _view]
 
 optimizer = dict(type='AdamW')
 epochs = 30
@@ -20,7 +20,6 @@ batch_size = 64
 base_lr = 0.004
 weight_decay = 0.04
 warmup_epochs = 3
-weight_decay_end = 0.4
 clip_grad = 3.0
 workers = 1
 watch = dict(every=5)

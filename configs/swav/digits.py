@@ -2,24 +2,24 @@
 
     python tools/train.py configs/swav/digits.py
 
-Cost: about that of configs/byol/digits.py, a minute or two on two CPU cores.
+Cost, ours: one to three minutes on two CPU cores, alone or beside another run.
 Accuracy, ours: in the README's table of all methods, made by tools/train_all.py. Hyper-parameters were chosen on train and val.
+Two views and no small crops: in trials with 20 px crops beside the 32 px ones k-NN stayed near that of random weights or fell below.
 """
 _base_ = '../_base_/digits.py'
 
 method = dict(type='SwAV', backbone=dict(name='resnet18', layers=(1, 1, 1, 1), width=0.5),
-              hidden_dim=512, proj_dim=128, prototypes=100, frozen_epochs=1)
+              hidden_dim=512, proj_dim=128, prototypes=100, frozen_epochs=1, queue_size=256, queue_from_epoch=2)
 
-_large = dict(size=32, crop=(0.6, 1.0), flip_p=0.0, blur_p=1.0, blur_sigma=(0.1, 2.5))
-_small = dict(size=20, crop=(0.3, 0.6), flip_p=0.0, blur_p=1.0, blur_sigma=(0.1, 1.5))
-views = [_large] * 2 + [_small] * 2
+_view = dict(size=32, crop=(0.6, 1.0), flip_p=0.0, blur_p=1.0, blur_sigma=(0.1, 2.5))
+views = [_view, _view]
 
-optimizer = dict(type='SGD', momentum=0.9)
+optimizer = dict(type='LARS', momentum=0.9)
 epochs = 30
 batch_size = 64
-base_lr = 0.5
+base_lr = 8.0
 weight_decay = 1e-06
-warmup_epochs = 1
+warmup_epochs = 4
 workers = 1
 watch = dict(every=5)
 checkpoint = dict(every=10)
