@@ -10,13 +10,13 @@ _base_ = '../_base_/digits.py'
 method = dict(type='BarlowTwins', backbone=dict(name='resnet18', layers=(1, 1, 1, 1), width=0.5),
               proj_dim=512, lambd=0.0051)
 
-_view = dict(size=32, crop=(0.6, 1.0), flip_p=0.0, blur_p=1.0, blur_sigma=(0.1, 2.5))
+_view = dict(size=32, crop=(0.5, 1.0), flip_p=0.0, blur_p=1.0, blur_sigma=(0.1, 2.5))
 views = [_view, _view]
 
 optimizer = dict(type='LARS', momentum=0.9)
 epochs = 30
 batch_size = 64
-base_lr = 8.0
+base_lr = 4.0
 weight_decay = 1e-06
 warmup_epochs = 4
 workers = 1
