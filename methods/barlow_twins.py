@@ -1,8 +1,10 @@
 """Barlow Twins: Self-Supervised Learning via Redundancy Reduction (Zbontar et al. 2021, arXiv 2103.03230).
 
 From the official code (facebookresearch/barlowtwins): the correlation is taken over the global batch; projections are standardised
-by a BatchNorm without scale and offset; the projector has no biases; residual branches start at 0. The code's all_reduce changes
-the matrix in place, and its gradient comes out the same as the one here.
+by a BatchNorm without scale and offset; the projector has no biases; ResNet-50's residual branches start at 0.
+Known deviation: the code sums the matrix over its W processes outside of autograd, so after DDP's average its gradient is 1/W of
+that of the loss, which is the one here. LARS takes that factor out for weights, not for norm parameters and biases: on W processes
+scale=1/W gives them the authors' step.
 """
 import torch
 from torch import Tensor, nn
@@ -10,9 +12,9 @@ from torch import Tensor, nn
 from ssl_zoo.backbones import build_backbone
 from ssl_zoo.distributed import total, world_size
 from ssl_zoo.layers import mlp
-from ssl_zoo.losses import off_diagonal, spread
+from ssl_zoo.losses import off_diagonal, precise, spread
 from ssl_zoo.method import Method
-from ssl_zoo.registry import METHODS
+from ssl_zoo.registry import METHODS, need_positive
 
 
 def redundancy(c: Tensor, lambd: float) -> Tensor:
@@ -35,6 +37,7 @@ class BarlowTwins(Method):
 
     def __init__(self, backbone: dict, proj_dim: int = 8192, lambd: float = 0.0051, scale: float = 1.0):
         super().__init__()
+        need_positive(lambd=lambd, scale=scale)
         self.lambd, self.scale = lambd, scale
         self.backbone = build_backbone(**backbone)
         self.embed_dim = self.backbone.embed_dim
@@ -44,6 +47,6 @@ class BarlowTwins(Method):
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
         z1, z2 = (self.projector(self.backbone(x)) for x in views)           # (B, proj_dim)
         with torch.autocast(z1.device.type, enabled=False):                  # sums over the batch in float32
-            c = self.norm(z1.float()).T @ self.norm(z2.float())              # (proj_dim, proj_dim)
+            c = self.norm(precise(z1)).T @ self.norm(precise(z2))              # (proj_dim, proj_dim)
             c = total(c) / (len(z1) * world_size())
             return dict(loss=self.scale * redundancy(c, self.lambd), spread=spread(z1), correlation=c.diagonal().mean())

@@ -46,7 +46,7 @@ class BYOL(Method):
         self.online, target = (self._network(backbone, hidden_dim, proj_dim) for _ in range(2))
         self.target = EMA(target)                                            # xi, moves only in after_step
         self.predictor = mlp(proj_dim, hidden_dim, proj_dim, last_bias=False, init='haiku')                # q_theta
-        if groups:
+        if groups is not None:
             without_batch_statistics(self, groups)
 
     @staticmethod

@@ -17,16 +17,16 @@ from torch import Tensor, nn
 from ssl_zoo.backbones import build_backbone
 from ssl_zoo.distributed import gather
 from ssl_zoo.layers import EMA, cosine, mlp
-from ssl_zoo.losses import similarity, spread, unit, without_own
+from ssl_zoo.losses import precise, similarity, spread, unit, without_own
 from ssl_zoo.method import Method
 from ssl_zoo.registry import METHODS, ConfigError, nearest, need_positive, need_share
 
 TARGETS = ('ema', 'stop_gradient', 'gradient')
 NORMALISERS = {                                                              # 1/sqrt(D): to the scale of 'l2' [recall]
     'l2': unit,
-    'layer': lambda z: F.layer_norm(z.float(), z.shape[1:]) / z.shape[1] ** 0.5,
-    'batch': lambda z: F.batch_norm(z.float(), None, None, training=True) / z.shape[1] ** 0.5,
-    'raw': lambda z: z.float(),
+    'layer': lambda z: F.layer_norm(precise(z), z.shape[1:]) / z.shape[1] ** 0.5,
+    'batch': lambda z: F.batch_norm(precise(z), None, None, training=True) / z.shape[1] ** 0.5,
+    'raw': precise,
 }
 
 
@@ -63,7 +63,6 @@ class BYOLAblation(Method):
     """
 
     n_views = 2
-    moved_after_step = ('target',)
 
     def __init__(self, backbone: dict, hidden_dim: int = 4096, proj_dim: int = 256, proj_layers: int = 2, pred_layers: int = 2,
                  target: str = 'ema', base_ema: float = 0.99, negatives: float = 0.0, temperature: float = 0.1, normalise: str = 'l2',
@@ -79,7 +78,8 @@ class BYOLAblation(Method):
         if proj_layers < 1 or pred_layers < 0:
             raise ConfigError(f'proj_layers={proj_layers}, pred_layers={pred_layers}, but they must be at least 1 and 0')
         self.base_ema, self.negatives, self.temperature, self.normalise = base_ema, negatives, temperature, normalise
-        self.target_kind, self.lr_scale = target, {'predictor': predictor_lr}
+        self.target_kind, self.lr_scale = target, {'predictor': predictor_lr} if pred_layers else {}
+        self.moved_after_step = ('target',) if target == 'ema' else ()
         heads = dict(last_bias=False, init='haiku')
 
         def network():

@@ -47,8 +47,8 @@ class DCL(Method):
     Args:
         backbone: keys of build_backbone, at least ``name``.
         proj_dim: width of the projection.
-        temperature: T (sec. 4: 0.1).
-        sigma: None for DCL; 0.5 for DCLW (sec. 3.2).
+        temperature: T (0.1).
+        sigma: None for DCL; 0.5 for DCLW.
     """
 
     n_views = 2

@@ -18,7 +18,7 @@ from ssl_zoo.registry import METHODS, need_positive, need_share
 
 
 class Network(nn.Module):
-    """Backbone f, a three-layer head with GELU and no BatchNorm, unit length, and K prototypes of unit length (appendix C)."""
+    """Backbone f, a three-layer head with GELU and no BatchNorm, unit length, and K prototypes."""
 
     def __init__(self, backbone: dict, hidden_dim: int, bottleneck_dim: int, prototypes: int, norm_last_layer: bool):
         super().__init__()

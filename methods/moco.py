@@ -59,7 +59,7 @@ class MoCo(Method):
         f = build_backbone(**backbone)
         widths = [f.embed_dim, proj_dim] if hidden_dim is None else [f.embed_dim, hidden_dim, proj_dim]
         self.query = split_batchnorm(nn.Sequential(OrderedDict(backbone=f, projector=mlp(*widths, norm=False))), bn_splits)
-        self.pass_multiple = bn_splits
+        self.pass_multiple, self.pass_minimum = bn_splits, 2 * bn_splits
         self.key = EMA(copy.deepcopy(self.query))
         self.queue = Queue(queue_size, proj_dim)
 

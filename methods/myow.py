@@ -17,7 +17,7 @@ from ssl_zoo.distributed import gather
 from ssl_zoo.layers import EMA, cosine, mlp
 from ssl_zoo.losses import regression_loss, similarity, spread, unit, without_own
 from ssl_zoo.method import Method
-from ssl_zoo.registry import METHODS, ConfigError, need_positive, need_share
+from ssl_zoo.registry import METHODS, ConfigError, need_share
 
 
 @torch.no_grad()
@@ -56,10 +56,12 @@ class MYOW(Method):
     def __init__(self, backbone: dict, hidden_dim: int = 4096, proj_dim: int = 256, mined_hidden: int = 1024, mined_dim: int = 64,
                  base_ema: float = 0.98, k: int = 1, max_weight: float = 1.0, from_epoch: float = 100, full_epoch: float = 110):
         super().__init__()
-        need_positive(k=k)
+        if not isinstance(k, int) or k < 1:
+            raise ConfigError(f'k={k!r}, but it must be a whole number of at least 1')
         need_share(base_ema=base_ema)
         if not from_epoch < full_epoch:
             raise ConfigError(f'full_epoch={full_epoch}, but it must be after from_epoch={from_epoch}')
+        self.pass_minimum = k + 1                                            # k others on one process; more processes have more
         self.base_ema, self.k, self.max_weight, self.from_epoch, self.full_epoch = base_ema, k, max_weight, from_epoch, full_epoch
         f = build_backbone(**backbone)
         self.online = nn.ModuleDict(dict(f=f, g=mlp(f.embed_dim, hidden_dim, proj_dim), g_mined=mlp(proj_dim, mined_hidden, mined_dim)))

@@ -42,7 +42,7 @@ class ReSSL(Method):
         f = build_backbone(**backbone)
         g = mlp(f.embed_dim, hidden_dim, proj_dim, norm=False)
         self.student = split_batchnorm(nn.Sequential(OrderedDict(backbone=f, projector=g)), bn_splits)
-        self.pass_multiple = bn_splits
+        self.pass_multiple, self.pass_minimum = bn_splits, 2 * bn_splits
         self.teacher = EMA(copy.deepcopy(self.student))
         self.queue = Queue(queue_size, proj_dim)
 

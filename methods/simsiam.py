@@ -2,21 +2,21 @@
 
 From the paper and the official code (facebookresearch/simsiam): the predictor keeps its peak learning rate; weight decay is on all
 parameters; the projector's last BatchNorm has neither scale nor offset (the code also freezes the bias before it, which that
-BatchNorm removes; here there is none); the residual branches start at 0.
+BatchNorm removes; here there is none); ResNet-50's residual branches start at 0.
 """
 import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_zoo.backbones import build_backbone
 from ssl_zoo.layers import mlp
-from ssl_zoo.losses import spread
+from ssl_zoo.losses import precise, spread
 from ssl_zoo.method import Method
 from ssl_zoo.registry import METHODS
 
 
 def negative_cosine(p: Tensor, z: Tensor) -> Tensor:
     """D(p, stopgrad(z)) = -cos(p, z), mean over the batch (eq. 1 and 3): (B, D), (B, D) -> scalar in [-1, 1], float32."""
-    return -F.cosine_similarity(p.float(), z.detach().float(), dim=1).mean()
+    return -F.cosine_similarity(precise(p), precise(z.detach()), dim=1).mean()
 
 
 @METHODS.register_module()

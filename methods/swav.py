@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from ssl_zoo.backbones import build_backbone
 from ssl_zoo.distributed import gather, own_rows
 from ssl_zoo.layers import Queue, mlp, multi_crop
-from ssl_zoo.losses import similarity, soft_cross_entropy, spread, unit
+from ssl_zoo.losses import precise, similarity, soft_cross_entropy, spread, unit
 from ssl_zoo.method import Method
-from ssl_zoo.registry import METHODS, need_positive
+from ssl_zoo.registry import METHODS, ConfigError, need_positive
 
 
 @torch.no_grad()
@@ -26,7 +26,8 @@ def sinkhorn(scores: Tensor, eps: float, iterations: int) -> Tensor:
     Returns:
         (N, K) float32; every row sums to 1, every column to about N / K.
     """
-    q = (scores.float() / eps).exp()
+    scores = precise(scores)
+    q = ((scores - scores.max()) / eps).exp()                                # the maximum cancels, and small eps would overflow
     q /= q.sum()
     n, k = q.shape
     for _ in range(iterations):
@@ -51,12 +52,14 @@ class SwAV(Method):
     """
 
     min_views = 2
-    moved_after_step = ('prototypes', 'queues')
 
     def __init__(self, backbone: dict, hidden_dim: int = 2048, proj_dim: int = 128, prototypes: int = 3000, temperature: float = 0.1,
                  eps: float = 0.05, iterations: int = 3, frozen_epochs: float = 1.0, queue_size: int = 0, queue_from_epoch: float = 15):
         super().__init__()
-        need_positive(prototypes=prototypes, temperature=temperature, eps=eps, iterations=iterations)
+        need_positive(prototypes=prototypes, temperature=temperature, eps=eps)
+        if not isinstance(iterations, int) or iterations < 1 or not isinstance(queue_from_epoch, (int, float)):
+            raise ConfigError(f'iterations={iterations!r} must be a whole number of at least 1, and '
+                              f'queue_from_epoch={queue_from_epoch!r} a number')
         self.temperature, self.eps, self.iterations = temperature, eps, iterations
         self.frozen_epochs, self.queue_from_epoch = frozen_epochs, queue_from_epoch
         self.backbone = build_backbone(**backbone)
@@ -64,6 +67,7 @@ class SwAV(Method):
         self.projector = mlp(self.embed_dim, hidden_dim, proj_dim)
         self.prototypes = nn.Linear(proj_dim, prototypes, bias=False)        # C, a row each
         self._normalise_prototypes()
+        self.moved_after_step = ('prototypes', 'queues') if queue_size else ('prototypes',)
         self.queues = nn.ModuleList(Queue(queue_size, proj_dim) for _ in range(2 if queue_size else 0))
 
     @property

@@ -11,7 +11,7 @@ from torch import Tensor
 from ssl_zoo.backbones import build_backbone
 from ssl_zoo.distributed import gather
 from ssl_zoo.layers import mlp
-from ssl_zoo.losses import off_diagonal, spread
+from ssl_zoo.losses import off_diagonal, precise, spread
 from ssl_zoo.method import Method
 from ssl_zoo.registry import METHODS
 
@@ -48,7 +48,7 @@ class VICReg(Method):
         self.expander = mlp(self.embed_dim, proj_dim, proj_dim, proj_dim, last_bias=False)
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
-        za, zb = (self.expander(self.backbone(x)).float() for x in views)    # (B, proj_dim)
+        za, zb = (precise(self.expander(self.backbone(x))) for x in views)   # (B, proj_dim)
         with torch.autocast(za.device.type, enabled=False):                  # sums over the batch in float32
             s = F.mse_loss(za, zb)
             za, zb = gather(za), gather(zb)                                  # (N, proj_dim)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ssl_zoo.backbones import build_backbone
 from ssl_zoo.layers import mlp
-from ssl_zoo.losses import regression_loss, spread
+from ssl_zoo.losses import precise, regression_loss, spread
 from ssl_zoo.method import Method
 from ssl_zoo.registry import METHODS, ConfigError, need_share
 
@@ -20,11 +20,20 @@ def whiten(v: Tensor, eps: float = 0.0) -> Tensor:
     Args:
         v: (N, D), N > D.
         eps: share of the identity mixed into the covariance.
+    Raises:
+        FloatingPointError: the covariance has no full rank.
     """
     centred = v - v.mean(0)
     covariance = centred.T @ centred / (len(v) - 1)
     covariance = (1 - eps) * covariance + eps * torch.eye(v.shape[1], dtype=v.dtype, device=v.device)
-    return torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), centred.T, upper=False).T
+    try:
+        factor = torch.linalg.cholesky(covariance)
+    except torch.linalg.LinAlgError:
+        if not v.isfinite().all():
+            return v * torch.nan                                             # the run says what a loss that is not finite means
+        raise FloatingPointError(f'whitening failed: {len(v)} projections do not span {v.shape[1]} dimensions. Raise method.eps '
+                                 f'(such as 1e-3) or method.whiten_size, or lower method.proj_dim or base_lr') from None
+    return torch.linalg.solve_triangular(factor, centred.T, upper=False).T
 
 
 @METHODS.register_module()
@@ -53,7 +62,7 @@ class WMSE(Method):
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
         n = len(views[0])
-        v = self.projector(torch.cat([self.backbone(x) for x in views])).float()                           # (views * B, proj_dim)
+        v = precise(self.projector(torch.cat([self.backbone(x) for x in views])))                          # (views * B, proj_dim)
         v = v.view(len(views), n, -1)
         parts = torch.randperm(n).to(v.device).view(-1, self.whiten_size)    # parts of the batch
         with torch.autocast(v.device.type, enabled=False):

@@ -47,13 +47,17 @@ def build_backbone(name: str, stem: str = 'imagenet', width: float = 1, fixed_pa
     if isinstance(network, ResNet):
         if width != 1 or stem == 'cifar':
             _plain_stem(network, stem, stem_channels)
-        if isinstance(network.layer1[0], BasicBlock):
+        if isinstance(network.layer1[0], BasicBlock) and 'zero_init_last' not in timm_arguments:
             _unit_gamma(network)
     elif stem == 'cifar':
         raise ConfigError(f"stem='cifar' works for ResNets only, and {name!r} is a {type(network).__name__}")
     if fixed_patches:
         if not isinstance(network, VisionTransformer):
             raise ConfigError(f'fixed_patches works for ViTs only, and {name!r} is a {type(network).__name__}')
+        patches = math.prod(network.patch_embed.grid_size)
+        if network.cls_token is None or network.pos_embed is None or network.pos_embed.shape[1] != patches + 1:
+            raise ConfigError(f'fixed_patches needs a class token and a position for each patch and nothing else, which {name!r} has not; '
+                              f'use a plain ViT (vit_small_patch16_224, vit_base_patch16_224 ...)')
         _fix_patches(network)
     network.embed_dim = network.head_hidden_size
     return network
@@ -78,7 +82,8 @@ def _plain_stem(network: ResNet, stem: str, channels: int) -> None:
 
 
 def _unit_gamma(network: ResNet) -> None:
-    """Start the last BatchNorm of basic blocks (ResNet-18, 34) at 1, as haiku and torchvision do; timm starts it at 0.
+    """Start the last BatchNorm of basic blocks (ResNet-18, 34) at 1, as haiku and torchvision do; timm starts it at 0, which
+    ``zero_init_last=True`` asks for.
 
     Bottlenecks keep timm's 0, which is also what BYOL's released code has. (The paper's numbers were made with 1; its
     README finds no difference for ResNet-50 1x and 2x.)

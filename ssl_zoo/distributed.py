@@ -26,7 +26,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):
-        gradient = gradient.contiguous()
+        gradient = gradient.clone(memory_format=torch.contiguous_format)     # other nodes of the graph may hold the same tensor
         dist.all_reduce(gradient)
         return gradient.chunk(world_size())[rank()]
 
@@ -71,11 +71,9 @@ def shuffled(network, x: Tensor) -> Tensor:
         network: (B, ...) -> (B, D), called without gradient.
         x: (B, ...).
     """
-    n = len(x)
-    order = torch.randperm(n * world_size())
+    own = own_rows(len(x), x.device)
+    order = torch.randperm(len(x) * world_size()).to(x.device, non_blocking=True)
     if world_size() > 1:
-        order = order.to(x.device)
         dist.broadcast(order, src=0)
-    order = order.to(x.device)
-    out = network(gather(x)[order[own_rows(n)]])
-    return gather(out)[order.argsort()[own_rows(n)]]
+    out = network(gather(x)[order[own]])
+    return gather(out)[order.argsort()[own]]

@@ -105,6 +105,10 @@ class EMA(nn.Module):
         torch._foreach_lerp_(mine, theirs, 1 - decay)
 
 
+def _forget_waiting(module: nn.Module, _) -> None:
+    module.waiting = []                                              # of the state that was just replaced
+
+
 class Queue(nn.Module):
     """The newest ``size`` unit vectors, first in, first out.
 
@@ -122,6 +126,7 @@ class Queue(nn.Module):
         self.register_buffer('keys', F.normalize(torch.randn(size, dim), dim=1))
         self.register_buffer('written', torch.zeros((), dtype=torch.int64))                 # in all, so the place is written % size
         self.waiting: list[Tensor] = []
+        self.register_load_state_dict_post_hook(_forget_waiting)
 
     @property
     def full(self) -> bool:
@@ -131,7 +136,7 @@ class Queue(nn.Module):
     @torch.no_grad()
     def add(self, keys: Tensor) -> None:
         """Remember (B, dim) vectors of any length for the next ``update``."""
-        self.waiting.append(F.normalize(keys.detach().float(), dim=1))
+        self.waiting.append(F.normalize(keys.detach().to(self.keys.dtype), dim=1))
 
     @torch.no_grad()
     def update(self) -> None:
@@ -156,10 +161,11 @@ class MovingAverage(nn.Module):
         self.decay = decay
         self.register_buffer('value', torch.zeros(shape))
         self.waiting: list[Tensor] = []
+        self.register_load_state_dict_post_hook(_forget_waiting)
 
     @torch.no_grad()
     def add(self, x: Tensor) -> None:
-        self.waiting.append(x.detach().float())
+        self.waiting.append(x.detach().to(self.value.dtype))
 
     @torch.no_grad()
     def update(self) -> None:
@@ -185,6 +191,8 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
         mean, var = self.running_mean.repeat(self.splits), self.running_var.repeat(self.splits)
         out = F.batch_norm(x.reshape(n // self.splits, self.splits * c, h, w), mean, var, self.weight.repeat(self.splits),
                            self.bias.repeat(self.splits), True, self.momentum, self.eps).reshape(x.shape)
+        if x.is_contiguous(memory_format=torch.channels_last):
+            out = out.contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
             self.running_mean.copy_(mean.view(self.splits, c).mean(0))
             self.running_var.copy_(var.view(self.splits, c).mean(0))
@@ -240,5 +248,7 @@ def without_batch_statistics(network: nn.Module, groups: int) -> nn.Module:
             without_batch_statistics(layer, groups)
         if new is not layer:
             new.load_state_dict({k: v for k, v in layer.state_dict().items() if k in ('weight', 'bias')})
+            for key, parameter in new.named_parameters():
+                parameter.requires_grad_(getattr(layer, key).requires_grad)                # an EMA network stays without gradient
             setattr(network, name, new)
     return network

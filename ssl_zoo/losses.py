@@ -6,10 +6,14 @@ from torch import Tensor
 from .distributed import gather, own_rows
 
 
+def precise(z: Tensor) -> Tensor:
+    """In float32, or in float64 if it is that already."""
+    return z if z.dtype == torch.float64 else z.float()
+
+
 def unit(z: Tensor) -> Tensor:
     """(B, D) of any precision -> unit vectors, in float32 or better; a zero vector stays zero."""
-    z = z if z.dtype == torch.float64 else z.float()
-    return F.normalize(z, dim=1, eps=1e-6)                                   # eps: BYOL's code has max(|z|^2, 1e-12)
+    return F.normalize(precise(z), dim=1, eps=1e-6)                          # eps: BYOL's code has max(|z|^2, 1e-12)
 
 
 def similarity(a: Tensor, b: Tensor) -> Tensor:

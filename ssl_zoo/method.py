@@ -19,7 +19,7 @@ class Method(BaseModel):
         progress: share of training done, optimiser steps / all optimiser steps, in [0, 1).
         epoch: passes over the training images done, with fraction.
         n_views: how many views ``loss`` takes, None for any number of at least ``min_views``.
-        pass_multiple: the images of a forward pass must be a multiple of it.
+        pass_multiple, pass_minimum: the images of a forward pass must be a multiple of the one and at least the other.
         fixed_lr: prefixes of parameter names whose learning rate stays at its peak (SimSiam's predictor).
         lr_scale: factors on the learning rate, by prefix of parameter names.
         frozen: prefixes of parameter names that the present step leaves alone; a property may look at ``epoch`` (SwAV's
@@ -33,6 +33,7 @@ class Method(BaseModel):
     n_views: int | None = None
     min_views: int = 1
     pass_multiple: int = 1
+    pass_minimum: int = 2
     fixed_lr: tuple[str, ...] = ()
     lr_scale: dict[str, float] = {}
     frozen: tuple[str, ...] = ()

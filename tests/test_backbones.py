@@ -48,6 +48,8 @@ def test_cifar_stem():
 def test_last_batchnorm_starts_at_1_in_basic_blocks_and_at_0_in_bottlenecks():
     assert build_backbone('resnet18').layer1[0].bn2.weight.min() == 1
     assert build_backbone('resnet50').layer1[0].bn3.weight.max() == 0
+    assert build_backbone('resnet18', zero_init_last=True).layer1[0].bn2.weight.max() == 0
+    assert build_backbone('resnet50', zero_init_last=False).layer1[0].bn3.weight.min() == 1
 
 
 def test_fixed_patches_of_moco_v3():
@@ -82,6 +84,7 @@ def test_any_timm_model(name):
     (dict(name='vit_tiny_patch16_224', width=2), 'width works for ResNets only'),
     (dict(name='resnet18', width=0.01), 'even number'),
     (dict(name='resnet18', fixed_patches=True), 'fixed_patches works for ViTs only'),
+    (dict(name='vit_small_patch14_reg4_dinov2', fixed_patches=True, img_size=28), 'a position for each patch and nothing else'),
     (dict(name='resnet18', drop_pth=0.1), 'does not take these arguments'),
 ])
 def test_mistakes_get_a_sentence(arguments, sentence):

@@ -14,6 +14,18 @@ from ssl_zoo.engine.plan import Plan
 from ssl_zoo.engine.runner import build_optimizer
 from ssl_zoo.registry import METHODS
 
+# Parts that a method's digits config does not switch on: changes to its arguments.
+VARIANTS = {
+    'BYOL, GroupNorm': ('BYOL', dict(groups=4)),
+    'SimCLR, v2 head': ('SimCLR', dict(proj_layers=3)),
+    'MoCo v1': ('MoCo', dict(hidden_dim=None)),
+    'MoCoV3, ViT heads': ('MoCoV3', dict(proj_layers=3, predictor_norm=True)),
+    'DCLW': ('DCL', dict(sigma=0.5)),
+    'DINO, gains': ('DINO', dict(norm_last_layer=False)),
+    'SwAV, no queue': ('SwAV', dict(queue_size=0)),
+    'SimCLR of BYOL\'s ablation': ('BYOLAblation', dict(target='gradient', pred_layers=0)),
+    'a fast predictor and no target': ('BYOLAblation', dict(target='stop_gradient', negatives=0.0, predictor_lr=10.0)),
+}
 NAMES = [name for name in METHODS.names() if METHODS.find(name).__module__.startswith('ssl_zoo.methods')]
 BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1])
 BATCH_NORM = re.compile(r'running_mean|running_var|num_batches_tracked')
@@ -27,10 +39,11 @@ def digits_config(name: str) -> Path:
     raise AssertionError(f'{name} has no configs/*/digits.py, which this test and the table of all methods need')
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=[*NAMES, *VARIANTS])
 def settings(request):
-    settings = load_config(digits_config(request.param))
-    settings.method['backbone'] = BACKBONE
+    name, changes = VARIANTS.get(request.param, (request.param, {}))
+    settings = load_config(digits_config(name))
+    settings.method.update(changes, backbone=BACKBONE)
     return settings
 
 
@@ -136,11 +149,39 @@ def test_embeddings_have_the_width_that_is_said(settings):
 def test_a_state_dict_gives_the_same_next_step_bit_for_bit(settings):
     first, second = Stepper(settings), Stepper(settings)
     first.step()
+    second.one_pass()                                                # what it remembers of that must go with the state
     second.method.load_state_dict(copy.deepcopy(first.method.state_dict()))
     second.optimizer.load_state_dict(copy.deepcopy(first.optimizer.state_dict()))
-    first.step()
-    second.step()
+    for _ in range(2):
+        first.step()
+        second.step()
     assert not changed(first.state(), second.state())
+
+
+def test_every_view_matters_and_labels_are_not_asked_for(settings):
+    stepper = Stepper(settings)
+    data = stepper.method.data_preprocessor(stepper.batch, True)
+
+    def loss(views):
+        torch.manual_seed(2)
+        return stepper.method.loss(views, index=data['index'])['loss'].item()
+    whole = loss(data['views'])
+    assert loss(data['views']) == whole
+    for i in range(len(data['views'])):
+        other = [view if j != i else view.roll(1, 0) for j, view in enumerate(data['views'])]
+        assert loss(other) != whole, f'view {i + 1}'
+
+
+def test_only_what_is_trained_is_in_the_optimizer_and_averages_are_not(settings):
+    stepper = Stepper(settings)
+    names = {name for group in stepper.optimizer.param_groups for name in group['names']}
+    assert names == stepper.trained()
+    stepper.one_pass()
+    without = {name for name, p in stepper.method.named_parameters() if not p.requires_grad}
+    for prefix in stepper.method.moved_after_step:
+        if prefix != 'prototypes':                                   # SwAV's are trained, and brought back to unit length
+            assert not [name for name in names if name.startswith(prefix)]
+    assert all(p.grad is None for name, p in stepper.method.named_parameters() if name in without)
 
 
 def test_bf16_gives_nearly_the_same_loss_and_keeps_float32_weights(settings):

@@ -49,6 +49,9 @@ def work(rank: int, folder: str) -> None:
         x = torch.arange(N, dtype=torch.float32).view(N, 1)[rows]
         met = []
         out['shuffled'] = distributed.shuffled(lambda images: (met.append(images.clone()), images * 10)[1], x), met[0]
+        shared = [torch.ones(2, requires_grad=True) for _ in range(2)]
+        (distributed.gather(shared[0]) + distributed.gather(shared[1])).sum().backward()
+        out['shared'] = [z.grad for z in shared]
         out['own'] = distributed.own_rows(N // 2), without_own(torch.zeros(N // 2, N))
         torch.save(out, f'{folder}/{rank}.pt')
     finally:
@@ -77,6 +80,11 @@ def test_shuffled_deals_images_over_processes_and_brings_outputs_back(two):
     assert torch.cat([part['shuffled'][0] for part in two]).flatten().tolist() == [10.0 * i for i in range(N)]
     met = [part['shuffled'][1].flatten().tolist() for part in two]
     assert sorted(met[0] + met[1]) == list(range(N)) and sorted(met[0]) != [0, 1, 2, 3]
+
+
+def test_two_gathers_that_share_a_gradient(two):
+    for part in two:
+        assert [grad.tolist() for grad in part['shared']] == [[2.0, 2.0], [2.0, 2.0]]          # once from each process
 
 
 def test_own_rows(two):

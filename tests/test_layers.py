@@ -185,6 +185,20 @@ def test_without_batch_statistics_an_image_does_not_see_the_others():
         without_batch_statistics(mlp(8, 32, 4), 5)
 
 
+def test_an_average_stays_without_gradient_when_its_layers_are_replaced():
+    average = without_batch_statistics(EMA(mlp(8, 32, 4)), 4)
+    assert not [p for p in average.parameters() if p.requires_grad]
+
+
+def test_split_batchnorm_keeps_channels_last_and_queues_take_float64():
+    x = torch.randn(4, 3, 5, 5).contiguous(memory_format=torch.channels_last)
+    assert split_batchnorm(nn.Sequential(nn.BatchNorm2d(3)), 2)(x).is_contiguous(memory_format=torch.channels_last)
+    for layer, value in ((Queue(4, 2), torch.ones(2, 2)), (MovingAverage(2, decay=0.9), torch.ones(2))):
+        layer.double().add(value.double())
+        layer.update()
+        assert {buffer.dtype for buffer in layer.buffers() if buffer.is_floating_point()} == {torch.float64}
+
+
 def test_multi_crop_forwards_views_of_a_size_together_and_keeps_their_order():
     seen = []
 

@@ -6,6 +6,7 @@
 import argparse
 import keyword
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -189,7 +190,8 @@ def main(argv=None) -> int:
         return 2
     method, config, test = texts
     print(f'the method  {method}\nits config  {config}\nits test    {test}\n\n'
-          f'try them    python -m pytest -q {test}\n            python {Path(sys.argv[0]).with_name("train.py")} {config}')
+          f'try them    {shlex.join(["python", "-m", "pytest", "-q", str(test)])}\n'
+          f'            {shlex.join(["python", str(Path(sys.argv[0]).with_name("train.py")), str(config)])}')
     return 0
 
 

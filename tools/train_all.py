@@ -43,10 +43,11 @@ def result(run: Path) -> dict | None:
         rows = [json.loads(line) for line in (run / 'results.jsonl').read_text().splitlines()]
         logged = [json.loads(line) for line in (run / 'log.jsonl').read_text().splitlines()]
         value = {(row['metric'], row['weights']): row['value'] for row in rows}
-        last = [line for line in logged if 'val/spread' in line][-1]
+        last = next((line for line in reversed(logged) if 'val/spread' in line), {})             # none with watch.every=0
         return {'method': rows[-1]['config']['method']['type'], 'k-NN': value['knn_top1', 'trained'],
                 'random weights': value['knn_top1', 'random weights'], '2 labels per class': value['probe_2_per_class_top1', 'trained'],
-                'seconds': rows[-1]['seconds'], 'spread': last['val/spread'], 'RankMe': last['val/rankme'], 'config': rows[-1]['config']}
+                'seconds': rows[-1]['seconds'], 'spread': last.get('val/spread'), 'RankMe': last.get('val/rankme'),
+                'config': rows[-1]['config']}
     except (FileNotFoundError, IndexError, KeyError, json.JSONDecodeError):
         return None
 
@@ -97,8 +98,8 @@ def table(configs: list[str], seeds: list[int], out: Path) -> str:
         if done:
             values = {key: [r[key] for r in done] for key in done[0]}
             percent = [f'{mean(values[key]):.2f} %' + (f' ({pstdev(values[key]):.2f})' if len(done) > 1 else '') for key in COLUMNS[2:5]]
-            cells = [name_of(config), values['method'][0], *percent, f'{mean(values["seconds"]):.0f}', f'{mean(values["spread"]):.2f}',
-                     f'{mean(values["RankMe"]):.0f}', str(len(done))]
+            collapse = ['' if None in values[key] else f'{mean(values[key]):.{digits}f}' for key, digits in (('spread', 2), ('RankMe', 0))]
+            cells = [name_of(config), values['method'][0], *percent, f'{mean(values["seconds"]):.0f}', *collapse, str(len(done))]
             lines.append((-mean(values['k-NN']), '| ' + ' | '.join(cells) + ' |'))
     head = ['| ' + ' | '.join(COLUMNS) + ' |', '|' + '---|' * len(COLUMNS)]
     return '\n'.join(head + [line for _, line in sorted(lines)])
@@ -164,7 +165,8 @@ def main(argv=None) -> int:
     text = table(args.configs, args.seeds, out)
     out.mkdir(parents=True, exist_ok=True)
     (out / 'table.md').write_text(text + '\n')
-    print(f'\n{text}\n\nmean (deviation over seeds); seconds include the looks on the way, {args.jobs} at a time on '
+    print(f'\n{text}\n\nmean (standard deviation of the seeds as a population), on test images, or on val where data.test=None; '
+          f'spread and RankMe of the last look at val; seconds include the looks on the way, {args.jobs} at a time on '
           f'{threads} threads each; also in {out / "table.md"}')
     if failed:
         print(f'{len(failed)} of {len(pairs)} runs failed: {"; ".join(failed)}', file=sys.stderr)

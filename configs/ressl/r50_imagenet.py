@@ -19,7 +19,7 @@ optimizer = dict(type='SGD', momentum=0.9)
 batch_size = 256
 epochs = 200
 base_lr = 0.05
-weight_decay = 1e-4                          # official code: not on biases and parameters with bn in their names
+weight_decay = 1e-4                          # the official code also decays the shortcuts' norm parameters, which have no bn in their names
 warmup_epochs = 5
 precision = 'bf16'                           # the authors trained in float32
 channels_last = True

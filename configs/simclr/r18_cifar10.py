@@ -9,7 +9,7 @@ Accuracy, linear probe: about 91 % (authors, README). For orientation: 91.1 % (S
 """
 _base_ = '../_base_/cifar10.py'
 
-method = dict(type='SimCLR', backbone=dict(name='resnet18', stem='cifar'), proj_dim=128, proj_layers=2, temperature=0.5)
+method = dict(type='SimCLR', backbone=dict(name='resnet18', stem='cifar', zero_init_last=True), proj_dim=128, proj_layers=2, temperature=0.5)
 
 _view = dict(size=32, crop=(0.08, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.4, 0.1), jitter_p=0.8, gray_p=0.2)    # strength 0.5, no blur
 views = [_view, _view]

@@ -2,7 +2,7 @@
 
     python tools/train.py configs/w_mse/r50_imagenet.py
 
-The official code (htdt/self-supervised) has no ImageNet. Optimiser, drops, width and parts of whitening are its recipe for STL-10
+The README of the official code (htdt/self-supervised) has no recipe for ImageNet. Optimiser, drops, width and parts of whitening are its recipe for STL-10
 and Tiny ImageNet; batch and epochs are [recall]: unconfirmed, views are SimCLR's. Parts of 256 must divide a pass.
 Cost: not measured by us.
 Accuracy, linear probe, top-1: 69.4 / 72.6 % at 100 / 400 epochs with four views (authors) [recall]: unconfirmed. Ours: not measured.

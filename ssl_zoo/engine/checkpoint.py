@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from mmengine.hooks import Hook
+from timm.models.vision_transformer import VisionTransformer
 
 from .. import __version__
 from ..data.photometric import Photometric
@@ -17,7 +18,7 @@ from ..method import Method
 from ..registry import METHODS, ConfigError
 from .settings import Settings, check
 
-FORMAT = 'ssl_zoo checkpoint 1'
+FORMAT = 'ssl_zoo checkpoint 2'
 # What a run cannot change when it resumes: with these equal, it goes on as if it had never stopped.
 FIXED = ('method', 'views', 'optimizer', 'epochs', 'batch_size', 'base_lr', 'weight_decay', 'decay_norm_and_bias', 'weight_decay_end',
          'norm_and_bias_lr', 'clip_grad', 'warmup_epochs', 'schedule', 'accumulate', 'precision', 'channels_last', 'seed')
@@ -163,11 +164,25 @@ def build_method(settings: Settings, pretrained: bool = True) -> Method:
     if not pretrained and cfg.get('backbone', {}).get('pretrained'):
         cfg = {**cfg, 'backbone': {**cfg['backbone'], 'pretrained': False}}
     method, images = METHODS.create(cfg), settings.batch_size // settings.accumulate
-    if images % method.pass_multiple:
+    if images % method.pass_multiple or images < method.pass_minimum:
         raise ConfigError(f'{settings.method["type"]} with these arguments needs a multiple of {method.pass_multiple} images in each pass, '
-                          f'and batch_size={settings.batch_size} with accumulate={settings.accumulate} gives {images}')
+                          f'at least {method.pass_minimum}, and batch_size={settings.batch_size} with accumulate={settings.accumulate} '
+                          f'gives {images}')
+    _check_sizes(method, settings)
     method.data_preprocessor = Photometric(settings.recipes(), settings.data.mean, settings.data.std, settings.channels_last)
     return method.to(memory_format=torch.channels_last) if settings.channels_last else method
+
+
+def _check_sizes(method: Method, settings: Settings) -> None:
+    """Raise ConfigError if a ViT takes images of another size than the views have."""
+    sizes = {view.size for view in settings.recipes()} | {settings.eval_geometry()[0]}
+    for network in method.modules():
+        if isinstance(network, VisionTransformer) and network.patch_embed.strict_img_size:
+            height, width = network.patch_embed.img_size
+            if sizes != {height} or height != width:
+                raise ConfigError(f'{settings.method["backbone"]["name"]} takes images of {height} x {width} pixels, and the views have '
+                                  f'{", ".join(map(str, sorted(sizes)))}; give the backbone img_size={max(sizes)}, and '
+                                  f'dynamic_img_size=True for several sizes')
 
 
 def load_method(path: str | Path) -> tuple[Method, Settings]:

@@ -3,6 +3,7 @@ import ast
 import importlib.util
 import math
 import sys
+import traceback
 from dataclasses import fields
 from pathlib import Path
 
@@ -55,9 +56,12 @@ def import_file(file: str) -> None:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except BaseException as error:
         del sys.modules[name]
-        raise
+        if isinstance(error, ConfigError) or not isinstance(error, Exception):
+            raise
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise ConfigError(f'{file} cannot be imported: {type(error).__name__}: {error} ({place.filename}:{place.lineno})') from error
 
 
 def _with_preset(cfg: dict) -> dict:

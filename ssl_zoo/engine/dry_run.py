@@ -1,4 +1,5 @@
 """--dry-run: the plan, and one synthetic step with its speed and memory. No work directory is made."""
+import math
 import resource
 import time
 from dataclasses import replace
@@ -37,9 +38,11 @@ def dry_run(settings: Settings, report=print) -> None:
     device = method.data_preprocessor.mean.device
     passes, n = settings.accumulate, plan.micro_batch
     if device.type == 'cpu':
-        passes, n = 1, min(n, -(-CPU_IMAGES // method.pass_multiple) * method.pass_multiple)
+        multiple = method.pass_multiple
+        passes, n = 1, min(n, -(-max(CPU_IMAGES, method.pass_minimum) // multiple) * multiple)
     wrapper = ZooOptimWrapper(optimizer, method, replace(settings, accumulate=passes))
     batch = synthetic_batch(settings, n)
+    method.progress, method.epoch = 0.5, settings.epochs         # late, when what joins in later does
     seconds, losses = [], []
     for _ in range(2):                                           # the first one allocates and tunes, the second is timed
         started = time.perf_counter()
@@ -48,6 +51,8 @@ def dry_run(settings: Settings, report=print) -> None:
         method.after_step()
         losses.append(outputs['loss'].item())                    # waits for the device
         seconds.append(time.perf_counter() - started)
+    if not math.isfinite(losses[0]):
+        raise FloatingPointError(f'the loss of the synthetic step is {losses[0]}; check the values of the method')
     if device.type == 'cuda':
         memory = f'{torch.cuda.max_memory_allocated() / 2**30:.2f} GiB of GPU memory at most'
     else:

@@ -175,6 +175,8 @@ def check(cfg: dict) -> Settings:
          'epochs above 0, rising')
     need(bool(schedule.milestones) == (schedule.shape == 'steps'), 'schedule.milestones', schedule.milestones,
          "epochs for shape='steps', and empty for shape='cosine'")
+    need(max(schedule.milestones, default=0) < settings.epochs, 'schedule.milestones', schedule.milestones,
+         f'before epochs={settings.epochs:g}; move them with the run')
     need(settings.precision in ('float32', 'bf16'), 'precision', settings.precision, "'float32' or 'bf16'")
     need(settings.batch_size % settings.accumulate == 0, 'accumulate', settings.accumulate,
          f'a divisor of batch_size={settings.batch_size}')

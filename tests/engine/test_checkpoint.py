@@ -30,7 +30,7 @@ def test_a_checkpoint_needs_no_trust_and_a_hostile_one_is_refused(tiny, tmp_path
     class Hostile:
         def __reduce__(self):
             return open, (str(tmp_path / 'executed'), 'w')
-    torch.save(dict(format='ssl_zoo checkpoint 1', method=Hostile()), tmp_path / 'hostile.pth')
+    torch.save(dict(format='ssl_zoo checkpoint 2', method=Hostile()), tmp_path / 'hostile.pth')
     with pytest.raises(ConfigError, match='would run code when loaded'):
         load_method(tmp_path / 'hostile.pth')
     assert not (tmp_path / 'executed').exists()

@@ -18,18 +18,42 @@ VIEW = dict(size=20)
     (dict(type='BYOLAblation', target='emma'), "target='emma': did you mean 'ema'"),
     (dict(type='BYOLAblation', negatives=1, normalise='layer'), "normalise must be 'l2'"),
     (dict(type='MoCo', queue_size=0), 'a queue of 0 keys'),
-    (dict(type='MoCo', queue_size=16, bn_splits=3), 'needs a multiple of 3 images in each pass, and batch_size=20 with accumulate=1'),
+    (dict(type='MoCo', queue_size=16, bn_splits=3),
+     'needs a multiple of 3 images in each pass, at least 6, and batch_size=20 with accumulate=1'),
     (dict(type='MoCo', queue_size=16, bn_splits=0), 'bn_splits=0, but it must be a whole number of at least 1'),
     (dict(type='MoCo', queue_size=16, decay=-1), 'decay=-1, but it must be a number from 0 to 1'),
     (dict(type='WMSE', proj_dim=4, whiten_size=4), 'whiten_size=4, but a covariance of 4 dimensions needs more images'),
     (dict(type='WMSE', proj_dim=4, whiten_size=8), 'needs a multiple of 8 images in each pass'),
     (dict(type='DINO', prototypes=8, teacher_temperature='warm'), "teacher_temperature='warm', but it must be a number above 0"),
     (dict(type='SwAV', prototypes=0), 'prototypes=0, but it must be a number above 0'),
+    (dict(type='MoCo', queue_size=16, bn_splits=20), 'at least 40, and batch_size=20'),
+    (dict(type='SwAV', prototypes=8, iterations=1.5), 'iterations=1.5 must be a whole number'),
+    (dict(type='SwAV', prototypes=8, queue_from_epoch='x'), "queue_from_epoch='x' a number"),
+    (dict(type='BarlowTwins', proj_dim=8, lambd=-1), 'lambd=-1, but it must be a number above 0'),
+    (dict(type='BYOL', groups=0), 'groups=0, but it must be a whole number'),
+    (dict(type='MYOW', k=1.5), 'k=1.5, but it must be a whole number'),
+    (dict(type='MYOW', k=20), 'at least 21, and batch_size=20'),
     (dict(type='MYOW', from_epoch=5, full_epoch=5), 'full_epoch=5, but it must be after from_epoch=5'),
 ])
 def test_values(tiny, method, sentence):
     with pytest.raises(ConfigError, match=sentence):
         build_method(tiny(method=dict(method, backbone=BACKBONE), views=[VIEW] * (4 if method['type'] == 'MYOW' else 2)))
+
+
+def test_a_vit_of_another_size(tiny):
+    vit = dict(name='vit_tiny_patch16_224')
+    with pytest.raises(ConfigError, match='takes images of 224 x 224 pixels, and the views have 20; give the backbone img_size=20'):
+        build_method(tiny(method=dict(type='SimSiam', backbone=vit, proj_dim=8, pred_hidden=8), views=[VIEW] * 2))
+    build_method(tiny(method=dict(type='SimSiam', backbone=dict(vit, img_size=32), proj_dim=8, pred_hidden=8), views=[dict(size=32)] * 2))
+
+
+def test_projections_that_cannot_be_whitened():
+    import torch
+    from ssl_zoo.methods.w_mse import whiten
+    with pytest.raises(FloatingPointError, match='16 projections do not span 4 dimensions. Raise method.eps'):
+        whiten(torch.ones(16, 4))
+    assert whiten(torch.full((16, 4), torch.nan)).isnan().all()
+    assert whiten(torch.ones(16, 4), eps=0.1).isfinite().all()
 
 
 @pytest.mark.parametrize(('name', 'views', 'sentence'), [
