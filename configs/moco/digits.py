@@ -8,17 +8,17 @@ Accuracy, ours: in the README's table of all methods, made by tools/train_all.py
 _base_ = '../_base_/digits.py'
 
 method = dict(type='MoCo', backbone=dict(name='resnet18', layers=(1, 1, 1, 1), width=0.5),
-              hidden_dim=256, proj_dim=128, queue_size=1024, temperature=0.2, decay=0.99, bn_splits=4)
+              hidden_dim=256, proj_dim=128, queue_size=1024, temperature=0.5, decay=0.99, bn_splits=4)
 
 _view = dict(size=32, crop=(0.6, 1.0), flip_p=0.0, blur_p=1.0, blur_sigma=(0.1, 2.5))
 views = [_view, _view]
 
-optimizer = dict(type='SGD', momentum=0.9)
+optimizer = dict(type='LARS', momentum=0.9)
 epochs = 30
 batch_size = 64
-base_lr = 0.5
-weight_decay = 0.0001
-warmup_epochs = 0
+base_lr = 8.0
+weight_decay = 1e-06
+warmup_epochs = 4
 workers = 1
 watch = dict(every=5)
 checkpoint = dict(every=10)
