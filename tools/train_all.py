@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from statistics import mean, pstdev
+from statistics import mean, stdev
 
 COLUMNS = ('config', 'method', 'k-NN', 'random weights', '2 labels per class', 'seconds', 'spread', 'RankMe', 'seeds')
 
@@ -97,7 +97,7 @@ def table(configs: list[str], seeds: list[int], out: Path) -> str:
         done = [r for seed in seeds if (r := result(folder(out, config, seed)))]
         if done:
             values = {key: [r[key] for r in done] for key in done[0]}
-            percent = [f'{mean(values[key]):.2f} %' + (f' ({pstdev(values[key]):.2f})' if len(done) > 1 else '') for key in COLUMNS[2:5]]
+            percent = [f'{mean(values[key]):.2f} %' + (f' ({stdev(values[key]):.2f})' if len(done) > 1 else '') for key in COLUMNS[2:5]]
             collapse = ['' if None in values[key] else f'{mean(values[key]):.{digits}f}' for key, digits in (('spread', 2), ('RankMe', 0))]
             cells = [name_of(config), values['method'][0], *percent, f'{mean(values["seconds"]):.0f}', *collapse, str(len(done))]
             lines.append((-mean(values['k-NN']), '| ' + ' | '.join(cells) + ' |'))
@@ -165,7 +165,7 @@ def main(argv=None) -> int:
     text = table(args.configs, args.seeds, out)
     out.mkdir(parents=True, exist_ok=True)
     (out / 'table.md').write_text(text + '\n')
-    print(f'\n{text}\n\nmean (standard deviation of the seeds as a population), on test images, or on val where data.test=None; '
+    print(f'\n{text}\n\nmean (sample standard deviation over seeds), on test images, or on val where data.test=None; '
           f'spread and RankMe of the last look at val; seconds include the looks on the way, {args.jobs} at a time on '
           f'{threads} threads each; also in {out / "table.md"}')
     if failed:

@@ -27,7 +27,7 @@ def test_a_table_of_two_methods_and_a_failure(run_tool, root, tmp_path):
         rows = [json.loads(line) for line in (tmp_path / f'out/byol_digits/seed_{seed}/results.jsonl').read_text().splitlines()]
         accuracies += [row['value'] for row in rows if (row['metric'], row['weights']) == ('knn_top1', 'trained')]
         assert all(row['seed'] == seed for row in rows)
-    assert cells['BYOL'][2] == f'{sum(accuracies) / 2:.2f} % ({abs(accuracies[0] - accuracies[1]) / 2:.2f})'
+    assert cells['BYOL'][2] == f'{sum(accuracies) / 2:.2f} % ({abs(accuracies[0] - accuracies[1]) / 2 ** 0.5:.2f})'
     assert cells['BYOL'][-1] == '2'
     assert (tmp_path / 'out/table.md').read_text().strip().splitlines() == lines
     again = run_tool(*command[:3], '--seeds', 0, 1, '--out', tmp_path / 'out', '--cfg-options', *SMALL, cwd=tmp_path)
