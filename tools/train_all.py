@@ -20,7 +20,7 @@ COLUMNS = ('config', 'method', 'k-NN', 'random weights', '2 labels per class', '
 
 def parse(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train several configs and print a table of them.')
-    parser.add_argument('configs', nargs='+', help='config files, such as configs/*/digits*.py')
+    parser.add_argument('configs', nargs='+', help='config files, such as configs/*/digits*.py; those in _base_ are left out')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0], help='seeds of each config; default: 0')
     parser.add_argument('--out', default='work_dirs/all', help='folder of all the runs; default: work_dirs/all')
     parser.add_argument('--jobs', type=int, default=1, help='runs at a time, which share the cores; default: 1')
@@ -135,6 +135,7 @@ def train_all(runs: list[Run], jobs: int) -> list[str]:
 def main(argv=None) -> int:
     args = parse(argv)
     from ssl_zoo.registry import ConfigError
+    args.configs = [config for config in args.configs if Path(config).absolute().parent.name != '_base_']        # a glob takes them along
     out, pairs = Path(args.out), [(config, seed) for seed in args.seeds for config in args.configs]
     names = [name_of(config) for config in args.configs]
     twice = next((name for name in names if names.count(name) > 1), None)
