@@ -47,6 +47,6 @@ class BarlowTwins(Method):
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
         z1, z2 = (self.projector(self.backbone(x)) for x in views)           # (B, proj_dim)
         with torch.autocast(z1.device.type, enabled=False):                  # sums over the batch in float32
-            c = self.norm(precise(z1)).T @ self.norm(precise(z2))              # (proj_dim, proj_dim)
+            c = self.norm(precise(z1)).T @ self.norm(precise(z2))          # (proj_dim, proj_dim)
             c = total(c) / (len(z1) * world_size())
             return dict(loss=self.scale * redundancy(c, self.lambd), spread=spread(z1), correlation=c.diagonal().mean())

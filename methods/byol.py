@@ -9,8 +9,8 @@ Known deviations, all of them usual in PyTorch: convolutions pad symmetrically w
 drawn as timm draws them (Kaiming normal, fan-out); ResNet-18 and 34 have no 1x1 shortcut in their first stage; BatchNorm's
 running variance is the unbiased one and starts at 1 where haiku's average is debiased. Of the views: brightness, contrast and
 saturation are torchvision's (the code adds brightness, pivots contrast on each channel's mean, scales HSV saturation), blur
-reflects the borders (the code pads with zeros), and resizing antialiases. The code's linear
-classifier, trained on the side, is left to evaluation.
+reflects the borders (the code pads with zeros), and resizing antialiases. The code's linear classifier, trained on the side, is
+left to evaluation.
 """
 from collections import OrderedDict
 

@@ -24,7 +24,7 @@ def sinkhorn(scores: Tensor, eps: float, iterations: int) -> Tensor:
         scores: (N, K) of the global batch.
         eps: smoothness; iterations: of Sinkhorn-Knopp.
     Returns:
-        (N, K) float32; every row sums to 1, every column to about N / K.
+        (N, K), float32 or better; every row sums to 1, every column to about N / K.
     """
     scores = precise(scores)
     q = ((scores - scores.max()) / eps).exp()                                # the maximum cancels, and small eps would overflow
