@@ -26,6 +26,8 @@ setup(
         'mmengine>=0.10.7,<0.11',
         'setuptools; python_version >= "3.12"',         # mmengine 0.10.7 imports distutils
         'scikit-learn>=1.4',
+        'scipy>=1.11',
+        'tqdm>=4.64',
         f'faiss-gpu>=1.14; {LINUX_X86}',                # runs without a GPU as well
         f'faiss-cpu>=1.9; {OTHER}',
         'numpy>=1.26',

@@ -38,6 +38,7 @@ class BYOL(Method):
 
     n_views = 2
     moved_after_step = ('target',)
+    networks = dict(online=('online.backbone', 'online.projector'), target=('target.network.backbone', 'target.network.projector'))
 
     def __init__(self, backbone: dict, hidden_dim: int = 4096, proj_dim: int = 256, base_ema: float = 0.996, groups: int | None = None):
         super().__init__()

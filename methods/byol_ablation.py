@@ -80,6 +80,9 @@ class BYOLAblation(Method):
         self.base_ema, self.negatives, self.temperature, self.normalise = base_ema, negatives, temperature, normalise
         self.target_kind, self.lr_scale = target, {'predictor': predictor_lr} if pred_layers else {}
         self.moved_after_step = ('target',) if target == 'ema' else ()
+        self.networks = dict(online=('online.backbone', 'online.projector'))
+        if target == 'ema':
+            self.networks['target'] = 'target.network.backbone', 'target.network.projector'
         heads = dict(last_bias=False, init='haiku')
 
         def network():

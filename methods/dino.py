@@ -56,6 +56,7 @@ class DINO(Method):
 
     min_views = 2
     moved_after_step = ('teacher', 'center')
+    networks = dict(online=('student.backbone', 'student.head'), target=('teacher.network.backbone', 'teacher.network.head'))
 
     def __init__(self, backbone: dict, hidden_dim: int = 2048, bottleneck_dim: int = 256, prototypes: int = 65536,
                  base_ema: float = 0.996, student_temperature: float = 0.1, teacher_temperature: float = 0.04,

@@ -49,6 +49,7 @@ class MoCo(Method):
 
     n_views = 2
     moved_after_step = ('key', 'queue')
+    networks = dict(online=('query.backbone', 'query.projector'), target=('key.network.backbone', 'key.network.projector'))
 
     def __init__(self, backbone: dict, hidden_dim: int | None = 2048, proj_dim: int = 128, queue_size: int = 65536,
                  temperature: float = 0.2, decay: float = 0.999, bn_splits: int = 1):

@@ -35,6 +35,7 @@ class MoCoV3(Method):
 
     n_views = 2
     moved_after_step = ('momentum',)
+    networks = dict(online=('base.backbone', 'base.projector'), target=('momentum.network.backbone', 'momentum.network.projector'))
 
     def __init__(self, backbone: dict, hidden_dim: int = 4096, proj_dim: int = 256, proj_layers: int = 2,
                  predictor_norm: bool = False, temperature: float = 1.0, base_ema: float = 0.99):

@@ -52,6 +52,7 @@ class MYOW(Method):
 
     n_views = 4
     moved_after_step = ('target',)
+    networks = dict(online=('online.f', 'online.g'), target=('target.network.f', 'target.network.g'))
 
     def __init__(self, backbone: dict, hidden_dim: int = 4096, proj_dim: int = 256, mined_hidden: int = 1024, mined_dim: int = 64,
                  base_ema: float = 0.98, k: int = 1, max_weight: float = 1.0, from_epoch: float = 100, full_epoch: float = 110):

@@ -32,6 +32,7 @@ class ReSSL(Method):
 
     n_views = 2
     moved_after_step = ('teacher', 'queue')
+    networks = dict(online=('student.backbone', 'student.projector'), target=('teacher.network.backbone', 'teacher.network.projector'))
 
     def __init__(self, backbone: dict, hidden_dim: int = 4096, proj_dim: int = 512, queue_size: int = 131072,
                  student_temperature: float = 0.1, teacher_temperature: float = 0.04, decay: float = 0.999, bn_splits: int = 1):

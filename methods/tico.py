@@ -40,6 +40,7 @@ class TiCo(Method):
 
     n_views = 2
     moved_after_step = ('target', 'c')
+    networks = dict(online=('online.backbone', 'online.projector'), target=('target.network.backbone', 'target.network.projector'))
 
     def __init__(self, backbone: dict, hidden_dim: int = 4096, proj_dim: int = 256, beta: float = 0.9, rho: float = 8.0,
                  base_ema: float = 0.99):

@@ -4,6 +4,10 @@ A loss is the mean over the process's own anchors (or the same global value on e
 averages gradients over processes. For that average to be the gradient on the global batch, the backward of ``gather`` and
 ``total`` sums over processes.
 """
+import os
+from contextlib import contextmanager
+from datetime import timedelta
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -77,3 +81,24 @@ def shuffled(network, x: Tensor) -> Tensor:
         dist.broadcast(order, src=0)
     out = network(gather(x)[order[own]])
     return gather(out)[order.argsort()[own]]
+
+
+def barrier() -> None:
+    """Wait for all processes."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+@contextmanager
+def joined():
+    """Join the processes that torchrun has started, if it has, to share out work without gradients. Device: the rank's GPU."""
+    if int(os.environ.get('WORLD_SIZE', 1)) == 1:
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count())
+    dist.init_process_group('gloo', timeout=timedelta(days=1))       # the others wait for the slowest
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()

@@ -9,6 +9,8 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from .registry import ConfigError, nearest
+
 
 class Method(BaseModel):
     """Base of all methods.
@@ -25,6 +27,8 @@ class Method(BaseModel):
         frozen: prefixes of parameter names that the present step leaves alone; a property may look at ``epoch`` (SwAV's
             prototypes, DINO's last layer, in their first epoch).
         moved_after_step: prefixes of the names in ``state_dict`` that ``after_step`` changes; it changes nothing else.
+        networks: the names of backbone and projector in the network that is trained ('online') and in the average that follows
+            it ('target'), if there is one, for evaluation to look at.
     """
     backbone: nn.Module
     embed_dim: int
@@ -38,6 +42,7 @@ class Method(BaseModel):
     lr_scale: dict[str, float] = {}
     frozen: tuple[str, ...] = ()
     moved_after_step: tuple[str, ...] = ()
+    networks: dict[str, tuple[str, str]] = {'online': ('backbone', 'projector')}
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
         """The method's idea.
@@ -57,6 +62,34 @@ class Method(BaseModel):
     def embed(self, images: Tensor) -> Tensor:
         """What evaluation looks at: (B, 3, H, W) float, normalised -> (B, embed_dim)."""
         return self.backbone(images)
+
+    def encoder(self, network: str | None = None, layer: str = 'backbone') -> nn.Module:
+        """A part of the method for evaluation, (B, 3, H, W) float, normalised -> (B, D). It shares its weights with the method.
+
+        Args:
+            network: 'online' or 'target'; None for the one that ``backbone`` belongs to.
+            layer: 'backbone', or 'projector' for what the projector makes of it.
+        Raises:
+            ConfigError: the method has no such part.
+        """
+        name, cls = network or self.main_network, type(self).__name__
+        if name not in self.networks:
+            raise ConfigError(f'{cls} has no {name!r} network: {nearest(name, self.networks)}')
+        if layer not in ('backbone', 'projector'):
+            raise ConfigError(f'the layer is {layer!r}: {nearest(layer, ("backbone", "projector"))}')
+        backbone, projector = self.networks[name]
+        if layer == 'backbone':
+            return self.get_submodule(backbone)
+        try:
+            return nn.Sequential(self.get_submodule(backbone), self.get_submodule(projector))
+        except AttributeError:
+            raise ConfigError(f'{cls} has no projector under the name {projector!r}, only its backbone can be looked at; its attribute '
+                              f'``networks`` names both') from None
+
+    @property
+    def main_network(self) -> str:
+        """The name of the network that ``backbone`` belongs to."""
+        return next((name for name, (path, _) in self.networks.items() if self.get_submodule(path) is self.backbone), 'online')
 
     def forward(self, views: list[Tensor], mode: str = 'loss', **batch) -> dict[str, Tensor]:
         """mmengine's entry: checks and converts what ``loss`` returns."""

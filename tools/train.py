@@ -38,9 +38,9 @@ def default_work_dir(config: str, resume: bool | str) -> Path:
 def main(argv=None) -> int:
     args = parse(argv)
     from ssl_zoo.engine.config import load_config
-    from ssl_zoo.engine.hooks import Stopped
     from ssl_zoo.engine.runner import build_runner
     from ssl_zoo.registry import ConfigError
+    from ssl_zoo.stopping import Stopped
     try:
         options = args.cfg_options + ([f'seed={args.seed}'] if args.seed is not None else [])
         settings = load_config(args.config, options)

@@ -28,23 +28,45 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ConfigError(f'{name} is {value!r}: {nearest(value, allowed)}')
 
 
-def _torchvision(name: str, root: str, download: bool, **arguments):
-    """A torchvision data set, with a sentence when its files are not there."""
+def torchvision_set(name: str, root: str, download: bool, **arguments):
+    """torchvision's data set of that name, and a sentence in place of whatever keeps torchvision from building it.
+
+    Args:
+        root, download: as torchvision's; arguments: further ones of that data set.
+    Raises:
+        MissingData: its files are not there.
+        ConfigError: some of them are not there, they cannot be read or fetched, or scipy is missing, which reads some.
+    """
     from torchvision import datasets
-    folder = Path(root).expanduser()
+    cls, folder = getattr(datasets, name), Path(root).expanduser()
     try:
-        return getattr(datasets, name)(str(folder), download=download, **arguments)
-    except RuntimeError as error:
+        return cls(str(folder), download=download, **arguments)
+    except MemoryError:
+        raise
+    except (RuntimeError, ImportError) as error:     # RuntimeError: what torchvision raises for missing files, and once for scipy
+        if 'scipy' in str(error).lower():
+            raise ConfigError(f'{name} keeps its labels in .mat files, and scipy, which reads them, cannot be imported ({error}); '
+                              f'install it: pip install scipy') from None
+        if download:
+            raise MissingData(f'fetched {name} into {folder.absolute()}, but its files are not as they should be: {error}; '
+                              f'remove them and try again') from None
         raise MissingData(f'looked for the files of {name} in {folder.absolute()}: {error}; set root to the folder that '
                           f'holds them, or download=True to fetch them') from None
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ConfigError(f'the files of {name} in {folder.absolute()} are not complete: {error}; remove them and fetch '
+                          f'{name} again') from None
     except OSError as error:
-        raise ConfigError(f'could not fetch {name} into {folder.absolute()}: {error}') from None
+        raise ConfigError(f'could not {"fetch" if download else "read"} {name} {"into" if download else "in"} '
+                          f'{folder.absolute()}: {error}') from None
+    except Exception as error:                       # annotations cut short or edited: torchvision does not look before it reads
+        raise ConfigError(f'the files of {name} in {folder.absolute()} are not as torchvision expects them '
+                          f'({type(error).__name__}: {error}); remove them and fetch {name} again') from error
 
 
 class _Cifar(_Arrays):
     def __init__(self, root: str, split: str = 'train', download: bool = False):
         _one_of('split', split, ('train', 'test'))
-        data = _torchvision(type(self).__name__, root, download, train=split == 'train')
+        data = torchvision_set(type(self).__name__, root, download, train=split == 'train')
         super().__init__(data.data, data.targets, list(data.classes))
 
 
@@ -74,7 +96,7 @@ class STL10(_Arrays):
 
     def __init__(self, root: str, split: str = 'train', download: bool = False):
         _one_of('split', split, ('train', 'test', 'unlabeled', 'train+unlabeled'))
-        data = _torchvision('STL10', root, download, split=split)
+        data = torchvision_set('STL10', root, download, split=split)
         labels = None if 'unlabeled' in split else data.labels
         super().__init__(data.data.transpose(0, 2, 3, 1), labels, None if labels is None else list(data.classes))
 

@@ -40,6 +40,29 @@ class Source:
         return digest.hexdigest()[:16]
 
 
+class Joined(Source):
+    """Two sources one after the other, with the classes of the first."""
+
+    def __init__(self, first: Source, second: Source):
+        self.parts, self.classes = (first, second), first.classes
+        self.labels = None if first.labels is None or second.labels is None else np.concatenate([first.labels, second.labels])
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def _part(self, i: int) -> tuple[Source, int]:
+        first, second = self.parts
+        return (first, i) if i < len(first) else (second, i - len(first))
+
+    def read(self, i: int) -> Image.Image:
+        part, i = self._part(i)
+        return part.read(i)
+
+    def name(self, i: int) -> str:
+        part, i = self._part(i)
+        return part.name(i)
+
+
 class Subset(Source):
     """Some images of another source, in the order of ``indices``."""
 
@@ -81,17 +104,3 @@ def build_source(cfg: dict) -> Source:
     if not isinstance(limit, int) or not 0 < limit <= len(source):
         raise ConfigError(f'limit={limit!r}, but {cfg["type"]} has {len(source)} images; give a number from 1 to {len(source)}')
     return Subset(source, np.sort(shuffled(source)[:limit]))
-
-
-def hold_out(source: Source, share: int | float) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a hold-out from a source: (indices that stay, indices held out), both sorted, balanced over classes.
-
-    Args:
-        share: a number of images (int) or a share of them (float below 1).
-    """
-    n = round(share * len(source)) if isinstance(share, float) else share
-    if not 0 < n < len(source):
-        raise ConfigError(f'data.val={share!r} of {len(source)} images leaves nothing on one side; give a number from 1 to '
-                          f'{len(source) - 1} or a share between 0 and 1')
-    order = shuffled(source, seed=1)
-    return np.sort(order[n:]), np.sort(order[:n])

@@ -3,7 +3,6 @@
 mmengine's own are not used: they hold objects that only a full unpickling can read, resuming runs the config stored in
 them, a crash while saving leaves a torn file at the final path, and ``max_keep_ckpts`` deletes the old before the new is safe.
 """
-import os
 import platform
 from pathlib import Path
 
@@ -12,10 +11,12 @@ from mmengine.hooks import Hook
 from timm.models.vision_transformer import VisionTransformer
 
 from .. import __version__
+from ..atomic import write_atomically
 from ..data.photometric import Photometric
 from ..data.sources import Source
 from ..method import Method
 from ..registry import METHODS, ConfigError
+from .config import apply_option
 from .settings import Settings, check
 
 FORMAT = 'ssl_zoo checkpoint 2'
@@ -32,25 +33,6 @@ def versions() -> dict[str, str]:
     return dict(ssl_zoo=__version__, torch=str(torch.__version__), torchvision=str(torchvision.__version__), timm=timm.__version__,
                 mmengine=mmengine.__version__, python=platform.python_version(), platform=platform.platform(),
                 device=torch.cuda.get_device_name() if torch.cuda.is_available() else f'cpu, {torch.get_num_threads()} threads')
-
-
-def write_atomically(path: Path, write) -> None:
-    """Call ``write(file)`` on a temporary file beside ``path``, flush it to disk, rename it to ``path``."""
-    temporary = path.with_name(f'{path.name}.tmp.{os.getpid()}')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(temporary, 'wb') as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)                                        # or the rename itself may be lost
-    finally:
-        os.close(folder)
 
 
 def read_checkpoint(path: str | Path) -> dict:
@@ -185,20 +167,32 @@ def _check_sizes(method: Method, settings: Settings) -> None:
                                   f'dynamic_img_size=True for several sizes')
 
 
-def load_method(path: str | Path) -> tuple[Method, Settings]:
-    """The trained method of a checkpoint in eval mode, and the settings it was trained with.
+EVALUATION_OPTIONS = ('data', 'workers', 'channels_last')          # what an evaluation may change of a checkpoint's config
+
+
+def load_method(path: str | Path, options: list[str] = (), random_weights: bool = False) -> tuple[Method, Settings, int]:
+    """The trained method of a checkpoint in eval mode, the settings it was trained with, and the optimiser steps done.
 
     The config stored in the checkpoint is read as data. A method that is not part of the zoo must be imported before
     (``ssl_zoo.engine.config.import_file``): a checkpoint cannot ask for code to be run.
 
+    Args:
+        options: changes to the data part of its config, such as 'data.test.root=/data/imagenet/val'.
+        random_weights: the method as it was before training instead.
+
     Raises:
-        ConfigError: an unreadable checkpoint, an unknown method, weights that do not fit.
+        ConfigError: an unreadable checkpoint, an unknown method, weights that do not fit, an option that would change the method.
     """
     content = read_checkpoint(path)
-    settings = check(content['config'])
-    method = build_method(settings, pretrained=False)                                             # the weights come from here
+    config = content['config']
+    for option in options:
+        if option.split('=')[0].split('.')[0] not in EVALUATION_OPTIONS:
+            raise ConfigError(f'the option {option!r} would change what was trained; an evaluation can change {", ".join(EVALUATION_OPTIONS)}')
+        apply_option(config, option)
+    settings = check(config)
+    method = build_method(settings, pretrained=random_weights)                                    # otherwise the weights come from here
     try:
-        method.load_state_dict(content['method'])
+        method.load_state_dict(content['method'] if not random_weights else method.state_dict())
     except RuntimeError as error:
         raise ConfigError(f'{path} does not fit {settings.method["type"]}: {str(error).splitlines()[-1].strip()}') from None
-    return method.eval(), settings
+    return method.eval(), settings, 0 if random_weights else content['step']

@@ -34,7 +34,7 @@ def load_config(path: str | Path, options: list[str] | None = None) -> Settings:
         raise ConfigError(f'the config {path} cannot be read: {type(error).__name__}: {error}') from error
     cfg = {key: value for key, value in cfg.items() if not key.startswith('_')}          # the config's own variables
     for option in options or []:
-        _apply(cfg, option)
+        apply_option(cfg, option)
     if not isinstance(cfg.get('imports', []), list) or not all(isinstance(file, str) for file in cfg.get('imports', [])):
         raise ConfigError(f'imports={cfg["imports"]!r}, but it must be a list of Python files')
     cfg['imports'] = [str((path.parent / file).absolute()) for file in cfg.get('imports', [])]
@@ -90,7 +90,7 @@ def _merge(below: dict, above: dict) -> dict:
     return out
 
 
-def _apply(cfg: dict, option: str) -> None:
+def apply_option(cfg: dict, option: str) -> None:
     """Set one ``a.b.0.c=value``; the last key may be new (it is checked later), the ones before must exist."""
     key, equals, text = option.partition('=')
     if not equals or not key:

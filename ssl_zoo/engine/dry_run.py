@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import torch
 
+from ..data.splits import data_sources
 from ..data.views import sample
 from ..registry import MissingData
 from .checkpoint import build_method
 from .loop import ZooOptimWrapper
 from .plan import Plan, describe_plan
-from .runner import build_optimizer, data_sources
+from .runner import build_optimizer
 from .settings import Settings
 
 CPU_IMAGES = 16               # about so many: enough to time a step on a CPU, where a recipe's own batch may take hours
@@ -24,7 +25,7 @@ def dry_run(settings: Settings, report=print) -> None:
         ConfigError: as build_runner does.
     """
     try:
-        images = len(data_sources(settings)['train'])
+        images = len(data_sources(settings.data)['train'])
     except MissingData as error:
         if settings.data.expected_images is None:
             raise

@@ -1,10 +1,9 @@
 """Small hooks: the learning rate, unreadable images, signals."""
-import signal
-
 from mmengine.hooks import Hook
 
 from ..data.sources import Source
 from ..registry import ConfigError
+from ..stopping import Signals, Stopped
 
 
 class ScheduleHook(Hook):
@@ -53,38 +52,22 @@ class UnreadableHook(Hook):
         return '; '.join(names[:self.SHOWN]) + more
 
 
-class Stopped(Exception):
-    """The run was asked to stop and has saved its state. ``exit_code`` is 128 + the signal's number."""
-
-    def __init__(self, signum: int, step: int, saved: bool):
-        super().__init__(f'stopped by {signal.Signals(signum).name} after step {step}{"" if saved else ", which could not be saved"}')
-        self.exit_code = 128 + signum
-
-
 class StopHook(Hook):
     """On Ctrl-C, SIGTERM or SIGUSR1 (SLURM): finish the optimiser step, save, stop. A second Ctrl-C stops at once."""
     priority = 'LOWEST'
-    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
     def __init__(self, save):
-        self.save, self.received, self.before = save, None, {}
+        self.save, self.signals = save, Signals()
 
     def before_train(self, runner):
-        def receive(signum, _):
-            self.received = signum
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            runner.logger.warning(f'{signal.Signals(signum).name}: finishing this step and saving; Ctrl-C again to stop at once')
-        self.before = {s: signal.signal(s, receive) for s in self.SIGNALS}
+        self.signals.catch(runner.logger.warning)
 
     def stop_if_asked(self, runner):
         """Called by the loop at the end of an optimiser step."""
-        if self.received is not None:
+        if self.signals.received is not None:
             path = self.save(runner)
             runner.logger.warning(f'saved {path}' if path else 'nothing could be saved')
-            raise Stopped(self.received, runner.step, path is not None)
+            raise Stopped(self.signals.received, runner.step, path is not None)
 
     def release(self):
-        """Give the signals back to who had them before."""
-        for s, handler in self.before.items():
-            signal.signal(s, handler)
-        self.before = {}
+        self.signals.release()

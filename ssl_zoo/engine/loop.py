@@ -1,5 +1,4 @@
 """The training loop, and the optimizer's wrapper with its precision."""
-import random
 import time
 from contextlib import contextmanager
 
@@ -8,7 +7,7 @@ import torch
 from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop
 
-from ..data.random import mix
+from ..data.random import mix, seed_everything
 from ..method import Method
 from .settings import Settings
 
@@ -89,7 +88,7 @@ class TrainLoop(BaseLoop):
                 asked = time.perf_counter()
                 batch = next(batches)
                 runner.data_seconds += time.perf_counter() - asked
-                _seed_everything(mix(runner.seed, self._iter))         # dropout and its like depend on the step alone
+                seed_everything(mix(runner.seed, self._iter))         # dropout and its like depend on the step alone
                 runner.call_hook('before_train_iter', batch_idx=self._iter, data_batch=batch)
                 outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
                 runner.call_hook('after_train_iter', batch_idx=self._iter, data_batch=batch, outputs=outputs)
@@ -103,11 +102,3 @@ class TrainLoop(BaseLoop):
             batches = None                                             # ends the workers now, not when a traceback is forgotten
             runner.stop_hook.release()
         return runner.model
-
-
-def _seed_everything(seed: int) -> None:
-    torch.default_generator.manual_seed(seed)       # torch.manual_seed costs 100 times as much
-    if torch.cuda.is_available():
-        torch.cuda.manual_seed(seed)
-    np.random.seed(seed & 0xFFFFFFFF)
-    random.seed(seed)

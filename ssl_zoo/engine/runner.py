@@ -10,13 +10,12 @@ import time
 import uuid
 from pathlib import Path
 
-import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
 from ..data.loader import ViewDataset, train_loader
-from ..data.sources import Source, Subset, build_source, hold_out
+from ..data.splits import data_sources
 from ..method import Method, MethodHook
 from ..optim import parameter_groups
 from ..registry import OPTIMIZERS, ConfigError
@@ -111,44 +110,6 @@ class ZooRunner(Runner):
         self.logger.info(f'resumed at step {content["step"]} of {self.max_steps}')
 
 
-def data_sources(settings: Settings) -> dict:
-    """The sources of a run: train (to pretrain on), bank (the labelled images that are not val), val, test; None where there is none.
-
-    Raises:
-        ConfigError: data that is not there, or that does not fit together.
-    """
-    data = settings.data
-    train = build_source(data.train)
-    if isinstance(data.val, dict):
-        bank, val = train, build_source(data.val)
-    elif data.val:
-        stay, out = hold_out(train, data.val)
-        bank, val = Subset(train, stay), Subset(train, out)
-        train = train if data.train_on_val else bank
-    else:
-        bank, val = train, None
-    test = build_source(data.test) if data.test else None
-    if test is not None and (test.labels is None or bank.labels is None):
-        raise ConfigError(f'data.test serves k-NN and probes, but data.{"test" if test.labels is None else "train"} has no labels; '
-                          f'leave data.test out (data.test=None)')
-    for name, other in (('val', val), ('test', test)):
-        if other is not None and None not in (bank.classes, other.classes):
-            _number_alike(other, bank, name)
-    return dict(train=train, bank=None if bank.labels is None else bank, val=val, test=test)
-
-
-def _number_alike(other: Source, bank: Source, name: str) -> None:
-    """Give the classes of ``other`` the numbers they have in ``bank``; it may lack some, and may not have others."""
-    strange = sorted(set(other.classes) - set(bank.classes))
-    if strange:
-        raise ConfigError(f'data.{name} has classes that data.train does not have: {", ".join(strange[:3])}'
-                          f'{" ..." if len(strange) > 3 else ""}; data.train has {len(bank.classes)}: {", ".join(bank.classes[:3])} ...')
-    if other.classes != bank.classes:
-        number = {c: i for i, c in enumerate(bank.classes)}
-        other.labels = np.array([number[c] for c in other.classes], dtype=np.int64)[other.labels]
-        other.classes = bank.classes
-
-
 def build_optimizer(settings: Settings, plan: Plan, method: Method) -> torch.optim.Optimizer:
     groups = parameter_groups(method, settings.weight_decay, settings.decay_norm_and_bias, settings.norm_and_bias_lr)
     return OPTIMIZERS.create(settings.optimizer, params=groups, lr=plan.peak_lr)
@@ -190,7 +151,7 @@ def build_runner(settings: Settings, work_dir: str | Path, resume: bool | str = 
     if checkpoints_in(work_dir) and not resume:
         raise ConfigError(f'{work_dir} already holds a run ({checkpoints_in(work_dir)[0].name}); continue it with --resume, or '
                           f'choose another --work-dir')
-    sources = data_sources(settings)
+    sources = data_sources(settings.data)
     plan = Plan.of(settings, len(sources['train']))
     content = newest_checkpoint(work_dir) if resume is True else read_checkpoint(resume) if resume else None
     if content:

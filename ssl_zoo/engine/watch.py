@@ -8,8 +8,9 @@ from mmengine.hooks import Hook
 
 from ..data.sources import Source, Subset, shuffled
 from ..evaluation.collapse import collapse_warning, rankme
-from ..evaluation.features import extract_features
-from ..evaluation.knn import accuracy, knn_predict
+from ..evaluation.features import Preprocessing, extract_features
+from ..evaluation.knn import knn_predict
+from ..evaluation.metrics import accuracy
 from ..evaluation.probe import few_label_probe
 from ..evaluation.results import write_row
 from ..losses import spread
@@ -30,7 +31,7 @@ class WatchHook(Hook):
 
     Args:
         settings: of the run.
-        sources: train, bank, val and test, see ssl_zoo.engine.runner.data_sources.
+        sources: train, bank, val and test, see ssl_zoo.data.splits.data_sources.
         progress: the hook that writes scalars.
     """
     SPREAD_IMAGES = 2048
@@ -38,7 +39,8 @@ class WatchHook(Hook):
     def __init__(self, settings: Settings, sources: dict, progress):
         self.settings, self.watch, self.progress = settings, settings.watch, progress
         self.unreadable: dict[str, str] = {}
-        self.size, self.resize = settings.eval_geometry()
+        self.preprocessing = Preprocessing(*settings.eval_geometry(), settings.data.mean, settings.data.std,
+                                           channels_last=settings.channels_last)
         val, bank = sources['val'], sources['bank']
         self.has_labels = bank is not None and val is not None and val.labels is not None
         self.bank = bank and at_most(bank, self.watch.bank)
@@ -64,7 +66,7 @@ class WatchHook(Hook):
         return build_method(self.settings, pretrained=False).to(runner.device)
 
     def features(self, runner, method, source):
-        features = extract_features(method, source, self.size, self.resize, workers=0)
+        features = extract_features(method.encoder(), source, self.preprocessing)
         new = [(source.name(i), reason) for i, reason in features.unreadable if source.name(i) not in self.unreadable]
         self.unreadable.update(new)
         for name, reason in new[:20]:

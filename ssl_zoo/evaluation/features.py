@@ -1,48 +1,255 @@
 """Features of a data set, as evaluation sees it: no augmentation, the network in eval mode."""
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
+from ..atomic import write_atomically
 from ..data.loader import eval_loader
-from ..data.sources import Source
-from ..method import Method
+from ..data.photometric import Photometric
+from ..data.sources import Source, Subset
+from ..distributed import barrier, rank, world_size
+from ..registry import ConfigError
+from .bars import bar
+
+STORE = 'ssl_zoo features 1'
+BLOCK = 4096                      # images that are stored, or after a stop extracted again, together
 
 
 @dataclass
 class Features:
-    """Attributes: values (N, D) float32; labels (N,) int64 or None; index (N,) int64, the rows' positions in the source;
-    unreadable [(position, reason)], the images left out."""
+    """Attributes: values (N, D) float32, or float16 if stored so; labels (N,) int64 or None; index (N,) int64, the rows'
+    positions in the source; unreadable [(position, reason)], the images left out."""
     values: np.ndarray
     labels: np.ndarray | None
     index: np.ndarray
     unreadable: list = field(default_factory=list)
 
 
-@torch.no_grad()
-def extract_features(method: Method, source: Source, size: int, resize: int, batch_size: int = 256, workers: int = 0) -> Features:
-    """What ``method.embed`` gives for every readable image of a source.
+@dataclass(frozen=True)
+class Preprocessing:
+    """What happens to an image before the network.
 
-    The method comes back in the mode it was in, its statistics untouched.
+    Attributes:
+        size, resize: short side resized to ``resize`` (bicubic, antialiased), then a centre crop of ``size``.
+        mean, std: of the normalisation, for values in [0, 1].
+        precision: of the network, 'float32' or 'bf16' (autocast).
+        channels_last: memory format of the images.
+    """
+    size: int
+    resize: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    precision: str = 'float32'
+    channels_last: bool = False
+
+    def normaliser(self, device: torch.device) -> Callable[[Tensor], Tensor]:
+        """(B, 3, H, W) uint8 -> float32, normalised, on the device."""
+        return Photometric([], self.mean, self.std, self.channels_last).to(device).normalise
+
+    def autocast(self, device: torch.device):
+        return torch.autocast(device.type, torch.bfloat16) if self.precision == 'bf16' else nullcontext()
+
+
+@contextmanager
+def eval_mode(network: nn.Module):
+    """The network in eval mode; afterwards every part of it is in the mode it was in."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@torch.no_grad()
+def embedded(encode: Callable[[Tensor], Tensor], source: Source, preprocessing: Preprocessing, device: torch.device,
+             batch_size: int = 256, workers: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray | None, list]]:
+    """Batch after batch: positions (b,), outputs (b, ...) float32 (None if no image could be read), unreadable [(position, reason)]."""
+    normalise = preprocessing.normaliser(device)
+    for batch in eval_loader(source, preprocessing.size, preprocessing.resize, batch_size, workers):
+        out = None
+        if len(batch['index']):
+            with preprocessing.autocast(device):
+                out = encode(normalise(batch['pixels'])).float().cpu().numpy()
+        yield batch['index'].numpy(), out, batch['unreadable']
+
+
+def extract_features(network: nn.Module, source: Source, preprocessing: Preprocessing, batch_size: int = 256, workers: int = 0) -> Features:
+    """Features of every readable image of a source, in memory. The network's modes and statistics stay as they are.
 
     Args:
-        method: with its Photometric step as ``data_preprocessor``.
+        network: (B, 3, H, W) -> (B, D).
         source: the images.
-        size, resize: short side resized to ``resize`` (bicubic), then a centre crop of ``size``.
-        batch_size, workers: of the loader.
+        preprocessing, batch_size, workers: see above.
     """
-    mode = [(module, module.training) for module in method.modules()]
-    method.eval()
     rows, index, unreadable = [], [], []
-    try:
-        for batch in eval_loader(source, size, resize, batch_size, workers):
-            if len(batch['index']):
-                rows.append(method.embed(method.data_preprocessor.normalise(batch['pixels'])).float().cpu().numpy())
-            index.append(batch['index'].numpy())
-            unreadable += batch['unreadable']
-    finally:
-        for module, training in mode:
-            module.training = training
+    with eval_mode(network):
+        for positions, values, failed in embedded(network, source, preprocessing, _device(network), batch_size, workers):
+            index.append(positions)
+            rows += [] if values is None else [values]
+            unreadable += failed
     index = np.concatenate(index)
-    values = np.concatenate(rows) if rows else np.empty((0, method.embed_dim), np.float32)
+    values = np.concatenate(rows) if rows else np.empty((0, 0), np.float32)
     return Features(values, None if source.labels is None else source.labels[index], index, unreadable)
+
+
+def _device(network: nn.Module) -> torch.device:
+    return next((p.device for p in network.parameters()), torch.device('cpu'))
+
+
+# --- On disk. A folder holds features.npy (N, D), labels.npy, index.npy (positions in the source), names.json and, when all
+# is there, manifest.json with the key. While it is made, features.npy has a row for every image, filled in blocks; each block
+# that is on disk leaves a file in done/, so that a stopped extraction goes on and several processes share the work.
+
+def key_of(**parts) -> str:
+    """What a set of features depends on, as one hash: 16 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def load_features(folder: str | Path) -> Features:
+    """Stored features, memory-mapped. Raises ConfigError if the folder does not hold a complete set."""
+    folder = Path(folder)
+    manifest = _manifest(folder)
+    if manifest is None:
+        raise ConfigError(f'{folder} holds no complete set of features; make it with tools/extract_features.py')
+    labels = np.load(folder / 'labels.npy') if (folder / 'labels.npy').exists() else None
+    return Features(np.load(folder / 'features.npy', mmap_mode='r'), labels, np.load(folder / 'index.npy'),
+                    [tuple(pair) for pair in manifest['unreadable']])
+
+
+def _manifest(folder: Path) -> dict | None:
+    try:
+        manifest = json.loads((folder / 'manifest.json').read_text())
+        return manifest if manifest.get('format') == STORE else None
+    except (OSError, json.JSONDecodeError):
+        return None
+
+
+def store_features(network: nn.Module, source: Source, preprocessing: Preprocessing, folder: str | Path, key: dict,
+                   dtype: str = 'float32', batch_size: int = 256, workers: int = 0) -> Features:
+    """Features of every readable image of a source, in files, memory-mapped; what is there already is not made again.
+
+    Memory holds one batch, whatever the number of images. Under torchrun every process makes its share of the blocks, all in
+    the same folder, which must be one file system for all.
+
+    Args:
+        network: (B, 3, H, W) -> (B, D).
+        source: the images.
+        preprocessing, batch_size, workers: see above.
+        folder: where the files go.
+        key: all that the features depend on. A set with another key is made anew.
+        dtype: 'float32' or 'float16'.
+    Raises:
+        ConfigError: no image can be read; the disk is full.
+    """
+    folder, key = Path(folder), json.loads(json.dumps(key))
+    try:
+        with _alone(folder):
+            barrier()
+            stored = _manifest(folder)
+            if stored is None or stored['key'] != key:
+                _extract(network, source, preprocessing, folder, key, dtype, batch_size, workers)
+    except OSError as error:
+        raise ConfigError(f'could not write features to {folder}: {error}; free some space, or choose another folder with '
+                          f'--work-dir; the same command goes on from here') from None
+    return load_features(folder)
+
+
+@contextmanager
+def _alone(folder: Path):
+    """Wait for another run that makes the same features."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_name(folder.name + '.lock'), 'w') as lock:
+        if rank() == 0:
+            with suppress(OSError):                                  # some network file systems have no locks
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _extract(network, source, preprocessing, folder: Path, key: dict, dtype: str, batch_size: int, workers: int) -> None:
+    device, done = _device(network), folder / 'done'
+    path, started = folder / 'features.npy', done / 'key.json'
+    with eval_mode(network):
+        # The width: the network is asked with one black image.
+        with torch.no_grad(), preprocessing.autocast(device):
+            width = network(torch.zeros(1, 3, preprocessing.size, preprocessing.size, device=device)).shape[1]
+        if rank() == 0:
+            begun = json.loads(started.read_text()) if started.exists() else None
+            if begun != key:                                         # left-overs of another set
+                shutil.rmtree(folder, ignore_errors=True)
+                done.mkdir(parents=True)
+                np.lib.format.open_memmap(path, 'w+', dtype=dtype, shape=(len(source), width)).flush()
+                write_atomically(started, lambda file: file.write(json.dumps(key).encode()))
+        barrier()
+        blocks = range(-(-len(source) // BLOCK))
+        mine = [b for b in blocks if b % world_size() == rank() and not (done / f'{b}.json').exists()]
+        n = sum(min(BLOCK, len(source) - b * BLOCK) for b in mine)
+        with bar(n, f'features of {type(source).__name__}') as progress, open(path, 'r+b') as file:
+            offset = _data_offset(path)
+            for block in mine:
+                first = block * BLOCK
+                part = Subset(source, np.arange(first, min(first + BLOCK, len(source))))
+                failed = []
+                for positions, values, unreadable in embedded(network, part, preprocessing, device, batch_size, workers):
+                    failed += [(first + i, reason) for i, reason in unreadable]
+                    for start, rows in _runs(positions, values):
+                        file.seek(offset + (first + start) * width * np.dtype(dtype).itemsize)
+                        file.write(np.ascontiguousarray(rows, dtype=dtype).tobytes())
+                    progress.update(len(positions) + len(unreadable))
+                file.flush()
+                os.fsync(file.fileno())
+                write_atomically(done / f'{block}.json', lambda f, failed=failed: f.write(json.dumps(failed).encode()))
+        barrier()
+        if rank() == 0:
+            _finish(source, folder, key, blocks)
+        barrier()
+
+
+def _data_offset(path: Path) -> int:
+    """Bytes before the first row of a .npy file."""
+    return np.load(path, mmap_mode='r').offset
+
+
+def _runs(positions: np.ndarray, values: np.ndarray | None):
+    """(first position, rows) of every stretch without gaps."""
+    if len(positions):
+        cuts = np.flatnonzero(np.diff(positions) != 1) + 1
+        for part, rows in zip(np.split(positions, cuts), np.split(values, cuts), strict=True):
+            yield int(part[0]), rows
+
+
+def _finish(source: Source, folder: Path, key: dict, blocks: range) -> None:
+    """Leave out the rows of unreadable images, write labels, names and last of all the manifest."""
+    unreadable = sorted(tuple(pair) for b in blocks for pair in json.loads((folder / 'done' / f'{b}.json').read_text()))
+    index = np.setdiff1d(np.arange(len(source)), [i for i, _ in unreadable])
+    if not len(index):
+        raise ConfigError(f'none of the {len(source)} images can be read, the first is {source.name(0)} ({unreadable[0][1]}); check them')
+    if unreadable:
+        whole = np.load(folder / 'features.npy', mmap_mode='r')
+        kept = np.lib.format.open_memmap(folder / 'kept.npy', 'w+', dtype=whole.dtype, shape=(len(index), whole.shape[1]))
+        for start in range(0, len(index), BLOCK):
+            kept[start:start + BLOCK] = whole[index[start:start + BLOCK]]
+        kept.flush()
+        del whole, kept
+        os.replace(folder / 'kept.npy', folder / 'features.npy')
+    write_atomically(folder / 'index.npy', lambda file: np.save(file, index))
+    if source.labels is not None:
+        write_atomically(folder / 'labels.npy', lambda file: np.save(file, source.labels[index]))
+    names = json.dumps([source.name(i) for i in index]).encode()
+    write_atomically(folder / 'names.json', lambda file: file.write(names))
+    manifest = dict(format=STORE, key=key, images=len(index), unreadable=unreadable, classes=source.classes,
+                    made=time.strftime('%Y-%m-%dT%H:%M:%S'))
+    write_atomically(folder / 'manifest.json', lambda file: file.write(json.dumps(manifest, indent=1).encode()))
+    shutil.rmtree(folder / 'done', ignore_errors=True)

@@ -7,7 +7,8 @@ from PIL import Image
 
 from ssl_zoo.data.arrays import Digits
 from ssl_zoo.data.files import FileList, ImageFolder, Images
-from ssl_zoo.data.sources import build_source, hold_out, shuffled
+from ssl_zoo.data.sources import build_source, shuffled
+from ssl_zoo.data.splits import hold_out
 from ssl_zoo.registry import DATASETS, ConfigError
 
 

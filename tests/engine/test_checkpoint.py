@@ -17,9 +17,9 @@ def train(settings, work_dir, **arguments):
 
 def test_a_checkpoint_gives_back_the_method(tiny, tmp_path):
     runner = train(tiny(), tmp_path)
-    method, settings = load_method(checkpoints_in(tmp_path)[0])
+    method, settings, step = load_method(checkpoints_in(tmp_path)[0])
     x = torch.randn(4, 3, 20, 20)
-    assert not method.training and settings.plain() == tiny().plain()
+    assert not method.training and settings.plain() == tiny().plain() and step == 14
     assert torch.equal(method.embed(x), runner.method.eval().embed(x))
 
 

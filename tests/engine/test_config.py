@@ -2,10 +2,11 @@ import re
 
 import pytest
 
+from ssl_zoo.data.splits import data_sources
 from ssl_zoo.engine.checkpoint import build_method
 from ssl_zoo.engine.config import load_config
 from ssl_zoo.engine.plan import Plan
-from ssl_zoo.engine.runner import build_optimizer, data_sources
+from ssl_zoo.engine.runner import build_optimizer
 from ssl_zoo.registry import ConfigError
 
 CONFIG = '''
@@ -129,7 +130,7 @@ def test_options_reach_everywhere(config):
 def test_mistakes_get_a_sentence(config, option, sentence):
     with pytest.raises(ConfigError, match=sentence):
         settings = load_config(config, [option])
-        plan = Plan.of(settings, len(data_sources(settings)['train']))
+        plan = Plan.of(settings, len(data_sources(settings.data)['train']))
         build_optimizer(settings, plan, build_method(settings))
 
 

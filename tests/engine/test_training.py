@@ -9,7 +9,7 @@ from PIL import Image
 from ssl_zoo.methods.byol import BYOL, regression_loss
 
 from ssl_zoo.engine.checkpoint import build_method, checkpoints_in
-from ssl_zoo.engine.hooks import Stopped
+from ssl_zoo.stopping import Stopped
 from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.losses import spread
 from ssl_zoo.method import Method

@@ -1,0 +1,134 @@
+"""How a classifier is trained on top of an encoder: recipes as data, and those of the papers and other libraries by name."""
+from dataclasses import dataclass, fields, replace
+from itertools import product
+
+from ..layers import cosine
+from ..registry import ConfigError, nearest
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One point of a sweep. Attributes: lr: peak learning rate as it is used; weight_decay; epochs: of images, with fraction."""
+    lr: float
+    weight_decay: float
+    epochs: float
+
+    def __str__(self) -> str:
+        decay = f', weight decay {self.weight_decay:g}' if self.weight_decay else ''
+        return f'lr {self.lr:g}{decay}, {self.epochs:g} epochs'
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A sweep: every learning rate with every weight decay and every number of epochs.
+
+    Attributes:
+        lrs: peak learning rates; per 256 images of batch_size if ``per_256``.
+        weight_decays: L2 coefficients.
+        epochs: passes over the labelled images, several to choose from when the whole network is trained.
+        batch_size: images per step; with fewer labelled images, all of them.
+        optimizer: 'SGD', or 'LARC' (LARS with |g| + wd |w| below, NVIDIA apex).
+        momentum, nesterov: of the optimizer.
+        shape: 'cosine' to 0, or 'steps': times 0.1 at each of ``milestones``, shares of the epochs.
+        per_epoch: the learning rate changes from epoch to epoch instead of from step to step.
+        init: of the linear layer: 'zeros'; 'normal', deviation 0.01 and no bias; 'torch', nn.Linear's own.
+        crop: smallest and largest area of the random crop; flip_p: of a horizontal flip.
+        source: where it comes from.
+    """
+    lrs: tuple[float, ...]
+    epochs: tuple[float, ...]
+    batch_size: int
+    weight_decays: tuple[float, ...] = (0.0,)
+    per_256: bool = True
+    optimizer: str = 'SGD'
+    momentum: float = 0.9
+    nesterov: bool = False
+    shape: str = 'cosine'
+    milestones: tuple[float, ...] = ()
+    per_epoch: bool = False
+    init: str = 'torch'
+    crop: tuple[float, float] = (0.08, 1.0)
+    flip_p: float = 0.5
+    source: str = ''
+
+    def __post_init__(self):
+        def need(holds, name, what):
+            if not holds:
+                raise ConfigError(f'{name} is {getattr(self, name)!r}, but it must be {what}')
+        for name, least in (('lrs', 'above 0'), ('epochs', 'above 0'), ('weight_decays', 'at least 0')):
+            values = getattr(self, name)
+            need(values and all(v > 0 or (v == 0 and least == 'at least 0') for v in values), name, f'one or more numbers {least}')
+        need(self.batch_size >= 1, 'batch_size', 'a whole number of at least 1')
+
+    def settings(self, images: int) -> list[Setting]:
+        """All points of the sweep for so many labelled images."""
+        scale = min(self.batch_size, images) / 256 if self.per_256 else 1
+        return [Setting(lr * scale, decay, epochs) for epochs, lr, decay in product(self.epochs, self.lrs, self.weight_decays)]
+
+    def steps(self, epochs: float, images: int) -> int:
+        """Optimiser steps, as in pretraining: epochs * images // batch size."""
+        return max(int(epochs * images) // min(self.batch_size, images), 1)
+
+    def factor(self, step: int, epochs: float, images: int) -> float:
+        """The learning rate of a step, relative to its peak."""
+        done = step * min(self.batch_size, images) / images                      # in epochs
+        if self.shape == 'steps':
+            return 0.1 ** sum(done >= share * epochs for share in self.milestones)
+        return cosine(1.0, 0.0, int(done) / epochs if self.per_epoch else step / self.steps(epochs, images))
+
+    def with_changes(self, **changes) -> 'Recipe':
+        """The same with what is not None replaced."""
+        return replace(self, **{k: v for k, v in changes.items() if v is not None})
+
+    def plain(self) -> dict:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+# The frozen protocol (linear evaluation).
+LINEAR = {
+    'byol': Recipe(lrs=(0.4, 0.3, 0.2, 0.1, 0.05), epochs=(80,), batch_size=1024, nesterov=True,
+                   source='BYOL (2006.07733), C.1; the code scales its learning rate by batch size / 256, the text does not say'),
+    'simclr': Recipe(lrs=(0.1,), epochs=(90,), batch_size=4096, nesterov=True, init='zeros',
+                     source='SimCLR (2002.05709), B.6; the README has weight decay 1e-6'),
+    'moco': Recipe(lrs=(30,), epochs=(100,), batch_size=256, per_256=False, shape='steps', milestones=(0.6, 0.8), per_epoch=True,
+                   init='normal', source='facebookresearch/moco, main_lincls.py: MoCo v1 and v2'),
+    'mocov3': Recipe(lrs=(0.1,), epochs=(90,), batch_size=1024, per_epoch=True, init='normal',
+                     source='facebookresearch/moco-v3, main_lincls.py, ResNet-50; for ViTs --lrs 3'),
+    'simsiam': Recipe(lrs=(0.02,), epochs=(90,), batch_size=4096, optimizer='LARC', per_epoch=True, init='normal',
+                      source='SimSiam (2011.10566), appendix A; the code\'s default learning rate is 0.1'),
+    'barlow_twins': Recipe(lrs=(0.3,), epochs=(100,), batch_size=256, per_256=False, weight_decays=(1e-6,), per_epoch=True, init='normal',
+                           source='facebookresearch/barlowtwins, evaluate.py'),
+    'vicreg': Recipe(lrs=(0.02,), epochs=(100,), batch_size=256, per_256=False, weight_decays=(1e-6,), per_epoch=True, init='normal',
+                     source='facebookresearch/vicreg, evaluate.py'),
+    'swav': Recipe(lrs=(0.3,), epochs=(100,), batch_size=256, per_256=False, weight_decays=(1e-6,), per_epoch=True, init='normal',
+                   source='facebookresearch/swav, eval_linear.py'),
+    'dino': Recipe(lrs=(0.001,), epochs=(100,), batch_size=1024, per_epoch=True, init='normal',
+                   source='facebookresearch/dino, eval_linear.py; batch size: its README\'s 8 x 128'),
+    'solo_learn': Recipe(lrs=(0.1,), epochs=(100,), batch_size=256, per_256=False, shape='steps', milestones=(0.6, 0.8), per_epoch=True,
+                         source='vturrisi/solo-learn, scripts/linear/imagenet/byol.yaml'),
+    'lightly': Recipe(lrs=(0.1,), epochs=(90,), batch_size=256, source='lightly-ai/lightly, benchmarks/imagenet/resnet50/linear_eval.py'),
+    'dinov2': Recipe(lrs=(1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1), epochs=(10,), batch_size=1024,
+                     init='normal', source='facebookresearch/dinov2, eval/linear.py: its 13 learning rates, on the last output alone; 8 x 128 '
+                                           'images per step, and epochs where it has 10 x 1250 steps'),
+}
+# The whole network on few labels. BYOL (2006.07733), C.1: 30 or 50 epochs.
+FINETUNE = Recipe(lrs=(0.005, 0.01, 0.02, 0.05, 0.1), epochs=(30, 50), batch_size=1024, nesterov=True, init='zeros',
+                  source='BYOL (2006.07733), C.1; the code scales its learning rate by batch size / 256, the text does not say')
+
+
+def logspace(first: float, last: float, n: int) -> tuple[float, ...]:
+    """n numbers from first to last, evenly spaced on a logarithmic scale."""
+    return tuple(first * (last / first) ** (i / (n - 1)) for i in range(n))
+
+
+# Fine-tuning on another data set. BYOL D.3 and SimCLR B.8.2: 20,000 steps of 256 images; 7 learning rates, and no or one of 7
+# weight decays, each divided by the learning rate.
+TRANSFER_STEPS = 20_000
+TRANSFER_LRS = logspace(1e-4, 1e-1, 7)
+TRANSFER_DECAYS = (0.0, *logspace(1e-6, 1e-3, 7))
+
+
+def linear_preset(name: str) -> Recipe:
+    if name not in LINEAR:
+        raise ConfigError(f'the preset is {name!r}: {nearest(name, LINEAR)}')
+    return LINEAR[name]

@@ -1,0 +1,259 @@
+"""Training of classifiers on labelled images: linear heads on a frozen encoder, many side by side, or the whole network."""
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..atomic import write_atomically
+from ..data.loader import StreamSampler, ViewDataset, train_loader
+from ..data.random import mix, seed_everything
+from ..data.sources import Source
+from ..data.views import View
+from ..optim import LARS
+from ..registry import ConfigError
+from ..stopping import Signals, Stopped
+from .bars import bar
+from .features import Features, Preprocessing, embedded, eval_mode
+from .recipes import Recipe, Setting
+
+SAVE_SECONDS = 300                # between states from which a stopped training goes on
+
+
+class Heads(nn.Module):
+    """Linear classifiers side by side on the same features, each with parameters of its own: (B, D) -> (B, H, C).
+
+    All start alike: what a head becomes does not depend on the others.
+
+    Args:
+        dim: D; classes: C; heads: H.
+        init: 'zeros', 'normal' or 'torch', see Recipe.
+        seed: of the weights.
+    """
+
+    def __init__(self, dim: int, classes: int, heads: int, init: str, seed: int):
+        super().__init__()
+        torch.manual_seed(seed)
+        first = nn.Linear(dim, classes)
+        if init != 'torch':
+            nn.init.normal_(first.weight, std=0.01) if init == 'normal' else nn.init.zeros_(first.weight)
+            nn.init.zeros_(first.bias)
+        self.layers = nn.ModuleList(nn.Linear(dim, classes) for _ in range(heads))
+        for layer in self.layers:
+            layer.load_state_dict(first.state_dict())
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = (torch.cat([getattr(layer, name) for layer in self.layers]) for name in ('weight', 'bias'))
+        return F.linear(x, weight, bias).view(len(x), len(self.layers), -1)            # one product for all heads
+
+
+class Network(nn.Module):
+    """An encoder with heads: (B, 3, H, W) normalised -> (B, heads, classes) float32.
+
+    Args:
+        encoder: (B, 3, H, W) -> (B, D); None if features come in its place.
+        heads: see Heads.
+        frozen: the encoder stays in eval mode and gets no gradient, so that nothing of it changes.
+        preprocessing: for its precision.
+    """
+
+    def __init__(self, encoder: nn.Module | None, heads: Heads, frozen: bool, preprocessing: Preprocessing):
+        super().__init__()
+        self.encoder, self.heads, self.frozen, self.preprocessing = encoder, heads, frozen, preprocessing
+
+    def trained(self) -> nn.Module:
+        return self.heads if self.frozen else self
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        if self.frozen and self.encoder is not None:
+            self.encoder.eval()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.encoder is not None:
+            with torch.set_grad_enabled(not self.frozen and torch.is_grad_enabled()), self.preprocessing.autocast(x.device):
+                x = self.encoder(x)
+        return self.heads(x.float())
+
+
+class ImageBatches:
+    """Random crops and flips of labelled images, a function of (seed, epoch, image): whatever the workers, wherever it starts.
+
+    Args:
+        source: with labels; recipe: for crop and flip; preprocessing: for size and normalisation; seed; workers: of the loader.
+    """
+
+    def __init__(self, source: Source, recipe: Recipe, preprocessing: Preprocessing, seed: int, workers: int, device: torch.device):
+        view = View(preprocessing.size, crop=recipe.crop, flip_p=recipe.flip_p)
+        self.dataset, self.workers, self.device = ViewDataset(source, [view], seed), workers, device
+        self.normalise, self.labels = preprocessing.normaliser(device), torch.from_numpy(source.labels)
+        self.unreadable: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def steps(self, batch_size: int, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in train_loader(self.dataset, batch_size, self.workers, start, stop):
+            self.unreadable.update(batch['unreadable'])
+            if batch['views'] is None:
+                i, reason = batch['unreadable'][0]
+                raise ConfigError(f'{len(batch["unreadable"])} images in a row cannot be read, the first is '
+                                  f'{self.dataset.source.name(i)} ({reason}); check the data')
+            yield self.normalise(batch['views'][0]), self.labels[batch['index']].to(self.device, non_blocking=True)
+
+
+class FeatureBatches:
+    """Stored features in the order in which ImageBatches would give their images."""
+
+    def __init__(self, features: Features, seed: int, device: torch.device):
+        self.features, self.seed, self.device = features, seed, device
+
+    def __len__(self) -> int:
+        return len(self.features.labels)
+
+    def steps(self, batch_size: int, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in StreamSampler(len(self), batch_size, self.seed, start, stop):
+            rows = np.array([i for _, i in batch])
+            yield (torch.from_numpy(self.features.values[rows].astype(np.float32, copy=False)).to(self.device),
+                   torch.from_numpy(self.features.labels[rows]).to(self.device))
+
+
+def _optimizer(network: Network, recipe: Recipe, settings: list[Setting]) -> torch.optim.Optimizer:
+    """One group for each head. With a trained encoder there is one head, whose learning rate is the encoder's; weight decay then
+    leaves norm parameters and biases out."""
+    groups = [dict(params=list(layer.parameters()), lr=s.lr, peak=s.lr, weight_decay=s.weight_decay)
+              for layer, s in zip(network.heads.layers, settings, strict=True)]
+    if not network.frozen:
+        [setting] = settings
+        parameters = [p for p in network.parameters() if p.requires_grad]
+        groups = [dict(params=[p for p in parameters if (p.ndim > 1) == decays], lr=setting.lr, peak=setting.lr,
+                       weight_decay=setting.weight_decay if decays else 0.0) for decays in (True, False)]
+    if recipe.optimizer == 'LARC':
+        return LARS(groups, lr=0, momentum=recipe.momentum, larc=True)
+    return torch.optim.SGD(groups, lr=0, momentum=recipe.momentum, nesterov=recipe.nesterov)
+
+
+def train_classifier(network: Network, batches: ImageBatches | FeatureBatches, recipe: Recipe, settings: list[Setting], seed: int,
+                     state: Path | None = None, what: str = 'training') -> None:
+    """Train the heads, each with its setting, or with a trained encoder the whole network with one setting.
+
+    A head's gradient is that of its own mean cross-entropy, so that side by side they learn what each would learn alone.
+
+    Args:
+        network: on its device.
+        batches: the labelled images or features.
+        recipe: batch size, schedule, optimizer.
+        settings: one for each head, with the same number of epochs.
+        seed: of what the encoder may draw (dropout).
+        state: file for the state of a training that takes long or is stopped; training goes on from it, and removes it at the end.
+        what: the name on the progress bar.
+    Raises:
+        Stopped: after Ctrl-C, SIGTERM or SIGUSR1, when the state is saved.
+        FloatingPointError: no setting is left whose loss is finite.
+    """
+    n, epochs = len(batches), settings[0].epochs
+    size, steps = min(recipe.batch_size, n), recipe.steps(epochs, n)
+    optimizer = _optimizer(network, recipe, settings)
+    network.train()
+    first = _restore(state, network, optimizer)
+    losses: list[Tensor] = []
+    signals = Signals()
+    with bar(steps * size, what, done=first * size) as progress:
+        signals.catch(progress.write)
+        saved = time.perf_counter()
+        try:
+            for step, (x, labels) in enumerate(batches.steps(size, first, steps), first):
+                seed_everything(mix(seed, step))
+                for group in optimizer.param_groups:
+                    group['lr'] = group['peak'] * recipe.factor(step, epochs, n)
+                logits = network(x)                                                          # (B, H, C)
+                heads = logits.shape[1]
+                loss = F.cross_entropy(logits.flatten(0, 1), labels.repeat_interleave(heads), reduction='none').view(-1, heads).mean(0)
+                optimizer.zero_grad(set_to_none=True)
+                loss.sum().backward()
+                optimizer.step()
+                losses.append(loss.detach())
+                if (step + 1) % 20 == 0 or step + 1 == steps:                                # seldom: reading it waits for the device
+                    best = torch.stack(losses).mean(0).min().item()
+                    progress.set_postfix(loss=f'{best:.3f}', refresh=False)
+                    losses = []
+                    if not np.isfinite(best) and not torch.isfinite(loss).any():
+                        raise FloatingPointError(f'the loss of every setting is not finite at step {step + 1}; lower the learning rates')
+                progress.update(size)
+                now = time.perf_counter()
+                if signals.received is not None or now - saved > SAVE_SECONDS:
+                    _save(state, network, optimizer, step + 1)
+                    saved = now
+                if signals.received is not None:
+                    raise Stopped(signals.received, step + 1, state is not None)
+        finally:
+            signals.release()
+    if state is not None:
+        state.unlink(missing_ok=True)
+    network.eval()
+
+
+def _save(state: Path | None, network: Network, optimizer, step: int) -> None:
+    if state is not None:
+        content = dict(step=step, network=network.trained().state_dict(), optimizer=optimizer.state_dict())
+        try:
+            write_atomically(state, lambda file: torch.save(content, file))
+        except OSError as error:
+            raise ConfigError(f'could not save the state to {state}: {error}; free some space and start the same command again') from None
+
+
+def _restore(state: Path | None, network: Network, optimizer) -> int:
+    """The step to go on from."""
+    if state is None or not state.exists():
+        return 0
+    content = torch.load(state, map_location='cpu', weights_only=True)
+    network.trained().load_state_dict(content['network'])
+    optimizer.load_state_dict(content['optimizer'])
+    return content['step']
+
+
+@torch.no_grad()
+def predict(network: Network, source: Source, preprocessing: Preprocessing, batch_size: int = 256, workers: int = 0,
+            top: int = 5) -> tuple[np.ndarray, np.ndarray, list]:
+    """The best classes of every head for every readable image.
+
+    Returns:
+        positions (N,) in the source, classes (N, heads, min(top, C)) int64, best first, and unreadable [(position, reason)].
+    """
+    positions, classes, unreadable = [], [], []
+    device = next(network.parameters()).device
+    with eval_mode(network), bar(len(source), 'evaluation') as progress:
+        for index, logits, failed in embedded(network, source, preprocessing, device, batch_size, workers):
+            positions.append(index)
+            unreadable += failed
+            if logits is not None:
+                classes.append(_best(torch.from_numpy(logits), top))
+            progress.update(len(index) + len(failed))
+    if not classes:
+        raise ConfigError(f'none of the {len(source)} images can be read, the first is {source.name(0)} ({unreadable[0][1]}); check them')
+    return np.concatenate(positions), np.concatenate(classes), unreadable
+
+
+@torch.no_grad()
+def predict_features(heads: Heads, features: Features, top: int = 5) -> np.ndarray:
+    """As predict, for stored features: (N, heads, min(top, C)) int64."""
+    device = next(heads.parameters()).device
+    parts = np.array_split(np.arange(len(features.values)), max(len(features.values) // 4096, 1))
+    return np.concatenate([_best(heads(torch.from_numpy(features.values[rows].astype(np.float32)).to(device)), top) for rows in parts])
+
+
+def _best(logits: Tensor, top: int) -> np.ndarray:
+    """(..., C) -> (..., top); a head whose numbers are not finite names no class, -1."""
+    best = logits.topk(min(top, logits.shape[-1]), dim=-1).indices
+    return torch.where(logits.isfinite().all(-1, keepdim=True), best, -1).cpu().numpy()
+
+
+def save_classifier(path: Path, network: Network, about: dict) -> None:
+    """The trained weights (encoder included, if it was trained) with what they are, as a file that loads with weights_only=True."""
+    content = dict(format='ssl_zoo classifier 1', about=json.dumps(about), network=network.trained().state_dict())
+    write_atomically(path, lambda file: torch.save(content, file))

@@ -1,0 +1,1 @@
+"""What the evaluation tools do: a checkpoint goes in, figures by a published protocol come out."""

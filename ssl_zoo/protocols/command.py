@@ -1,0 +1,54 @@
+"""The command line that the evaluation tools share."""
+import argparse
+import os
+import sys
+from collections.abc import Callable
+
+from ..registry import ConfigError
+from ..stopping import Stopped
+from .subject import Subject
+
+
+def parser(doc: str) -> argparse.ArgumentParser:
+    """The arguments of every evaluation tool; ``doc`` is the tool's docstring."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('checkpoint', help='file of a run, such as work_dirs/byol_digits/<run>/checkpoints/step_00000589.pth')
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
+                        help='changes to the data part of the config in it, such as data.test.root=/data/imagenet/val')
+    parser.add_argument('--network', help="'online' or 'target'; default: the method's own choice (DINO: target, others: online)")
+    parser.add_argument('--layer', default='backbone', help="'backbone' (default) or 'projector'")
+    parser.add_argument('--random-weights', action='store_true', help='evaluate the network as it was before training')
+    parser.add_argument('--work-dir', help='where figures, predictions and features go; default: the run\'s')
+    parser.add_argument('--imports', nargs='+', default=[], metavar='FILE', help='Python files that register methods or data sets of your own')
+    parser.add_argument('--precision', default='float32', help="of the network: 'float32' (default) or 'bf16'")
+    parser.add_argument('--eval-batch-size', type=int, default=256, metavar='N', help='images per evaluation pass; default: 256')
+    parser.add_argument('--workers', type=int, help='loader processes; default: as in training')
+    parser.add_argument('--seed', type=int, default=0, help='of what the evaluation draws; default: 0')
+    return parser
+
+
+def run(args: argparse.Namespace, evaluate: Callable[[Subject], object], processes: bool = False) -> int:
+    """Build the subject and call ``evaluate`` on it; the exit code. Mistakes are told in a sentence.
+
+    Args:
+        processes: whether the tool can be started by torchrun.
+    """
+    from ..distributed import joined
+    try:
+        if int(os.environ.get('WORLD_SIZE', 1)) > 1 and not processes:
+            raise ConfigError('this tool works in one process; start it without torchrun. tools/extract_features.py shares the '
+                              'extraction over processes, and leaves the features where this tool finds them')
+        with joined():
+            subject = Subject(args.checkpoint, args.cfg_options, args.network, args.layer, args.random_weights, args.work_dir, args.imports,
+                              args.precision, args.eval_batch_size, args.workers, args.seed)
+            evaluate(subject)
+    except (ConfigError, FloatingPointError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    except Stopped as stopped:
+        print(f'{stopped}; the same command goes on from here', file=sys.stderr)
+        return stopped.exit_code
+    except KeyboardInterrupt:
+        print('stopped; the same command goes on from what is stored', file=sys.stderr)
+        return 130
+    return 0

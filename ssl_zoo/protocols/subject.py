@@ -1,0 +1,180 @@
+"""The subject of an evaluation: a network from a checkpoint, the data to judge it on, and where the figures go."""
+import hashlib
+import json
+import os
+import shlex
+import sys
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..data.decode import Unreadable
+from ..data.sources import Source
+from ..data.splits import data_sources
+from ..distributed import rank
+from ..engine.checkpoint import load_method, versions
+from ..evaluation.features import Features, Preprocessing, key_of, store_features
+from ..evaluation.metrics import Predictions, interval, measure, top_k
+from ..evaluation.results import write_row
+from ..registry import ConfigError
+
+SAMPLED = 8                       # images whose pixels tell whether a data set is still the same
+NAMES = dict(top1='top-1', mean_per_class='mean per class')
+
+
+class Subject:
+    """What is evaluated, and on what.
+
+    Args:
+        checkpoint: file of a run.
+        options: changes to what its config says of data and workers, such as 'data.test.root=/data/imagenet/val'.
+        network: 'online' or 'target'; None for the method's own choice (DINO: the teacher; all others: the online network).
+        layer: 'backbone' or 'projector'.
+        random_weights: the same network before training.
+        work_dir: where figures, predictions and features go; by default that of the run.
+        imports: Python files that register methods or data sets of one's own.
+        precision: of the encoder, 'float32' or 'bf16'.
+        batch_size, workers: of evaluation passes; workers None: as in training.
+        seed: of what the evaluation draws (heads, crops, label lists).
+
+    Attributes:
+        method, settings: from the checkpoint; device; weights: 'trained' or 'random weights'; network: the name that was found.
+        encoder: (B, 3, H, W) normalised -> (B, D).
+    """
+
+    def __init__(self, checkpoint: str, options: list[str] = (), network: str | None = None, layer: str = 'backbone',
+                 random_weights: bool = False, work_dir: str | None = None, imports: list[str] = (), precision: str = 'float32',
+                 batch_size: int = 256, workers: int | None = None, seed: int = 0):
+        from ..engine.config import import_file
+        for file in imports:
+            import_file(file)
+        if precision not in ('float32', 'bf16'):
+            raise ConfigError(f"the precision is {precision!r}, but it must be 'float32' or 'bf16'")
+        if batch_size < 1:
+            raise ConfigError(f'the batch size is {batch_size}, but it must be at least 1')
+        if seed < 0:
+            raise ConfigError(f'the seed is {seed}, but it must be at least 0')
+        self.started = time.perf_counter()
+        self.path = Path(checkpoint)
+        self.method, self.settings, self.step = load_method(self.path, options, random_weights)
+        self.device = torch.device('cuda', torch.cuda.current_device()) if torch.cuda.is_available() else torch.device('cpu')
+        self.method.to(self.device).eval()
+        self.network, self.layer = network or self.method.main_network, layer
+        self.encoder: nn.Module = self.method.encoder(self.network, layer)
+        self.weights = 'random weights' if random_weights else 'trained'
+        self.batch_size, self.seed = batch_size, seed
+        workers = self.settings.workers if workers is None else workers
+        self.workers = min(max((os.cpu_count() or 2) - 1, 0), 8) if workers is None else workers
+        size, resize = self.settings.eval_geometry()
+        data = self.settings.data
+        self.preprocessing = Preprocessing(size, resize, data.mean, data.std, precision, self.settings.channels_last)
+        run = self.path.parent.parent if self.path.parent.name == 'checkpoints' else self.path.parent
+        self.work_dir = Path(work_dir) if work_dir else run
+
+    @cached_property
+    def checkpoint_hash(self) -> str:
+        """SHA-256 of the file, its first 16 hexadecimal digits."""
+        with open(self.path, 'rb') as file:
+            return hashlib.file_digest(file, 'sha256').hexdigest()[:16]
+
+    @cached_property
+    def sources(self) -> dict[str, Source | None]:
+        """train (without the hold-out), val and test, labelled; None where there is none."""
+        found = data_sources(self.settings.data)
+        sources = dict(train=found['bank'], val=found['val'], test=found['test'])
+        for name, source in sources.items():
+            if source is not None and not len(source):
+                raise ConfigError(f'data.{name} has no images')
+        if sources['train'] is None:
+            raise ConfigError(f'data.train ({self.settings.data.train["type"]}) has no labels, and an evaluation needs some; give a labelled '
+                              f'set with --cfg-options "data.train={{\'type\': \'ImageFolder\', \'root\': ...}}"')
+        if sources['val'] is not None and sources['val'].labels is None:
+            raise ConfigError('data.val has no labels, and choices need them; give a labelled set or a number to hold out, such as '
+                              '--cfg-options data.val=0.1')
+        return sources
+
+    def source(self, name: str) -> Source:
+        """The source 'train', 'val' or 'test'. Raises ConfigError if there is none."""
+        if self.sources[name] is None:
+            why = dict(val='choices are made on images held out from training, never on the test set; hold some out with '
+                           '--cfg-options data.val=0.1',
+                       test='it is what figures are measured on; give one with --cfg-options "data.test={\'type\': ..., \'root\': ...}"')
+            raise ConfigError(f'the config has no data.{name}: {why[name]}')
+        return self.sources[name]
+
+    @property
+    def classes(self) -> int:
+        """The number of classes of the data set."""
+        train = self.source('train')
+        return len(train.classes) if train.classes else int(train.labels.max()) + 1
+
+    def identity(self) -> dict:
+        """What the network and what it sees depend on."""
+        return dict(checkpoint=self.checkpoint_hash, weights=self.weights, network=self.network, layer=self.layer,
+                    preprocessing=asdict(self.preprocessing))
+
+    def features(self, source: Source, name: str, dtype: str = 'float32') -> Features:
+        """Features of a source, from the cache in the work directory if they are those of this network, layer, preprocessing and data."""
+        key = dict(self.identity(), manifest=source.manifest(), pixels=_pixels(source), dtype=dtype)
+        folder = self.work_dir / 'features' / f'{name}-{key_of(**key)}'
+        return store_features(self.encoder, source, self.preprocessing, folder, key, dtype, self.batch_size, self.workers)
+
+    def folder(self, tool: str, **what) -> Path:
+        """A folder for a training that may be stopped: the same for the same network, data and recipe, and for nothing else."""
+        return self.work_dir / tool / key_of(**self.identity(), **what)
+
+    def report(self, tool: str, metric: str, predicted: np.ndarray, labels: np.ndarray, names: list[str], test: Source, protocol: str,
+               **more) -> dict:
+        """Measure, save the predictions, write the results row, print the figure.
+
+        Args:
+            tool: what made them; metric: 'top1' or 'mean_per_class'.
+            predicted: (N, k) classes, best first; labels: (N,); names: N.
+            test: the source.
+            protocol: the protocol in words.
+            more: further items of the row.
+        Returns:
+            The row.
+        """
+        value, (low, high) = measure(metric, predicted, labels), interval(metric, predicted, labels)
+        now = datetime.now(UTC)
+        row = dict(metric=f'{tool}_{metric}', value=value, ci95=[low, high], n=len(labels), protocol=protocol, weights=self.weights,
+                   network=self.network, layer=self.layer, **({'top5': top_k(predicted, labels, 5)} if self.classes > 5 else {}), **more,
+                   test=type(test).__name__ if not hasattr(test, 'source') else type(test.source).__name__, test_manifest=test.manifest(),
+                   left_out=len(test) - len(labels), checkpoint=str(self.path), checkpoint_sha256=self.checkpoint_hash, step=self.step,
+                   seed=self.seed, seconds=round(time.perf_counter() - self.started, 1), time=now.isoformat(timespec='seconds'),
+                   command=shlex.join(sys.argv), versions=versions(), config=self.settings.plain())
+        if rank() == 0:
+            stamp = now.strftime('%Y%m%d-%H%M%S-%f')
+            path = self.work_dir / 'predictions' / f'{tool}_{metric}_{stamp}.npz'
+            row['predictions'] = str(path)
+            try:
+                Predictions(predicted, labels, np.array(names), row).save(path)
+                write_row(self.work_dir, row)
+            except OSError as error:
+                raise ConfigError(f'could not write the result ({NAMES[metric]} {value:.2f} %) to {self.work_dir}: {error}') from None
+            more = f', top-5 {row["top5"]:.2f} %' if 'top5' in row else ''
+            print(f'{NAMES[metric]} {value:.2f} % (95 % interval {low:.2f} to {high:.2f}){more} on {len(labels):,} test images  '
+                  f'[{self.weights}, {self.network} {self.layer}]  {protocol}\n  predictions in {path}', flush=True)
+        return row
+
+
+def names_of(source: Source, positions: np.ndarray) -> list[str]:
+    return [source.name(int(i)) for i in positions]
+
+
+def _pixels(source: Source) -> str:
+    """A hash of a few images' pixels: names and labels stay when files are exchanged, or when a config asks for another size."""
+    digest = hashlib.sha256()
+    for i in np.unique(np.linspace(0, len(source) - 1, SAMPLED).astype(int)):
+        try:
+            digest.update(json.dumps(source.read(int(i)).size).encode() + source.read(int(i)).tobytes())
+        except Unreadable as error:
+            digest.update(str(error).encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,36 @@
+"""Stopping when asked: by Ctrl-C, by SIGTERM, by SIGUSR1 (SLURM)."""
+import signal
+
+
+class Stopped(Exception):
+    """The run was asked to stop and has saved its state. ``exit_code`` is 128 + the signal's number."""
+
+    def __init__(self, signum: int, step: int, saved: bool = True):
+        super().__init__(f'stopped by {signal.Signals(signum).name} after step {step}{"" if saved else ", which could not be saved"}')
+        self.exit_code = 128 + signum
+
+
+class Signals:
+    """Remembers the signal that asks to stop, for whoever ends a step to look at. A second Ctrl-C stops at once.
+
+    Attributes: received: its number, None while there was none.
+    """
+    CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+    def __init__(self):
+        self.received: int | None = None
+        self.before = {}
+
+    def catch(self, tell) -> None:
+        """From now on; ``tell(sentence)`` is called when one comes."""
+        def receive(signum, _):
+            self.received = signum
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            tell(f'{signal.Signals(signum).name}: finishing this step and saving; Ctrl-C again to stop at once')
+        self.before = {s: signal.signal(s, receive) for s in self.CAUGHT}
+
+    def release(self) -> None:
+        """Give the signals back to who had them before."""
+        for s, handler in self.before.items():
+            signal.signal(s, handler)
+        self.before = {}
