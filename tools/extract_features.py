@@ -28,7 +28,8 @@ def main(argv=None) -> int:
             try:
                 cfg = ast.literal_eval(args.source)
             except (ValueError, SyntaxError):
-                raise ConfigError(f'--source {args.source!r} is not a dict such as "{{\'type\': \'Images\', \'root\': \'/my/photos\'}}"') from None
+                raise ConfigError(f'--source {args.source!r} is not a dict such as '
+                                  f'"{{\'type\': \'Images\', \'root\': \'/my/photos\'}}"') from None
             sources = {str(cfg.get('type') if isinstance(cfg, dict) else 'set').lower(): build_source(cfg)}
         else:
             sources = {name: subject.sources[name] for name in args.data if subject.sources[name] is not None}

@@ -147,8 +147,8 @@ class EvalDataset(Dataset):
     An unreadable image is left out and reported.
     """
 
-    def __init__(self, source: Source, size: int, resize: int):
-        self.source, self.size, self.resize = source, size, resize
+    def __init__(self, source: Source, size: int, resize: int, interpolation: str = 'bicubic'):
+        self.source, self.size, self.resize, self.interpolation = source, size, resize, interpolation
 
     def __len__(self) -> int:
         return len(self.source)
@@ -165,7 +165,7 @@ class EvalDataset(Dataset):
                 continue
             if image.size != (self.size, self.size) or self.size != self.resize:
                 image = _at_most_long(image)
-                image = F.center_crop(F.resize(image, self.resize, interpolation=F.InterpolationMode.BICUBIC), self.size)
+                image = F.center_crop(F.resize(image, self.resize, interpolation=F.InterpolationMode(self.interpolation)), self.size)
             pixels.append(np.asarray(image).transpose(2, 0, 1))
             kept.append(i)
         stacked = np.stack(pixels) if pixels else np.empty((0, 3, self.size, self.size), np.uint8)
@@ -173,6 +173,7 @@ class EvalDataset(Dataset):
                     unreadable=unreadable)
 
 
-def eval_loader(source: Source, size: int, resize: int, batch_size: int = 256, workers: int = 0) -> DataLoader:
+def eval_loader(source: Source, size: int, resize: int, batch_size: int = 256, workers: int = 0,
+                interpolation: str = 'bicubic') -> DataLoader:
     """All images of a source once, in order."""
-    return _loader(EvalDataset(source, size, resize), workers, batch_size=batch_size)
+    return _loader(EvalDataset(source, size, resize, interpolation), workers, batch_size=batch_size)

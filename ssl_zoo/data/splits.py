@@ -42,11 +42,11 @@ def data_sources(data) -> dict:
                           f'leave data.test out (data.test=None)')
     for name, other in (('val', val), ('test', test)):
         if other is not None and None not in (bank.classes, other.classes):
-            _number_alike(other, bank, name)
+            number_alike(other, bank, name)
     return dict(train=train, bank=None if bank.labels is None else bank, val=val, test=test)
 
 
-def _number_alike(other: Source, bank: Source, name: str) -> None:
+def number_alike(other: Source, bank: Source, name: str) -> None:
     """Give the classes of ``other`` the numbers they have in ``bank``; it may lack some, and may not have others."""
     strange = sorted(set(other.classes) - set(bank.classes))
     if strange:

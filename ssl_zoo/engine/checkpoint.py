@@ -187,7 +187,8 @@ def load_method(path: str | Path, options: list[str] = (), random_weights: bool 
     config = content['config']
     for option in options:
         if option.split('=')[0].split('.')[0] not in EVALUATION_OPTIONS:
-            raise ConfigError(f'the option {option!r} would change what was trained; an evaluation can change {", ".join(EVALUATION_OPTIONS)}')
+            raise ConfigError(f'the option {option!r} would change what was trained; an evaluation can change '
+                              f'{", ".join(EVALUATION_OPTIONS)}')
         apply_option(config, option)
     settings = check(config)
     method = build_method(settings, pretrained=random_weights)                                    # otherwise the weights come from here

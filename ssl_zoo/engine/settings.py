@@ -43,8 +43,10 @@ class Watch:
     Attributes:
         every: epochs between looks, 0 for none; k, temperature: of the k-NN.
         bank, queries: at most so many training and val images (balanced over classes), None for all.
+        probe: also a linear probe: logistic regression on the bank's features.
     """
     every: float = 1
+    probe: bool = False
     k: int = 20
     temperature: float = 0.07
     bank: int | None = None

@@ -11,7 +11,7 @@ from ..evaluation.collapse import collapse_warning, rankme
 from ..evaluation.features import Preprocessing, extract_features
 from ..evaluation.knn import knn_predict
 from ..evaluation.metrics import accuracy
-from ..evaluation.probe import few_label_probe
+from ..evaluation.probe import few_label_probe, linear_probe
 from ..evaluation.results import write_row
 from ..losses import spread
 from ..registry import ConfigError
@@ -90,7 +90,11 @@ class WatchHook(Hook):
             bank = self.features(runner, method, self.bank)
             predicted = knn_predict(bank.values, bank.labels, val.values, len(self.bank.classes), self.watch.k, self.watch.temperature)
             scalars = {'val/knn': accuracy(predicted, val.labels), **scalars}
-            text = f'k-NN {scalars["val/knn"]:.2f} % on {len(val.values)} val images  {text}'
+            shown = f'k-NN {scalars["val/knn"]:.2f} %'
+            if self.watch.probe:
+                scalars['val/probe'] = linear_probe(bank.values, bank.labels, val.values, val.labels)
+                shown += f'  linear probe {scalars["val/probe"]:.2f} %'
+            text = f'{shown} on {len(val.values)} val images  {text}'
         seconds = time.perf_counter() - started
         self.progress.pause(seconds, once=untrained is not None)
         note = '  random weights' if untrained is not None else ''

@@ -41,10 +41,11 @@ class Preprocessing:
     """What happens to an image before the network.
 
     Attributes:
-        size, resize: short side resized to ``resize`` (bicubic, antialiased), then a centre crop of ``size``.
+        size, resize: short side resized to ``resize``, antialiased, then a centre crop of ``size``.
         mean, std: of the normalisation, for values in [0, 1].
         precision: of the network, 'float32' or 'bf16' (autocast).
         channels_last: memory format of the images.
+        interpolation: of the resizing, 'bicubic' or 'bilinear'.
     """
     size: int
     resize: int
@@ -52,6 +53,7 @@ class Preprocessing:
     std: tuple[float, ...]
     precision: str = 'float32'
     channels_last: bool = False
+    interpolation: str = 'bicubic'
 
     def normaliser(self, device: torch.device) -> Callable[[Tensor], Tensor]:
         """(B, 3, H, W) uint8 -> float32, normalised, on the device."""
@@ -78,7 +80,7 @@ def embedded(encode: Callable[[Tensor], Tensor], source: Source, preprocessing: 
              batch_size: int = 256, workers: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray | None, list]]:
     """Batch after batch: positions (b,), outputs (b, ...) float32 (None if no image could be read), unreadable [(position, reason)]."""
     normalise = preprocessing.normaliser(device)
-    for batch in eval_loader(source, preprocessing.size, preprocessing.resize, batch_size, workers):
+    for batch in eval_loader(source, preprocessing.size, preprocessing.resize, batch_size, workers, preprocessing.interpolation):
         out = None
         if len(batch['index']):
             with preprocessing.autocast(device):
@@ -171,7 +173,7 @@ def store_features(network: nn.Module, source: Source, preprocessing: Preprocess
 def _alone(folder: Path):
     """Wait for another run that makes the same features."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_name(folder.name + '.lock'), 'w') as lock:
+    with open(folder.with_name(f'.{folder.name}.lock'), 'w') as lock:
         if rank() == 0:
             with suppress(OSError):                                  # some network file systems have no locks
                 fcntl.flock(lock, fcntl.LOCK_EX)
@@ -196,7 +198,7 @@ def _extract(network, source, preprocessing, folder: Path, key: dict, dtype: str
         blocks = range(-(-len(source) // BLOCK))
         mine = [b for b in blocks if b % world_size() == rank() and not (done / f'{b}.json').exists()]
         n = sum(min(BLOCK, len(source) - b * BLOCK) for b in mine)
-        with bar(n, f'features of {type(source).__name__}') as progress, open(path, 'r+b') as file:
+        with bar(n, f'features {folder.name.rsplit("-", 1)[0]}') as progress, open(path, 'r+b') as file:
             offset = _data_offset(path)
             for block in mine:
                 first = block * BLOCK

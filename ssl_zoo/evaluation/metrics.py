@@ -77,8 +77,8 @@ class Predictions:
     row: dict
 
     def save(self, path: Path) -> None:
-        row = np.array(json.dumps(self.row))
-        write_atomically(path, lambda file: np.savez_compressed(file, predicted=self.predicted, labels=self.labels, names=self.names, row=row))
+        arrays = dict(predicted=self.predicted, labels=self.labels, names=self.names, row=np.array(json.dumps(self.row)))
+        write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
 
     @classmethod
     def load(cls, path: str | Path) -> 'Predictions':
@@ -119,8 +119,8 @@ def compare(a: Predictions, b: Predictions, metric: str = 'top1', seed: int = 0)
     """
     if sorted(a.names) != sorted(b.names):
         only = sorted(set(a.names) ^ set(b.names))
-        raise ConfigError(f'the predictions are for other images: {len(a.names)} and {len(b.names)}, {len(only)} of them in one file alone, '
-                          f'such as {only[0] if only else a.names[0]!r}; compare two on the same test set')
+        raise ConfigError(f'the predictions are for other images: {len(a.names)} and {len(b.names)}, {len(only)} of them in one file '
+                          f'alone, such as {str(only[0] if only else a.names[0])!r}; compare two on the same test set')
     first, second = np.argsort(a.names, kind='stable'), np.argsort(b.names, kind='stable')
     labels = a.labels[first]
     if not np.array_equal(labels, b.labels[second]):

@@ -29,10 +29,13 @@ class Recipe:
         batch_size: images per step; with fewer labelled images, all of them.
         optimizer: 'SGD', or 'LARC' (LARS with |g| + wd |w| below, NVIDIA apex).
         momentum, nesterov: of the optimizer.
-        shape: 'cosine' to 0, or 'steps': times 0.1 at each of ``milestones``, shares of the epochs.
+        shape: 'cosine' to ``end``, a share of the peak, or 'steps': times 0.1 at each of ``milestones``, shares of the epochs.
         per_epoch: the learning rate changes from epoch to epoch instead of from step to step.
-        init: of the linear layer: 'zeros'; 'normal', deviation 0.01 and no bias; 'torch', nn.Linear's own.
+        decay_over_lr: the weight decays are divided by the learning rate they go with.
+        init: of the linear layer: 'zeros'; 'normal', weights of deviation 0.01; 'haiku', of deviation 1 / sqrt(D), truncated; biases
+            are 0; or 'torch', nn.Linear's own.
         crop: smallest and largest area of the random crop; flip_p: of a horizontal flip.
+        interpolation, test_interpolation: 'bicubic' or 'bilinear' (antialiased) of the crop, and of the resizing in evaluation.
         source: where it comes from.
     """
     lrs: tuple[float, ...]
@@ -44,11 +47,15 @@ class Recipe:
     momentum: float = 0.9
     nesterov: bool = False
     shape: str = 'cosine'
+    end: float = 0.0
     milestones: tuple[float, ...] = ()
     per_epoch: bool = False
+    decay_over_lr: bool = False
     init: str = 'torch'
     crop: tuple[float, float] = (0.08, 1.0)
     flip_p: float = 0.5
+    interpolation: str = 'bicubic'
+    test_interpolation: str = 'bicubic'
     source: str = ''
 
     def __post_init__(self):
@@ -63,7 +70,8 @@ class Recipe:
     def settings(self, images: int) -> list[Setting]:
         """All points of the sweep for so many labelled images."""
         scale = min(self.batch_size, images) / 256 if self.per_256 else 1
-        return [Setting(lr * scale, decay, epochs) for epochs, lr, decay in product(self.epochs, self.lrs, self.weight_decays)]
+        return [Setting(lr * scale, decay / (lr * scale) if self.decay_over_lr else decay, epochs)
+                for epochs, lr, decay in product(self.epochs, self.lrs, self.weight_decays)]
 
     def steps(self, epochs: float, images: int) -> int:
         """Optimiser steps, as in pretraining: epochs * images // batch size."""
@@ -74,46 +82,48 @@ class Recipe:
         done = step * min(self.batch_size, images) / images                      # in epochs
         if self.shape == 'steps':
             return 0.1 ** sum(done >= share * epochs for share in self.milestones)
-        return cosine(1.0, 0.0, int(done) / epochs if self.per_epoch else step / self.steps(epochs, images))
+        return cosine(1.0, self.end, int(done) / epochs if self.per_epoch else step / self.steps(epochs, images))
 
     def with_changes(self, **changes) -> 'Recipe':
         """The same with what is not None replaced."""
-        return replace(self, **{k: v for k, v in changes.items() if v is not None})
+        return replace(self, **{k: tuple(v) if isinstance(v, list) else v for k, v in changes.items() if v is not None})
 
     def plain(self) -> dict:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
-# The frozen protocol (linear evaluation).
+# The frozen protocol (linear evaluation). Optimizers, schedules and starts are those of the code that is named, unless it says so.
+_FACEBOOK = dict(per_epoch=True, init='normal', interpolation='bilinear', test_interpolation='bilinear')
 LINEAR = {
-    'byol': Recipe(lrs=(0.4, 0.3, 0.2, 0.1, 0.05), epochs=(80,), batch_size=1024, nesterov=True,
-                   source='BYOL (2006.07733), C.1; the code scales its learning rate by batch size / 256, the text does not say'),
+    'byol': Recipe(lrs=(0.4, 0.3, 0.2, 0.1, 0.05), epochs=(80,), batch_size=1024, nesterov=True, init='haiku',
+                   source='BYOL (2006.07733), C.1; schedule, start and lr * batch size / 256 from its code, byol/eval_experiment.py'),
     'simclr': Recipe(lrs=(0.1,), epochs=(90,), batch_size=4096, nesterov=True, init='zeros',
-                     source='SimCLR (2002.05709), B.6; the README has weight decay 1e-6'),
-    'moco': Recipe(lrs=(30,), epochs=(100,), batch_size=256, per_256=False, shape='steps', milestones=(0.6, 0.8), per_epoch=True,
-                   init='normal', source='facebookresearch/moco, main_lincls.py: MoCo v1 and v2'),
-    'mocov3': Recipe(lrs=(0.1,), epochs=(90,), batch_size=1024, per_epoch=True, init='normal',
-                     source='facebookresearch/moco-v3, main_lincls.py, ResNet-50; for ViTs --lrs 3'),
-    'simsiam': Recipe(lrs=(0.02,), epochs=(90,), batch_size=4096, optimizer='LARC', per_epoch=True, init='normal',
-                      source='SimSiam (2011.10566), appendix A; the code\'s default learning rate is 0.1'),
-    'barlow_twins': Recipe(lrs=(0.3,), epochs=(100,), batch_size=256, per_256=False, weight_decays=(1e-6,), per_epoch=True, init='normal',
-                           source='facebookresearch/barlowtwins, evaluate.py'),
-    'vicreg': Recipe(lrs=(0.02,), epochs=(100,), batch_size=256, per_256=False, weight_decays=(1e-6,), per_epoch=True, init='normal',
-                     source='facebookresearch/vicreg, evaluate.py'),
-    'swav': Recipe(lrs=(0.3,), epochs=(100,), batch_size=256, per_256=False, weight_decays=(1e-6,), per_epoch=True, init='normal',
-                   source='facebookresearch/swav, eval_linear.py'),
-    'dino': Recipe(lrs=(0.001,), epochs=(100,), batch_size=1024, per_epoch=True, init='normal',
-                   source='facebookresearch/dino, eval_linear.py; batch size: its README\'s 8 x 128'),
-    'solo_learn': Recipe(lrs=(0.1,), epochs=(100,), batch_size=256, per_256=False, shape='steps', milestones=(0.6, 0.8), per_epoch=True,
-                         source='vturrisi/solo-learn, scripts/linear/imagenet/byol.yaml'),
-    'lightly': Recipe(lrs=(0.1,), epochs=(90,), batch_size=256, source='lightly-ai/lightly, benchmarks/imagenet/resnet50/linear_eval.py'),
+                     source='SimCLR (2002.05709), B.6; schedule and start from google-research/simclr, whose README has weight decay 1e-6'),
+    'moco': Recipe(lrs=(30,), epochs=(100,), batch_size=256, per_256=False, shape='steps', milestones=(0.6, 0.8), **_FACEBOOK,
+                   source='facebookresearch/moco main_lincls.py: MoCo v1 and v2'),
+    'mocov3': Recipe(lrs=(0.1,), epochs=(90,), batch_size=1024, **_FACEBOOK,
+                     source='facebookresearch/moco-v3 main_lincls.py: ResNet-50; for ViTs --lrs 3 (CONFIG.md)'),
+    'simsiam': Recipe(lrs=(0.02, 0.1), epochs=(90,), batch_size=4096, optimizer='LARC', **_FACEBOOK,
+                      source='SimSiam (2011.10566), appendix A: 0.02; facebookresearch/simsiam main_lincls.py and README: 0.1'),
+    'barlow_twins': Recipe(lrs=(0.3,), epochs=(100,), batch_size=256, per_256=False, weight_decays=(1e-6,), **_FACEBOOK,
+                           source='facebookresearch/barlowtwins evaluate.py'),
+    'vicreg': Recipe(lrs=(0.02,), epochs=(100,), batch_size=256, per_256=False, weight_decays=(1e-6,), **_FACEBOOK,
+                     source='facebookresearch/vicreg evaluate.py with its README\'s --lr-head 0.02; the paper (C.2) crops from 0.2'),
+    'swav': Recipe(lrs=(0.3,), epochs=(100,), batch_size=256, per_256=False, weight_decays=(1e-6,), **_FACEBOOK,
+                   source='facebookresearch/swav eval_linear.py; for its own weights data.std=(0.228, 0.224, 0.225)'),
+    'dino': Recipe(lrs=(0.001,), epochs=(100,), batch_size=1024, per_epoch=True, init='normal', interpolation='bilinear',
+                   source='DINO (2104.14294), F.2, which sweeps the learning rate for each model; facebookresearch/dino eval_linear.py'),
+    'solo_learn': Recipe(lrs=(0.1,), epochs=(100,), batch_size=256, shape='steps', milestones=(0.6, 0.8), per_epoch=True,
+                         source='vturrisi/solo-learn scripts/linear/imagenet/byol.yaml'),
+    'lightly': Recipe(lrs=(0.1,), epochs=(90,), batch_size=256, end=0.001, interpolation='bilinear', test_interpolation='bilinear',
+                      source='lightly-ai/lightly benchmarks/imagenet/resnet50, lightly/utils/benchmarking/linear_classifier.py'),
     'dinov2': Recipe(lrs=(1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1), epochs=(10,), batch_size=1024,
-                     init='normal', source='facebookresearch/dinov2, eval/linear.py: its 13 learning rates, on the last output alone; 8 x 128 '
-                                           'images per step, and epochs where it has 10 x 1250 steps'),
+                     init='normal', source='facebookresearch/dinov2 dinov2/eval/linear.py: its 13 learning rates, on the last output alone '
+                                           '(not 1 and 4 blocks, with and without the mean of patches); epochs for its 10 x 1250 steps'),
 }
-# The whole network on few labels. BYOL (2006.07733), C.1: 30 or 50 epochs.
-FINETUNE = Recipe(lrs=(0.005, 0.01, 0.02, 0.05, 0.1), epochs=(30, 50), batch_size=1024, nesterov=True, init='zeros',
-                  source='BYOL (2006.07733), C.1; the code scales its learning rate by batch size / 256, the text does not say')
+# The whole network on few labels: 30 or 50 epochs.
+FINETUNE = Recipe(lrs=(0.005, 0.01, 0.02, 0.05, 0.1), epochs=(30, 50), batch_size=1024, nesterov=True, init='haiku',
+                  source='BYOL (2006.07733), C.1; schedule, start and lr * batch size / 256 as in its code for linear evaluation')
 
 
 def logspace(first: float, last: float, n: int) -> tuple[float, ...]:
@@ -121,11 +131,11 @@ def logspace(first: float, last: float, n: int) -> tuple[float, ...]:
     return tuple(first * (last / first) ** (i / (n - 1)) for i in range(n))
 
 
-# Fine-tuning on another data set. BYOL D.3 and SimCLR B.8.2: 20,000 steps of 256 images; 7 learning rates, and no or one of 7
-# weight decays, each divided by the learning rate.
+# Fine-tuning on another data set: so many steps; no weight decay or one of 7.
 TRANSFER_STEPS = 20_000
-TRANSFER_LRS = logspace(1e-4, 1e-1, 7)
-TRANSFER_DECAYS = (0.0, *logspace(1e-6, 1e-3, 7))
+TRANSFER = Recipe(lrs=logspace(1e-4, 1e-1, 7), epochs=(1,), batch_size=256, weight_decays=(0.0, *logspace(1e-6, 1e-3, 7)), per_256=False,
+                  decay_over_lr=True, nesterov=True, init='zeros',
+                  source='BYOL (2006.07733), D.3; SimCLR (2002.05709), B.8.1; they name neither schedule nor start')
 
 
 def linear_preset(name: str) -> Recipe:

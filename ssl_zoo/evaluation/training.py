@@ -14,6 +14,7 @@ from ..data.loader import StreamSampler, ViewDataset, train_loader
 from ..data.random import mix, seed_everything
 from ..data.sources import Source
 from ..data.views import View
+from ..layers import mlp
 from ..optim import LARS
 from ..registry import ConfigError
 from ..stopping import Signals, Stopped
@@ -31,15 +32,15 @@ class Heads(nn.Module):
 
     Args:
         dim: D; classes: C; heads: H.
-        init: 'zeros', 'normal' or 'torch', see Recipe.
+        init: see Recipe.
         seed: of the weights.
     """
 
     def __init__(self, dim: int, classes: int, heads: int, init: str, seed: int):
         super().__init__()
         torch.manual_seed(seed)
-        first = nn.Linear(dim, classes)
-        if init != 'torch':
+        [first] = mlp(dim, classes, init='haiku' if init == 'haiku' else 'torch')
+        if init in ('zeros', 'normal'):
             nn.init.normal_(first.weight, std=0.01) if init == 'normal' else nn.init.zeros_(first.weight)
             nn.init.zeros_(first.bias)
         self.layers = nn.ModuleList(nn.Linear(dim, classes) for _ in range(heads))
@@ -89,7 +90,7 @@ class ImageBatches:
     """
 
     def __init__(self, source: Source, recipe: Recipe, preprocessing: Preprocessing, seed: int, workers: int, device: torch.device):
-        view = View(preprocessing.size, crop=recipe.crop, flip_p=recipe.flip_p)
+        view = View(preprocessing.size, crop=recipe.crop, flip_p=recipe.flip_p, interpolation=recipe.interpolation)
         self.dataset, self.workers, self.device = ViewDataset(source, [view], seed), workers, device
         self.normalise, self.labels = preprocessing.normaliser(device), torch.from_numpy(source.labels)
         self.unreadable: dict[int, str] = {}

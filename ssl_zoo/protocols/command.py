@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from ..evaluation.recipes import Recipe
 from ..registry import ConfigError
 from ..stopping import Stopped
 from .subject import Subject
@@ -19,12 +20,29 @@ def parser(doc: str) -> argparse.ArgumentParser:
     parser.add_argument('--layer', default='backbone', help="'backbone' (default) or 'projector'")
     parser.add_argument('--random-weights', action='store_true', help='evaluate the network as it was before training')
     parser.add_argument('--work-dir', help='where figures, predictions and features go; default: the run\'s')
-    parser.add_argument('--imports', nargs='+', default=[], metavar='FILE', help='Python files that register methods or data sets of your own')
+    parser.add_argument('--imports', nargs='+', default=[], metavar='FILE',
+                        help='Python files that register methods or data sets of your own')
     parser.add_argument('--precision', default='float32', help="of the network: 'float32' (default) or 'bf16'")
     parser.add_argument('--eval-batch-size', type=int, default=256, metavar='N', help='images per evaluation pass; default: 256')
     parser.add_argument('--workers', type=int, help='loader processes; default: as in training')
     parser.add_argument('--seed', type=int, default=0, help='of what the evaluation draws; default: 0')
     return parser
+
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    """The arguments that change a recipe; each is None if it is not given."""
+    parser.add_argument('--lrs', nargs='+', type=float, help='learning rates to choose from, per 256 images where the recipe has it so')
+    parser.add_argument('--weight-decays', nargs='+', type=float, help='weight decays to choose from')
+    parser.add_argument('--epochs', nargs='+', type=float, help='epochs')
+    parser.add_argument('--batch-size', type=int, help='images per step')
+    parser.add_argument('--crop', nargs=2, type=float, metavar=('LEAST', 'MOST'), help='areas of the random crops; default: 0.08 1')
+    parser.add_argument('--flip-p', type=float, help='probability of a flip; default: 0.5')
+
+
+def changed(recipe: Recipe, args: argparse.Namespace) -> Recipe:
+    """The recipe with what was given on the command line."""
+    return recipe.with_changes(lrs=args.lrs, weight_decays=args.weight_decays, epochs=args.epochs, batch_size=args.batch_size,
+                               crop=args.crop, flip_p=args.flip_p)
 
 
 def run(args: argparse.Namespace, evaluate: Callable[[Subject], object], processes: bool = False) -> int:

@@ -1,11 +1,12 @@
 """The subject of an evaluation: a network from a checkpoint, the data to judge it on, and where the figures go."""
+import copy
 import hashlib
 import json
 import os
 import shlex
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from ..data.decode import Unreadable
 from ..data.sources import Source
 from ..data.splits import data_sources
 from ..distributed import rank
-from ..engine.checkpoint import load_method, versions
+from ..engine.checkpoint import build_method, load_method, versions
 from ..evaluation.features import Features, Preprocessing, key_of, store_features
 from ..evaluation.metrics import Predictions, interval, measure, top_k
 from ..evaluation.results import write_row
@@ -92,8 +93,8 @@ class Subject:
             if source is not None and not len(source):
                 raise ConfigError(f'data.{name} has no images')
         if sources['train'] is None:
-            raise ConfigError(f'data.train ({self.settings.data.train["type"]}) has no labels, and an evaluation needs some; give a labelled '
-                              f'set with --cfg-options "data.train={{\'type\': \'ImageFolder\', \'root\': ...}}"')
+            raise ConfigError(f'data.train ({self.settings.data.train["type"]}) has no labels, and an evaluation needs some; give a '
+                              f'labelled set with --cfg-options "data.train={{\'type\': \'ImageFolder\', \'root\': ...}}"')
         if sources['val'] is not None and sources['val'].labels is None:
             raise ConfigError('data.val has no labels, and choices need them; give a labelled set or a number to hold out, such as '
                               '--cfg-options data.val=0.1')
@@ -107,6 +108,20 @@ class Subject:
                        test='it is what figures are measured on; give one with --cfg-options "data.test={\'type\': ..., \'root\': ...}"')
             raise ConfigError(f'the config has no data.{name}: {why[name]}')
         return self.sources[name]
+
+    @cached_property
+    def width(self) -> int:
+        """How many features the encoder gives."""
+        size = self.preprocessing.size
+        with torch.no_grad():
+            return self.encoder(torch.zeros(1, 3, size, size, device=self.device)).shape[1]
+
+    def fresh_encoder(self, draw: int = 0) -> nn.Module:
+        """The encoder once more, to be trained: a copy of its weights, or with random weights new ones for every draw."""
+        if self.weights == 'trained':
+            return copy.deepcopy(self.encoder)
+        method = build_method(replace(self.settings, seed=self.settings.seed + draw))
+        return method.to(self.device).encoder(self.network, self.layer)
 
     @property
     def classes(self) -> int:

@@ -9,11 +9,11 @@ from PIL import Image
 from ssl_zoo.methods.byol import BYOL, regression_loss
 
 from ssl_zoo.engine.checkpoint import build_method, checkpoints_in
-from ssl_zoo.stopping import Stopped
 from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.losses import spread
 from ssl_zoo.method import Method
 from ssl_zoo.registry import METHODS, ConfigError
+from ssl_zoo.stopping import Stopped
 
 TINY_DATA = dict(train=dict(type='Digits', split='val'), val=40, mean=[0.5] * 3, std=[0.5] * 3)
 

@@ -1,0 +1,69 @@
+"""Training of the whole network, once for each setting of a sweep; the best on the hold-out is kept."""
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..atomic import write_atomically
+from ..data.sources import Source
+from ..evaluation.metrics import measure
+from ..evaluation.recipes import Recipe, Setting
+from ..evaluation.training import Heads, ImageBatches, Network, predict, train_classifier
+from .linear import choose
+from .subject import Subject
+
+
+def network_of(subject: Subject, recipe: Recipe, draw: int, bn_momentum: float | None) -> Network:
+    """A network of one head to be trained as a whole, from the checkpoint's weights."""
+    encoder = subject.fresh_encoder(draw)
+    if bn_momentum is not None:
+        for module in encoder.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.momentum = bn_momentum
+    encoder.requires_grad_(True)                                     # a target network's parameters are not
+    return Network(encoder, Heads(subject.width, subject.classes, 1, recipe.init, subject.seed + draw), False,
+                   subject.preprocessing).to(subject.device)
+
+
+def train_one(subject: Subject, train: Source, recipe: Recipe, setting: Setting, draw: int, state: Path, what: str,
+              bn_momentum: float | None = None) -> Network:
+    """The whole network trained with one setting."""
+    network = network_of(subject, recipe, draw, bn_momentum)
+    batches = ImageBatches(train, recipe, subject.preprocessing, subject.seed + draw, subject.workers, subject.device)
+    train_classifier(network, batches, recipe, [setting], subject.seed + draw, state, what)
+    return network
+
+
+def finetune(subject: Subject, train: Source, val: Source, recipe: Recipe, settings: list[Setting], folder: Path, metric: str = 'top1',
+             draw: int = 0, bn_momentum: float | None = None) -> tuple[Network, Setting, str]:
+    """Train the network with every setting; the one that is best on the hold-out, after its last epoch.
+
+    What is finished is kept in ``folder``, so that a stopped sweep goes on where it was.
+
+    Args:
+        train: labelled images; val: the hold-out.
+        settings: of the recipe.
+        draw: number of the draw, added to the seed.
+        bn_momentum: of torch's BatchNorm, None to leave it.
+    Returns:
+        The network, its setting, the choice in words.
+    """
+    record, kept = folder / 'scores.json', folder / 'best.pth'
+    scores: list[float] = json.loads(record.read_text()) if record.exists() else []
+    for i in range(len(scores), len(settings)):
+        network = train_one(subject, train, recipe, settings[i], draw, folder / 'state.pth', f'{i + 1}/{len(settings)}', bn_momentum)
+        score = 0.0
+        if len(settings) > 1:
+            positions, predicted, _ = predict(network, val, subject.preprocessing, subject.batch_size, subject.workers)
+            score = measure(metric, predicted[:, 0], val.labels[positions])
+        if not scores or score > max(scores):
+            weights = network.state_dict()
+            write_atomically(kept, lambda file, weights=weights: torch.save(weights, file))
+        scores.append(score)
+        text = json.dumps(scores).encode()
+        write_atomically(record, lambda file, text=text: file.write(text))
+    best, selection = choose(settings, scores, len(val), metric) if len(settings) > 1 else (0, 'one setting')
+    network = network_of(subject, recipe, draw, bn_momentum)
+    network.load_state_dict(torch.load(kept, map_location='cpu', weights_only=True))
+    return network, settings[best], selection

@@ -1,0 +1,145 @@
+"""Linear evaluation: linear classifiers on the frozen encoder, a sweep of settings in one pass over the data."""
+from dataclasses import replace
+
+import numpy as np
+
+from ..data.sources import Joined, Source
+from ..evaluation import logistic
+from ..evaluation.features import Features
+from ..evaluation.metrics import measure
+from ..evaluation.recipes import Recipe, Setting
+from ..evaluation.training import FeatureBatches, Heads, ImageBatches, Network, predict, predict_features, train_classifier
+from .subject import Subject, names_of
+
+
+def evaluate_linear(subject: Subject, recipe: Recipe, retrain: bool = False) -> dict:
+    """The frozen protocol: random crops and flips, an encoder in eval mode without gradient, one linear head for each setting, all
+    on the same features. The head that is best on the hold-out is measured on the test images, after the last epoch.
+
+    Args:
+        subject: what is evaluated; recipe: the sweep.
+        retrain: train the chosen setting again on the training images and the hold-out together.
+    Returns:
+        The results row.
+    """
+    train, test = subject.source('train'), subject.source('test')
+    settings = recipe.settings(len(train))
+    preprocessing = replace(subject.preprocessing, interpolation=recipe.test_interpolation)
+    if len(settings) > 1 or retrain:
+        subject.source('val')                                        # says now what would be missing after the training
+
+    def trained(source: Source, settings: list[Setting], what: str) -> tuple[Network, ImageBatches]:
+        heads = Heads(subject.width, subject.classes, len(settings), recipe.init, subject.seed)
+        network = Network(subject.encoder, heads, True, subject.preprocessing).to(subject.device)
+        batches = ImageBatches(source, recipe, subject.preprocessing, subject.seed, subject.workers, subject.device)
+        folder = subject.folder('linear_eval', recipe=recipe.plain(), manifest=source.manifest(), seed=subject.seed,
+                                settings=[str(s) for s in settings])
+        train_classifier(network, batches, recipe, settings, subject.seed, folder / 'state.pth', what)
+        return network, batches
+    network, batches = trained(train, settings, 'linear')
+    best, selection, chosen = 0, 'one setting', settings[0]
+    if len(settings) > 1:
+        val = subject.source('val')
+        positions, predicted, _ = predict(network, val, preprocessing, subject.batch_size, subject.workers)
+        scores = [measure('top1', predicted[:, h], val.labels[positions]) for h in range(len(settings))]
+        best, selection = choose(settings, scores, len(positions))
+        chosen = settings[best]
+    if retrain:
+        everything = Joined(train, subject.source('val'))
+        # The peak learning rate follows the batch, which a small set limits.
+        chosen = recipe.settings(len(everything))[best]
+        network, batches = trained(everything, [chosen], 'linear, again on all')
+        selection, best = f'{selection}, trained again with the hold-out', 0
+    positions, predicted, _ = predict(network, test, preprocessing, subject.batch_size, subject.workers)
+    return subject.report('linear', 'top1', predicted[:, best], test.labels[positions], names_of(test, positions), test,
+                          f'frozen encoder, random crops and flips, {recipe.optimizer}, {chosen}, '
+                          f'batch {min(recipe.batch_size, len(batches))}; {selection}', recipe=recipe.plain(), setting=str(chosen),
+                          unreadable=len(batches.unreadable))
+
+
+def evaluate_cached(subject: Subject, recipe: Recipe, retrain: bool = False, strengths: tuple[float, ...] = logistic.STRENGTHS,
+                    dtype: str = 'float32') -> list[dict]:
+    """Features extracted once, without augmentation, and on them the sweep of heads (SGD) and logistic regression (L-BFGS).
+
+    Args:
+        subject, recipe, retrain: see evaluate_linear.
+        strengths: of the logistic regression's penalty; none to leave it out.
+        dtype: of the stored features.
+    Returns:
+        The results rows, the heads' and the regression's.
+    """
+    train, test, val = subject.source('train'), subject.source('test'), subject.sources['val']
+    bank, queries = subject.features(train, 'train', dtype), subject.features(test, 'test', dtype)
+    settings = recipe.settings(len(bank.labels))
+    if val is None and (len(settings) > 1 or len(strengths) > 1 or retrain):
+        subject.source('val')                                        # says what is missing
+    held_out = val and subject.features(val, 'val', dtype)
+    everything = _joined(bank, held_out) if retrain else bank
+    names, rows = names_of(test, queries.index), []
+
+    def heads_on(features: Features, settings: list[Setting], what: str) -> Heads:
+        heads = Heads(features.values.shape[1], subject.classes, len(settings), recipe.init, subject.seed)
+        network = Network(None, heads, True, subject.preprocessing).to(subject.device)
+        folder = subject.folder('linear_eval', recipe=recipe.plain(), cached=dtype, n=len(features.labels), manifest=train.manifest(),
+                                seed=subject.seed, settings=[str(s) for s in settings])
+        train_classifier(network, FeatureBatches(features, subject.seed, subject.device), recipe, settings, subject.seed,
+                         folder / 'state.pth', what)
+        return heads
+    heads = heads_on(bank, settings, 'heads')
+    best, selection = 0, 'one setting'
+    if len(settings) > 1:
+        predicted = predict_features(heads, held_out)
+        best, selection = choose(settings, [measure('top1', predicted[:, h], held_out.labels) for h in range(len(settings))],
+                                 len(held_out.labels))
+    chosen = settings[best]
+    if retrain:
+        chosen = recipe.settings(len(everything.labels))[best]
+        heads, best, selection = heads_on(everything, [chosen], 'heads, again on all'), 0, f'{selection}, trained again with the hold-out'
+    rows.append(subject.report('linear_cached', 'top1', predict_features(heads, queries)[:, best], queries.labels, names, test,
+                               f'features without augmentation, {recipe.optimizer}, {chosen}; {selection}', recipe=recipe.plain(),
+                               setting=str(chosen)))
+    if strengths:
+        rows.append(evaluate_logistic(subject, bank, held_out, queries, test, 'top1', strengths, retrain, 'logistic'))
+    return rows
+
+
+def evaluate_logistic(subject: Subject, bank: Features, held_out: Features | None, queries: Features, test: Source, metric: str,
+                      strengths: tuple[float, ...], retrain: bool, tool: str) -> dict:
+    """L-BFGS logistic regression, its strength chosen on the hold-out, measured on the test images."""
+    if len(np.unique(bank.labels)) < 2:
+        from ..registry import ConfigError
+        raise ConfigError('the training images are all of one class; a classifier needs two')
+    selection, strength = 'one strength', strengths[0]
+    if len(strengths) > 1:
+        state = subject.folder(tool, n=len(bank.labels), strengths=strengths, metric=metric) / 'state.npz'
+        scores, unconverged = logistic.sweep(bank.values, bank.labels, lambda model: measure(
+            metric, logistic.predict(model, held_out.values), held_out.labels), strengths, state=state)
+        strength = strengths[int(np.argmax(scores))]
+        selection = f'strength chosen of {len(strengths)} on {len(held_out.labels):,} held-out images ({max(scores):.2f} %)'
+        if unconverged:
+            print(f'{unconverged} of {len(strengths)} regressions had not converged after 1000 steps')
+        if strength in (strengths[0], strengths[-1]):
+            print(f'warning: the best strength {strength:g} is at the end of the range')
+    final = _joined(bank, held_out) if retrain else bank
+    model = logistic.fit(final.values, final.labels, strength)
+    again = ', fitted again with the hold-out' if retrain else ''
+    return subject.report(tool, metric, logistic.predict(model, queries.values), queries.labels, names_of(test, queries.index), test,
+                          f'logistic regression on {len(final.labels):,} features without augmentation, L-BFGS, strength {strength:.3g}; '
+                          f'{selection}{again}', strength=strength)
+
+
+def choose(settings: list[Setting], scores: list[float], n: int, metric: str = 'top1') -> tuple[int, str]:
+    """The setting with the best score on the hold-out, the first of several, and the choice in words; all are printed."""
+    from .subject import NAMES
+    best = int(np.argmax(scores))
+    print(f'{NAMES[metric]} in percent on {n:,} held-out images')
+    for i, (setting, score) in enumerate(zip(settings, scores, strict=True)):
+        print(f'{score:8.2f}  {setting}{"  <- chosen" if i == best else ""}')
+    lrs = [s.lr for s in settings]
+    if len(set(lrs)) > 2 and settings[best].lr in (min(lrs), max(lrs)):
+        print(f'warning: the best learning rate {settings[best].lr:g} is at the end of the range; widen it with --lrs')
+    return best, f'chosen of {len(settings)} on {n:,} held-out images ({scores[best]:.2f} %)'
+
+
+def _joined(a: Features, b: Features) -> Features:
+    return Features(np.concatenate([a.values, b.values]), np.concatenate([a.labels, b.labels]), np.arange(len(a.labels) + len(b.labels)))

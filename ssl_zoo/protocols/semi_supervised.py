@@ -1,0 +1,96 @@
+"""Semi-supervised evaluation: the whole network fine-tuned on a few labelled images."""
+import hashlib
+import statistics
+from pathlib import Path
+
+import numpy as np
+
+from ..data.labels import draw_labels, is_imagenet, official_list, read_list, write_list
+from ..data.sources import Source, Subset
+from ..data.splits import number_alike
+from ..evaluation.recipes import Recipe
+from ..evaluation.results import write_row
+from ..evaluation.training import predict
+from ..registry import ConfigError
+from .finetune import finetune
+from .subject import Subject, names_of
+
+
+def labelled_images(subject: Subject, labels: str, path: str | None, draw: int) -> tuple[Source, Source | None, dict]:
+    """The images that have labels, the hold-out without them, and where the choice comes from.
+
+    A given list may name any training image, those of the hold-out too; the hold-out then does without them. A list that is drawn
+    leaves the hold-out alone.
+    """
+    train, val = subject.source('train'), subject.sources['val']
+    if path is None and is_imagenet(train) and labels in ('1%', '10%'):
+        path = official_list(labels)
+    if path is not None:
+        from ..data.sources import build_source
+        whole = build_source(subject.settings.data.train)            # with the hold-out
+        number_alike(whole, train, 'train')
+        chosen = read_list(path, whole)
+        given = Subset(whole, chosen)
+        if val is not None:
+            taken = {given.name(i) for i in range(len(given))}
+            val = Subset(val, np.array([i for i in range(len(val)) if val.name(i) not in taken], dtype=np.int64))
+            if not len(val):
+                raise ConfigError(f'all images of the hold-out are in the list {path}; hold others out with --cfg-options data.val=')
+        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        return given, val, dict(label_set=labels or Path(path).name, list=str(path), list_sha256=digest, labelled=len(chosen))
+    chosen = draw_labels(train, labels, subject.seed + draw)
+    path = subject.work_dir / 'labels' / f'{labels.replace("%", "percent")}_seed{subject.seed + draw}.txt'
+    digest = write_list(path, train, chosen)
+    return Subset(train, chosen), val, dict(label_set=labels, list=str(path), list_sha256=digest, labelled=len(chosen))
+
+
+def evaluate_semi_supervised(subject: Subject, labels: str | None, path: str | None, recipe: Recipe, draws: int = 1,
+                             metric: str = 'top1') -> list[dict]:
+    """Fine-tune on a few labels, with every setting of the recipe; the best on the hold-out is measured on the test images.
+
+    With random weights it is the supervised baseline, under the same budget. Each draw has labels (where the lists are ours), a
+    head, an order and, with random weights, weights of its own, and makes its own choice.
+
+    Args:
+        subject: what is evaluated.
+        labels: '1%', '10%', '4-per-class' ...; None with a list.
+        path: text file that names the labelled images; None for the official list (ImageNet, 1 % and 10 %) or one that is drawn.
+        recipe: the sweep; draws: how often; metric: 'top1' or 'mean_per_class'.
+    Returns:
+        The results rows, one for each draw, and with several draws one with their mean.
+    """
+    if labels is None and path is None:
+        raise ConfigError('nothing says which images have labels; give --labels 1%, --labels 4-per-class or --list FILE')
+    if draws < 1:
+        raise ConfigError(f'--draws is {draws}, but it must be at least 1')
+    test, rows = subject.source('test'), []
+    kind = 'from scratch' if subject.weights == 'random weights' else 'fine-tuned'
+    for draw in range(draws):
+        train, val, about = labelled_images(subject, labels, path, draw)
+        settings = recipe.settings(len(train))
+        if val is None and len(settings) > 1:
+            subject.source('val')                                    # says what is missing
+        if len(np.unique(train.labels)) < 2:
+            raise ConfigError(f'the {len(train)} labelled images are all of one class; a classifier needs two')
+        folder = subject.folder('semi_supervised', recipe=recipe.plain(), list=about['list_sha256'], draw=draw, seed=subject.seed,
+                                val=val and val.manifest(), metric=metric)
+        if draws > 1:
+            print(f'draw {draw + 1} of {draws}')
+        network, setting, selection = finetune(subject, train, val, recipe, settings, folder, metric, draw)
+        positions, predicted, _ = predict(network, test, subject.preprocessing, subject.batch_size, subject.workers)
+        rows.append(subject.report('semi_supervised', metric, predicted[:, 0], test.labels[positions], names_of(test, positions), test,
+                                   f'{kind} on {len(train):,} labels ({about["label_set"]}), whole network, {recipe.optimizer}, {setting}, '
+                                   f'batch {min(recipe.batch_size, len(train))}; {selection}', recipe=recipe.plain(), setting=str(setting),
+                                   draw=draw, **about))
+    if draws > 1:
+        values = [row['value'] for row in rows]
+        mean, std = statistics.mean(values), statistics.stdev(values)
+        print(f'{kind} on {about["labelled"]:,} labels ({about["label_set"]}): mean {mean:.2f} %, sample standard deviation {std:.2f}, '
+              f'n = {draws} draws')
+        kept = ('n', 'weights', 'network', 'layer', 'label_set', 'labelled', 'recipe', 'test', 'test_manifest', 'checkpoint',
+                'checkpoint_sha256', 'step', 'seed', 'seconds', 'time', 'command', 'versions', 'config')
+        rows.append(dict(metric=f'semi_supervised_{metric}_mean', value=mean, std=std, draws=draws, values=values,
+                         protocol=f'{kind} on {about["labelled"]:,} labels ({about["label_set"]}), mean of {draws} draws',
+                         lists_sha256=[row['list_sha256'] for row in rows], **{k: rows[-1][k] for k in kept}))
+        write_row(subject.work_dir, rows[-1])
+    return rows

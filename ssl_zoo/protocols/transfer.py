@@ -1,0 +1,74 @@
+"""Transfer to other classification sets: logistic regression on frozen features, and fine-tuning of the whole network."""
+from dataclasses import replace
+
+import numpy as np
+
+from ..data.sources import Joined
+from ..evaluation import logistic
+from ..evaluation.metrics import METRICS
+from ..evaluation.recipes import TRANSFER_STEPS, Recipe
+from ..evaluation.training import predict
+from ..registry import ConfigError, nearest
+from .finetune import finetune, train_one
+from .linear import evaluate_logistic
+from .subject import Subject, names_of
+
+
+def _metric(metric: str) -> str:
+    if metric not in METRICS:
+        raise ConfigError(f'the metric is {metric!r}: {nearest(metric, METRICS)}')
+    return metric
+
+
+def transfer_linear(subject: Subject, metric: str, strengths: tuple[float, ...] = logistic.STRENGTHS, dtype: str = 'float32') -> dict:
+    """L-BFGS logistic regression on frozen features, no augmentation, the short side resized to the crop and the centre cut out; the
+    penalty is chosen on the hold-out, and the regression fitted again with it (BYOL D.2, SimCLR B.8.1).
+
+    Args:
+        subject: with the other set as its data.
+        metric: 'top1' or 'mean_per_class', see ssl_zoo.data.transfer_sets.METRICS.
+        strengths, dtype: see ssl_zoo.protocols.linear.evaluate_cached.
+    """
+    subject.preprocessing = replace(subject.preprocessing, resize=subject.preprocessing.size)
+    parts = {name: subject.features(subject.source(name), f'transfer_{name}', dtype) for name in ('train', 'val', 'test')}
+    return evaluate_logistic(subject, parts['train'], parts['val'], parts['test'], subject.source('test'), _metric(metric), strengths, True,
+                             'transfer_linear')
+
+
+def bn_momentum(images: int, batch_size: int) -> float:
+    """torch's momentum of BatchNorm: 1 - max(1 - 10 / s, 0.9), s = steps per epoch (SimCLR B.8.1, BYOL D.3)."""
+    return 1 - max(1 - 10 / (images / batch_size), 0.9)
+
+
+def transfer_finetune(subject: Subject, metric: str, recipe: Recipe, steps: int = TRANSFER_STEPS, retrain: bool = True) -> dict:
+    """The whole network fine-tuned with every setting, the best on the hold-out trained again with it (BYOL D.3, SimCLR B.8.1).
+
+    Args:
+        subject, metric: see transfer_linear.
+        recipe: learning rates, weight decays, batch size; steps: optimiser steps of each training.
+        retrain: train the chosen setting again on training images and hold-out together.
+    """
+    train, val, test = (subject.source(name) for name in ('train', 'val', 'test'))
+    if steps < 1:
+        raise ConfigError(f'--steps is {steps}, but it must be at least 1')
+    if len(np.unique(train.labels)) < 2:
+        raise ConfigError('the training images are all of one class; a classifier needs two')
+
+    def budget(n: int) -> Recipe:                                    # so many steps, whatever the images; a little over, to round to them
+        return replace(recipe, epochs=((steps + 0.5) * min(recipe.batch_size, n) / n,))
+    folder = subject.folder('transfer_finetune', recipe=recipe.plain(), steps=steps, manifests=[train.manifest(), val.manifest()],
+                            seed=subject.seed, metric=_metric(metric))
+    sweep, size = budget(len(train)), min(recipe.batch_size, len(train))
+    network, setting, selection = finetune(subject, train, val, sweep, sweep.settings(len(train)), folder, metric,
+                                           bn_momentum=bn_momentum(len(train), size))
+    if retrain:
+        everything = Joined(train, val)
+        again = budget(len(everything))
+        setting = replace(setting, epochs=again.epochs[0])
+        network = train_one(subject, everything, again, setting, 0, folder / 'state.pth', 'again on all',
+                            bn_momentum(len(everything), min(recipe.batch_size, len(everything))))
+        selection += ', trained again with the hold-out'
+    positions, predicted, _ = predict(network, test, subject.preprocessing, subject.batch_size, subject.workers)
+    return subject.report('transfer_finetune', metric, predicted[:, 0], test.labels[positions], names_of(test, positions), test,
+                          f'whole network fine-tuned, {steps:,} steps of {size}, {recipe.optimizer}, lr {setting.lr:g}, weight decay '
+                          f'{setting.weight_decay:g}; {selection}', recipe=recipe.plain(), setting=str(setting))
