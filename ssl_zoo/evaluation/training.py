@@ -15,7 +15,7 @@ from ..data.random import mix, seed_everything
 from ..data.sources import Source
 from ..data.views import View
 from ..layers import mlp
-from ..optim import LARS
+from ..optim import LARC_EPS
 from ..registry import ConfigError
 from ..stopping import Signals, Stopped
 from .bars import bar
@@ -43,13 +43,11 @@ class Heads(nn.Module):
         if init in ('zeros', 'normal'):
             nn.init.normal_(first.weight, std=0.01) if init == 'normal' else nn.init.zeros_(first.weight)
             nn.init.zeros_(first.bias)
-        self.layers = nn.ModuleList(nn.Linear(dim, classes) for _ in range(heads))
-        for layer in self.layers:
-            layer.load_state_dict(first.state_dict())
+        self.weight = nn.Parameter(first.weight.detach().expand(heads, classes, dim).clone())               # (H, C, D)
+        self.bias = nn.Parameter(first.bias.detach().expand(heads, classes).clone())                       # (H, C)
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias = (torch.cat([getattr(layer, name) for layer in self.layers]) for name in ('weight', 'bias'))
-        return F.linear(x, weight, bias).view(len(x), len(self.layers), -1)            # one product for all heads
+        return F.linear(x, self.weight.flatten(0, 1), self.bias.flatten()).view(len(x), *self.bias.shape)  # one product for all
 
 
 class Network(nn.Module):
@@ -124,19 +122,50 @@ class FeatureBatches:
                    torch.from_numpy(self.features.labels[rows]).to(self.device))
 
 
-def _optimizer(network: Network, recipe: Recipe, settings: list[Setting]) -> torch.optim.Optimizer:
-    """One group for each head. With a trained encoder there is one head, whose learning rate is the encoder's; weight decay then
-    leaves norm parameters and biases out."""
-    groups = [dict(params=list(layer.parameters()), lr=s.lr, peak=s.lr, weight_decay=s.weight_decay)
-              for layer, s in zip(network.heads.layers, settings, strict=True)]
-    if not network.frozen:
-        [setting] = settings
+class _HeadsSGD:
+    """SGD of every head with its own learning rate and weight decay, in the time that one takes.
+
+    SGD is linear in the gradient as long as the peak learning rate is constant: so it goes, with the weight decay, into each
+    head's gradient, and torch's SGD over all heads gets the schedule's factor alone as its learning rate.
+
+    Args:
+        heads: see Heads; settings: one for each; recipe: for momentum, and for LARC, whose trust is |w| / (|g| + decay |w|) / 1000 for
+            the weights and for the biases of each head (NVIDIA apex, clip=False; 1 where a norm is 0).
+    """
+
+    def __init__(self, heads: Heads, settings: list[Setting], recipe: Recipe):
+        self.larc, self.parameters = recipe.optimizer == 'LARC', list(heads.parameters())
+        device = heads.weight.device
+        self.lr, self.decay = (torch.tensor([getattr(s, name) for s in settings], device=device) for name in ('lr', 'weight_decay'))
+        self.sgd = torch.optim.SGD(self.parameters, lr=0, momentum=recipe.momentum, nesterov=recipe.nesterov)
+
+    @torch.no_grad()
+    def step(self, factor: float) -> None:
+        for p in self.parameters:
+            scale, decay = (v.view(-1, *[1] * (p.ndim - 1)) for v in (self.lr, self.decay))
+            if self.larc:
+                w, g = (torch.linalg.vector_norm(v.flatten(1), dim=1).view_as(scale) for v in (p, p.grad))
+                scale = scale * torch.where((w > 0) & (g > 0), 1e-3 * w / (g + decay * w + LARC_EPS), 1.0)
+            p.grad.addcmul_(p, decay).mul_(scale)
+        self.sgd.param_groups[0]['lr'] = factor
+        self.sgd.step()
+        self.sgd.zero_grad(set_to_none=True)
+
+
+class _NetworkSGD:
+    """SGD of encoder and head with one setting. Norm parameters and biases are not decayed."""
+
+    def __init__(self, network: Network, setting: Setting, recipe: Recipe):
         parameters = [p for p in network.parameters() if p.requires_grad]
-        groups = [dict(params=[p for p in parameters if (p.ndim > 1) == decays], lr=setting.lr, peak=setting.lr,
+        groups = [dict(params=[p for p in parameters if (p.ndim > 1 and p is not network.heads.bias) == decays],
                        weight_decay=setting.weight_decay if decays else 0.0) for decays in (True, False)]
-    if recipe.optimizer == 'LARC':
-        return LARS(groups, lr=0, momentum=recipe.momentum, larc=True)
-    return torch.optim.SGD(groups, lr=0, momentum=recipe.momentum, nesterov=recipe.nesterov)
+        self.peak, self.sgd = setting.lr, torch.optim.SGD(groups, lr=0, momentum=recipe.momentum, nesterov=recipe.nesterov)
+
+    def step(self, factor: float) -> None:
+        for group in self.sgd.param_groups:
+            group['lr'] = self.peak * factor
+        self.sgd.step()
+        self.sgd.zero_grad(set_to_none=True)
 
 
 def train_classifier(network: Network, batches: ImageBatches | FeatureBatches, recipe: Recipe, settings: list[Setting], seed: int,
@@ -159,9 +188,13 @@ def train_classifier(network: Network, batches: ImageBatches | FeatureBatches, r
     """
     n, epochs = len(batches), settings[0].epochs
     size, steps = min(recipe.batch_size, n), recipe.steps(epochs, n)
-    optimizer = _optimizer(network, recipe, settings)
+    if network.frozen:
+        optimizer = _HeadsSGD(network.heads, settings, recipe)
+    else:
+        [setting] = settings
+        optimizer = _NetworkSGD(network, setting, recipe)
     network.train()
-    first = _restore(state, network, optimizer)
+    first = _restore(state, network, optimizer.sgd)
     losses: list[Tensor] = []
     signals = Signals()
     with bar(steps * size, what, done=first * size) as progress:
@@ -170,14 +203,11 @@ def train_classifier(network: Network, batches: ImageBatches | FeatureBatches, r
         try:
             for step, (x, labels) in enumerate(batches.steps(size, first, steps), first):
                 seed_everything(mix(seed, step))
-                for group in optimizer.param_groups:
-                    group['lr'] = group['peak'] * recipe.factor(step, epochs, n)
                 logits = network(x)                                                          # (B, H, C)
                 heads = logits.shape[1]
                 loss = F.cross_entropy(logits.flatten(0, 1), labels.repeat_interleave(heads), reduction='none').view(-1, heads).mean(0)
-                optimizer.zero_grad(set_to_none=True)
                 loss.sum().backward()
-                optimizer.step()
+                optimizer.step(recipe.factor(step, epochs, n))
                 losses.append(loss.detach())
                 if (step + 1) % 20 == 0 or step + 1 == steps:                                # seldom: reading it waits for the device
                     best = torch.stack(losses).mean(0).min().item()
@@ -188,7 +218,7 @@ def train_classifier(network: Network, batches: ImageBatches | FeatureBatches, r
                 progress.update(size)
                 now = time.perf_counter()
                 if signals.received is not None or now - saved > SAVE_SECONDS:
-                    _save(state, network, optimizer, step + 1)
+                    _save(state, network, optimizer.sgd, step + 1)
                     saved = now
                 if signals.received is not None:
                     raise Stopped(signals.received, step + 1, state is not None)

@@ -1,41 +1,25 @@
-import math
+"""Spread and rank, the probes, features in memory."""
+import random
+import warnings
 
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import Normalizer, StandardScaler
 from torch import nn
 
 from ssl_zoo.data.arrays import Digits
 from ssl_zoo.data.files import ImageFolder
-from ssl_zoo.data.photometric import Photometric
-from ssl_zoo.data.views import View
 from ssl_zoo.evaluation.collapse import collapse_warning, rankme
-from ssl_zoo.evaluation.features import extract_features
-from ssl_zoo.evaluation.knn import accuracy, knn_predict
-from ssl_zoo.evaluation.probe import few_label_probe
+from ssl_zoo.evaluation.features import Preprocessing, extract_features
+from ssl_zoo.evaluation.probe import few_label_probe, linear_probe
 from ssl_zoo.losses import spread
 from ssl_zoo.method import Method
 
 RNG = np.random.default_rng(0)
-
-
-def slow_knn(bank, labels, query, classes, k, temperature):
-    votes = [0.0] * classes
-    cosines = [float(b @ query / np.linalg.norm(b) / np.linalg.norm(query)) for b in bank.astype(np.float64)]
-    for i in sorted(range(len(bank)), key=lambda i: -cosines[i])[:k]:
-        votes[labels[i]] += math.exp(cosines[i] / temperature)
-    return votes.index(max(votes))
-
-
-@pytest.mark.parametrize(('k', 'temperature'), [(1, 0.07), (20, 0.07), (50, 0.5), (500, 0.1)])
-def test_knn_equals_a_slow_loop(k, temperature):
-    bank, labels, queries = RNG.normal(size=(200, 16)), RNG.integers(0, 5, 200), RNG.normal(size=(40, 16))
-    expected = [slow_knn(bank, labels, q, 7, k, temperature) for q in queries.astype(np.float64)]
-    assert knn_predict(bank, labels, queries, classes=7, k=k, temperature=temperature).tolist() == expected
-
-
-def test_accuracy_is_in_percent():
-    assert accuracy(np.array([1, 2, 3, 4]), np.array([1, 2, 3, 0])) == 75
+TWO = Preprocessing(2, 2, (0.5,) * 3, (0.5,) * 3)
 
 
 def test_spread_and_rankme_in_closed_form():
@@ -70,6 +54,57 @@ def test_few_label_probe_uses_few_labels_and_is_fixed_by_its_seed():
     assert np.mean(few_label_probe(features[:200], shuffled, features[200:], labels[200:])) < 50
 
 
+def overlapping(n, seed, classes=5, dim=12):
+    """Features of classes that overlap, dimensions of different scale and offset, and their classes."""
+    labels, rng = np.arange(n) % classes, np.random.default_rng(seed)
+    centres = np.random.default_rng(7).normal(size=(classes, dim))
+    features = (centres[labels] + 2 * rng.normal(size=(n, dim))) * np.logspace(-1.5, 0.5, dim) + np.linspace(0, 2, dim)
+    return (features * rng.uniform(0.2, 5, (n, 1))).astype(np.float32), labels
+
+
+@pytest.mark.parametrize('max_iter', [100, 1, 3])
+def test_linear_probe_is_scikit_learns_logistic_regression(max_iter):
+    (train, labels), (test, test_labels) = overlapping(300, 1), overlapping(500, 2)
+    by_hand = make_pipeline(Normalizer(), StandardScaler(), LogisticRegression(max_iter=max_iter))
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        expected = 100 * by_hand.fit(train.astype(np.float64), labels).score(test.astype(np.float64), test_labels)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')                                      # too few steps are meant
+        found = linear_probe(train, labels, test, test_labels, **({} if max_iter == 100 else dict(max_iter=max_iter)))
+    assert found == pytest.approx(expected, abs=0.01) and 30 < found < 90
+
+
+def test_linear_probe_learns_from_labels_alone():
+    (train, labels), (test, test_labels) = overlapping(300, 1), overlapping(500, 2)
+    assert linear_probe(train, labels, test, test_labels) > 40
+    assert linear_probe(train, RNG.permutation(labels), test, test_labels) < 32        # chance is 20
+    assert linear_probe(test, test_labels, test, test_labels) > linear_probe(train, labels, test, test_labels)
+    half = linear_probe(train.astype(np.float16), labels, test.astype(np.float16), test_labels)
+    assert half == pytest.approx(linear_probe(train, labels, test, test_labels), abs=1)
+
+
+def test_linear_probe_of_one_class_and_of_constant_features():
+    features, labels = overlapping(60, 1)
+    assert linear_probe(features, np.full(60, 3), features, labels) == 20
+    assert linear_probe(features[:1], labels[:1], features, labels) == 20
+    constant = np.ones((60, 4), dtype=np.float32)
+    assert linear_probe(constant, np.repeat([0, 1], [50, 10]), constant, np.repeat([0, 1], [30, 30])) == 50
+    assert linear_probe(np.zeros_like(constant), labels, np.zeros_like(constant), labels) == 20
+
+
+def test_linear_probe_draws_no_random_numbers_and_leaves_its_features_alone():
+    (train, labels), (test, test_labels) = overlapping(300, 1), overlapping(200, 2)
+    before, scores = train.copy(), []
+    for seed in range(2):
+        np.random.seed(seed), random.seed(seed), torch.manual_seed(seed)
+        states = np.random.get_state()[1].tolist(), np.random.get_state()[2], random.getstate(), torch.get_rng_state().tolist()
+        scores.append(linear_probe(train, labels, test, test_labels))
+        assert states == (np.random.get_state()[1].tolist(), np.random.get_state()[2], random.getstate(), torch.get_rng_state().tolist())
+    assert scores[0] == scores[1]
+    np.testing.assert_array_equal(train, before)
+
+
 class Flat(Method):
     """Embeds an image as its normalised pixels; its BatchNorm and dropout show the mode it is in."""
     embed_dim = 12
@@ -77,7 +112,6 @@ class Flat(Method):
     def __init__(self):
         super().__init__()
         self.backbone = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(12, affine=False), nn.Dropout(0.5))
-        self.data_preprocessor = Photometric([View(2)], (0.5,) * 3, (0.5,) * 3)
 
 
 def test_features_are_those_of_eval_mode_and_leave_the_method_as_it_was(image_folder):
@@ -86,7 +120,7 @@ def test_features_are_those_of_eval_mode_and_leave_the_method_as_it_was(image_fo
     source, method = ImageFolder(str(root)), Flat().train()
     method.backbone[2].eval()                                               # a mixed mode must come back as it was
     state = torch.get_rng_state()
-    features = extract_features(method, source, size=2, resize=2, batch_size=3)
+    features = extract_features(method.encoder(), source, TWO, batch_size=3)
     assert features.index.tolist() == [0, 2, 3, 4, 5, 6, 7, 8, 9] and [i for i, _ in features.unreadable] == [1]
     assert features.labels.tolist() == [0] * 4 + [1] * 5
     expected = np.stack([np.asarray(source.read(i)).transpose(2, 0, 1).reshape(-1) / 127.5 - 1 for i in features.index])
@@ -99,5 +133,5 @@ def test_features_are_those_of_eval_mode_and_leave_the_method_as_it_was(image_fo
 
 def test_features_do_not_depend_on_the_batch_size():
     source, method = Digits('val', size=2), Flat()
-    a, b = (extract_features(method, source, 2, 2, batch_size=n).values for n in (7, 180))
+    a, b = (extract_features(method.encoder(), source, TWO, batch_size=n).values for n in (7, 180))
     np.testing.assert_allclose(a, b, atol=1e-6)

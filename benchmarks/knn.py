@@ -1,0 +1,107 @@
+"""How long k-NN classification takes, beside lightly's knn_predict.
+
+    pip install lightly
+    python benchmarks/knn.py [--rounds 5] [--queries 10000] [--bank 50000] [--dim 512] [--k 200] [--json FILE]
+    python benchmarks/knn.py --slope                 # what a bank of 1.28 million x 2048 costs, from a measured slope
+
+Both get the same random features on the sphere, with a class structure, and the same number of threads; both start from features and
+end with a class for each query (ours scales to unit length itself, inside the clock). lightly's function is given the queries in
+batches, as its own classifier does; of several batch sizes its best counts. Rounds alternate; a ratio is the median over rounds.
+Both must give the same classes (ties aside) before anything is timed.
+"""
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import time
+
+import faiss
+import numpy as np
+import torch
+
+from ssl_zoo.evaluation.knn import build_index, knn_predict
+
+BATCHES = (256, 1024, 4096)
+
+
+def data(n: int, dim: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng, centres = np.random.default_rng(seed), np.random.default_rng(1).normal(size=(classes, dim)).astype(np.float32)
+    labels = rng.integers(0, classes, n)
+    return rng.normal(size=(n, dim)).astype(np.float32) * 4 + centres[labels], labels
+
+
+def lightly_predict(bank: torch.Tensor, labels: torch.Tensor, queries: torch.Tensor, args, batch: int) -> np.ndarray:
+    from lightly.utils.benchmarking.knn import knn_predict as predict
+    return torch.cat([predict(part, bank, labels, args.classes, args.k, args.t)[:, 0] for part in queries.split(batch)]).numpy()
+
+
+def peer(args) -> None:
+    (bank, labels), (queries, _) = data(args.bank, args.dim, args.classes, 2), data(args.queries, args.dim, args.classes, 3)
+    unit = [torch.nn.functional.normalize(torch.from_numpy(x), dim=1) for x in (bank, queries)]
+    transposed, theirs = unit[0].t().contiguous(), torch.from_numpy(labels)
+    runs = {'ssl_zoo': lambda: knn_predict(bank, labels, queries, args.classes, args.k, args.t)}
+    for batch in BATCHES:
+        runs[f'lightly, batches of {batch}'] = lambda batch=batch: lightly_predict(transposed, theirs, unit[1], args, batch)
+    answers = {name: run() for name, run in runs.items()}                                    # also warms up
+    equal = {name: float((answer == answers['ssl_zoo']).mean()) for name, answer in answers.items()}
+    if min(equal.values()) < 0.999:
+        raise SystemExit(f'the predictions differ: {equal}')
+    times = {name: [] for name in runs}
+    for r in range(args.rounds):
+        for name in list(runs) if r % 2 else list(runs)[::-1]:
+            started = time.perf_counter()
+            runs[name]()
+            times[name].append(time.perf_counter() - started)
+    best = min((name for name in runs if name != 'ssl_zoo'), key=lambda name: statistics.median(times[name]))
+    rows = {name: dict(seconds=statistics.median(t), ratio=statistics.median(a / b for a, b in zip(t, times['ssl_zoo'], strict=True)),
+                       equal=equal[name]) for name, t in times.items()}
+    print(f'{args.queries:,} queries, bank of {args.bank:,} x {args.dim}, k = {args.k}, {torch.get_num_threads()} threads, '
+          f'{platform.machine()}, torch {torch.__version__}, faiss {faiss.__version__}, median of {args.rounds} rounds')
+    for name, row in rows.items():
+        print(f'  {name:<26}{row["seconds"]:8.2f} s{row["ratio"]:8.2f} x ssl_zoo   equal classes {100 * row["equal"]:.2f} %')
+    print(f'ssl_zoo is {rows[best]["ratio"]:.2f} times as fast as lightly at its best ({best.split(", ")[1]})')
+    if args.json:
+        with open(args.json, 'w') as file:
+            json.dump(dict(rows=rows, best=best, arguments=vars(args)), file, indent=2)
+
+
+def slope(args) -> None:
+    """Search time is proportional to queries x bank x dim: measured at three sizes of the bank, 2048 dimensions."""
+    queries, sizes, points = data(2000, 2048, 1000, 3)[0], (20_000, 40_000, 80_000), []
+    for n in sizes:
+        bank, labels = data(n, 2048, 1000, 2)
+        knn_predict(bank[:1000], labels[:1000], queries[:100], 1000, 20)
+        seconds = []
+        for _ in range(args.rounds):
+            started = time.perf_counter()
+            knn_predict(bank, labels, queries, 1000, args.k, args.t)
+            seconds.append(time.perf_counter() - started)
+        points.append(statistics.median(seconds))
+        print(f'  bank of {n:>7,} x 2048: {points[-1]:.2f} s for 2,000 queries')
+    per, fixed = np.polyfit(sizes, points, 1)
+    whole = (per * 1_281_167 + fixed) * 50_000 / 2000
+    index = build_index(bank)
+    print(f'slope {1e6 * per:.2f} microseconds per row of the bank for 2,000 queries; so 50,000 queries against 1,281,167 x 2048 take '
+          f'about {whole / 60:.0f} min on these {torch.get_num_threads()} threads.\nmemory: the index holds 4 bytes per number '
+          f'({index.ntotal * 2048 * 4 / 2 ** 20:.0f} MiB for {index.ntotal:,}), {1_281_167 * 2048 * 4 / 2 ** 30:.1f} GiB for ImageNet, '
+          f'{1_281_167 * 2048 / 2 ** 30:.1f} GiB with clusters and 8 bits (--ivf); peak of this run '
+          f'{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20:.2f} GiB')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, default in (('rounds', 5), ('queries', 10_000), ('bank', 50_000), ('dim', 512), ('classes', 10), ('k', 200)):
+        parser.add_argument(f'--{name}', type=int, default=default)
+    parser.add_argument('--t', type=float, default=0.1)
+    parser.add_argument('--slope', action='store_true')
+    parser.add_argument('--json', help='write the figures there')
+    args = parser.parse_args()
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    os.environ.setdefault('LIGHTLY_DID_VERSION_CHECK', 'True')
+    slope(args) if args.slope else peer(args)
+
+
+if __name__ == '__main__':
+    main()
