@@ -21,7 +21,7 @@ import faiss
 import numpy as np
 import torch
 
-from ssl_zoo.evaluation.knn import build_index, knn_predict
+from ssl_zoo.evaluation.knn import knn_predict
 
 BATCHES = (256, 1024, 4096)
 
@@ -82,12 +82,11 @@ def slope(args) -> None:
         print(f'  bank of {n:>7,} x 2048: {points[-1]:.2f} s for 2,000 queries')
     per, fixed = np.polyfit(sizes, points, 1)
     whole = (per * 1_281_167 + fixed) * 50_000 / 2000
-    index = build_index(bank)
     print(f'slope {1e6 * per:.2f} microseconds per row of the bank for 2,000 queries; so 50,000 queries against 1,281,167 x 2048 take '
-          f'about {whole / 60:.0f} min on these {torch.get_num_threads()} threads.\nmemory: the index holds 4 bytes per number '
-          f'({index.ntotal * 2048 * 4 / 2 ** 20:.0f} MiB for {index.ntotal:,}), {1_281_167 * 2048 * 4 / 2 ** 30:.1f} GiB for ImageNet, '
-          f'{1_281_167 * 2048 / 2 ** 30:.1f} GiB with clusters and 8 bits (--ivf); peak of this run '
-          f'{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20:.2f} GiB')
+          f'about {whole / 60:.0f} min on these {torch.get_num_threads()} threads.\nmemory: the file of features has '
+          f'{1_281_167 * 2048 * 4 / 2 ** 30:.1f} GiB, of which a search holds a part of 65,536 ({2 ** 16 * 2048 * 4 / 2 ** 30:.1f} GiB, '
+          f'some copies of it) and the queries; with clusters and 8 bits (--ivf) {1_281_167 * 2048 / 2 ** 30:.1f} GiB; peak of this run, its '
+          f'own data included, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20:.1f} GiB')
 
 
 def main() -> None:

@@ -11,6 +11,15 @@ import json
 import sys
 
 
+def describe(row: dict) -> str:
+    """What the predictions are of, as far as their row says it."""
+    method = row
+    for key in ('config', 'method', 'type'):
+        method = method.get(key) if isinstance(method, dict) else None
+    said = [method, *(row.get(key) for key in ('weights', 'network', 'layer', 'protocol', 'checkpoint'))]
+    return ', '.join(str(item) for item in said if item)
+
+
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('a', help='file of predictions')
@@ -30,8 +39,7 @@ def main(argv=None) -> int:
         print(json.dumps(dict(dataclasses.asdict(result), metric=args.metric, file_a=args.a, file_b=args.b)))
         return 0
     for name, value, row in (('A', result.a, a.row), ('B', result.b, b.row)):
-        print(f'{name}  {value:6.2f} %  {row["config"]["method"]["type"]}, {row["weights"]}, {row["network"]} {row["layer"]}, '
-              f'{row["protocol"]}  ({row["checkpoint"]})')
+        print(f'{name}  {value:6.2f} %  {describe(row)}')
     print(f'B - A: {result.difference:+.2f} points, 95 % interval {result.low:+.2f} to {result.high:+.2f} (paired bootstrap over '
           f'{result.images:,} images)')
     print(f'right in A alone: {result.only_a:,}, in B alone: {result.only_b:,}; McNemar\'s exact test (of top-1): p = {result.p:.3g}')

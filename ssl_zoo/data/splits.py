@@ -20,14 +20,15 @@ def hold_out(source: Source, share: int | float) -> tuple[np.ndarray, np.ndarray
 
 
 def data_sources(data) -> dict:
-    """The sources of a run: train (to pretrain on), bank (the labelled images that are not val), val, test; None where there is none.
+    """The sources of a run: whole (data.train), train (what of it is pretrained on), bank (its labelled images that are not val), val,
+    test; None where there is none.
 
     Args:
         data: what a config says of its data, see ssl_zoo.engine.settings.Data.
     Raises:
         ConfigError: data that is not there, or that does not fit together.
     """
-    train = build_source(data.train)
+    train = whole = build_source(data.train)
     if isinstance(data.val, dict):
         bank, val = train, build_source(data.val)
     elif data.val:
@@ -43,7 +44,7 @@ def data_sources(data) -> dict:
     for name, other in (('val', val), ('test', test)):
         if other is not None and None not in (bank.classes, other.classes):
             number_alike(other, bank, name)
-    return dict(train=train, bank=None if bank.labels is None else bank, val=val, test=test)
+    return dict(whole=whole, train=train, bank=None if bank.labels is None else bank, val=val, test=test)
 
 
 def number_alike(other: Source, bank: Source, name: str) -> None:

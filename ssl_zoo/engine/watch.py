@@ -31,7 +31,7 @@ class WatchHook(Hook):
 
     Args:
         settings: of the run.
-        sources: train, bank, val and test, see ssl_zoo.data.splits.data_sources.
+        sources: see ssl_zoo.data.splits.data_sources.
         progress: the hook that writes scalars.
     """
     SPREAD_IMAGES = 2048

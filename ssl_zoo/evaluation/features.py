@@ -206,9 +206,12 @@ def _extract(network, source, preprocessing, folder: Path, key: dict, dtype: str
                 failed = []
                 for positions, values, unreadable in embedded(network, part, preprocessing, device, batch_size, workers):
                     failed += [(first + i, reason) for i, reason in unreadable]
-                    for start, rows in _runs(positions, values):
+                    for start, rows in _runs(positions, None if values is None else values.astype(dtype)):
+                        if not np.isfinite(rows).all():
+                            raise ConfigError(f'features of images {first + start} to {first + start + len(rows) - 1} are not finite: the '
+                                              f'network has diverged, or {dtype} is too small for them')
                         file.seek(offset + (first + start) * width * np.dtype(dtype).itemsize)
-                        file.write(np.ascontiguousarray(rows, dtype=dtype).tobytes())
+                        file.write(rows.tobytes())
                     progress.update(len(positions) + len(unreadable))
                 file.flush()
                 os.fsync(file.fileno())

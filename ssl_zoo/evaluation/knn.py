@@ -5,6 +5,9 @@ import faiss
 import numpy as np
 from faiss.contrib.exhaustive_search import knn_ground_truth
 
+from .bars import bar
+
+LONG = 1e12                       # products of numbers, some seconds of work: from there on a bar is shown
 ROWS = 65536                      # of a bank that may be a file larger than memory, copied at a time
 
 
@@ -19,38 +22,46 @@ def _parts(features: np.ndarray, rows: int = ROWS) -> Iterator[np.ndarray]:
         yield unit(features[start:start + rows])
 
 
-def build_index(bank: np.ndarray, clusters: int | None = None, probes: int = 32, seed: int = 0) -> faiss.Index:
-    """An index of unit vectors by inner product, which is the cosine; on all GPUs if there are some.
+def exact_neighbours(bank: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest by cosine, on all GPUs if there are some. The bank is read once, in parts, so it may be larger than memory.
 
     Args:
-        bank: (N, D) features, float16 or float32, possibly memory-mapped: they are copied in parts.
-        clusters: None for an exact index, 4 N D bytes. A number: k-means clusters of which a search looks into ``probes``, with 8
-            bits per number (IVF, SQ8): N D bytes, for banks beyond memory.
-        probes: see above.
+        bank: (N, D) features, float16 or float32, possibly memory-mapped; queries: (M, D); k: at most N.
+    Returns:
+        cosines (M, k) float32 and positions (M, k) int64, best first.
+    """
+    with bar(len(bank), 'k-NN search', 'features', shown=bank.size * len(queries) > LONG) as progress:
+        def parts():
+            for part in _parts(bank):
+                yield part
+                progress.update(len(part))
+        return knn_ground_truth(unit(queries), parts(), k, faiss.METRIC_INNER_PRODUCT)
+
+
+def clustered_index(bank: np.ndarray, clusters: int, probes: int = 32, seed: int = 0) -> faiss.Index:
+    """An index of unit vectors by cosine that looks into a few clusters, with 8 bits per number (IVF, SQ8): N D bytes.
+
+    Args:
+        bank: as for exact_neighbours.
+        clusters: of the k-means, at most N; probes: how many of them a search looks into.
         seed: of the k-means.
     """
-    if clusters is None:
-        index = faiss.IndexFlatIP(bank.shape[1])
-    else:
-        index = faiss.IndexIVFScalarQuantizer(faiss.IndexFlatIP(bank.shape[1]), bank.shape[1], clusters,
-                                              faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
-        index.nprobe, index.cp.seed = min(probes, clusters), seed
-        sample = np.sort(np.random.default_rng(seed).permutation(len(bank))[:64 * clusters])
-        index.train(unit(bank[sample]))
-    if clusters is None and faiss.get_num_gpus() > 0:
-        options = faiss.GpuMultipleClonerOptions()
-        options.shard = True
-        index = faiss.index_cpu_to_all_gpus(index, options)
+    dim = bank.shape[1]
+    index = faiss.IndexIVFScalarQuantizer(faiss.IndexFlatIP(dim), dim, clusters, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
+    index.nprobe, index.cp.seed = min(probes, clusters), seed
+    sample = np.sort(np.random.default_rng(seed).permutation(len(bank))[:64 * clusters])
+    index.train(unit(bank[sample]))
     for part in _parts(bank):
         index.add(part)
     return index
 
 
-def search(index: faiss.Index, queries: np.ndarray, k: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Cosines (m, k) float32 and positions (m, k) int64 of the nearest k, best first, for one part of the queries after the other.
-    An index of clusters may find fewer: the rest has position -1."""
-    for part in _parts(queries, 4096):
-        yield index.search(part, k)
+def neighbours(bank: np.ndarray, queries: np.ndarray, k: int, index: faiss.Index | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """As exact_neighbours, or through an index of the bank, which may find fewer: the rest has position -1."""
+    if index is None or not len(queries):
+        return exact_neighbours(bank, queries, k)
+    found = [index.search(part, k) for part in _parts(queries, 4096)]
+    return tuple(np.concatenate(columns) for columns in zip(*found, strict=True))
 
 
 def vote(cosines: np.ndarray, labels: np.ndarray, classes: int, ks: list[int], temperatures: list[float], top: int = 5) -> np.ndarray:
@@ -72,7 +83,8 @@ def vote(cosines: np.ndarray, labels: np.ndarray, classes: int, ks: list[int], t
     out = np.empty((len(ks), len(temperatures), m, top), dtype=np.int64)
     cells = np.where(labels >= 0, np.arange(m)[:, None] * classes + labels, m * classes)      # the last cell takes what is no neighbour
     for t, temperature in enumerate(temperatures):
-        weights = np.exp((cosines - cosines[:, :1]).astype(np.float64) / temperature)         # relative to the nearest: no overflow
+        # Relative to the nearest, so that nothing overflows; and however far a neighbour is, it has a vote.
+        weights = np.maximum(np.exp((cosines - cosines[:, :1]).astype(np.float64) / temperature), 1e-300)
         votes, voted = np.zeros((m, classes)), 0
         for k in sorted(set(ks)):
             new = np.bincount(cells[:, voted:k].ravel(), weights[:, voted:k].ravel(), m * classes + 1)
@@ -102,17 +114,17 @@ def knn_grid(bank: np.ndarray, bank_labels: np.ndarray, queries: np.ndarray, cla
         bank: (N, D) features with labels; bank_labels: (N,) int64; queries: (M, D) features.
         classes: number of classes of the data set, which may be more than occur in the bank.
         ks: neighbours, cut to N; temperatures: of the weights.
-        index: over the bank; an exact one by default.
+        index: of the bank, see clustered_index; exact search without one.
 
     Returns:
         (len(ks), len(temperatures), M, up to 5) int64, see vote.
     """
-    index = index or build_index(bank)
     ks = [min(k, len(bank)) for k in ks]
-    parts = []
-    for cosines, positions in search(index, queries, max(ks)):
-        labels = np.where(positions >= 0, bank_labels[positions], -1)
-        parts.append(vote(cosines, labels, classes, ks, temperatures))
+    cosines, positions = neighbours(bank, queries, max(ks), index)
+    parts, rows = [], max(min(4096, 2 ** 25 // classes), 1)           # so that the votes of many classes fit into memory
+    for start in range(0, len(queries), rows):
+        near = positions[start:start + rows]
+        parts.append(vote(cosines[start:start + rows], np.where(near >= 0, bank_labels[near], -1), classes, ks, temperatures))
     return np.concatenate(parts, axis=2) if parts else np.empty((len(ks), len(temperatures), 0, min(5, classes)), np.int64)
 
 
@@ -124,7 +136,7 @@ def knn_predict(bank: np.ndarray, bank_labels: np.ndarray, queries: np.ndarray, 
 
 
 def recall(index: faiss.Index, bank: np.ndarray, queries: np.ndarray, k: int) -> float:
-    """The share of the exact k nearest neighbours that an index finds, in percent. The bank is read once, in parts."""
-    _, true = knn_ground_truth(unit(queries), _parts(bank), k, faiss.METRIC_INNER_PRODUCT)
-    found = np.concatenate([positions for _, positions in search(index, queries, k)])
+    """The share of the exact k nearest neighbours that an index finds, in percent."""
+    k = min(k, len(bank))
+    (_, true), (_, found) = exact_neighbours(bank, queries, k), neighbours(bank, queries, k, index)
     return 100 * sum(len(np.intersect1d(a, b)) for a, b in zip(found, true, strict=True)) / true.size

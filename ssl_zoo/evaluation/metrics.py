@@ -1,5 +1,6 @@
 """Accuracies from predictions, how sure they are, and whether two networks differ."""
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +64,7 @@ def interval(metric: str, predicted: np.ndarray, labels: np.ndarray, seed: int =
 
     It says how much the value owes to the choice of test images, and nothing of how it varies over training seeds.
     """
+    measure(metric, predicted, labels)
     predicted = predicted if predicted.ndim == 1 else predicted[:, 0]
     low, high = np.percentile(_resampled(metric, (predicted == labels).astype(np.int64), labels, seed), [2.5, 97.5])
     return float(low), float(high)
@@ -80,14 +82,23 @@ class Predictions:
         arrays = dict(predicted=self.predicted, labels=self.labels, names=self.names, row=np.array(json.dumps(self.row)))
         write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
 
+    def _check(self) -> None:
+        n, kinds = len(self.labels), (self.predicted.dtype.kind, self.labels.dtype.kind, self.names.dtype.kind)
+        if (self.predicted.ndim != 2 or self.predicted.shape[1] < 1 or n < 1 or kinds != ('i', 'i', 'U') or not isinstance(self.row, dict)
+                or not len(self.predicted) == n or self.labels.shape != (n,) or self.names.shape != (n,)):
+            raise ValueError(f'predicted {self.predicted.dtype} {self.predicted.shape}, labels {self.labels.dtype} {self.labels.shape}, '
+                             f'names {self.names.shape}')
+
     @classmethod
     def load(cls, path: str | Path) -> 'Predictions':
         """Raises ConfigError for a file that is missing, torn or something else. Nothing in it is executed."""
-        if not Path(path).is_file():
+        if not os.path.isfile(path):
             raise ConfigError(f'there are no predictions at {Path(path).absolute()}; an evaluation names the file it saves')
         try:
             with np.load(path, allow_pickle=False) as file:
-                return cls(file['predicted'], file['labels'], file['names'], json.loads(str(file['row'])))
+                found = cls(file['predicted'], file['labels'], file['names'], json.loads(str(file['row'])))
+                found._check()
+                return found
         except Exception as error:                                   # numpy and zipfile raise many types for a torn or foreign file
             raise ConfigError(f'{path} holds no predictions of ssl_zoo ({type(error).__name__}: {error})') from None
 
@@ -117,6 +128,8 @@ def compare(a: Predictions, b: Predictions, metric: str = 'top1', seed: int = 0)
     Raises:
         ConfigError: other images or labels.
     """
+    if not len(a.names) and not len(b.names):
+        raise ConfigError('there are no images in the predictions')
     if sorted(a.names) != sorted(b.names):
         only = sorted(set(a.names) ^ set(b.names))
         raise ConfigError(f'the predictions are for other images: {len(a.names)} and {len(b.names)}, {len(only)} of them in one file '

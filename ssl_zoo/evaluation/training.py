@@ -1,5 +1,4 @@
 """Training of classifiers on labelled images: linear heads on a frozen encoder, many side by side, or the whole network."""
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -282,9 +281,3 @@ def _best(logits: Tensor, top: int) -> np.ndarray:
     """(..., C) -> (..., top); a head whose numbers are not finite names no class, -1."""
     best = logits.topk(min(top, logits.shape[-1]), dim=-1).indices
     return torch.where(logits.isfinite().all(-1, keepdim=True), best, -1).cpu().numpy()
-
-
-def save_classifier(path: Path, network: Network, about: dict) -> None:
-    """The trained weights (encoder included, if it was trained) with what they are, as a file that loads with weights_only=True."""
-    content = dict(format='ssl_zoo classifier 1', about=json.dumps(about), network=network.trained().state_dict())
-    write_atomically(path, lambda file: torch.save(content, file))

@@ -2,7 +2,7 @@
 import numpy as np
 
 from ..distributed import rank
-from ..evaluation.knn import build_index, knn_grid, recall
+from ..evaluation.knn import clustered_index, knn_grid, recall
 from ..evaluation.metrics import accuracy
 from ..registry import ConfigError
 from .subject import Subject, names_of
@@ -23,14 +23,14 @@ def evaluate_knn(subject: Subject, ks: list[int], temperatures: list[float], clu
     Args:
         subject: what is evaluated.
         ks, temperatures: the grid.
-        clusters, probes: None for exact search, see ssl_zoo.evaluation.knn.build_index.
+        clusters, probes: None for exact search, see ssl_zoo.evaluation.knn.clustered_index.
         dtype: of the stored features.
     Returns:
         The results rows: the chosen setting's, then the usual ones'.
     """
     if not ks or min(ks) < 1:
         raise ConfigError(f'--k is {ks}, but it must be one or more numbers of at least 1')
-    if not temperatures or min(temperatures) <= 0:
+    if not temperatures or not all(t > 0 for t in temperatures):
         raise ConfigError(f'--temperature is {temperatures}, but it must be one or more numbers above 0')
     if clusters is not None and clusters < 1 or probes < 1:
         raise ConfigError(f'--ivf {clusters} and --probes {probes} must be at least 1')
@@ -43,7 +43,11 @@ def evaluate_knn(subject: Subject, ks: list[int], temperatures: list[float], clu
     held_out = val and subject.features(val, 'val', dtype)
     if rank() > 0:                                                   # the other processes have done their share of the features
         return []
-    index = build_index(bank.values, clusters, probes, subject.seed)
+    if clusters is not None and clusters > len(bank.labels):
+        raise ConfigError(f'--ivf {clusters}, but {len(bank.labels)} of the training images can be read; give at most so many')
+    ks, temperatures = sorted({min(k, len(bank.labels)) for k in ks}), sorted(set(temperatures))
+    probes = min(probes, clusters or probes)
+    index = clusters and clustered_index(bank.values, clusters, probes, subject.seed)
     how = f'bank of {len(bank.labels):,}'
     if clusters is not None:
         sample = queries.values[:RECALL_QUERIES]
@@ -52,6 +56,8 @@ def evaluate_knn(subject: Subject, ks: list[int], temperatures: list[float], clu
         print(f'recall against the exact search: {found:.2f} % of the {min(max(ks), len(bank.labels))} nearest, {len(sample)} queries')
     usual = [(k, t, name) for k, t, name in USUAL if k <= len(bank.labels)]
     reported = [] if held_out else usual
+    if not held_out and not usual:
+        raise ConfigError(f'the bank has {len(bank.labels)} images, fewer than the usual k of 20; hold out with --cfg-options data.val=0.1')
     if held_out:
         grid = knn_grid(bank.values, bank.labels, held_out.values, subject.classes, ks, temperatures, index)
         right = np.array([[accuracy(cell[:, 0], held_out.labels) for cell in row] for row in grid])

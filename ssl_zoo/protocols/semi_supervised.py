@@ -7,7 +7,6 @@ import numpy as np
 
 from ..data.labels import draw_labels, is_imagenet, official_list, read_list, write_list
 from ..data.sources import Source, Subset
-from ..data.splits import number_alike
 from ..evaluation.recipes import Recipe
 from ..evaluation.results import write_row
 from ..evaluation.training import predict
@@ -26,9 +25,7 @@ def labelled_images(subject: Subject, labels: str, path: str | None, draw: int) 
     if path is None and is_imagenet(train) and labels in ('1%', '10%'):
         path = official_list(labels)
     if path is not None:
-        from ..data.sources import build_source
-        whole = build_source(subject.settings.data.train)            # with the hold-out
-        number_alike(whole, train, 'train')
+        whole = subject.sources['whole']
         chosen = read_list(path, whole)
         given = Subset(whole, chosen)
         if val is not None:

@@ -86,9 +86,9 @@ class Subject:
 
     @cached_property
     def sources(self) -> dict[str, Source | None]:
-        """train (without the hold-out), val and test, labelled; None where there is none."""
+        """train (without the hold-out), val and test, labelled, None where there is none; whole: train with what was held out of it."""
         found = data_sources(self.settings.data)
-        sources = dict(train=found['bank'], val=found['val'], test=found['test'])
+        sources = dict(train=found['bank'], val=found['val'], test=found['test'], whole=found['whole'])
         for name, source in sources.items():
             if source is not None and not len(source):
                 raise ConfigError(f'data.{name} has no images')

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from ssl_zoo.evaluation.metrics import Comparison, Predictions, accuracy, compare, interval, mean_per_class, measure, top_k
+from ssl_zoo.evaluation.metrics import Comparison, Predictions, _resampled, accuracy, compare, interval, mean_per_class, measure, top_k
 from ssl_zoo.registry import ConfigError
 
 RNG = np.random.default_rng(0)
@@ -126,6 +126,7 @@ def test_many_classes_are_resampled_in_parts():
     predicted = np.where(RNG.random(6000) < 0.5, labels, -1)
     value, half = mean_per_class(predicted, labels), 1.96 * math.sqrt(0.25 / 6000) * 100
     assert interval('mean_per_class', predicted, labels) == pytest.approx((value - half, value + half), abs=0.12)
+    assert len(_resampled('mean_per_class', np.ones(6000, dtype=int), labels, 0)) == 10_000
 
 
 # --- Files
@@ -367,6 +368,7 @@ def test_a_comparison_draws_from_no_global_numbers():
     states = random.getstate(), np.random.get_state()[1].tolist()
     one = compare(a, b, seed=1)
     assert (random.getstate(), np.random.get_state()[1].tolist()) == states
-    assert dataclasses.replace(compare(a, b, 'mean_per_class', seed=2), low=0, high=0) == dataclasses.replace(
-        compare(a, b, 'mean_per_class', seed=1), low=0, high=0)
     assert compare(a, b, seed=1) == one
+    other = compare(a, b, 'mean_per_class', seed=2)
+    assert other.low != compare(a, b, 'mean_per_class', seed=1).low
+    assert dataclasses.replace(other, low=0) == dataclasses.replace(compare(a, b, 'mean_per_class', seed=1), low=0, high=other.high)

@@ -51,8 +51,8 @@ def test_the_text_says_what_was_compared_and_how_sure_it_is(saved, run_tool, roo
     done = run_tool(root / 'tools/compare.py', a.name, b, cwd=tmp_path)
     assert done.returncode == 0 and not done.stderr, done.stderr
     first, second, third, fourth = done.stdout.splitlines()
-    assert first == f'A   66.67 %  BYOL, trained, online backbone, frozen encoder  ({ROW["checkpoint"]})'
-    assert second == 'B   83.33 %  DINO, random weights, target projector, k-NN  (b.pth)'
+    assert first == f'A   66.67 %  BYOL, trained, online, backbone, frozen encoder, {ROW["checkpoint"]}'
+    assert second == 'B   83.33 %  DINO, random weights, target, projector, k-NN, b.pth'
     found = re.fullmatch(r'B - A: \+16\.67 points, 95 % interval ([+-][\d.]+) to ([+-][\d.]+) '
                          r'\(paired bootstrap over 60 images\)', third)
     expected = compare(Predictions.load(a), Predictions.load(b))

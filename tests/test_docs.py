@@ -1,0 +1,20 @@
+"""Pages that repeat what the code says are in step with it."""
+from ssl_zoo.evaluation.recipes import LINEAR
+
+
+def preset_line(name, r):
+    scale = ' x b/256' if r.per_256 else ''
+    optimizer = f'{r.optimizer}, Nesterov' if r.nesterov else r.optimizer
+    shape = 'x 0.1 at ' + ', '.join(f'{share:.0%}' for share in r.milestones) if r.shape == 'steps' else 'cosine'
+    schedule = f'{shape}, by {"epochs" if r.per_epoch else "steps"}' + (f', to {r.end:g}' if r.end else '')
+    resized = '' if r.interpolation == 'bicubic' else ', bilinear' if r.test_interpolation == 'bilinear' else ', bilinear in training'
+    lrs = ', '.join(f'{lr:g}' for lr in r.lrs) if len(r.lrs) < 6 else f'{len(r.lrs)} from {min(r.lrs):g} to {max(r.lrs):g}'
+    decays = ', '.join(f'{d:g}' for d in r.weight_decays)
+    return (f'| `{name}` | {optimizer} | {r.epochs[0]:g} | {r.batch_size} | {lrs}{scale} | {decays} | {schedule}{resized} | {r.init} | '
+            f'{r.source} |')
+
+
+def test_the_table_of_presets(root):
+    page = (root / 'docs/evaluation.md').read_text()
+    for name, recipe in LINEAR.items():
+        assert preset_line(name, recipe) in page, preset_line(name, recipe)
