@@ -85,8 +85,8 @@ def slope(args) -> None:
     print(f'slope {1e6 * per:.2f} microseconds per row of the bank for 2,000 queries; so 50,000 queries against 1,281,167 x 2048 take '
           f'about {whole / 60:.0f} min on these {torch.get_num_threads()} threads.\nmemory: the file of features has '
           f'{1_281_167 * 2048 * 4 / 2 ** 30:.1f} GiB, of which a search holds a part of 65,536 ({2 ** 16 * 2048 * 4 / 2 ** 30:.1f} GiB, '
-          f'some copies of it) and the queries; with clusters and 8 bits (--ivf) {1_281_167 * 2048 / 2 ** 30:.1f} GiB; peak of this run, its '
-          f'own data included, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20:.1f} GiB')
+          f'some copies of it) and the queries; with clusters and 8 bits (--ivf) {1_281_167 * 2048 / 2 ** 30:.1f} GiB; peak of this run, '
+          f'its own data included, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20:.1f} GiB')
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--name', default='resnet18')
     parser.add_argument('--stem', default='cifar')
-    for name, default in (('size', 32), ('classes', 10), ('batch', 256), ('steps', 4), ('heads', 12), ('rounds', 7)):
+    for name, default in (('size', 32), ('classes', 10), ('batch', 128), ('steps', 2), ('heads', 12), ('rounds', 7)):
         parser.add_argument(f'--{name}', type=int, default=default)
     parser.add_argument('--cached', action='store_true', help='heads on stored features')
     parser.add_argument('--json', help='write the figures there')

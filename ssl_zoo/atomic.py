@@ -2,6 +2,8 @@
 import os
 from pathlib import Path
 
+from .registry import ConfigError
+
 
 def write_atomically(path: Path, write) -> None:
     """Call ``write(file)`` on a temporary file beside ``path``, flush it to disk, rename it to ``path``."""
@@ -20,3 +22,13 @@ def write_atomically(path: Path, write) -> None:
         os.fsync(folder)                                        # or the rename itself may be lost
     finally:
         os.close(folder)
+
+
+def keep(path: Path, write) -> None:
+    """write_atomically for what an evaluation keeps. Raises ConfigError if it cannot be written."""
+    try:
+        write_atomically(path, write)
+    except (OSError, RuntimeError) as error:                         # RuntimeError: torch's, when its archive cannot be finished
+        reason = error if isinstance(error, OSError) else f'{type(error).__name__}: {str(error).splitlines()[0]}'
+        raise ConfigError(f'could not write {path}: {reason}; free some space, or choose another folder with --work-dir; the same command '
+                          f'goes on from here') from None

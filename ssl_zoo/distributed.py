@@ -92,7 +92,7 @@ def barrier() -> None:
 @contextmanager
 def joined():
     """Join the processes that torchrun has started, if it has, to share out work without gradients. Device: the rank's GPU."""
-    if int(os.environ.get('WORLD_SIZE', 1)) == 1:
+    if int(os.environ.get('WORLD_SIZE') or 1) == 1:
         yield
         return
     if torch.cuda.is_available():

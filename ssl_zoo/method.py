@@ -60,7 +60,7 @@ class Method(BaseModel):
         """Called once per optimiser step, after it."""
 
     def embed(self, images: Tensor) -> Tensor:
-        """What evaluation looks at: (B, 3, H, W) float, normalised -> (B, embed_dim)."""
+        """The backbone's features: (B, 3, H, W) float, normalised -> (B, embed_dim). Evaluation goes through ``encoder``."""
         return self.backbone(images)
 
     def encoder(self, network: str | None = None, layer: str = 'backbone') -> nn.Module:

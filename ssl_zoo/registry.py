@@ -68,7 +68,8 @@ class Registry(_Registry):
         """The class registered under ``name``. Raises ConfigError with the nearest names if there is none."""
         if name not in self.names():
             raise ConfigError(f'{name!r} is not a registered {self.name}: {nearest(name, self.names())} '
-                              f'A class of your own needs @register_module() and its file under `imports` in the config.')
+                              f'A class of your own needs @register_module() and its file under `imports` in the config, for '
+                              f'an evaluation under --imports.')
         return self.module_dict[name]
 
     def create(self, cfg: dict, **arguments):

@@ -146,6 +146,30 @@ def test_embeddings_have_the_width_that_is_said(settings):
     assert method.embed(torch.randn(3, 3, 20, 20)).shape == (3, method.embed_dim)
 
 
+def test_evaluation_finds_every_network_and_both_layers(settings):
+    stepper = Stepper(settings)
+    stepper.step()                                                   # a target that began as a copy has moved
+    method, images, out = stepper.method.eval(), torch.randn(5, 3, 20, 20), {}
+    for name in method.networks:
+        for layer in ('backbone', 'projector'):
+            encoder = method.encoder(name, layer)
+            with torch.no_grad():
+                out[name, layer] = y = encoder(images)
+            assert y.ndim == 2 and len(y) == 5 and y.isfinite().all() and y.std(0).max() > 0
+            assert any(p.requires_grad for p in encoder.parameters()) == (name == 'online')
+            assert {id(p) for p in encoder.parameters()} <= {id(p) for p in method.parameters()}               # shared, no copies
+        assert out[name, 'backbone'].shape[1] == method.embed_dim
+    assert torch.equal(method.encoder()(images), method.embed(images)) and method.encoder() is method.backbone
+    assert torch.equal(method.encoder(layer='projector')(images), out[method.main_network, 'projector'])
+    averages = [name for name in method.state_dict() if name.startswith(('target.net', 'teacher.net', 'key.net', 'momentum.net'))]
+    assert set(method.networks) == ({'online', 'target'} if averages else {'online'})
+    for layer in ('backbone', 'projector') if averages else ():
+        online, target = (method.encoder(name, layer) for name in ('online', 'target'))
+        assert [(k, p.shape) for k, p in online.named_parameters()] == [(k, p.shape) for k, p in target.named_parameters()]
+        assert not {id(p) for p in online.parameters()} & {id(p) for p in target.parameters()}
+        assert not torch.equal(out['online', layer], out['target', layer])
+
+
 def test_a_state_dict_gives_the_same_next_step_bit_for_bit(settings):
     first, second = Stepper(settings), Stepper(settings)
     first.step()

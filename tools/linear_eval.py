@@ -19,16 +19,21 @@ def main(argv=None) -> int:
     add_recipe(arguments)
     arguments.add_argument('--retrain', action='store_true', help='train the chosen setting again, on the hold-out too')
     arguments.add_argument('--cached', action='store_true', help='extract features once, without augmentation; SGD and L-BFGS on them')
-    arguments.add_argument('--strengths', nargs='*', type=float, default=STRENGTHS,
+    arguments.add_argument('--strengths', nargs='*', type=float,
                            help='penalties of the logistic regression, with --cached; default: 45 from 1e5 to 1e-6; none: leave it out')
     arguments.add_argument('--dtype', choices=('float32', 'float16'), default='float32', help='of the stored features, with --cached')
     args = arguments.parse_args(argv)
 
     def evaluate(subject):
         from ssl_zoo.protocols.linear import evaluate_cached, evaluate_linear
+        from ssl_zoo.registry import ConfigError
         recipe = changed(linear_preset(args.preset), args)
+        if args.cached and (args.crop or args.flip_p is not None):
+            raise ConfigError('--crop and --flip-p do nothing with --cached, whose features have no augmentation; leave them out')
+        if args.strengths is not None and not args.cached:
+            raise ConfigError('--strengths are of the logistic regression, which comes with --cached; add that, or leave them out')
         if args.cached:
-            evaluate_cached(subject, recipe, args.retrain, tuple(sorted(args.strengths, reverse=True)), args.dtype)
+            evaluate_cached(subject, recipe, args.retrain, STRENGTHS if args.strengths is None else tuple(args.strengths), args.dtype)
         else:
             evaluate_linear(subject, recipe, args.retrain)
     return run(args, evaluate)

@@ -33,7 +33,7 @@ def main(argv=None) -> int:
     add_recipe(arguments)
     args = arguments.parse_args(argv)
     try:
-        if bool(args.dataset) == bool(args.train and args.test):
+        if bool(args.dataset) == bool(args.train or args.test) or bool(args.train) != bool(args.test):
             raise ConfigError('give either --dataset NAME or both --train FOLDER and --test FOLDER')
         train, test = transfer_sources(args.dataset, args.root, args.download) if args.dataset else (
             dict(type='ImageFolder', root=folder) for folder in (args.train, args.test))
@@ -50,7 +50,7 @@ def main(argv=None) -> int:
         if args.finetune:
             transfer_finetune(subject, metric, changed(TRANSFER, args), args.steps)
         else:
-            transfer_linear(subject, metric, tuple(sorted(args.strengths, reverse=True)), args.dtype)
+            transfer_linear(subject, metric, tuple(args.strengths), args.dtype)
     return run(args, evaluate)
 
 

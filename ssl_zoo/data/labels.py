@@ -2,11 +2,12 @@
 import hashlib
 import os
 import re
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
 
-from ..atomic import write_atomically
+from ..atomic import keep
 from ..registry import ConfigError, MissingData
 from .random import mix
 from .sources import Source, shuffled
@@ -42,7 +43,7 @@ def official_list(labels: str, folder: str | Path | None = None, address: str = 
         try:
             folder.mkdir(parents=True, exist_ok=True)
             download_url_to_file(address + name, str(path), hash_prefix=digest, progress=False)
-        except (OSError, RuntimeError) as error:                            # RuntimeError: of another SHA-256
+        except (OSError, RuntimeError, HTTPException, ValueError) as error:     # RuntimeError: of another SHA-256
             raise MissingData(f'could not fetch the official list {address + name} ({error}); fetch it by hand and give it with '
                               f'--list') from None
     found = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -117,5 +118,5 @@ def read_list(path: str | Path, source: Source) -> np.ndarray:
 def write_list(path: str | Path, source: Source, chosen: np.ndarray) -> str:
     """Write the names of some images, one per line; the SHA-256 of the file."""
     text = ''.join(f'{source.name(i)}\n' for i in chosen).encode(errors='surrogateescape')
-    write_atomically(Path(path), lambda file: file.write(text))
+    keep(Path(path), lambda file: file.write(text))
     return hashlib.sha256(text).hexdigest()

@@ -19,12 +19,13 @@ def hold_out(source: Source, share: int | float) -> tuple[np.ndarray, np.ndarray
     return np.sort(order[n:]), np.sort(order[:n])
 
 
-def data_sources(data) -> dict:
+def data_sources(data, labelled: bool = False) -> dict:
     """The sources of a run: whole (data.train), train (what of it is pretrained on), bank (its labelled images that are not val), val,
     test; None where there is none.
 
     Args:
         data: what a config says of its data, see ssl_zoo.engine.settings.Data.
+        labelled: whether train and test must have labels, for an evaluation.
     Raises:
         ConfigError: data that is not there, or that does not fit together.
     """
@@ -38,6 +39,10 @@ def data_sources(data) -> dict:
     else:
         bank, val = train, None
     test = build_source(data.test) if data.test else None
+    for name, source in (('train', whole), ('test', test)):
+        if labelled and source is not None and source.labels is None:
+            raise ConfigError(f'data.{name} ({getattr(data, name)["type"]}) has no labels, and an evaluation needs some; give a labelled '
+                              f'set with --cfg-options "data.{name}={{\'type\': \'ImageFolder\', \'root\': ...}}"')
     if test is not None and (test.labels is None or bank.labels is None):
         raise ConfigError(f'data.test serves k-NN and probes, but data.{"test" if test.labels is None else "train"} has no labels; '
                           f'leave data.test out (data.test=None)')

@@ -126,7 +126,7 @@ class CheckpointHook(Hook):
                        optimizer=runner.optim_wrapper.optimizer.state_dict())
         try:
             write_atomically(path, lambda file: torch.save(content, file))
-        except OSError as error:
+        except (OSError, RuntimeError) as error:                # RuntimeError: torch's, when its archive cannot be finished
             runner.logger.error(f'could not write {path}: {error}; training goes on, older checkpoints are untouched')
             return None
         for old in checkpoints_in(runner.work_dir)[self.settings.checkpoint.keep:]:

@@ -47,7 +47,7 @@ def import_file(file: str) -> None:
     """Import a Python file by its path, once; it registers its classes."""
     path = Path(file)
     if not path.is_file():
-        raise ConfigError(f'imports names {file}, but there is no such file; paths are relative to the config')
+        raise ConfigError(f'imports names {path.absolute()}, but there is no such file')
     name = f'ssl_zoo_user.{path.absolute().as_posix()}'
     if name in sys.modules:
         return

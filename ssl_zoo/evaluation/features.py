@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..atomic import write_atomically
+from ..data.decode import Unreadable
 from ..data.loader import eval_loader
 from ..data.photometric import Photometric
 from ..data.sources import Source, Subset
@@ -112,8 +113,8 @@ def _device(network: nn.Module) -> torch.device:
 
 
 # --- On disk. A folder holds features.npy (N, D), labels.npy, index.npy (positions in the source), names.json and, when all
-# is there, manifest.json with the key. While it is made, features.npy has a row for every image, filled in blocks; each block
-# that is on disk leaves a file in done/, so that a stopped extraction goes on and several processes share the work.
+# is there, manifest.json with the key. While it is made, rows.npy has a row for every image, filled in blocks; each block that is
+# on disk leaves a file in done/, so that a stopped extraction goes on and several processes share the work.
 
 def key_of(**parts) -> str:
     """What a set of features depends on, as one hash: 16 hexadecimal digits."""
@@ -124,19 +125,42 @@ def load_features(folder: str | Path) -> Features:
     """Stored features, memory-mapped. Raises ConfigError if the folder does not hold a complete set."""
     folder = Path(folder)
     manifest = _manifest(folder)
-    if manifest is None:
-        raise ConfigError(f'{folder} holds no complete set of features; make it with tools/extract_features.py')
-    labels = np.load(folder / 'labels.npy') if (folder / 'labels.npy').exists() else None
-    return Features(np.load(folder / 'features.npy', mmap_mode='r'), labels, np.load(folder / 'index.npy'),
-                    [tuple(pair) for pair in manifest['unreadable']])
+    try:
+        labels = np.load(folder / 'labels.npy') if (folder / 'labels.npy').exists() else None
+        values, index = np.load(folder / 'features.npy', mmap_mode='r'), np.load(folder / 'index.npy')
+        if len(values) == len(index) == manifest['images'] and (labels is None or len(labels) == len(index)):
+            return Features(values, labels, index, [tuple(pair) for pair in manifest['unreadable']])
+    except (OSError, ValueError, KeyError, TypeError):               # missing, torn or something else
+        pass
+    raise ConfigError(f'{folder} holds no complete set of features; make it with tools/extract_features.py')
 
 
 def _manifest(folder: Path) -> dict | None:
     try:
         manifest = json.loads((folder / 'manifest.json').read_text())
-        return manifest if manifest.get('format') == STORE else None
-    except (OSError, json.JSONDecodeError):
+        return manifest if manifest['format'] == STORE else None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _usable(folder: Path, key: dict, source: Source) -> bool:
+    """Whether the features of this key are there, and the images that could not be read still cannot be."""
+    manifest = _manifest(folder)
+    if manifest is None or manifest.get('key') != key:
+        return False
+    try:
+        unreadable = load_features(folder).unreadable
+    except ConfigError:
+        return False
+    return not any(_readable(source, i) for i, _ in unreadable)
+
+
+def _readable(source: Source, i: int) -> bool:
+    try:
+        source.read(i)
+    except Unreadable:
+        return False
+    return True
 
 
 def store_features(network: nn.Module, source: Source, preprocessing: Preprocessing, folder: str | Path, key: dict,
@@ -157,11 +181,12 @@ def store_features(network: nn.Module, source: Source, preprocessing: Preprocess
         ConfigError: no image can be read; the disk is full.
     """
     folder, key = Path(folder), json.loads(json.dumps(key))
+    if not len(source):
+        raise ConfigError('there are no images to extract features of')
     try:
         with _alone(folder):
             barrier()
-            stored = _manifest(folder)
-            if stored is None or stored['key'] != key:
+            if not _usable(folder, key, source):
                 _extract(network, source, preprocessing, folder, key, dtype, batch_size, workers)
     except OSError as error:
         raise ConfigError(f'could not write features to {folder}: {error}; free some space, or choose another folder with '
@@ -182,15 +207,15 @@ def _alone(folder: Path):
 
 def _extract(network, source, preprocessing, folder: Path, key: dict, dtype: str, batch_size: int, workers: int) -> None:
     device, done = _device(network), folder / 'done'
-    path, started = folder / 'features.npy', done / 'key.json'
+    path, started = folder / 'rows.npy', done / 'key.json'
     with eval_mode(network):
         # The width: the network is asked with one black image.
         with torch.no_grad(), preprocessing.autocast(device):
             width = network(torch.zeros(1, 3, preprocessing.size, preprocessing.size, device=device)).shape[1]
         if rank() == 0:
             begun = json.loads(started.read_text()) if started.exists() else None
-            if begun != key:                                         # left-overs of another set
-                shutil.rmtree(folder, ignore_errors=True)
+            if begun != key or not (path.exists() or (folder / 'features.npy').exists()) or (folder / 'manifest.json').exists():
+                shutil.rmtree(folder, ignore_errors=True)            # left-overs of another set, or a set that is damaged
                 done.mkdir(parents=True)
                 np.lib.format.open_memmap(path, 'w+', dtype=dtype, shape=(len(source), width)).flush()
                 write_atomically(started, lambda file: file.write(json.dumps(key).encode()))
@@ -198,27 +223,34 @@ def _extract(network, source, preprocessing, folder: Path, key: dict, dtype: str
         blocks = range(-(-len(source) // BLOCK))
         mine = [b for b in blocks if b % world_size() == rank() and not (done / f'{b}.json').exists()]
         n = sum(min(BLOCK, len(source) - b * BLOCK) for b in mine)
-        with bar(n, f'features {folder.name.rsplit("-", 1)[0]}') as progress, open(path, 'r+b') as file:
-            offset = _data_offset(path)
+        with bar(n, f'features {folder.name.rsplit("-", 1)[0]}') as progress:
             for block in mine:
                 first = block * BLOCK
                 part = Subset(source, np.arange(first, min(first + BLOCK, len(source))))
                 failed = []
-                for positions, values, unreadable in embedded(network, part, preprocessing, device, batch_size, workers):
-                    failed += [(first + i, reason) for i, reason in unreadable]
-                    for start, rows in _runs(positions, None if values is None else values.astype(dtype)):
-                        if not np.isfinite(rows).all():
-                            raise ConfigError(f'features of images {first + start} to {first + start + len(rows) - 1} are not finite: the '
-                                              f'network has diverged, or {dtype} is too small for them')
-                        file.seek(offset + (first + start) * width * np.dtype(dtype).itemsize)
-                        file.write(rows.tobytes())
-                    progress.update(len(positions) + len(unreadable))
-                file.flush()
-                os.fsync(file.fileno())
+                with open(path, 'r+b') as file:
+                    for positions, values, unreadable in embedded(network, part, preprocessing, device, batch_size, workers):
+                        failed += [(first + i, reason) for i, reason in unreadable]
+                        for start, rows in _runs(positions, values, dtype):
+                            if not np.isfinite(rows).all():
+                                raise ConfigError(f'features of images {first + start} to {first + start + len(rows) - 1} are not finite: '
+                                                  f'the network has diverged, or {dtype} is too small for them')
+                            file.seek(_data_offset(path) + (first + start) * width * np.dtype(dtype).itemsize)
+                            file.write(rows.tobytes())
+                        progress.update(len(positions) + len(unreadable))
+                    file.flush()
+                    os.fsync(file.fileno())
                 write_atomically(done / f'{block}.json', lambda f, failed=failed: f.write(json.dumps(failed).encode()))
         barrier()
+        unreadable = sorted(tuple(pair) for b in blocks for pair in json.loads((done / f'{b}.json').read_text()))
+        barrier()                                                    # all have read what the first process removes
+        if len(unreadable) == len(source):
+            if rank() == 0:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise ConfigError(f'none of the {len(source)} images can be read, the first is {source.name(0)} ({unreadable[0][1]}); '
+                              f'check them')
         if rank() == 0:
-            _finish(source, folder, key, blocks)
+            _finish(source, folder, key, unreadable)
         barrier()
 
 
@@ -227,33 +259,37 @@ def _data_offset(path: Path) -> int:
     return np.load(path, mmap_mode='r').offset
 
 
-def _runs(positions: np.ndarray, values: np.ndarray | None):
+def _runs(positions: np.ndarray, values: np.ndarray | None, dtype: str):
     """(first position, rows) of every stretch without gaps."""
     if len(positions):
         cuts = np.flatnonzero(np.diff(positions) != 1) + 1
+        with np.errstate(over='ignore'):                             # what is too large for float16 is told below
+            values = values.astype(dtype)
         for part, rows in zip(np.split(positions, cuts), np.split(values, cuts), strict=True):
             yield int(part[0]), rows
 
 
-def _finish(source: Source, folder: Path, key: dict, blocks: range) -> None:
-    """Leave out the rows of unreadable images, write labels, names and last of all the manifest."""
-    unreadable = sorted(tuple(pair) for b in blocks for pair in json.loads((folder / 'done' / f'{b}.json').read_text()))
-    index = np.setdiff1d(np.arange(len(source)), [i for i, _ in unreadable])
-    if not len(index):
-        raise ConfigError(f'none of the {len(source)} images can be read, the first is {source.name(0)} ({unreadable[0][1]}); check them')
-    if unreadable:
-        whole = np.load(folder / 'features.npy', mmap_mode='r')
-        kept = np.lib.format.open_memmap(folder / 'kept.npy', 'w+', dtype=whole.dtype, shape=(len(index), whole.shape[1]))
-        for start in range(0, len(index), BLOCK):
-            kept[start:start + BLOCK] = whole[index[start:start + BLOCK]]
-        kept.flush()
-        del whole, kept
-        os.replace(folder / 'kept.npy', folder / 'features.npy')
+def _finish(source: Source, folder: Path, key: dict, unreadable: list[tuple[int, str]]) -> None:
+    """Write labels, names, the rows of the images that could be read and, last of all, the manifest. It can be stopped and called
+    again at any point."""
+    index, rows, features = np.setdiff1d(np.arange(len(source)), [i for i, _ in unreadable]), folder / 'rows.npy', folder / 'features.npy'
     write_atomically(folder / 'index.npy', lambda file: np.save(file, index))
     if source.labels is not None:
         write_atomically(folder / 'labels.npy', lambda file: np.save(file, source.labels[index]))
     names = json.dumps([source.name(i) for i in index]).encode()
     write_atomically(folder / 'names.json', lambda file: file.write(names))
+    if rows.exists() and not unreadable:
+        os.replace(rows, features)
+    elif rows.exists():
+        whole = np.load(rows, mmap_mode='r')
+        header = dict(descr=np.lib.format.dtype_to_descr(whole.dtype), fortran_order=False, shape=(len(index), whole.shape[1]))
+
+        def write(file):                                             # not through a memory map: with it a full disk is a bus error
+            np.lib.format.write_array_header_1_0(file, header)
+            for start in range(0, len(index), BLOCK):
+                file.write(whole[index[start:start + BLOCK]].tobytes())
+        write_atomically(features, write)
+        rows.unlink()
     manifest = dict(format=STORE, key=key, images=len(index), unreadable=unreadable, classes=source.classes,
                     made=time.strftime('%Y-%m-%dT%H:%M:%S'))
     write_atomically(folder / 'manifest.json', lambda file: file.write(json.dumps(manifest, indent=1).encode()))

@@ -1,5 +1,7 @@
 """Weighted k-nearest-neighbour classification with FAISS, exact or through an index of clusters."""
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import faiss
 import numpy as np
@@ -30,12 +32,36 @@ def exact_neighbours(bank: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.
     Returns:
         cosines (M, k) float32 and positions (M, k) int64, best first.
     """
-    with bar(len(bank), 'k-NN search', 'features', shown=bank.size * len(queries) > LONG) as progress:
+    queries, n = unit(queries), len(bank)
+    bounds = np.linspace(0, n, max(min(-(-n // ROWS), n // k), 1) + 1).astype(int)            # every part holds k
+    with bar(n, 'k-NN search', 'features', shown=bank.size * len(queries) > LONG) as progress:
         def parts():
-            for part in _parts(bank):
-                yield part
-                progress.update(len(part))
-        return knn_ground_truth(unit(queries), parts(), k, faiss.METRIC_INNER_PRODUCT)
+            for start, stop in pairwise(bounds):
+                yield unit(bank[start:stop])
+                progress.update(stop - start)
+        if faiss.get_num_gpus() > 0:
+            return knn_ground_truth(queries, parts(), k, faiss.METRIC_INNER_PRODUCT)
+        found = None
+        for part, start in zip(parts(), bounds, strict=False):
+            cosines, positions = _search_part(part, queries, k)
+            positions += start
+            if found is not None:
+                cosines, positions = faiss.merge_knn_results(np.stack([found[0], cosines]), np.stack([found[1], positions]), keep_max=True)
+            found = cosines, positions
+        return found
+
+
+def _search_part(bank: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """FAISS's exact search of a part, pieces of the queries shared over threads of one core each: they need not wait for each
+    other after every block, as FAISS's own threads do."""
+    def search(piece: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        faiss.omp_set_num_threads(1)                                  # of this thread
+        return faiss.knn(piece, bank, k, metric=faiss.METRIC_INNER_PRODUCT)
+    threads = faiss.omp_get_max_threads()
+    pieces = np.array_split(queries, max(min(5 * threads, len(queries) // 64), 1))
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(search, pieces))
+    return tuple(np.concatenate(columns) for columns in zip(*found, strict=True))
 
 
 def clustered_index(bank: np.ndarray, clusters: int, probes: int = 32, seed: int = 0) -> faiss.Index:
@@ -48,7 +74,7 @@ def clustered_index(bank: np.ndarray, clusters: int, probes: int = 32, seed: int
     """
     dim = bank.shape[1]
     index = faiss.IndexIVFScalarQuantizer(faiss.IndexFlatIP(dim), dim, clusters, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
-    index.nprobe, index.cp.seed = min(probes, clusters), seed
+    index.nprobe, index.cp.seed = min(probes, clusters), seed % 2 ** 31
     sample = np.sort(np.random.default_rng(seed).permutation(len(bank))[:64 * clusters])
     index.train(unit(bank[sample]))
     for part in _parts(bank):

@@ -1,4 +1,5 @@
 """Logistic regression on features over many strengths of its penalty, as the transfer protocol has it."""
+import math
 import time
 import warnings
 from pathlib import Path
@@ -7,12 +8,20 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from ..atomic import write_atomically
+from ..atomic import keep
+from ..registry import ConfigError
 from .bars import bar
 from .recipes import logspace
 
 STRENGTHS = logspace(1e5, 1e-6, 45)            # SimCLR (2002.05709), B.8.1, and BYOL (2006.07733), D.2; the strongest first
 SAVE_SECONDS = 60
+
+
+def check_strengths(strengths: tuple[float, ...]) -> tuple[float, ...]:
+    """The strengths, the strongest first, each once. Raises ConfigError if one is no penalty."""
+    if not all(1e-300 < s < math.inf for s in strengths):
+        raise ConfigError(f'--strengths holds {", ".join(f"{s:g}" for s in strengths)}, but a strength must be a finite number above 0')
+    return tuple(sorted(set(strengths), reverse=True))
 
 
 def _model(strength: float, max_iter: int) -> LogisticRegression:
@@ -21,7 +30,8 @@ def _model(strength: float, max_iter: int) -> LogisticRegression:
 
 def fit(values: np.ndarray, labels: np.ndarray, strength: float, max_iter: int = 1000) -> LogisticRegression:
     """Multinomial logistic regression by L-BFGS (scikit-learn): it minimises the sum over images of the cross-entropy plus
-    strength / 2 times the squared weights, the bias left out. (The papers do not say whether theirs is a sum or a mean.)
+    strength / 2 times the squared weights, the bias left out. (The papers do not say whether theirs is a sum or a mean. For two
+    classes scikit-learn has one weight vector, the difference of the two.)
 
     Args:
         values: (N, D); labels: (N,) int64.
@@ -59,7 +69,7 @@ def sweep(train: np.ndarray, train_labels: np.ndarray, score, strengths: tuple[f
             progress.update()
             if state is not None and time.perf_counter() - saved > SAVE_SECONDS:
                 content = dict(scores=scores, unconverged=unconverged, coef=model.coef_, intercept=model.intercept_)
-                write_atomically(state, lambda file, content=content: np.savez(file, **content))
+                keep(state, lambda file, content=content: np.savez(file, **content))
                 saved = time.perf_counter()
     if state is not None:
         state.unlink(missing_ok=True)

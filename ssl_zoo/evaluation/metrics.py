@@ -33,11 +33,16 @@ def mean_per_class(predicted: np.ndarray, labels: np.ndarray) -> float:
 METRICS = dict(top1=accuracy, mean_per_class=mean_per_class)
 
 
-def measure(metric: str, predicted: np.ndarray, labels: np.ndarray) -> float:
-    """A metric of METRICS for (N,) or, best first, (N, k) predictions."""
+def check_metric(metric: str) -> str:
+    """The metric. Raises ConfigError if it is not one of METRICS."""
     if metric not in METRICS:
         raise ConfigError(f'the metric is {metric!r}: {nearest(metric, METRICS)}')
-    return METRICS[metric](predicted if predicted.ndim == 1 else predicted[:, 0], labels)
+    return metric
+
+
+def measure(metric: str, predicted: np.ndarray, labels: np.ndarray) -> float:
+    """A metric of METRICS for (N,) or, best first, (N, k) predictions."""
+    return METRICS[check_metric(metric)](predicted if predicted.ndim == 1 else predicted[:, 0], labels)
 
 
 def _resampled(metric: str, signs: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
@@ -64,7 +69,7 @@ def interval(metric: str, predicted: np.ndarray, labels: np.ndarray, seed: int =
 
     It says how much the value owes to the choice of test images, and nothing of how it varies over training seeds.
     """
-    measure(metric, predicted, labels)
+    check_metric(metric)
     predicted = predicted if predicted.ndim == 1 else predicted[:, 0]
     low, high = np.percentile(_resampled(metric, (predicted == labels).astype(np.int64), labels, seed), [2.5, 97.5])
     return float(low), float(high)

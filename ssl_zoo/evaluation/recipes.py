@@ -1,4 +1,5 @@
 """How a classifier is trained on top of an encoder: recipes as data, and those of the papers and other libraries by name."""
+import math
 from dataclasses import dataclass, fields, replace
 from itertools import product
 
@@ -64,8 +65,13 @@ class Recipe:
                 raise ConfigError(f'{name} is {getattr(self, name)!r}, but it must be {what}')
         for name, least in (('lrs', 'above 0'), ('epochs', 'above 0'), ('weight_decays', 'at least 0')):
             values = getattr(self, name)
-            need(values and all(v > 0 or (v == 0 and least == 'at least 0') for v in values), name, f'one or more numbers {least}')
+            need(values and all(0 < v < math.inf or (v == 0 and least == 'at least 0') for v in values), name,
+                 f'one or more numbers {least}')
         need(self.batch_size >= 1, 'batch_size', 'a whole number of at least 1')
+        for name, allowed in (('optimizer', ('SGD', 'LARC')), ('shape', ('cosine', 'steps')),
+                              ('init', ('zeros', 'normal', 'haiku', 'torch')),
+                              ('interpolation', ('bicubic', 'bilinear')), ('test_interpolation', ('bicubic', 'bilinear'))):
+            need(getattr(self, name) in allowed, name, f'one of {", ".join(allowed)}')
 
     def settings(self, images: int) -> list[Setting]:
         """All points of the sweep for so many labelled images."""
@@ -81,7 +87,7 @@ class Recipe:
         """The learning rate of a step, relative to its peak."""
         done = step * min(self.batch_size, images) / images                      # in epochs
         if self.shape == 'steps':
-            return 0.1 ** sum(done >= share * epochs for share in self.milestones)
+            return 0.1 ** sum((int(done) if self.per_epoch else done) >= share * epochs for share in self.milestones)
         return cosine(1.0, self.end, int(done) / epochs if self.per_epoch else step / self.steps(epochs, images))
 
     def with_changes(self, **changes) -> 'Recipe':

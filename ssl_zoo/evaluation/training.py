@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..atomic import write_atomically
+from ..atomic import keep
 from ..data.loader import StreamSampler, ViewDataset, train_loader
 from ..data.random import mix, seed_everything
 from ..data.sources import Source
@@ -186,6 +186,13 @@ def train_classifier(network: Network, batches: ImageBatches | FeatureBatches, r
         FloatingPointError: no setting is left whose loss is finite.
     """
     n, epochs = len(batches), settings[0].epochs
+    if len({s.epochs for s in settings}) > 1:
+        raise ConfigError(f'the heads of a sweep are trained side by side, for the same number of epochs, but it has '
+                          f'{", ".join(sorted({f"{s.epochs:g}" for s in settings}))}; give one')
+    if not network.frozen and recipe.optimizer != 'SGD':
+        raise ConfigError(f'the whole network is trained with SGD here, not with {recipe.optimizer}; that is for linear heads')
+    if not network.frozen and min(recipe.batch_size, n) < 2:
+        raise ConfigError(f'a batch of one image ({n} labelled images, batch_size={recipe.batch_size}), but BatchNorm needs two at least')
     size, steps = min(recipe.batch_size, n), recipe.steps(epochs, n)
     if network.frozen:
         optimizer = _HeadsSGD(network.heads, settings, recipe)
@@ -193,7 +200,8 @@ def train_classifier(network: Network, batches: ImageBatches | FeatureBatches, r
         [setting] = settings
         optimizer = _NetworkSGD(network, setting, recipe)
     network.train()
-    first = _restore(state, network, optimizer.sgd)
+    network.zero_grad(set_to_none=True)
+    first = _restore(state, network, optimizer.sgd, batches)
     losses: list[Tensor] = []
     signals = Signals()
     with bar(steps * size, what, done=first * size) as progress:
@@ -209,15 +217,16 @@ def train_classifier(network: Network, batches: ImageBatches | FeatureBatches, r
                 optimizer.step(recipe.factor(step, epochs, n))
                 losses.append(loss.detach())
                 if (step + 1) % 20 == 0 or step + 1 == steps:                                # seldom: reading it waits for the device
-                    best = torch.stack(losses).mean(0).min().item()
-                    progress.set_postfix(loss=f'{best:.3f}', refresh=False)
-                    losses = []
-                    if not np.isfinite(best) and not torch.isfinite(loss).any():
+                    means = torch.stack(losses).mean(0).cpu().numpy()
+                    losses, finite = [], means[np.isfinite(means)]
+                    if len(finite):
+                        progress.set_postfix(loss=f'{finite.min():.3f}', refresh=False)
+                    elif not torch.isfinite(loss).any():
                         raise FloatingPointError(f'the loss of every setting is not finite at step {step + 1}; lower the learning rates')
                 progress.update(size)
                 now = time.perf_counter()
                 if signals.received is not None or now - saved > SAVE_SECONDS:
-                    _save(state, network, optimizer.sgd, step + 1)
+                    _save(state, network, optimizer.sgd, batches, step + 1)
                     saved = now
                 if signals.received is not None:
                     raise Stopped(signals.received, step + 1, state is not None)
@@ -228,23 +237,26 @@ def train_classifier(network: Network, batches: ImageBatches | FeatureBatches, r
     network.eval()
 
 
-def _save(state: Path | None, network: Network, optimizer, step: int) -> None:
+def _save(state: Path | None, network: Network, optimizer, batches, step: int) -> None:
     if state is not None:
-        content = dict(step=step, network=network.trained().state_dict(), optimizer=optimizer.state_dict())
-        try:
-            write_atomically(state, lambda file: torch.save(content, file))
-        except OSError as error:
-            raise ConfigError(f'could not save the state to {state}: {error}; free some space and start the same command again') from None
+        content = dict(step=step, network=network.trained().state_dict(), optimizer=optimizer.state_dict(),
+                       unreadable=getattr(batches, 'unreadable', {}))
+        keep(state, lambda file: torch.save(content, file))
 
 
-def _restore(state: Path | None, network: Network, optimizer) -> int:
+def _restore(state: Path | None, network: Network, optimizer, batches) -> int:
     """The step to go on from."""
     if state is None or not state.exists():
         return 0
-    content = torch.load(state, map_location='cpu', weights_only=True)
-    network.trained().load_state_dict(content['network'])
-    optimizer.load_state_dict(content['optimizer'])
-    return content['step']
+    try:
+        content = torch.load(state, map_location='cpu', weights_only=True)
+        network.trained().load_state_dict(content['network'])
+        optimizer.load_state_dict(content['optimizer'])
+        getattr(batches, 'unreadable', {}).update(content['unreadable'])
+        return content['step']
+    except Exception as error:                                       # torch raises many types for a torn or foreign file
+        reason = str(error).splitlines()[0] if str(error) else 'empty'
+        raise ConfigError(f'{state} cannot be gone on from ({type(error).__name__}: {reason}); remove it to start again') from None
 
 
 @torch.no_grad()

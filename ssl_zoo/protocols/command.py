@@ -45,6 +45,18 @@ def changed(recipe: Recipe, args: argparse.Namespace) -> Recipe:
                                crop=args.crop, flip_p=args.flip_p)
 
 
+def _check_processes(allowed: bool) -> None:
+    """Raise ConfigError for several processes where one is allowed, and if the environment names no place for them to meet."""
+    said = os.environ.get('WORLD_SIZE') or '1'
+    if said.isdigit() and int(said) > 1 and not allowed:
+        raise ConfigError('this tool works in one process; start it without torchrun. tools/extract_features.py shares the extraction '
+                          'over processes, and leaves the features where this tool finds them')
+    missing = [key for key in ('RANK', 'MASTER_ADDR', 'MASTER_PORT') if key not in os.environ]
+    if not said.isdigit() or (int(said) > 1 and missing):
+        raise ConfigError(f'the environment has WORLD_SIZE={said}{" without " + ", ".join(missing) if missing else ""}, as torchrun does '
+                          f'not leave it; unset it, or start with torchrun')
+
+
 def run(args: argparse.Namespace, evaluate: Callable[[Subject], object], processes: bool = False) -> int:
     """Build the subject and call ``evaluate`` on it; the exit code. Mistakes are told in a sentence.
 
@@ -53,15 +65,16 @@ def run(args: argparse.Namespace, evaluate: Callable[[Subject], object], process
     """
     from ..distributed import joined
     try:
-        if int(os.environ.get('WORLD_SIZE', 1)) > 1 and not processes:
-            raise ConfigError('this tool works in one process; start it without torchrun. tools/extract_features.py shares the '
-                              'extraction over processes, and leaves the features where this tool finds them')
+        _check_processes(processes)
         with joined():
             subject = Subject(args.checkpoint, args.cfg_options, args.network, args.layer, args.random_weights, args.work_dir, args.imports,
                               args.precision, args.eval_batch_size, args.workers, args.seed)
             evaluate(subject)
     except (ConfigError, FloatingPointError) as error:
         print(f'error: {error}', file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f'error: {error}; check the folder and its space, or choose another with --work-dir', file=sys.stderr)
         return 2
     except Stopped as stopped:
         print(f'{stopped}; the same command goes on from here', file=sys.stderr)

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..atomic import write_atomically
+from ..atomic import keep
 from ..data.sources import Source
 from ..evaluation.metrics import measure
 from ..evaluation.recipes import Recipe, Setting
@@ -49,21 +49,29 @@ def finetune(subject: Subject, train: Source, val: Source, recipe: Recipe, setti
     Returns:
         The network, its setting, the choice in words.
     """
-    record, kept = folder / 'scores.json', folder / 'best.pth'
-    scores: list[float] = json.loads(record.read_text()) if record.exists() else []
-    for i in range(len(scores), len(settings)):
-        network = train_one(subject, train, recipe, settings[i], draw, folder / 'state.pth', f'{i + 1}/{len(settings)}', bn_momentum)
-        score = 0.0
-        if len(settings) > 1:
-            positions, predicted, _ = predict(network, val, subject.preprocessing, subject.batch_size, subject.workers)
-            score = measure(metric, predicted[:, 0], val.labels[positions])
-        if not scores or score > max(scores):
-            weights = network.state_dict()
-            write_atomically(kept, lambda file, weights=weights: torch.save(weights, file))
-        scores.append(score)
-        text = json.dumps(scores).encode()
-        write_atomically(record, lambda file, text=text: file.write(text))
-    best, selection = choose(settings, scores, len(val), metric) if len(settings) > 1 else (0, 'one setting')
+    record, kept, state = folder / 'scores.json', folder / 'best.pth', folder / 'state.pth'
+    done: list[list] = json.loads(record.read_text()) if record.exists() else []                  # (score, held-out images) each
+    for i in range(len(done), len(settings)):
+        score, n = 0.0, 0
+        try:
+            network = train_one(subject, train, recipe, settings[i], draw, state, f'{i + 1}/{len(settings)}', bn_momentum)
+            if len(settings) > 1:
+                positions, predicted, _ = predict(network, val, subject.preprocessing, subject.batch_size, subject.workers)
+                score, n = measure(metric, predicted[:, 0], val.labels[positions]), len(positions)
+            if all(score > other for other, _ in done):
+                weights = network.state_dict()
+                keep(kept, lambda file, weights=weights: torch.save(weights, file))
+        except FloatingPointError:                                   # the worst there is, and no reason to lose the others
+            state.unlink(missing_ok=True)
+            score = -1.0
+        done.append([score, n])
+        text = json.dumps(done).encode()
+        keep(record, lambda file, text=text: file.write(text))
+    scores = [score for score, _ in done]
+    if max(scores) < 0:
+        record.unlink()
+        raise FloatingPointError('the loss of every setting is not finite; lower the learning rates')
+    best, selection = choose(settings, scores, max(n for _, n in done), metric) if len(settings) > 1 else (0, 'one setting')
     network = network_of(subject, recipe, draw, bn_momentum)
     network.load_state_dict(torch.load(kept, map_location='cpu', weights_only=True))
     return network, settings[best], selection

@@ -1,4 +1,6 @@
 """k-NN evaluation: a grid of k and temperature, chosen on the hold-out, beside the settings that others report."""
+import math
+
 import numpy as np
 
 from ..distributed import rank
@@ -30,8 +32,8 @@ def evaluate_knn(subject: Subject, ks: list[int], temperatures: list[float], clu
     """
     if not ks or min(ks) < 1:
         raise ConfigError(f'--k is {ks}, but it must be one or more numbers of at least 1')
-    if not temperatures or not all(t > 0 for t in temperatures):
-        raise ConfigError(f'--temperature is {temperatures}, but it must be one or more numbers above 0')
+    if not temperatures or not all(0 < t < math.inf for t in temperatures):
+        raise ConfigError(f'--temperature is {temperatures}, but it must be one or more finite numbers above 0')
     if clusters is not None and clusters < 1 or probes < 1:
         raise ConfigError(f'--ivf {clusters} and --probes {probes} must be at least 1')
     train, test, val = subject.source('train'), subject.source('test'), subject.sources['val']

@@ -1,15 +1,22 @@
 """Linear evaluation: linear classifiers on the frozen encoder, a sweep of settings in one pass over the data."""
+import copy
+import hashlib
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import torch
 
+from ..atomic import keep
 from ..data.sources import Joined, Source
 from ..evaluation import logistic
 from ..evaluation.features import Features
 from ..evaluation.metrics import measure
 from ..evaluation.recipes import Recipe, Setting
 from ..evaluation.training import FeatureBatches, Heads, ImageBatches, Network, predict, predict_features, train_classifier
-from .subject import Subject, names_of
+from ..registry import ConfigError
+from .subject import NAMES, Subject, fingerprint, names_of
 
 
 def evaluate_linear(subject: Subject, recipe: Recipe, retrain: bool = False) -> dict:
@@ -28,14 +35,26 @@ def evaluate_linear(subject: Subject, recipe: Recipe, retrain: bool = False) -> 
     if len(settings) > 1 or retrain:
         subject.source('val')                                        # says now what would be missing after the training
 
+    _need_two_classes(train)
+    folders: list[Path] = []
+
     def trained(source: Source, settings: list[Setting], what: str) -> tuple[Network, ImageBatches]:
+        folder = subject.folder('linear_eval', recipe=recipe.plain(), data=fingerprint(source), seed=subject.seed,
+                                settings=[str(s) for s in settings])
         heads = Heads(subject.width, subject.classes, len(settings), recipe.init, subject.seed)
         network = Network(subject.encoder, heads, True, subject.preprocessing).to(subject.device)
+        folders.append(folder)
+        kept = folder / 'trained.pth'
         batches = ImageBatches(source, recipe, subject.preprocessing, subject.seed, subject.workers, subject.device)
-        folder = subject.folder('linear_eval', recipe=recipe.plain(), manifest=source.manifest(), seed=subject.seed,
-                                settings=[str(s) for s in settings])
-        train_classifier(network, batches, recipe, settings, subject.seed, folder / 'state.pth', what)
-        return network, batches
+        if kept.exists():                                            # a stop after the training did not cost it
+            content = torch.load(kept, map_location='cpu', weights_only=True)
+            heads.load_state_dict(content['heads'])
+            batches.unreadable.update(content['unreadable'])
+        else:
+            train_classifier(network, batches, recipe, settings, subject.seed, folder / 'state.pth', what)
+            content = dict(heads=heads.state_dict(), unreadable=batches.unreadable)
+            keep(kept, lambda file: torch.save(content, file))
+        return network.eval(), batches
     network, batches = trained(train, settings, 'linear')
     best, selection, chosen = 0, 'one setting', settings[0]
     if len(settings) > 1:
@@ -51,10 +70,18 @@ def evaluate_linear(subject: Subject, recipe: Recipe, retrain: bool = False) -> 
         network, batches = trained(everything, [chosen], 'linear, again on all')
         selection, best = f'{selection}, trained again with the hold-out', 0
     positions, predicted, _ = predict(network, test, preprocessing, subject.batch_size, subject.workers)
-    return subject.report('linear', 'top1', predicted[:, best], test.labels[positions], names_of(test, positions), test,
-                          f'frozen encoder, random crops and flips, {recipe.optimizer}, {chosen}, '
-                          f'batch {min(recipe.batch_size, len(batches))}; {selection}', recipe=recipe.plain(), setting=str(chosen),
-                          unreadable=len(batches.unreadable))
+    row = subject.report('linear', 'top1', predicted[:, best], test.labels[positions], names_of(test, positions), test,
+                         f'frozen encoder, random crops and flips, {recipe.optimizer}, {chosen}, '
+                         f'batch {min(recipe.batch_size, len(batches))}; {selection}', recipe=recipe.plain(), setting=str(chosen),
+                         unreadable=len(batches.unreadable))
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    return row
+
+
+def _need_two_classes(train: Source) -> None:
+    if len(np.unique(train.labels)) < 2:
+        raise ConfigError('the training images are all of one class; a classifier needs two')
 
 
 def evaluate_cached(subject: Subject, recipe: Recipe, retrain: bool = False, strengths: tuple[float, ...] = logistic.STRENGTHS,
@@ -69,10 +96,14 @@ def evaluate_cached(subject: Subject, recipe: Recipe, retrain: bool = False, str
         The results rows, the heads' and the regression's.
     """
     train, test, val = subject.source('train'), subject.source('test'), subject.sources['val']
+    strengths = logistic.check_strengths(strengths)
+    _need_two_classes(train)
+    subject = copy.copy(subject)
+    subject.preprocessing = replace(subject.preprocessing, interpolation=recipe.test_interpolation)
+    if val is None and (len(recipe.settings(len(train))) > 1 or len(strengths) > 1 or retrain):
+        subject.source('val')                                        # says what is missing
     bank, queries = subject.features(train, 'train', dtype), subject.features(test, 'test', dtype)
     settings = recipe.settings(len(bank.labels))
-    if val is None and (len(settings) > 1 or len(strengths) > 1 or retrain):
-        subject.source('val')                                        # says what is missing
     held_out = val and subject.features(val, 'val', dtype)
     everything = _joined(bank, held_out) if retrain else bank
     names, rows = names_of(test, queries.index), []
@@ -80,8 +111,8 @@ def evaluate_cached(subject: Subject, recipe: Recipe, retrain: bool = False, str
     def heads_on(features: Features, settings: list[Setting], what: str) -> Heads:
         heads = Heads(features.values.shape[1], subject.classes, len(settings), recipe.init, subject.seed)
         network = Network(None, heads, True, subject.preprocessing).to(subject.device)
-        folder = subject.folder('linear_eval', recipe=recipe.plain(), cached=dtype, n=len(features.labels), manifest=train.manifest(),
-                                seed=subject.seed, settings=[str(s) for s in settings])
+        folder = subject.folder('linear_eval', recipe=recipe.plain(), cached=dtype, n=len(features.labels),
+                                data=[fingerprint(train), fingerprint(val)], seed=subject.seed, settings=[str(s) for s in settings])
         train_classifier(network, FeatureBatches(features, subject.seed, subject.device), recipe, settings, subject.seed,
                          folder / 'state.pth', what)
         return heads
@@ -107,11 +138,12 @@ def evaluate_logistic(subject: Subject, bank: Features, held_out: Features | Non
                       strengths: tuple[float, ...], retrain: bool, tool: str) -> dict:
     """L-BFGS logistic regression, its strength chosen on the hold-out, measured on the test images."""
     if len(np.unique(bank.labels)) < 2:
-        from ..registry import ConfigError
         raise ConfigError('the training images are all of one class; a classifier needs two')
+    if not strengths:
+        raise ConfigError('there is no strength to fit with; give one or more, such as --strengths 1')
     selection, strength = 'one strength', strengths[0]
     if len(strengths) > 1:
-        state = subject.folder(tool, n=len(bank.labels), strengths=strengths, metric=metric) / 'state.npz'
+        state = subject.folder(tool, data=[_hash(bank), _hash(held_out)], strengths=strengths, metric=metric) / 'state.npz'
         scores, unconverged = logistic.sweep(bank.values, bank.labels, lambda model: measure(
             metric, logistic.predict(model, held_out.values), held_out.labels), strengths, state=state)
         strength = strengths[int(np.argmax(scores))]
@@ -130,7 +162,6 @@ def evaluate_logistic(subject: Subject, bank: Features, held_out: Features | Non
 
 def choose(settings: list[Setting], scores: list[float], n: int, metric: str = 'top1') -> tuple[int, str]:
     """The setting with the best score on the hold-out, the first of several, and the choice in words; all are printed."""
-    from .subject import NAMES
     best = int(np.argmax(scores))
     print(f'{NAMES[metric]} in percent on {n:,} held-out images')
     for i, (setting, score) in enumerate(zip(settings, scores, strict=True)):
@@ -139,6 +170,12 @@ def choose(settings: list[Setting], scores: list[float], n: int, metric: str = '
     if len(set(lrs)) > 2 and settings[best].lr in (min(lrs), max(lrs)):
         print(f'warning: the best learning rate {settings[best].lr:g} is at the end of the range; widen it with --lrs')
     return best, f'chosen of {len(settings)} on {n:,} held-out images ({scores[best]:.2f} %)'
+
+
+def _hash(features: Features) -> str:
+    """Of some rows and all labels."""
+    some = features.values[np.unique(np.linspace(0, len(features.values) - 1, 64).astype(int))]
+    return hashlib.sha256(np.ascontiguousarray(some).tobytes() + features.labels.tobytes()).hexdigest()
 
 
 def _joined(a: Features, b: Features) -> Features:

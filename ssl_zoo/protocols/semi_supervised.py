@@ -7,12 +7,13 @@ import numpy as np
 
 from ..data.labels import draw_labels, is_imagenet, official_list, read_list, write_list
 from ..data.sources import Source, Subset
+from ..evaluation.metrics import check_metric
 from ..evaluation.recipes import Recipe
 from ..evaluation.results import write_row
 from ..evaluation.training import predict
 from ..registry import ConfigError
 from .finetune import finetune
-from .subject import Subject, names_of
+from .subject import Subject, fingerprint, names_of, printable
 
 
 def labelled_images(subject: Subject, labels: str, path: str | None, draw: int) -> tuple[Source, Source | None, dict]:
@@ -28,13 +29,14 @@ def labelled_images(subject: Subject, labels: str, path: str | None, draw: int) 
         whole = subject.sources['whole']
         chosen = read_list(path, whole)
         given = Subset(whole, chosen)
-        if val is not None:
+        if val is not None and not isinstance(subject.settings.data.val, dict):
             taken = {given.name(i) for i in range(len(given))}
             val = Subset(val, np.array([i for i in range(len(val)) if val.name(i) not in taken], dtype=np.int64))
             if not len(val):
                 raise ConfigError(f'all images of the hold-out are in the list {path}; hold others out with --cfg-options data.val=')
         digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-        return given, val, dict(label_set=labels or Path(path).name, list=str(path), list_sha256=digest, labelled=len(chosen))
+        return given, val, dict(label_set=labels or printable(Path(path).name), list=printable(str(path)), list_sha256=digest,
+                                labelled=len(chosen))
     chosen = draw_labels(train, labels, subject.seed + draw)
     path = subject.work_dir / 'labels' / f'{labels.replace("%", "percent")}_seed{subject.seed + draw}.txt'
     digest = write_list(path, train, chosen)
@@ -58,6 +60,9 @@ def evaluate_semi_supervised(subject: Subject, labels: str | None, path: str | N
     """
     if labels is None and path is None:
         raise ConfigError('nothing says which images have labels; give --labels 1%, --labels 4-per-class or --list FILE')
+    if labels is not None and path is not None:
+        raise ConfigError('--labels and --list both say which images have labels; give one of them')
+    check_metric(metric)
     if draws < 1:
         raise ConfigError(f'--draws is {draws}, but it must be at least 1')
     test, rows = subject.source('test'), []
@@ -70,7 +75,7 @@ def evaluate_semi_supervised(subject: Subject, labels: str | None, path: str | N
         if len(np.unique(train.labels)) < 2:
             raise ConfigError(f'the {len(train)} labelled images are all of one class; a classifier needs two')
         folder = subject.folder('semi_supervised', recipe=recipe.plain(), list=about['list_sha256'], draw=draw, seed=subject.seed,
-                                val=val and val.manifest(), metric=metric)
+                                data=fingerprint(train), val=fingerprint(val), metric=metric)
         if draws > 1:
             print(f'draw {draw + 1} of {draws}')
         network, setting, selection = finetune(subject, train, val, recipe, settings, folder, metric, draw)

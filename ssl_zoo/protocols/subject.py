@@ -59,10 +59,12 @@ class Subject:
             raise ConfigError(f"the precision is {precision!r}, but it must be 'float32' or 'bf16'")
         if batch_size < 1:
             raise ConfigError(f'the batch size is {batch_size}, but it must be at least 1')
-        if seed < 0:
-            raise ConfigError(f'the seed is {seed}, but it must be at least 0')
+        if not 0 <= seed < 2 ** 62:
+            raise ConfigError(f'the seed is {seed}, but it must be at least 0, and below 2**62')
+        if workers is not None and workers < 0:
+            raise ConfigError(f'--workers is {workers}, but it must be at least 0')
         self.started = time.perf_counter()
-        self.path = Path(checkpoint)
+        self.path = Path(checkpoint).absolute()
         self.method, self.settings, self.step = load_method(self.path, options, random_weights)
         self.device = torch.device('cuda', torch.cuda.current_device()) if torch.cuda.is_available() else torch.device('cpu')
         self.method.to(self.device).eval()
@@ -76,7 +78,7 @@ class Subject:
         data = self.settings.data
         self.preprocessing = Preprocessing(size, resize, data.mean, data.std, precision, self.settings.channels_last)
         run = self.path.parent.parent if self.path.parent.name == 'checkpoints' else self.path.parent
-        self.work_dir = Path(work_dir) if work_dir else run
+        self.work_dir = Path(work_dir) if work_dir else Path(_relative(run))
 
     @cached_property
     def checkpoint_hash(self) -> str:
@@ -87,14 +89,11 @@ class Subject:
     @cached_property
     def sources(self) -> dict[str, Source | None]:
         """train (without the hold-out), val and test, labelled, None where there is none; whole: train with what was held out of it."""
-        found = data_sources(self.settings.data)
+        found = data_sources(self.settings.data, labelled=True)
         sources = dict(train=found['bank'], val=found['val'], test=found['test'], whole=found['whole'])
         for name, source in sources.items():
             if source is not None and not len(source):
                 raise ConfigError(f'data.{name} has no images')
-        if sources['train'] is None:
-            raise ConfigError(f'data.train ({self.settings.data.train["type"]}) has no labels, and an evaluation needs some; give a '
-                              f'labelled set with --cfg-options "data.train={{\'type\': \'ImageFolder\', \'root\': ...}}"')
         if sources['val'] is not None and sources['val'].labels is None:
             raise ConfigError('data.val has no labels, and choices need them; give a labelled set or a number to hold out, such as '
                               '--cfg-options data.val=0.1')
@@ -127,7 +126,8 @@ class Subject:
     def classes(self) -> int:
         """The number of classes of the data set."""
         train = self.source('train')
-        return len(train.classes) if train.classes else int(train.labels.max()) + 1
+        others = [source for source in (self.sources['val'], self.sources['test']) if source is not None]
+        return len(train.classes) if train.classes else 1 + int(max(source.labels.max() for source in (train, *others)))
 
     def identity(self) -> dict:
         """What the network and what it sees depend on."""
@@ -136,13 +136,18 @@ class Subject:
 
     def features(self, source: Source, name: str, dtype: str = 'float32') -> Features:
         """Features of a source, from the cache in the work directory if they are those of this network, layer, preprocessing and data."""
-        key = dict(self.identity(), manifest=source.manifest(), pixels=_pixels(source), dtype=dtype)
+        key = dict(self.identity(), **fingerprint(source), dtype=dtype)
         folder = self.work_dir / 'features' / f'{name}-{key_of(**key)}'
         return store_features(self.encoder, source, self.preprocessing, folder, key, dtype, self.batch_size, self.workers)
 
     def folder(self, tool: str, **what) -> Path:
         """A folder for a training that may be stopped: the same for the same network, data and recipe, and for nothing else."""
-        return self.work_dir / tool / key_of(**self.identity(), **what)
+        folder = self.work_dir / tool / key_of(**self.identity(), **what)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f'cannot make {folder}: {error}; choose another --work-dir') from None
+        return folder
 
     def report(self, tool: str, metric: str, predicted: np.ndarray, labels: np.ndarray, names: list[str], test: Source, protocol: str,
                **more) -> dict:
@@ -160,10 +165,11 @@ class Subject:
         value, (low, high) = measure(metric, predicted, labels), interval(metric, predicted, labels)
         now = datetime.now(UTC)
         row = dict(metric=f'{tool}_{metric}', value=value, ci95=[low, high], n=len(labels), protocol=protocol, weights=self.weights,
-                   network=self.network, layer=self.layer, **({'top5': top_k(predicted, labels, 5)} if self.classes > 5 else {}), **more,
+                   network=self.network, layer=self.layer, preprocessing=asdict(self.preprocessing), **({'top5': top_k(predicted, labels, 5)} if self.classes > 5 else {}), **more,
                    test=type(test).__name__ if not hasattr(test, 'source') else type(test.source).__name__, test_manifest=test.manifest(),
-                   left_out=len(test) - len(labels), checkpoint=str(self.path), checkpoint_sha256=self.checkpoint_hash, step=self.step,
-                   seed=self.seed, seconds=round(time.perf_counter() - self.started, 1), time=now.isoformat(timespec='seconds'),
+                   left_out=len(test) - len(labels), checkpoint=_relative(self.path), checkpoint_sha256=self.checkpoint_hash,
+                   step=self.step, seed=self.seed, seconds=round(time.perf_counter() - self.started, 1),
+                   time=now.isoformat(timespec='seconds'),
                    command=shlex.join(sys.argv), versions=versions(), config=self.settings.plain())
         if rank() == 0:
             stamp = now.strftime('%Y%m%d-%H%M%S-%f')
@@ -174,14 +180,30 @@ class Subject:
                 write_row(self.work_dir, row)
             except OSError as error:
                 raise ConfigError(f'could not write the result ({NAMES[metric]} {value:.2f} %) to {self.work_dir}: {error}') from None
+            protocol = printable(protocol)
             more = f', top-5 {row["top5"]:.2f} %' if 'top5' in row else ''
             print(f'{NAMES[metric]} {value:.2f} % (95 % interval {low:.2f} to {high:.2f}){more} on {len(labels):,} test images  '
                   f'[{self.weights}, {self.network} {self.layer}]  {protocol}\n  predictions in {path}', flush=True)
         return row
 
 
+def _relative(path: Path) -> str:
+    """From the present directory if it lies below it."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def printable(text: str) -> str:
+    """A name that may hold bytes that are not text, for the terminal."""
+    return text.encode(errors='surrogateescape').decode(errors='replace')
+
+
 def names_of(source: Source, positions: np.ndarray) -> list[str]:
     return [source.name(int(i)) for i in positions]
+
+
+def fingerprint(source: Source | None) -> dict | None:
+    """What tells a data set from others: its manifest and a few of its pixels."""
+    return source and dict(manifest=source.manifest(), pixels=_pixels(source))
 
 
 def _pixels(source: Source) -> str:

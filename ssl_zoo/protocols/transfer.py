@@ -1,23 +1,18 @@
 """Transfer to other classification sets: logistic regression on frozen features, and fine-tuning of the whole network."""
+import copy
 from dataclasses import replace
 
 import numpy as np
 
 from ..data.sources import Joined
 from ..evaluation import logistic
-from ..evaluation.metrics import METRICS
+from ..evaluation.metrics import check_metric
 from ..evaluation.recipes import TRANSFER_STEPS, Recipe
 from ..evaluation.training import predict
-from ..registry import ConfigError, nearest
+from ..registry import ConfigError
 from .finetune import finetune, train_one
 from .linear import evaluate_logistic
-from .subject import Subject, names_of
-
-
-def _metric(metric: str) -> str:
-    if metric not in METRICS:
-        raise ConfigError(f'the metric is {metric!r}: {nearest(metric, METRICS)}')
-    return metric
+from .subject import Subject, fingerprint, names_of
 
 
 def transfer_linear(subject: Subject, metric: str, strengths: tuple[float, ...] = logistic.STRENGTHS, dtype: str = 'float32') -> dict:
@@ -29,9 +24,12 @@ def transfer_linear(subject: Subject, metric: str, strengths: tuple[float, ...] 
         metric: 'top1' or 'mean_per_class', see ssl_zoo.data.transfer_sets.METRICS.
         strengths, dtype: see ssl_zoo.protocols.linear.evaluate_cached.
     """
+    check_metric(metric)
+    strengths = logistic.check_strengths(strengths)
+    subject = copy.copy(subject)
     subject.preprocessing = replace(subject.preprocessing, resize=subject.preprocessing.size)
     parts = {name: subject.features(subject.source(name), f'transfer_{name}', dtype) for name in ('train', 'val', 'test')}
-    return evaluate_logistic(subject, parts['train'], parts['val'], parts['test'], subject.source('test'), _metric(metric), strengths, True,
+    return evaluate_logistic(subject, parts['train'], parts['val'], parts['test'], subject.source('test'), metric, strengths, True,
                              'transfer_linear')
 
 
@@ -56,17 +54,17 @@ def transfer_finetune(subject: Subject, metric: str, recipe: Recipe, steps: int 
 
     def budget(n: int) -> Recipe:                                    # so many steps, whatever the images; a little over, to round to them
         return replace(recipe, epochs=((steps + 0.5) * min(recipe.batch_size, n) / n,))
-    folder = subject.folder('transfer_finetune', recipe=recipe.plain(), steps=steps, manifests=[train.manifest(), val.manifest()],
-                            seed=subject.seed, metric=_metric(metric))
+    folder = subject.folder('transfer_finetune', recipe=recipe.plain(), steps=steps, data=[fingerprint(train), fingerprint(val)],
+                            seed=subject.seed, metric=check_metric(metric))
     sweep, size = budget(len(train)), min(recipe.batch_size, len(train))
     network, setting, selection = finetune(subject, train, val, sweep, sweep.settings(len(train)), folder, metric,
                                            bn_momentum=bn_momentum(len(train), size))
     if retrain:
         everything = Joined(train, val)
-        again = budget(len(everything))
+        again, size = budget(len(everything)), min(recipe.batch_size, len(everything))
         setting = replace(setting, epochs=again.epochs[0])
         network = train_one(subject, everything, again, setting, 0, folder / 'state.pth', 'again on all',
-                            bn_momentum(len(everything), min(recipe.batch_size, len(everything))))
+                            bn_momentum(len(everything), size))
         selection += ', trained again with the hold-out'
     positions, predicted, _ = predict(network, test, subject.preprocessing, subject.batch_size, subject.workers)
     return subject.report('transfer_finetune', metric, predicted[:, 0], test.labels[positions], names_of(test, positions), test,

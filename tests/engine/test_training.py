@@ -92,8 +92,9 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_does_not(tiny, tmp
 
 
 def test_watching_changes_nothing_in_the_training(tiny, tmp_path):
-    a, b = (train(tiny(method=dict(type='Dropping'), optimizer=dict(type='SGD'), watch=dict(every=every)), tmp_path / f'{every}')
-            for every in (0, 0.5))
+    a, b = (train(tiny(method=dict(type='Dropping'), optimizer=dict(type='SGD'), watch=dict(every=every, probe=True)),
+                  tmp_path / f'{every}') for every in (0, 0.5))
+    assert 'linear probe' in (tmp_path / '0.5/train.log').read_text()
     assert same(a.method.state_dict(), b.method.state_dict())
 
 

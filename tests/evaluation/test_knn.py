@@ -391,7 +391,7 @@ def test_a_row_does_not_claim_more_probes_than_there_are_clusters():
 @pytest.mark.parametrize(('arguments', 'words'), [
     (dict(ks=[]), r'--k is \[\]'), (dict(ks=[5, 0]), r'--k is \[5, 0\], but it must be one or more numbers of at least 1'),
     (dict(ks=[-3]), '--k is'), (dict(temperatures=[]), r'--temperature is \[\]'),
-    (dict(temperatures=[0.1, 0.0]), r'--temperature is \[0.1, 0.0\], but it must be one or more numbers above 0'),
+    (dict(temperatures=[0.1, 0.0]), r'--temperature is \[0.1, 0.0\], but it must be one or more finite numbers above 0'),
     (dict(temperatures=[-0.1]), '--temperature is'), (dict(temperatures=[float('nan')]), '--temperature is'),
     (dict(temperatures=[0.1, float('nan')]), '--temperature is'),
     (dict(clusters=0), '--ivf 0 .*must be at least 1'), (dict(clusters=-4), '--ivf -4 .*must be at least 1'),
