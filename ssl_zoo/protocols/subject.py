@@ -164,8 +164,10 @@ class Subject:
         """
         value, (low, high) = measure(metric, predicted, labels), interval(metric, predicted, labels)
         now = datetime.now(UTC)
+        top5 = {'top5': top_k(predicted, labels, 5)} if self.classes > 5 else {}
         row = dict(metric=f'{tool}_{metric}', value=value, ci95=[low, high], n=len(labels), protocol=protocol, weights=self.weights,
-                   network=self.network, layer=self.layer, preprocessing=asdict(self.preprocessing), **({'top5': top_k(predicted, labels, 5)} if self.classes > 5 else {}), **more,
+                   network=self.network, layer=self.layer, preprocessing=asdict(self.preprocessing),
+                   **top5, **more,
                    test=type(test).__name__ if not hasattr(test, 'source') else type(test.source).__name__, test_manifest=test.manifest(),
                    left_out=len(test) - len(labels), checkpoint=_relative(self.path), checkpoint_sha256=self.checkpoint_hash,
                    step=self.step, seed=self.seed, seconds=round(time.perf_counter() - self.started, 1),
