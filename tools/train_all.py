@@ -41,6 +41,7 @@ def result(run: Path) -> dict | None:
     """The figures of a finished run with its settings under 'config', None if it is not finished."""
     try:
         rows = [json.loads(line) for line in (run / 'results.jsonl').read_text().splitlines()]
+        rows = [row for row in rows if 'checkpoint_sha256' not in row]                           # those are of later evaluations
         logged = [json.loads(line) for line in (run / 'log.jsonl').read_text().splitlines()]
         value = {(row['metric'], row['weights']): row['value'] for row in rows}
         last = next((line for line in reversed(logged) if 'val/spread' in line), {})             # none with watch.every=0

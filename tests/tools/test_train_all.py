@@ -43,3 +43,19 @@ def test_a_table_of_two_methods_and_a_failure(run_tool, root, tmp_path):
 def test_mistakes(arguments, code, sentence, run_tool, root, tmp_path):
     done = run_tool(root / 'tools/train_all.py', *arguments, cwd=tmp_path)
     assert done.returncode == code and sentence in done.stdout + done.stderr and 'Traceback' not in done.stderr
+
+
+def test_later_evaluations_in_the_same_folder_do_not_change_the_table(root, tmp_path):
+    import importlib.util
+    import json
+    spec = importlib.util.spec_from_file_location('train_all', root / 'tools/train_all.py')
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    row = dict(config=dict(method=dict(type='BYOL')), seconds=60)
+    rows = [dict(row, metric=metric, weights=weights, value=value) for metric, weights, value in (
+        ('knn_top1', 'trained', 90.0), ('knn_top1', 'random weights', 50.0), ('probe_2_per_class_top1', 'trained', 70.0))]
+    rows.append(dict(row, metric='knn_top1', weights='trained', value=91.0, seconds=5, checkpoint_sha256='0123'))
+    (tmp_path / 'results.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in rows))
+    (tmp_path / 'log.jsonl').write_text('')
+    found = tool.result(tmp_path)
+    assert (found['k-NN'], found['seconds']) == (90.0, 60)
