@@ -20,6 +20,7 @@ from ..data.sources import Source
 from ..data.splits import data_sources
 from ..distributed import rank
 from ..engine.checkpoint import build_method, load_method, versions
+from ..engine.settings import plain
 from ..evaluation.features import Features, Preprocessing, key_of, store_features
 from ..evaluation.metrics import Predictions, interval, measure, top_k
 from ..evaluation.results import write_row
@@ -166,7 +167,7 @@ class Subject:
         now = datetime.now(UTC)
         top5 = {'top5': top_k(predicted, labels, 5)} if self.classes > 5 else {}
         row = dict(metric=f'{tool}_{metric}', value=value, ci95=[low, high], n=len(labels), protocol=protocol, weights=self.weights,
-                   network=self.network, layer=self.layer, preprocessing=asdict(self.preprocessing),
+                   network=self.network, layer=self.layer, preprocessing=plain(asdict(self.preprocessing)),
                    **top5, **more,
                    test=type(test).__name__ if not hasattr(test, 'source') else type(test.source).__name__, test_manifest=test.manifest(),
                    left_out=len(test) - len(labels), checkpoint=_relative(self.path), checkpoint_sha256=self.checkpoint_hash,
