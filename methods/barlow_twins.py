@@ -34,6 +34,7 @@ class BarlowTwins(Method):
     """
 
     n_views = 2
+    whole_batch = 'the cross-correlation'
 
     def __init__(self, backbone: dict, proj_dim: int = 8192, lambd: float = 0.0051, scale: float = 1.0):
         super().__init__()

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_zoo.backbones import build_backbone
+from ssl_zoo.batchnorm import standardised
 from ssl_zoo.distributed import gather
 from ssl_zoo.layers import EMA, cosine, mlp
 from ssl_zoo.losses import precise, similarity, spread, unit, without_own
@@ -25,7 +26,7 @@ TARGETS = ('ema', 'stop_gradient', 'gradient')
 NORMALISERS = {                                                              # 1/sqrt(D): to the scale of 'l2' [recall]
     'l2': unit,
     'layer': lambda z: F.layer_norm(precise(z), z.shape[1:]) / z.shape[1] ** 0.5,
-    'batch': lambda z: F.batch_norm(precise(z), None, None, training=True) / z.shape[1] ** 0.5,
+    'batch': lambda z: standardised(precise(z)) / z.shape[1] ** 0.5,
     'raw': precise,
 }
 
@@ -100,6 +101,10 @@ class BYOLAblation(Method):
     @property
     def embed_dim(self) -> int:
         return self.backbone.embed_dim
+
+    @property
+    def whole_batch(self) -> str:
+        return 'negatives' if self.negatives else 'batch statistics' if self.normalise == 'batch' else ''
 
     @property
     def decay(self) -> float:

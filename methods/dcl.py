@@ -52,6 +52,7 @@ class DCL(Method):
     """
 
     n_views = 2
+    whole_batch = 'negatives'
 
     def __init__(self, backbone: dict, proj_dim: int = 128, temperature: float = 0.1, sigma: float | None = None):
         super().__init__()

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_zoo.backbones import build_backbone
+from ssl_zoo.batchnorm import split_batchnorm
 from ssl_zoo.distributed import gather, shuffled
-from ssl_zoo.layers import EMA, Queue, mlp, split_batchnorm
+from ssl_zoo.layers import EMA, Queue, mlp
 from ssl_zoo.losses import similarity, spread, unit
 from ssl_zoo.method import Method
 from ssl_zoo.registry import METHODS, need_positive, need_share
@@ -48,6 +49,7 @@ class MoCo(Method):
     """
 
     n_views = 2
+    sync_batchnorm = False                                                   # see above
     moved_after_step = ('key', 'queue')
     networks = dict(online=('query.backbone', 'query.projector'), target=('key.network.backbone', 'key.network.projector'))
 

@@ -34,6 +34,7 @@ class MoCoV3(Method):
     """
 
     n_views = 2
+    whole_batch = 'negatives'
     moved_after_step = ('momentum',)
     networks = dict(online=('base.backbone', 'base.projector'), target=('momentum.network.backbone', 'momentum.network.projector'))
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_zoo.backbones import build_backbone
-from ssl_zoo.distributed import gather
+from ssl_zoo.distributed import from_first, gather, own_rows, world_size
 from ssl_zoo.layers import EMA, cosine, mlp
 from ssl_zoo.losses import regression_loss, similarity, spread, unit, without_own
 from ssl_zoo.method import Method
@@ -33,7 +33,8 @@ def mine(y: Tensor, pool: Tensor, k: int) -> Tensor:
         raise ConfigError(f'k={k} neighbours, but a pool of {len(pool)} images has {len(pool) - 1} others; choose a smaller k')
     cos = without_own(similarity(unit(y), unit(pool)))                       # (B, N)
     nearest = cos.topk(k, dim=1).indices                                     # (B, k)
-    return nearest.gather(1, torch.randint(k, (len(y), 1)).to(y.device))[:, 0]
+    chosen = from_first(torch.randint(k, (len(y) * world_size(), 1)).to(y.device))[own_rows(len(y), y.device)]
+    return nearest.gather(1, chosen)[:, 0]
 
 
 @METHODS.register_module()
@@ -51,6 +52,8 @@ class MYOW(Method):
     """
 
     n_views = 4
+    whole_batch = 'the pool of neighbours'
+    unused_parameters = True                                                 # the mined heads, while w = 0
     moved_after_step = ('target',)
     networks = dict(online=('online.f', 'online.g'), target=('target.network.f', 'target.network.g'))
 

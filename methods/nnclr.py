@@ -35,6 +35,7 @@ class NNCLR(Method):
     """
 
     n_views = 2
+    whole_batch = 'negatives'
     moved_after_step = ('queue',)
 
     def __init__(self, backbone: dict, proj_hidden: int = 2048, proj_dim: int = 256, pred_hidden: int = 4096,

@@ -10,8 +10,9 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from ssl_zoo.backbones import build_backbone
+from ssl_zoo.batchnorm import split_batchnorm
 from ssl_zoo.distributed import gather, shuffled
-from ssl_zoo.layers import EMA, Queue, mlp, split_batchnorm
+from ssl_zoo.layers import EMA, Queue, mlp
 from ssl_zoo.losses import similarity, soft_cross_entropy, spread, unit
 from ssl_zoo.method import Method
 from ssl_zoo.registry import METHODS, need_positive, need_share
@@ -31,6 +32,7 @@ class ReSSL(Method):
     """
 
     n_views = 2
+    sync_batchnorm = False                                                   # as in MoCo
     moved_after_step = ('teacher', 'queue')
     networks = dict(online=('student.backbone', 'student.projector'), target=('teacher.network.backbone', 'teacher.network.projector'))
 

@@ -50,6 +50,7 @@ class SimCLR(Method):
     """
 
     n_views = 2
+    whole_batch = 'negatives'
 
     def __init__(self, backbone: dict, proj_dim: int = 128, proj_layers: int = 2, temperature: float = 0.1):
         super().__init__()

@@ -52,6 +52,7 @@ class SwAV(Method):
     """
 
     min_views = 2
+    whole_batch = 'codes'
 
     def __init__(self, backbone: dict, hidden_dim: int = 2048, proj_dim: int = 128, prototypes: int = 3000, temperature: float = 0.1,
                  eps: float = 0.05, iterations: int = 3, frozen_epochs: float = 1.0, queue_size: int = 0, queue_from_epoch: float = 15):

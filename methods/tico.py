@@ -39,6 +39,7 @@ class TiCo(Method):
     """
 
     n_views = 2
+    whole_batch = 'the covariance'
     moved_after_step = ('target', 'c')
     networks = dict(online=('online.backbone', 'online.projector'), target=('target.network.backbone', 'target.network.projector'))
 

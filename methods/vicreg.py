@@ -38,6 +38,7 @@ class VICReg(Method):
     """
 
     n_views = 2
+    whole_batch = 'variance and covariance'
     networks = dict(online=('backbone', 'expander'))
 
     def __init__(self, backbone: dict, proj_dim: int = 8192, invariance_weight: float = 25.0, variance_weight: float = 25.0,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ssl_zoo.backbones import build_backbone
+from ssl_zoo.distributed import from_first, gather
 from ssl_zoo.layers import mlp
 from ssl_zoo.losses import precise, regression_loss, spread
 from ssl_zoo.method import Method
@@ -48,6 +49,7 @@ class WMSE(Method):
     """
 
     min_views = 2
+    whole_batch = 'the images that are whitened together'
 
     def __init__(self, backbone: dict, hidden_dim: int = 1024, proj_dim: int = 64, whiten_size: int = 128, eps: float = 0.0):
         super().__init__()
@@ -63,8 +65,9 @@ class WMSE(Method):
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
         n = len(views[0])
         v = precise(self.projector(torch.cat([self.backbone(x) for x in views])))                          # (views * B, proj_dim)
-        v = v.view(len(views), n, -1)
-        parts = torch.randperm(n).to(v.device).view(-1, self.whiten_size)    # parts of the batch
+        v = gather(v.view(len(views), n, -1).transpose(0, 1)).transpose(0, 1)                              # (views, N, proj_dim)
+        order = from_first(torch.randperm(v.shape[1]).to(v.device))
+        parts = order.view(-1, self.whiten_size)                             # parts of the global batch
         with torch.autocast(v.device.type, enabled=False):
             z = torch.stack([torch.cat([whiten(view[part], self.eps) for part in parts]) for view in v])
         pairs = [(i, j) for i in range(len(views)) for j in range(i + 1, len(views))]

@@ -1,13 +1,12 @@
 """What a loss needs of the other processes. With one process every function here is the identity, or nearly so.
 
+Image i of a global batch is on process i % world_size, and ``gather`` puts rows back into that order: so whatever depends on the
+order of a batch (queues, parts of it) is the same on any number of processes.
+
 A loss is the mean over the process's own anchors (or the same global value on every process), and DistributedDataParallel
 averages gradients over processes. For that average to be the gradient on the global batch, the backward of ``gather`` and
 ``total`` sums over processes.
 """
-import os
-from contextlib import contextmanager
-from datetime import timedelta
-
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -24,15 +23,15 @@ def rank() -> int:
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
-        parts = [torch.empty_like(x) for _ in range(world_size())]
+        parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world_size())]
         dist.all_gather(parts, x.contiguous())
-        return torch.cat(parts)
+        return torch.stack(parts, 1).flatten(0, 1)
 
     @staticmethod
     def backward(ctx, gradient):
         gradient = gradient.clone(memory_format=torch.contiguous_format)     # other nodes of the graph may hold the same tensor
         dist.all_reduce(gradient)
-        return gradient.chunk(world_size())[rank()]
+        return gradient[rank()::world_size()]
 
 
 class _Total(torch.autograd.Function):
@@ -50,7 +49,7 @@ class _Total(torch.autograd.Function):
 
 
 def gather(x: Tensor) -> Tensor:
-    """Rows of all processes in the order of their ranks, with gradient: (B, ...) -> (world_size * B, ...)."""
+    """Rows of all processes in the order of the global batch, with gradient: (B, ...) -> (world_size * B, ...)."""
     return _Gather.apply(x) if world_size() > 1 else x
 
 
@@ -61,7 +60,15 @@ def total(x: Tensor) -> Tensor:
 
 def own_rows(n: int, device: torch.device | str | None = None) -> Tensor:
     """Where this process's n rows are after ``gather``: (n,) int64."""
-    return torch.arange(n, device=device) + rank() * n
+    return torch.arange(n, device=device) * world_size() + rank()
+
+
+def from_first(x: Tensor) -> Tensor:
+    """The tensor of process 0, on all: for random numbers that the processes must share (each has a generator of its own)."""
+    if world_size() > 1:
+        x = x.contiguous()
+        dist.broadcast(x, src=0)
+    return x
 
 
 @torch.no_grad()
@@ -76,29 +83,6 @@ def shuffled(network, x: Tensor) -> Tensor:
         x: (B, ...).
     """
     own = own_rows(len(x), x.device)
-    order = torch.randperm(len(x) * world_size()).to(x.device, non_blocking=True)
-    if world_size() > 1:
-        dist.broadcast(order, src=0)
+    order = from_first(torch.randperm(len(x) * world_size()).to(x.device, non_blocking=True))
     out = network(gather(x)[order[own]])
     return gather(out)[order.argsort()[own]]
-
-
-def barrier() -> None:
-    """Wait for all processes."""
-    if world_size() > 1:
-        dist.barrier()
-
-
-@contextmanager
-def joined():
-    """Join the processes that torchrun has started, if it has, to share out work without gradients. Device: the rank's GPU."""
-    if int(os.environ.get('WORLD_SIZE') or 1) == 1:
-        yield
-        return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count())
-    dist.init_process_group('gloo', timeout=timedelta(days=1))       # the others wait for the slowest
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()

@@ -174,43 +174,6 @@ class MovingAverage(nn.Module):
             self.waiting = []
 
 
-class SplitBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm over each of ``splits`` equal parts of the batch: what as many devices compute, on one.
-
-    MoCo needs statistics that query and key do not share (``ssl_zoo.distributed.shuffled``); its authors' CIFAR demo splits so.
-    Image i of the batch is in part i % splits. Running statistics are averaged over the parts.
-    """
-    splits = 1
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return super().forward(x)
-        n, c, h, w = x.shape
-        if n % self.splits or n == self.splits:
-            raise ValueError(f'BatchNorm over {self.splits} parts needs a batch that they divide into at least two images each, got {n}')
-        mean, var = self.running_mean.repeat(self.splits), self.running_var.repeat(self.splits)
-        out = F.batch_norm(x.reshape(n // self.splits, self.splits * c, h, w), mean, var, self.weight.repeat(self.splits),
-                           self.bias.repeat(self.splits), True, self.momentum, self.eps).reshape(x.shape)
-        if x.is_contiguous(memory_format=torch.channels_last):
-            out = out.contiguous(memory_format=torch.channels_last)
-        with torch.no_grad():
-            self.running_mean.copy_(mean.view(self.splits, c).mean(0))
-            self.running_var.copy_(var.view(self.splits, c).mean(0))
-            self.num_batches_tracked += 1
-        return out
-
-
-def split_batchnorm(network: nn.Module, splits: int) -> nn.Module:
-    """``network`` with its BatchNorm2d layers made SplitBatchNorm2d, in place; returned as it is for one split."""
-    if not isinstance(splits, int) or splits < 1:
-        raise ConfigError(f'bn_splits={splits!r}, but it must be a whole number of at least 1')
-    if splits > 1:
-        for layer in network.modules():
-            if type(layer) is nn.BatchNorm2d:
-                layer.__class__, layer.splits = SplitBatchNorm2d, splits
-    return network
-
-
 class StdLinear(nn.Linear):
     """Linear whose rows are standardised to mean 0 and variance 1 before use (weight standardisation, arXiv 1903.10520)."""
 

@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from .batchnorm import Statistics
 from .registry import ConfigError, nearest
 
 
@@ -21,11 +22,15 @@ class Method(BaseModel):
         progress: share of training done, optimiser steps / all optimiser steps, in [0, 1).
         epoch: passes over the training images done, with fraction.
         n_views: how many views ``loss`` takes, None for any number of at least ``min_views``.
-        pass_multiple, pass_minimum: the images of a forward pass must be a multiple of the one and at least the other.
+        pass_multiple, pass_minimum: the images of a forward pass, over all processes, must be a multiple of the one and at least the other.
         fixed_lr: prefixes of parameter names whose learning rate stays at its peak (SimSiam's predictor).
         lr_scale: factors on the learning rate, by prefix of parameter names.
         frozen: prefixes of parameter names that the present step leaves alone; a property may look at ``epoch`` (SwAV's
             prototypes, DINO's last layer, in their first epoch).
+        whole_batch: what of the loss looks at the other images of a pass, besides BatchNorm: with accumulation it sees fewer. '' for
+            nothing.
+        sync_batchnorm: whether BatchNorm's statistics are those of all processes; MoCo's must not be.
+        unused_parameters: whether a step may leave a trained parameter without gradient.
         moved_after_step: prefixes of the names in ``state_dict`` that ``after_step`` changes; it changes nothing else.
         networks: the names of backbone and projector in the network that is trained ('online') and in the average that follows
             it ('target'), if there is one, for evaluation to look at.
@@ -41,6 +46,9 @@ class Method(BaseModel):
     fixed_lr: tuple[str, ...] = ()
     lr_scale: dict[str, float] = {}
     frozen: tuple[str, ...] = ()
+    whole_batch: str = ''
+    sync_batchnorm: bool = True
+    unused_parameters: bool = False
     moved_after_step: tuple[str, ...] = ()
     networks: dict[str, tuple[str, str]] = {'online': ('backbone', 'projector')}
 
@@ -109,9 +117,13 @@ class MethodHook(Hook):
     """Tells the method its progress before each step and calls ``after_step`` after each optimiser step."""
     priority = 'VERY_HIGH'
 
+    def before_train(self, runner):
+        self.statistics = Statistics(runner.method)
+
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         runner.method.progress, runner.method.epoch = runner.step / runner.max_steps, runner.plan.epoch(runner.step)
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         if runner.at_step_end:
             runner.method.after_step()
+            self.statistics.average()

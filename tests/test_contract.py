@@ -54,7 +54,7 @@ class Stepper:
         self.settings, self.method = settings, build_method(settings).train()
         self.method.progress, self.method.epoch = progress, epoch
         self.optimizer = build_optimizer(settings, Plan.of(settings, 1257), self.method)
-        self.wrapper = ZooOptimWrapper(self.optimizer, self.method, settings)
+        self.wrapper = ZooOptimWrapper(self.optimizer, self.method, settings, settings.accumulate)
         torch.manual_seed(1)
         self.batch = synthetic_batch(settings, settings.batch_size // settings.accumulate)
 

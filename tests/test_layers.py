@@ -5,16 +5,15 @@ import pytest
 import torch
 from torch import nn
 
+from ssl_zoo.batchnorm import SplitBatchNorm2d, split_batchnorm
 from ssl_zoo.layers import (
     EMA,
     MovingAverage,
     Queue,
-    SplitBatchNorm2d,
     StdLinear,
     cosine,
     mlp,
     multi_crop,
-    split_batchnorm,
     without_batch_statistics,
 )
 from ssl_zoo.registry import ConfigError

@@ -46,7 +46,7 @@ def main(argv=None) -> int:
                       f'{Path(features.values.filename).parent}'
                       + (f'; {len(features.unreadable)} images left out, the first is {printable(source.name(features.unreadable[0][0]))} '
                          f'({features.unreadable[0][1]})' if features.unreadable else ''))
-    return run(args, extract, processes=True)
+    return run(args, extract)
 
 
 if __name__ == '__main__':

@@ -20,7 +20,7 @@ def main(argv=None) -> int:
     arguments.add_argument('--dtype', choices=('float32', 'float16'), default='float32', help='of the stored features')
     args = arguments.parse_args(argv)
     from ssl_zoo.protocols.knn import evaluate_knn
-    return run(args, lambda subject: evaluate_knn(subject, args.k, args.temperature, args.ivf, args.probes, args.dtype), processes=True)
+    return run(args, lambda subject: evaluate_knn(subject, args.k, args.temperature, args.ivf, args.probes, args.dtype))
 
 
 if __name__ == '__main__':

@@ -15,7 +15,8 @@ def parse(argv=None) -> argparse.Namespace:
     parser.add_argument('--work-dir', help='where the run goes; default: work_dirs/<config>/<date and time>, '
                                            'with --resume the newest one of them, or the one of CHECKPOINT')
     parser.add_argument('--resume', nargs='?', const=True, default=False, metavar='CHECKPOINT',
-                        help='continue from the newest checkpoint of the work directory, or from this one')
+                        help="continue from the newest checkpoint of the work directory, or from this one; 'auto': from the newest if "
+                             'there is one, for jobs that are started again')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
                         help='change the config, such as epochs=300 method.backbone.name=resnet18')
     parser.add_argument('--seed', type=int, help='short for --cfg-options seed=SEED')
@@ -26,7 +27,7 @@ def parse(argv=None) -> argparse.Namespace:
 
 def default_work_dir(config: str, resume: bool | str) -> Path:
     """A new folder for a new run; for --resume the newest run's, for --resume CHECKPOINT the one that it lies in."""
-    if isinstance(resume, str):
+    if isinstance(resume, str) and resume != 'auto':
         return Path(resume).parent.parent
     path = Path(config)
     runs = Path('work_dirs') / '_'.join(part for part in (path.parent.name, path.stem) if part)
@@ -35,34 +36,37 @@ def default_work_dir(config: str, resume: bool | str) -> Path:
     return runs / time.strftime('%Y%m%d-%H%M%S')
 
 
-def main(argv=None) -> int:
-    args = parse(argv)
+def train(args: argparse.Namespace) -> int:
+    """Train on the processes that were started together; the exit code."""
     from ssl_zoo.engine.config import load_config
     from ssl_zoo.engine.runner import build_runner
-    from ssl_zoo.registry import ConfigError
+    from ssl_zoo.launch import joined, on_first
     from ssl_zoo.stopping import Stopped
-    try:
-        options = args.cfg_options + ([f'seed={args.seed}'] if args.seed is not None else [])
-        settings = load_config(args.config, options)
-        if args.dry_run:
-            from ssl_zoo.engine.dry_run import dry_run
-            dry_run(settings)
-            return 0
-        work_dir = Path(args.work_dir) if args.work_dir else default_work_dir(args.config, args.resume)
+    options = args.cfg_options + ([f'seed={args.seed}'] if args.seed is not None else [])
+    settings = load_config(args.config, options)
+    if args.dry_run:
+        from ssl_zoo.engine.dry_run import dry_run
+        dry_run(settings)
+        return 0
+    with joined(settings.parallel.timeout):
+        work_dir = args.work_dir or on_first(lambda: str(default_work_dir(args.config, args.resume)))
         runner = build_runner(settings, work_dir, args.resume, unique=not args.work_dir and not args.resume)
-        work_dir = runner.work_dir
-        runner.logger.info(f'work directory {work_dir}')
-        runner.train()
+        runner.logger.info(f'work directory {runner.work_dir}')
+        try:
+            runner.train()
+        except Stopped as stopped:
+            stopped.add_note(f'continue with --resume --work-dir {runner.work_dir}')
+            raise
         if runner.checkpoint_hook.failed:
             print('error: the last checkpoint could not be written, see the log', file=sys.stderr)
             return 1
-    except (ConfigError, FloatingPointError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
-    except Stopped as stopped:
-        print(f'{stopped}; continue with --resume --work-dir {work_dir}', file=sys.stderr)
-        return stopped.exit_code
     return 0
+
+
+def main(argv=None) -> int:
+    args = parse(argv)
+    from ssl_zoo.launch import told
+    return told(lambda: train(args), 'continue with --resume')
 
 
 if __name__ == '__main__':

@@ -1,5 +1,7 @@
 """Batches: an endless, resumable order of images, views made in workers, unreadable images replaced and reported."""
 import math
+import multiprocessing
+import os
 import signal
 from collections.abc import Iterator
 
@@ -8,6 +10,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from ..launch import place
+from ..registry import ConfigError
 from .decode import Unreadable
 from .random import permutation
 from .sources import Source
@@ -30,16 +34,17 @@ class StreamSampler(Sampler):
 
     Args:
         n: images; batch_size: images per batch; seed: of the permutations; start: the first batch; stop: the batch to end before.
+        share: (i, n) for the i-th of n processes, which gets images i, i + n, i + 2n ... of every batch.
     """
 
-    def __init__(self, n: int, batch_size: int, seed: int, start: int = 0, stop: int | None = None):
-        self.n, self.batch_size, self.seed, self.start, self.stop = n, batch_size, seed, start, stop
+    def __init__(self, n: int, batch_size: int, seed: int, start: int = 0, stop: int | None = None, share: tuple[int, int] = (0, 1)):
+        self.n, self.batch_size, self.seed, self.start, self.stop, self.share = n, batch_size, seed, start, stop, share
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         k, epoch, order = self.start, -1, None
         while self.stop is None or k < self.stop:
             batch = []
-            for position in range(k * self.batch_size, (k + 1) * self.batch_size):
+            for position in range(k * self.batch_size + self.share[0], (k + 1) * self.batch_size, self.share[1]):
                 if position // self.n != epoch:
                     epoch = position // self.n
                     order = order_of(epoch, self.n, self.seed)
@@ -103,6 +108,11 @@ class ViewDataset(Dataset):
         return None, i, failed
 
 
+def default_workers() -> int:
+    """Loader processes: one less than there are cores for each process of this machine, at most 8."""
+    return min(max((os.cpu_count() or 2) // place().local_size - 1, 0), 8)
+
+
 def _as_is(batch):
     return batch
 
@@ -125,10 +135,72 @@ def _loader(dataset: Dataset, workers: int, **arguments) -> DataLoader:
                       pin_memory=torch.cuda.is_available(), generator=torch.Generator(), **arguments)
 
 
-def train_loader(dataset: ViewDataset, batch_size: int, workers: int, start: int = 0, stop: int | None = None) -> DataLoader:
-    """Batches ``start`` to ``stop`` of the stream. The views do not depend on the number of workers."""
-    sampler = StreamSampler(len(dataset), batch_size, dataset.seed, start, stop)
-    return _loader(dataset, workers, batch_sampler=sampler, prefetch_factor=4 if workers else None)
+def train_loader(dataset: ViewDataset, batch_size: int, workers: int, start: int = 0, stop: int | None = None,
+                 share: tuple[int, int] = (0, 1), timeout: float = 0) -> DataLoader:
+    """Batches ``start`` to ``stop`` of the stream, this process's share of each. The views depend neither on workers nor on processes.
+
+    Args:
+        timeout: seconds to wait for a batch of the workers before a RuntimeError; 0 for ever.
+    """
+    sampler = StreamSampler(len(dataset), batch_size, dataset.seed, start, stop, share)
+    return _loader(dataset, workers, batch_sampler=sampler, prefetch_factor=4 if workers else None, timeout=timeout if workers else 0)
+
+
+class Feed:
+    """The batches of a loader one after the other. Workers that die or do not answer are replaced, and no batch is lost: the order does
+    not depend on who reads.
+
+    Args:
+        loader: function that gives the loader from one batch on: ``loader(first batch)``.
+        first: the batch to begin with.
+        warn: is told of workers that were lost.
+    """
+    ATTEMPTS = 3                  # at one batch
+    alarm = signal.SIG_DFL        # torch's handler, which it installs once in a process
+
+    def __init__(self, loader, first: int, warn):
+        self.loader, self.place, self.warn = loader, first, warn
+        self.batches, self.workers = None, set()
+
+    def next(self):
+        """The next batch. Raises ConfigError if workers are lost again and again at the same batch."""
+        for attempt in range(1, self.ATTEMPTS + 1):
+            try:
+                batch = self._ask()
+                self.place += 1
+                return batch
+            except RuntimeError as error:
+                reason = str(error).splitlines()[0]
+                if not any(sign in reason for sign in ('DataLoader worker', 'DataLoader timed out')) or 'Caught' in reason:
+                    raise
+                self.close()
+                self.warn(f'batch {self.place}: {reason}; starting new workers ({attempt} of {self.ATTEMPTS})')
+        raise ConfigError(f'the loader\'s workers were lost {self.ATTEMPTS} times at batch {self.place} ({reason}). Killed workers '
+                          f'are mostly a lack of memory: use fewer with workers=, and continue with --resume')
+
+    def _ask(self):
+        if self.batches is None:
+            before = set(multiprocessing.active_children())
+            self.batches = iter(self.loader(self.place))
+            self.workers = set(multiprocessing.active_children()) - before
+            if callable(handler := signal.getsignal(signal.SIGCHLD)):
+                Feed.alarm = handler
+        if not self.workers:
+            return next(self.batches)
+        # torch raises from a signal handler when a worker dies, wherever the main process stands: in the middle of a step it would leave
+        # half of an update. So its handler is in place only while a batch is waited for.
+        signal.signal(signal.SIGCHLD, self.alarm)
+        try:
+            dead = [worker.pid for worker in self.workers if not worker.is_alive()]
+            if dead:
+                raise RuntimeError(f'DataLoader worker (pid {dead[0]}) is gone')
+            return next(self.batches)
+        finally:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+    def close(self) -> None:
+        """End the workers, now and not when a traceback is forgotten."""
+        self.batches, self.workers = None, set()
 
 
 def _at_most_long(image: Image.Image) -> Image.Image:

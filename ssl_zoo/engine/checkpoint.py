@@ -3,7 +3,9 @@
 mmengine's own are not used: they hold objects that only a full unpickling can read, resuming runs the config stored in
 them, a crash while saving leaves a torn file at the final path, and ``max_keep_ckpts`` deletes the old before the new is safe.
 """
+import hashlib
 import platform
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -14,15 +16,20 @@ from .. import __version__
 from ..atomic import write_atomically
 from ..data.photometric import Photometric
 from ..data.sources import Source
+from ..distributed import rank
+from ..launch import first_ones
 from ..method import Method
 from ..registry import METHODS, ConfigError
 from .config import apply_option
+from .guard import NotFinite
 from .settings import Settings, check
+from .sharding import whole_state
 
-FORMAT = 'ssl_zoo checkpoint 2'
+FORMAT = 'ssl_zoo checkpoint 3'
 # What a run cannot change when it resumes: with these equal, it goes on as if it had never stopped.
 FIXED = ('method', 'views', 'optimizer', 'epochs', 'batch_size', 'base_lr', 'weight_decay', 'decay_norm_and_bias', 'weight_decay_end',
-         'norm_and_bias_lr', 'clip_grad', 'warmup_epochs', 'schedule', 'accumulate', 'precision', 'channels_last', 'seed')
+         'norm_and_bias_lr', 'clip_grad', 'warmup_epochs', 'schedule', 'accumulate', 'sync_batchnorm', 'precision', 'channels_last',
+         'compile', 'seed')
 
 
 def versions() -> dict[str, str]:
@@ -39,7 +46,8 @@ def read_checkpoint(path: str | Path) -> dict:
     """The content of a checkpoint on the CPU. Nothing in the file is executed.
 
     Raises:
-        ConfigError: no such file, not a checkpoint of this library, torn, or holding more than tensors and plain values.
+        ConfigError: no such file, not a checkpoint of this library, torn, changed since it was written, or holding more than tensors and
+            plain values.
     """
     path = Path(path)
     if not path.is_file():
@@ -51,7 +59,38 @@ def read_checkpoint(path: str | Path) -> dict:
                           f'({type(error).__name__}: {str(error).splitlines()[0]})') from None
     if not isinstance(content, dict) or content.get('format') != FORMAT:
         raise ConfigError(f'{path} is not a checkpoint of ssl_zoo (expected format {FORMAT!r})')
+    if content.pop('sha256', None) != digest(content):
+        raise ConfigError(f'{path} is damaged: its content is not what was written (SHA-256)')
     return content
+
+
+def sealed(content: dict) -> dict:
+    """The content with its digest, as ``read_checkpoint`` wants it."""
+    content = {key: value for key, value in content.items() if key != 'sha256'}
+    return dict(content, sha256=digest(content))
+
+
+def digest(content) -> str:
+    """SHA-256 of nested tensors and plain values."""
+    sha = hashlib.sha256()
+    _feed(sha, content)
+    return sha.hexdigest()
+
+
+def _feed(sha, value) -> None:
+    if isinstance(value, torch.Tensor):
+        sha.update(f'{value.dtype}{tuple(value.shape)}'.encode())
+        sha.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            sha.update(f'{key!r}:'.encode())
+            _feed(sha, item)
+    elif isinstance(value, (list, tuple)):
+        sha.update(f'[{len(value)}'.encode())
+        for item in value:
+            _feed(sha, item)
+    else:
+        sha.update(repr(value).encode())
 
 
 def checkpoints_in(work_dir: str | Path) -> list[Path]:
@@ -67,10 +106,14 @@ def newest_checkpoint(work_dir: str | Path, report=print) -> dict:
     """
     for path in checkpoints_in(work_dir):
         try:
-            return read_checkpoint(path)
+            return dict(read_checkpoint(path), path=str(path))
         except ConfigError as error:
-            path.rename(path.with_name(path.name + '.unreadable'))
-            report(f'warning: {error}; it is now {path.name}.unreadable, and the one before it is tried')
+            try:
+                path.rename(path.with_name(path.name + '.unreadable'))
+            except OSError:                                         # a read-only folder: nothing is lost by leaving it
+                report(f'warning: {error}; the one before it is tried')
+            else:
+                report(f'warning: {error}; it is now {path.name}.unreadable, and the one before it is tried')
     raise ConfigError(f'nothing to resume: there is no readable checkpoint in {Path(work_dir, "checkpoints").absolute()}')
 
 
@@ -91,9 +134,10 @@ def check_resumable(content: dict, settings: Settings, train: Source) -> None:
 
 
 class CheckpointHook(Hook):
-    """Writes ``checkpoints/step_XXXXXXXX.pth`` every few epochs and at the end, and keeps the newest few.
+    """Writes ``checkpoints/step_XXXXXXXX.pth`` every few epochs and at the end; keeps the newest few, and some for good.
 
-    A checkpoint that cannot be written (full disk) is reported, and training goes on with the older ones untouched.
+    A checkpoint that cannot be written (full disk) is reported, and training goes on with the older ones untouched. Process 0 writes,
+    and the others wait for it.
     """
     priority = 'ABOVE_NORMAL'                    # saved before anything is evaluated, which may take long or fail
 
@@ -111,42 +155,55 @@ class CheckpointHook(Hook):
         self.save(runner)
 
     def save(self, runner) -> Path | None:
-        """Write the run's state. Returns the path, or None if it could not be written."""
+        """Write the run's state. Returns the path, or None if it could not be written. Raises NotFinite for weights that are not."""
         path = Path(runner.work_dir, 'checkpoints', f'step_{runner.step:08d}.pth')
         if self.path == path:                                   # the end of training may be due anyway
             return path
-        self.path, self.failed, self.manifest = None, True, self.manifest or self.train.manifest()
-        weights = runner.method.state_dict()
+        weights = whole_state(runner.method.state_dict())
         broken = next((name for name, value in weights.items() if value.is_floating_point() and not value.isfinite().all()), None)
         if broken:
-            runner.logger.error(f'not saved at step {runner.step}: {broken} holds values that are not finite')
-            return None
+            raise NotFinite(f'not saved at step {runner.step}: {broken} holds values that are not finite', runner.step - 1)
+        optimizer = whole_state(runner.optim_wrapper.optimizer.state_dict())
+        written = first_ones(rank() == 0 and self._write(runner, path, weights, optimizer))
+        self.path, self.failed = path if written else None, not written
+        return self.path
+
+    def _write(self, runner, path: Path, weights: dict, optimizer: dict) -> bool:
+        self.manifest = self.manifest or self.train.manifest()
         content = dict(format=FORMAT, config=self.settings.plain(), step=runner.step, images=runner.plan.images,
-                       manifest=self.manifest, seconds=runner.train_seconds, versions=versions(), method=weights,
-                       optimizer=runner.optim_wrapper.optimizer.state_dict())
+                       manifest=self.manifest, seconds=runner.train_seconds, versions=versions(), processes=runner.plan.processes,
+                       accumulate=runner.plan.accumulate, method=weights, optimizer=optimizer)
         try:
-            write_atomically(path, lambda file: torch.save(content, file))
+            write_atomically(path, lambda file: torch.save(sealed(content), file))
         except (OSError, RuntimeError) as error:                # RuntimeError: torch's, when its archive cannot be finished
             runner.logger.error(f'could not write {path}: {error}; training goes on, older checkpoints are untouched')
-            return None
+            return False
         for old in checkpoints_in(runner.work_dir)[self.settings.checkpoint.keep:]:
-            old.unlink()
-        self.path, self.failed = path, False
-        return path
+            if not self._kept_for_good(runner, int(old.stem.split('_')[1])):
+                with suppress(OSError):                         # another one may be removed the next time
+                    old.unlink()
+        return True
+
+    def _kept_for_good(self, runner, step: int) -> bool:
+        every = self.settings.checkpoint.keep_every
+        return every is not None and runner.due(every, step)
 
 
-def build_method(settings: Settings, pretrained: bool = True) -> Method:
+def build_method(settings: Settings, pretrained: bool = True, pass_images: int | None = None) -> Method:
     """The method of a config with its photometric step, its weights drawn from the seed.
 
     Args:
         pretrained: False leaves out pretrained weights that the config's backbone may ask for.
+        pass_images: images of a forward pass, over all processes; by default as the config says it for one process.
     """
     torch.manual_seed(settings.seed)
     cfg = settings.method
     if not pretrained and cfg.get('backbone', {}).get('pretrained'):
         cfg = {**cfg, 'backbone': {**cfg['backbone'], 'pretrained': False}}
-    method, images = METHODS.create(cfg), settings.batch_size // settings.accumulate
-    if images % method.pass_multiple or images < method.pass_minimum:
+    method, images = METHODS.create(cfg), pass_images
+    if images is None and settings.accumulate != 'auto':
+        images = settings.batch_size // settings.accumulate
+    if images is not None and (images % method.pass_multiple or images < method.pass_minimum):
         raise ConfigError(f'{settings.method["type"]} with these arguments needs a multiple of {method.pass_multiple} images in each pass, '
                           f'at least {method.pass_minimum}, and batch_size={settings.batch_size} with accumulate={settings.accumulate} '
                           f'gives {images}')

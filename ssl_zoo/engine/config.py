@@ -123,7 +123,7 @@ def _step_into(place, name: str, walked: list[str], option: str):
         raise ConfigError(f'the option {option!r} reaches into {where}={place!r}, which holds no keys')
     if name not in place:
         known = set(place) | ({f.name for f in fields(Settings)} if not walked else set())
-        if name in ('schedule', 'watch', 'checkpoint') and not walked:
+        if name in ('schedule', 'watch', 'checkpoint', 'parallel') and not walked:
             return place.setdefault(name, {})
         raise ConfigError(f'the option {option!r} names {name!r}, which {where} does not have: {nearest(name, known)}')
     return place[name]

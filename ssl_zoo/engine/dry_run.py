@@ -2,12 +2,12 @@
 import math
 import resource
 import time
-from dataclasses import replace
 
 import torch
 
 from ..data.splits import data_sources
 from ..data.views import sample
+from ..launch import place
 from ..registry import MissingData
 from .checkpoint import build_method
 from .loop import ZooOptimWrapper
@@ -31,17 +31,20 @@ def dry_run(settings: Settings, report=print) -> None:
             raise
         images = settings.data.expected_images
         report(f'note: {error}\n      The plan assumes the {images:,} images of the recipe.')
-    plan, method = Plan.of(settings, images), build_method(settings)
+    plan = Plan.of(settings, images, place().size)
+    if place().rank > 0:
+        return
+    method = build_method(settings, pass_images=plan.micro_batch)
     method = method.to('cuda' if torch.cuda.is_available() else 'cpu').train()
     optimizer = build_optimizer(settings, plan, method)
     report('plan\n' + describe_plan(settings, plan, method, optimizer.param_groups))
 
     device = method.data_preprocessor.mean.device
-    passes, n = settings.accumulate, plan.micro_batch
+    passes, n = plan.accumulate, plan.device_batch
     if device.type == 'cpu':
         multiple = method.pass_multiple
         passes, n = 1, min(n, -(-max(CPU_IMAGES, method.pass_minimum) // multiple) * multiple)
-    wrapper = ZooOptimWrapper(optimizer, method, replace(settings, accumulate=passes))
+    wrapper = ZooOptimWrapper(optimizer, method, settings, passes)
     batch = synthetic_batch(settings, n)
     method.progress, method.epoch = 0.5, settings.epochs         # late, when what joins in later does
     seconds, losses = [], []
@@ -58,7 +61,8 @@ def dry_run(settings: Settings, report=print) -> None:
         memory = f'{torch.cuda.max_memory_allocated() / 2**30:.2f} GiB of GPU memory at most'
     else:
         memory = f'{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB of memory at most, the process in all'
-    smaller = '' if passes * n == plan.batch_size else f' (the run has {settings.accumulate} x {plan.micro_batch})'
+    processes = f'{plan.processes} x ' if plan.processes > 1 else ''
+    smaller = '' if passes * n == plan.batch_size else f' (the run has {processes}{plan.accumulate} x {plan.device_batch})'
     report(f'one synthetic step (after one to warm up) of {passes} x {n} images{smaller} on {device.type}: '
            f'loss {losses[0]:.4f}, '
            f'{passes * n / seconds[-1]:.1f} images/s, {memory}')

@@ -2,6 +2,8 @@
 from mmengine.hooks import Hook
 
 from ..data.sources import Source
+from ..distributed import rank
+from ..launch import CommonError, barrier, everyones
 from ..registry import ConfigError
 from ..stopping import Signals, Stopped
 
@@ -27,22 +29,37 @@ class UnreadableHook(Hook):
 
     def __init__(self, source: Source, limit: float):
         self.source, self.limit = source, limit
-        self.reasons: dict[int, str] = {}
+        self.reasons: dict[int, str] = {}                              # of all processes
+        self.fresh: dict[int, str] = {}                                # of this one, that the others have not heard of
+        self.counted = 0
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        for i, reason in data_batch['unreadable']:
-            if i not in self.reasons:
-                self.reasons[i] = reason
-                runner.logger.warning(f'skipped {self.source.name(i)}: {reason}')
+        self.fresh.update((i, reason) for i, reason in data_batch['unreadable'] if i not in self.reasons)
         if data_batch['views'] is None:
+            self.reasons.update(self.fresh)
             raise ConfigError(f'{len(data_batch["unreadable"])} images in a row cannot be read: {self._listed()}; check the data')
+
+    def news(self) -> int:
+        """How many images of ``fresh`` were not yet told of."""
+        new, self.counted = len(self.fresh) - self.counted, len(self.fresh)
+        return new
+
+    def exchange(self, runner) -> None:
+        """Called on all processes when one has news."""
+        for fresh in everyones(self.fresh):
+            for i, reason in fresh.items():
+                if i not in self.reasons:
+                    self.reasons[i] = reason
+                    if rank() == 0:
+                        runner.logger.warning(f'skipped {self.source.name(i)}: {reason}')
+        self.fresh, self.counted = {}, 0
         if len(self.reasons) > self.limit * len(self.source):
-            raise ConfigError(
+            raise CommonError(
                 f'{len(self.reasons)} of {len(self.source)} training images cannot be read, more than the share '
                 f'data.max_unreadable={self.limit:g} allows: {self._listed()}; mend them, or raise the share')
 
     def after_train(self, runner):
-        if self.reasons:
+        if self.reasons and rank() == 0:
             runner.logger.warning(f'{len(self.reasons)} of {len(self.source)} training images could not be read and were '
                                   f'skipped: {self._listed()}')
 
@@ -62,12 +79,18 @@ class StopHook(Hook):
     def before_train(self, runner):
         self.signals.catch(runner.logger.warning)
 
-    def stop_if_asked(self, runner):
-        """Called by the loop at the end of an optimiser step."""
-        if self.signals.received is not None:
-            path = self.save(runner)
+    def asked(self) -> list[int]:
+        """For each signal, whether it was received."""
+        return [int(self.signals.received == signum) for signum in Signals.CAUGHT]
+
+    def stop(self, runner, asked: list[int]) -> None:
+        """Called on all processes when one was asked to stop: save, and stop when all is saved."""
+        signum = next(s for s, n in zip(Signals.CAUGHT, asked, strict=True) if n)
+        path = self.save(runner)
+        if rank() == 0:
             runner.logger.warning(f'saved {path}' if path else 'nothing could be saved')
-            raise Stopped(self.signals.received, runner.step, path is not None)
+        barrier()                                                      # torchrun ends all others when the first has ended
+        raise Stopped(signum, runner.step, path is not None)
 
     def release(self):
         self.signals.release()

@@ -7,8 +7,11 @@ import torch
 from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop
 
+from ..data.loader import Feed
 from ..data.random import mix, seed_everything
+from ..distributed import rank
 from ..method import Method
+from .guard import NotFinite
 from .settings import Settings
 
 
@@ -20,12 +23,14 @@ class ZooOptimWrapper(OptimWrapper):
     Args:
         optimizer: its groups hold ``names``.
         method: what ``frozen`` is asked of.
-        settings: precision, accumulate, clip_grad.
+        settings: precision, clip_grad.
+        accumulate: passes per step.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, method: Method, settings: Settings):
-        super().__init__(optimizer, accumulative_counts=settings.accumulate)
+    def __init__(self, optimizer: torch.optim.Optimizer, method: Method, settings: Settings, accumulate: int):
+        super().__init__(optimizer, accumulative_counts=accumulate)
         self.method, self.bf16, self.clip = method, settings.precision == 'bf16', settings.clip_grad
+        self.before_step = None                                        # called when the gradients are there
 
     @contextmanager
     def optim_context(self, model):
@@ -34,6 +39,8 @@ class ZooOptimWrapper(OptimWrapper):
             yield
 
     def step(self, **kwargs) -> None:
+        if self.before_step is not None:
+            self.before_step()
         frozen = tuple(self.method.frozen)
         for group in self.optimizer.param_groups:
             for name, parameter in zip(group['names'], group['params'], strict=True):
@@ -58,13 +65,13 @@ class TrainLoop(BaseLoop):
 
     Args:
         runner: the runner.
-        dataloader: function that gives the batches from one on: ``dataloader(first batch, last batch + 1)``.
+        dataloader: function that gives the loader from one batch on: ``dataloader(first batch)``.
     """
 
     def __init__(self, runner, dataloader):
         super().__init__(runner, dataloader)
         self._iter = 0                                                 # forward passes done; with accumulation, several per step
-        self.max_iters = runner.max_steps * runner.accumulate
+        self.max_iters = runner.max_steps * runner.plan.accumulate
         self.max_epochs = int(np.ceil(runner.plan.epoch(runner.max_steps)))
 
     @property
@@ -83,22 +90,35 @@ class TrainLoop(BaseLoop):
         runner.call_hook('before_train')
         runner.model.train()
         try:
-            batches = iter(self.dataloader(self._iter, self.max_iters))
-            while self._iter < self.max_iters:
-                asked = time.perf_counter()
-                batch = next(batches)
-                runner.data_seconds += time.perf_counter() - asked
-                seed_everything(mix(runner.seed, self._iter))         # dropout and its like depend on the step alone
-                runner.call_hook('before_train_iter', batch_idx=self._iter, data_batch=batch)
-                outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
-                runner.call_hook('after_train_iter', batch_idx=self._iter, data_batch=batch, outputs=outputs)
-                step_end = runner.at_step_end
-                self._iter += 1
-                if step_end:
-                    runner.call_hook('after_optimizer_step')           # the zoo's own: the step is counted, the run could stop here
-                    runner.stop_hook.stop_if_asked(runner)
+            self.forward_to(self.max_iters)
             runner.call_hook('after_train')
+        except NotFinite as error:
+            runner.guard.explain(runner, error)
         finally:
-            batches = None                                             # ends the workers now, not when a traceback is forgotten
             runner.stop_hook.release()
         return runner.model
+
+    def forward_to(self, end: int) -> None:
+        """Train up to pass ``end``."""
+        runner, feed = self.runner, Feed(self.dataloader, self._iter, self.runner.logger.warning)
+        try:
+            while self._iter < end:
+                asked = time.perf_counter()
+                batch = feed.next()
+                runner.data_seconds += time.perf_counter() - asked
+                self.one_pass(batch)
+        finally:
+            feed.close()
+
+    def one_pass(self, batch: dict) -> None:
+        runner = self.runner
+        # Dropout and its like depend on seed, step and process alone.
+        seed_everything(mix(runner.seed, self._iter) if rank() == 0 else mix(runner.seed, self._iter, rank()))
+        runner.call_hook('before_train_iter', batch_idx=self._iter, data_batch=batch)
+        outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
+        runner.call_hook('after_train_iter', batch_idx=self._iter, data_batch=batch, outputs=outputs)
+        step_end = runner.at_step_end
+        self._iter += 1
+        if step_end:
+            runner.call_hook('after_optimizer_step')                   # the zoo's own: the step is counted, the run could stop here
+            runner.end_step()

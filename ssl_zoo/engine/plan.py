@@ -1,6 +1,8 @@
 """The plan of a run: what the config's numbers come to, worked out and printed before the first step."""
 from dataclasses import dataclass
 
+from torch import nn
+
 from ..data.views import describe
 from ..layers import cosine
 from ..registry import ConfigError
@@ -9,26 +11,38 @@ from .settings import Settings
 
 @dataclass(frozen=True)
 class Plan:
-    """Attributes: images: of the training set; batch_size: per optimiser step; micro_batch: per forward pass;
-    steps, warmup_steps: optimiser steps; peak_lr: at the end of warm-up; settings: what it was worked out from."""
+    """Attributes: images: of the training set; batch_size: per optimiser step; accumulate: forward passes per optimiser step;
+    processes: that share each pass; steps, warmup_steps: optimiser steps; peak_lr: at the end of warm-up; settings: what it was worked
+    out from."""
     images: int
     batch_size: int
-    micro_batch: int
+    accumulate: int
+    processes: int
     steps: int
     warmup_steps: int
     peak_lr: float
     settings: Settings
 
     @classmethod
-    def of(cls, settings: Settings, images: int) -> 'Plan':
+    def of(cls, settings: Settings, images: int, processes: int = 1) -> 'Plan':
         """As BYOL's official code counts: epochs * images // batch_size steps, base_lr * batch_size / 256."""
         steps = int(settings.epochs * images) // settings.batch_size
         if steps < 1:
             raise ConfigError(f'{settings.epochs:g} epochs of {images} images are less than one batch_size={settings.batch_size}; '
                               f'make batch_size smaller or train longer')
-        return cls(images, settings.batch_size, settings.batch_size // settings.accumulate, steps,
+        return cls(images, settings.batch_size, _passes(settings, processes), processes, steps,
                    int(settings.warmup_epochs * images) // settings.batch_size, settings.base_lr * settings.batch_size / 256,
                    settings)
+
+    @property
+    def micro_batch(self) -> int:
+        """Images of a forward pass, over all processes."""
+        return self.batch_size // self.accumulate
+
+    @property
+    def device_batch(self) -> int:
+        """Images of a forward pass on one process."""
+        return self.micro_batch // self.processes
 
     def lr(self, step: int) -> float:
         """Learning rate of optimiser step 0, 1, ..., steps - 1: linear warm-up, then half a cosine (BYOL, SimCLR) or steps (MoCo v1)."""
@@ -54,6 +68,19 @@ class Plan:
         return step * self.batch_size / self.images
 
 
+def _passes(settings: Settings, processes: int) -> int:
+    """Forward passes per optimiser step."""
+    n, limit = settings.batch_size, settings.max_device_batch
+    if n % processes:
+        raise ConfigError(f'batch_size={n} cannot be shared out evenly over {processes} processes; make it a multiple of them')
+    if settings.accumulate == 'auto':
+        return next(a for a in range(1, n // processes + 1) if n % (a * processes) == 0 and n // (a * processes) <= limit)
+    if n % (settings.accumulate * processes):
+        raise ConfigError(f'batch_size={n} cannot be shared out evenly over {processes} processes x accumulate={settings.accumulate}; '
+                          f'make it a multiple of {processes * settings.accumulate}')
+    return settings.accumulate
+
+
 def _describe_schedule(settings: Settings, plan: Plan) -> str:
     schedule, peak = settings.schedule, f'{plan.peak_lr:g} ({settings.base_lr:g} x {plan.batch_size} / 256)'
     warmup = f'{plan.peak_lr * schedule.start:g} -> ' if plan.warmup_steps else ''
@@ -62,18 +89,35 @@ def _describe_schedule(settings: Settings, plan: Plan) -> str:
     return f'{warmup}{peak} -> {plan.peak_lr * schedule.end:g}, cosine{" by epochs" if schedule.per_epoch else ""}'
 
 
+def _describe_passes(settings: Settings, plan: Plan, method) -> list[str]:
+    """What each pass and each process sees of the batch, where it is not all of it."""
+    norms = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in method.modules())
+    synchronised = method.sync_batchnorm if settings.sync_batchnorm is None else settings.sync_batchnorm
+    lines = []
+    if plan.processes > 1:
+        shared = dict(ddp='a whole network on each process', fsdp='parameters and optimiser state shared out')[settings.parallel.strategy]
+        lines.append(shared + f'; BatchNorm over {"all processes" if synchronised else "each process apart"}' * norms)
+    if plan.accumulate > 1:
+        parts = [method.whole_batch] * bool(method.whole_batch) + ['BatchNorm'] * norms
+        lines.append('accumulation equals one pass' if not parts else
+                     f'accumulation is not the same as one pass: {" and ".join(parts)} see {plan.micro_batch} of {plan.batch_size} images')
+    return lines
+
+
 def describe_plan(settings: Settings, plan: Plan, method, groups: list[dict]) -> str:
     """The plan in words, one line per subject."""
     def millions(parameters):
         return f'{sum(p.numel() for p in parameters) / 1e6:.2f} M'
     backbone = settings.method.get('backbone', {})
-    accumulation = f' = {settings.accumulate} passes of {plan.micro_batch}' if settings.accumulate > 1 else ''
+    factors = [f'{plan.accumulate} passes'] * (plan.accumulate > 1) + [f'{plan.processes} processes'] * (plan.processes > 1)
+    shared = f' = {" x ".join(factors)} x {plan.device_batch}' if factors else ''
     lines = [
         ('method', f'{settings.method["type"]} on {backbone.get("name", "its backbone")}, '
                    f'{millions(method.backbone.parameters())} parameters, {method.embed_dim} features; '
                    f'{millions(p for p in method.parameters() if p.requires_grad)} trained in all'),
         ('data', f'{plan.images:,} images from {settings.data.train["type"]}'),
-        ('batch', f'{plan.batch_size} images per optimiser step{accumulation}'),
+        ('batch', f'{plan.batch_size} images per optimiser step{shared}'),
+        *[('', line) for line in _describe_passes(settings, plan, method)],
         ('steps', f'{plan.steps:,} in {settings.epochs:g} epochs ({plan.images / plan.batch_size:.1f} per epoch), '
                   f'{plan.warmup_steps:,} of them warm-up'),
         ('lr', _describe_schedule(settings, plan)),

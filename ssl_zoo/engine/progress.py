@@ -11,7 +11,9 @@ from PIL import Image, ImageDraw
 from torch.utils.tensorboard import SummaryWriter
 
 from ..data.sources import Source
+from ..distributed import rank, total, world_size
 from ..losses import COLLAPSED
+from .guard import NotFinite
 from .settings import Settings
 
 
@@ -40,15 +42,15 @@ class ProgressHook(Hook):
             self.report(runner, done)
 
     def report(self, runner, done: int) -> None:
-        """Print and write the means since the last line. Raises FloatingPointError if the loss is not finite."""
+        """Print and write the means since the last line. Raises NotFinite if the loss is not finite."""
         names = list(self.values[0])
         table = torch.stack([torch.stack([v[name].float().to(runner.device) for name in names]) for v in self.values])
+        table = total(table) / world_size()                                          # a process's loss is that of its own images
         means = dict(zip(names, table.mean(0).tolist(), strict=True))                # the one copy from the device
         if not math.isfinite(means['loss']):
             bad = next(i for i, row in enumerate(table.tolist()) if not math.isfinite(row[names.index('loss')]))
-            raise FloatingPointError(f'the loss is {table[bad, names.index("loss")].item()} at step '
-                                     f'{(runner.iter + 1 - len(self.values) + bad) // runner.accumulate}; lower base_lr, lengthen '
-                                     f'warmup_epochs or use precision=float32')
+            step = (runner.iter + 1 - len(self.values) + bad) // runner.plan.accumulate
+            raise NotFinite(f'the loss is {table[bad, names.index("loss")].item()} at step {step}', step)
         if 'decay' in means:
             means['decay'] = self.values[-1]['decay'].item()                         # a schedule: its last value, not a mean
         now = time.perf_counter()
@@ -57,6 +59,9 @@ class ProgressHook(Hook):
         means |= dict(lr=runner.plan.lr(done - 1), images_per_second=steps * runner.plan.batch_size / seconds,
                       data_wait=(runner.data_seconds - self.waited) / seconds)
         left = (now - self.started) / (done - self.first_step) * (runner.max_steps - done)
+        self.values, self.since, self.last_step, self.waited = [], now, done, runner.data_seconds
+        if rank() > 0:
+            return
         rest = ''.join(f'  {k} {v:.5g}' for k, v in means.items()
                        if k not in ('loss', 'lr', 'decay', 'images_per_second', 'data_wait'))
         decay = f'  decay {means["decay"]:.5f}' if 'decay' in means else ''
@@ -68,7 +73,6 @@ class ProgressHook(Hook):
             runner.logger.warning(f'warning: the projections are collapsing: all images get nearly the same vector (spread '
                                   f'{means["spread"]:.3f}, 1 is healthy); check predictor, decay, batch size and learning rate')
         self.write(runner, done, {f'train/{k}': v for k, v in means.items()})
-        self.values, self.since, self.last_step, self.waited = [], now, done, runner.data_seconds
 
     def write(self, runner, step: int, scalars: dict[str, float]) -> None:
         """Scalars to TensorBoard and log.jsonl. A disk that is full costs the log, not the run."""
@@ -102,7 +106,7 @@ class ViewsPictureHook(Hook):
         self.source, self.done = source, False
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if self.done:
+        if self.done or rank() > 0:
             return
         self.done = True
         first = {k: [v[:self.ROWS] for v in data_batch[k]] for k in ('views', 'params')} | dict(index=data_batch['index'][:self.ROWS])

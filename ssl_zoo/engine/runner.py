@@ -1,25 +1,37 @@
 """build_runner: from settings to a run."""
+import fcntl
 import itertools
 import json
 import logging
 import math
 import os
 import shlex
+import shutil
+import socket
 import sys
 import time
 import uuid
+import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import Runner
+from torch.nn.parallel import DistributedDataParallel
 
-from ..data.loader import ViewDataset, train_loader
+from ..batchnorm import synchronise
+from ..data.loader import ViewDataset, default_workers, train_loader
+from ..data.sources import Source
 from ..data.splits import data_sources
+from ..distributed import rank, world_size
+from ..launch import CommonError, Counts, on_first, together
 from ..method import Method, MethodHook
 from ..optim import parameter_groups
 from ..registry import OPTIMIZERS, ConfigError
 from .checkpoint import CheckpointHook, build_method, check_resumable, checkpoints_in, newest_checkpoint, read_checkpoint, versions
+from .guard import GuardHook
 from .hooks import ScheduleHook, StopHook, UnreadableHook
 from .loop import TrainLoop, ZooOptimWrapper
 from .plan import Plan, describe_plan
@@ -37,22 +49,23 @@ class ZooRunner(Runner):
         data_seconds: time spent waiting for data; train_seconds: time spent on the run, earlier legs included.
     """
 
-    def __init__(self, settings: Settings, plan: Plan, resume_from: dict | None, stop_hook: StopHook,
-                 checkpoint_hook: CheckpointHook, **arguments):
+    def __init__(self, settings: Settings, plan: Plan, resume_from: dict | None, unreadable: UnreadableHook, watch: WatchHook,
+                 guard: GuardHook, checkpoint_hook: CheckpointHook, stop_hook: StopHook, **arguments):
         self.settings, self.plan, self.resume_from = settings, plan, resume_from
-        self.stop_hook, self.checkpoint_hook = stop_hook, checkpoint_hook
-        self.accumulate, self.max_steps = settings.accumulate, plan.steps
+        self.unreadable, self.watch, self.guard, self.checkpoint_hook, self.stop_hook = unreadable, watch, guard, checkpoint_hook, stop_hook
+        self.max_steps, self.told, self.counts = plan.steps, 0, Counts(len(stop_hook.asked()) + 1)
         self.data_seconds, self.seconds_before, self.started = 0.0, 0.0, time.perf_counter()
         # The name keys mmengine's global instances; two runs of one second would share them.
         super().__init__(train_cfg=dict(type=TrainLoop), randomness=dict(seed=settings.seed), experiment_name=uuid.uuid4().hex,
                          default_hooks=dict.fromkeys(('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler',
                                                       'checkpoint')), **arguments)
-        os.rmdir(self._log_dir)                                        # mmengine makes it; the log lies in the work directory
-        self.logger.setLevel(logging.INFO)
+        with suppress(OSError):
+            os.rmdir(self._log_dir)                                    # mmengine makes it; the log lies in the work directory
+        self.logger.setLevel(logging.INFO if rank() == 0 else logging.WARNING)
 
     @property
     def method(self) -> Method:
-        return self.model
+        return self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
 
     @property
     def device(self) -> torch.device:
@@ -60,7 +73,7 @@ class ZooRunner(Runner):
 
     @property
     def step(self) -> int:
-        return self.iter // self.accumulate
+        return self.iter // self.plan.accumulate
 
     @property
     def train_seconds(self) -> float:
@@ -68,20 +81,40 @@ class ZooRunner(Runner):
 
     @property
     def at_step_end(self) -> bool:
-        return (self.iter + 1) % self.accumulate == 0
+        return (self.iter + 1) % self.plan.accumulate == 0
 
-    def due(self, every: float) -> bool:
-        """Whether the step just done reached a multiple of ``every`` epochs."""
-        now, before = (math.floor(self.plan.epoch(step) / every + 1e-9) for step in (self.step, self.step - 1))
+    def due(self, every: float, step: int | None = None) -> bool:
+        """Whether the step just done, or step number ``step``, reached a multiple of ``every`` epochs."""
+        step = self.step if step is None else step
+        now, before = (math.floor(self.plan.epoch(s) / every + 1e-9) for s in (step, step - 1))
         return now > before
+
+    def end_step(self) -> None:
+        """Tell the other processes of signals and unreadable images, and do what follows from theirs."""
+        *asked, unreadable = self.counts.add(*self.stop_hook.asked(), self.unreadable.news())
+        if unreadable > self.told:
+            self.told = unreadable
+            self.unreadable.exchange(self)
+        if any(asked):
+            self.stop_hook.stop(self, asked)
+
+    def train(self):
+        try:
+            return super().train()
+        finally:
+            if self.lock is not None:
+                self.lock.close()
+
+    def _init_model_weights(self) -> None:
+        """Nothing: the method draws its weights, and mmengine's version would draw timm's again."""
 
     def build_logger(self, **_):
         logger = logging.getLogger(f'ssl_zoo.{self.experiment_name}')
         logger.setLevel(logging.WARNING)                               # while mmengine sets itself up, and tells of it
         logger.propagate = False
-        file = logging.FileHandler(Path(self.work_dir, 'train.log'))
-        for handler, date in ((logging.StreamHandler(sys.stdout), ''), (file, '%Y-%m-%d ')):
-            handler.setFormatter(logging.Formatter('%(asctime)s  %(message)s', datefmt=f'{date}%H:%M:%S'))
+        who = f'[process {rank()}] ' if rank() > 0 else ''             # all but the first say warnings alone
+        for handler, date in ((logging.StreamHandler(sys.stdout), ''), (LogFile(Path(self.work_dir, 'train.log')), '%Y-%m-%d ')):
+            handler.setFormatter(logging.Formatter(f'%(asctime)s  {who}%(message)s', datefmt=f'{date}%H:%M:%S'))
             logger.addHandler(handler)
         return logger
 
@@ -93,10 +126,16 @@ class ZooRunner(Runner):
 
     def dump_config(self) -> None:
         """What it takes to run this again: config.py, command.txt, versions.json."""
-        Config(self.settings.plain()).dump(str(Path(self.work_dir, 'config.py')))
-        with open(Path(self.work_dir, 'command.txt'), 'a') as file:
-            file.write(shlex.join([sys.executable, *sys.argv]) + '\n')
-        Path(self.work_dir, 'versions.json').write_text(json.dumps(versions(), indent=2) + '\n')
+        if rank() > 0:
+            return
+        try:
+            Config(self.settings.plain()).dump(str(Path(self.work_dir, 'config.py')))
+            with open(Path(self.work_dir, 'command.txt'), 'a') as file:
+                file.write(shlex.join([sys.executable, *sys.argv]) + '\n')
+            Path(self.work_dir, 'versions.json').write_text(json.dumps(versions(), indent=2) + '\n')
+        except OSError as error:
+            raise ConfigError(f'cannot write to the work directory {self.work_dir}: {error}; free some space, or choose another '
+                              f'--work-dir') from None
 
     def load_or_resume(self) -> None:
         if self.resume_from is None:
@@ -104,10 +143,23 @@ class ZooRunner(Runner):
         content = self.resume_from
         self.method.load_state_dict(content['method'])
         self.optim_wrapper.optimizer.load_state_dict(content['optimizer'])
-        self.train_loop._iter = content['step'] * self.accumulate
+        self.train_loop._iter = content['step'] * self.plan.accumulate
         self.seconds_before = content['seconds']
         self.resume_from = None
         self.logger.info(f'resumed at step {content["step"]} of {self.max_steps}')
+        if content['accumulate'] != self.plan.accumulate:
+            before = self.plan.batch_size // content['accumulate']
+            self.logger.warning(f'passes of {self.plan.micro_batch} images from here on, of {before} before: what looks at other '
+                                f'images of a pass (see the plan) sees so many')
+
+
+class LogFile(logging.FileHandler):
+    """A log that a full disk cannot stop the run with."""
+
+    def handleError(self, record) -> None:
+        if not self.__dict__.get('failed'):
+            self.failed = True
+            print(f'could not write {self.baseFilename}: {sys.exc_info()[1]}; the run goes on', file=sys.stderr)
 
 
 def build_optimizer(settings: Settings, plan: Plan, method: Method) -> torch.optim.Optimizer:
@@ -133,45 +185,120 @@ def _make_work_dir(path: Path, unique: bool) -> Path:
         raise ConfigError(f'cannot make the work directory {path}: {error}') from None
 
 
+def _lock(work_dir: Path):
+    """Claim a work directory for as long as this process lives; the open file is the claim.
+
+    Raises:
+        ConfigError: another run has it, or nothing can be written there.
+    """
+    path = work_dir / '.lock'
+    try:
+        file = open(path, 'a+')
+    except OSError as error:
+        raise ConfigError(f'cannot write to the work directory {work_dir}: {error}; choose another --work-dir') from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        raise ConfigError(f'{work_dir} is in use by another run ({file.read().strip()}); wait for it, stop it, or choose another '
+                          f'--work-dir') from None
+    except OSError:                                                    # some network file systems have no locks
+        return file
+    with suppress(OSError):
+        file.truncate(0)
+        file.write(f'process {os.getpid()} on {socket.gethostname()}')
+        file.flush()
+    return file
+
+
 def build_runner(settings: Settings, work_dir: str | Path, resume: bool | str = False, unique: bool = False) -> ZooRunner:
-    """A run that ``runner.train()`` starts.
+    """A run that ``runner.train()`` starts. Called on every process, after ``ssl_zoo.launch.joined``.
 
     Args:
         settings: from load_config.
         work_dir: where everything the run writes goes.
-        resume: continue from the newest checkpoint of work_dir (True) or from a given one (its path).
+        resume: continue from the newest checkpoint of work_dir (True, or 'auto' for a new run if there is none yet), or from a given
+            one (its path).
         unique: if work_dir exists, take the first of work_dir-2, work_dir-3 ... that does not.
 
     Raises:
-        ConfigError: a mistake in the settings, missing data, a work directory that holds another run.
+        ConfigError: a mistake in the settings, missing data, a work directory that holds another run or is in use.
     """
-    if int(os.environ.get('WORLD_SIZE', 1)) > 1:
-        raise ConfigError('this version trains on one process; start it without torchrun, with accumulate= for large batches')
     work_dir = Path(work_dir)
-    if checkpoints_in(work_dir) and not resume:
-        raise ConfigError(f'{work_dir} already holds a run ({checkpoints_in(work_dir)[0].name}); continue it with --resume, or '
+    if resume == 'auto':
+        resume = on_first(lambda: bool(checkpoints_in(work_dir)))
+    if not resume and on_first(lambda: bool(checkpoints_in(work_dir))):
+        raise CommonError(f'{work_dir} already holds a run ({checkpoints_in(work_dir)[0].name}); continue it with --resume, or '
                           f'choose another --work-dir')
-    sources = data_sources(settings.data)
-    plan = Plan.of(settings, len(sources['train']))
-    content = newest_checkpoint(work_dir) if resume is True else read_checkpoint(resume) if resume else None
-    if content:
-        check_resumable(content, settings, sources['train'])
-        other = [p for p in checkpoints_in(work_dir) if resume is not True and (
-            p.parent.resolve() != Path(resume).parent.resolve() or p.name > Path(resume).name)]
-        if other:
-            raise ConfigError(f'{work_dir} holds {other[0].name}, which does not lead to {resume}; choose another --work-dir')
-    method = build_method(settings)
+    sources = together(lambda: data_sources(settings.data))
+    plan = Plan.of(settings, len(sources['train']), world_size())
+    content = together(lambda: _resumed(settings, sources['train'], work_dir, resume)) if resume else None
+    device = torch.device('cuda', torch.cuda.current_device()) if torch.cuda.is_available() else torch.device('cpu')
+    method = build_method(settings, pass_images=plan.micro_batch)
+    model = _spread(method, settings, plan, device)
     optimizer = build_optimizer(settings, plan, method)
     dataset = ViewDataset(sources['train'], settings.recipes(), settings.seed)
-    workers = min(max((os.cpu_count() or 2) - 1, 0), 8) if settings.workers is None else settings.workers
-    checkpoint, progress = CheckpointHook(settings, sources['train']), ProgressHook(settings)
+    workers = default_workers() if settings.workers is None else settings.workers
+    work_dir = Path(on_first(lambda: str(_make_work_dir(work_dir, unique))))
+    lock = together(lambda: _lock(work_dir) if rank() == 0 else None)
+    checkpoint, progress, guard = CheckpointHook(settings, sources['train']), ProgressHook(settings), GuardHook(settings)
+    unreadable, watch = UnreadableHook(sources['train'], settings.data.max_unreadable), WatchHook(settings, sources, progress)
     stop = StopHook(checkpoint.save)
-    work_dir = _make_work_dir(work_dir, unique)
     runner = ZooRunner(
-        settings, plan, content, stop, checkpoint, model=method, work_dir=str(work_dir),
-        train_dataloader=lambda start, end: train_loader(dataset, plan.micro_batch, workers, start, end),
-        optim_wrapper=ZooOptimWrapper(optimizer, method, settings),
-        custom_hooks=[MethodHook(), ScheduleHook(), UnreadableHook(sources['train'], settings.data.max_unreadable),
-                      ViewsPictureHook(sources['train']), WatchHook(settings, sources, progress), progress, checkpoint, stop])
+        settings, plan, content, unreadable, watch, guard, checkpoint, stop, model=model, work_dir=str(work_dir),
+        train_dataloader=lambda start: train_loader(dataset, plan.micro_batch, workers, start, plan.steps * plan.accumulate,
+                                                    (rank(), world_size()), settings.parallel.timeout),
+        optim_wrapper=ZooOptimWrapper(optimizer, method, settings, plan.accumulate),
+        custom_hooks=[MethodHook(), ScheduleHook(), unreadable, ViewsPictureHook(sources['train']), watch, progress, checkpoint, guard,
+                      stop])
+    runner.lock = lock
     runner.logger.info('plan\n' + describe_plan(settings, plan, method, optimizer.param_groups))
     return runner
+
+
+def _resumed(settings: Settings, train: Source, work_dir: Path, resume: bool | str) -> dict:
+    """The content of the checkpoint to continue from: process 0 chooses it, all read it."""
+    def choose() -> str:
+        path = newest_checkpoint(work_dir)['path'] if resume is True else str(resume)
+        other = [p for p in checkpoints_in(work_dir) if resume is not True and (
+            p.parent.resolve() != Path(path).parent.resolve() or p.name > Path(path).name)]
+        if other:
+            read_checkpoint(path)                                      # says what is wrong with it first
+            raise ConfigError(f'{work_dir} holds {other[0].name}, which does not lead to {resume}; choose another --work-dir')
+        return path
+    content = read_checkpoint(on_first(choose))
+    check_resumable(content, settings, train)
+    return content
+
+
+def compile_backbones(method: Method, device: torch.device) -> None:
+    """torch.compile the method's backbones; names and values of their weights stay.
+
+    Raises:
+        ConfigError: on a CPU without a C++ compiler.
+    """
+    compiler = os.environ.get('CXX') or 'g++'
+    if device.type == 'cpu' and not shutil.which(compiler):
+        raise ConfigError(f'compile=True needs a C++ compiler, and there is no {compiler}; install one, name it in CXX, or leave compile '
+                          f'out')
+    for backbone, _ in method.networks.values():
+        method.get_submodule(backbone).compile()
+
+
+def _spread(method: Method, settings: Settings, plan: Plan, device: torch.device) -> torch.nn.Module:
+    """The method on its device, in the form in which several processes train it."""
+    method.to(device)
+    if settings.compile:
+        compile_backbones(method, device)
+    if world_size() == 1:
+        return method
+    synchronised = method.sync_batchnorm if settings.sync_batchnorm is None else settings.sync_batchnorm
+    if plan.device_batch < (1 if synchronised else 2):
+        raise ConfigError(f'{plan.device_batch} image per process and pass, but BatchNorm over each process apart needs two; make '
+                          f'batch_size larger, or use fewer processes')
+    if synchronised:
+        synchronise(method, device)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', FutureWarning)                 # the new name of broadcast_buffers is not known to all versions
+        return MMDistributedDataParallel(method, device_ids=[device] if device.type == 'cuda' else None, broadcast_buffers=False,
+                                         find_unused_parameters=method.unused_parameters)

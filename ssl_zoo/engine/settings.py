@@ -55,9 +55,23 @@ class Watch:
 
 @dataclass
 class Checkpoints:
-    """Attributes: every: epochs between checkpoints; keep: how many of the newest stay."""
+    """Attributes: every: epochs between checkpoints; keep: how many of the newest stay; keep_every: epochs between those that stay for
+    good, None for none."""
     every: float = 1
     keep: int = 2
+    keep_every: float | None = None
+
+
+@dataclass
+class Parallel:
+    """How several processes share a run. A resumed run may change it.
+
+    Attributes:
+        strategy: 'ddp', a whole network on each process; 'fsdp', parameters and optimiser state shared out (PyTorch's FSDP2).
+        timeout: seconds that a process waits for another, or for a batch, before it gives up.
+    """
+    strategy: str = 'ddp'
+    timeout: float = 1800
 
 
 @dataclass
@@ -84,18 +98,21 @@ class Settings:
 
     Attributes:
         method: dict(type=..., backbone=dict(name=...), ...).
-        data, schedule, watch, checkpoint: see Data, Schedule, Watch, Checkpoints.
+        data, schedule, watch, checkpoint, parallel: see Data, Schedule, Watch, Checkpoints, Parallel.
         views: one dict per view, see ssl_zoo.data.views.View.
         optimizer: dict(type='LARS' | 'SGD' | 'Adam' | 'AdamW', ...); learning rate and weight decay come from below.
         epochs: passes over the training images; training takes epochs * images // batch_size steps.
-        batch_size: images per optimiser step, over all devices.
+        batch_size: images per optimiser step, over all processes; the learning rate does not depend on their number.
         base_lr: peak learning rate per 256 images of batch_size.
         weight_decay: L2 coefficient; norm parameters and biases are left out unless decay_norm_and_bias.
         weight_decay_end: where a half cosine takes the weight decay until the end (DINO); None to keep it.
         norm_and_bias_lr: factor on the learning rate of norm parameters and biases (Barlow Twins).
         clip_grad: largest norm of each parameter's gradient, which is scaled down to it (DINO); None for no limit.
         warmup_epochs: linear warm-up from ``schedule.start`` to the peak.
-        accumulate: forward and backward passes per optimiser step.
+        accumulate: forward and backward passes per optimiser step; 'auto' for the fewest with max_device_batch.
+        max_device_batch: the most images that a process can take in one pass, for accumulate='auto'.
+        sync_batchnorm: whether BatchNorm's statistics are those of all processes; None for the method's own choice (MoCo: no, others: yes).
+        compile: torch.compile the backbones.
         presets: partial configs with an ``epochs`` each; the one nearest to ``epochs`` (in ratio) fills what is not stated.
         precision: 'float32', or 'bf16' for autocast.
         channels_last: memory format of network and views.
@@ -118,7 +135,10 @@ class Settings:
     clip_grad: float | None = None
     warmup_epochs: float = 0.0
     schedule: Schedule = field(default_factory=Schedule)
-    accumulate: int = 1
+    accumulate: int | str = 1
+    max_device_batch: int | None = None
+    sync_batchnorm: bool | None = None
+    compile: bool = False
     precision: str = 'float32'
     channels_last: bool = False
     workers: int | None = None
@@ -126,6 +146,7 @@ class Settings:
     log_every: int = 50
     watch: Watch = field(default_factory=Watch)
     checkpoint: Checkpoints = field(default_factory=Checkpoints)
+    parallel: Parallel = field(default_factory=Parallel)
     imports: list = field(default_factory=list)
 
     def recipes(self) -> list[View]:
@@ -147,7 +168,7 @@ def check(cfg: dict) -> Settings:
     infinite = next(_infinite(cfg, ''), None)
     if infinite:
         raise ConfigError(f'{infinite} is not a finite number')
-    for key, cls in (('data', Data), ('schedule', Schedule), ('watch', Watch), ('checkpoint', Checkpoints)):
+    for key, cls in (('data', Data), ('schedule', Schedule), ('watch', Watch), ('checkpoint', Checkpoints), ('parallel', Parallel)):
         if key in cfg:
             cfg[key] = _fill(cls, cfg[key], f'{key}.')
     settings = _fill(Settings, cfg, '')
@@ -156,8 +177,11 @@ def check(cfg: dict) -> Settings:
     def need(holds, key, value, what):
         if not holds:
             raise ConfigError(f'{key}={value!r}, but it must be {what}')
+    automatic = settings.accumulate == 'auto'
+    need(automatic or isinstance(settings.accumulate, int), 'accumulate', settings.accumulate, "a whole number of at least 1, or 'auto'")
+    need(automatic or settings.accumulate >= 1, 'accumulate', settings.accumulate, "a whole number of at least 1, or 'auto'")
     for key, minimum, what in (('epochs', 0, 'a number above 0'), ('batch_size', 1, 'a whole number of at least 2'),
-                               ('base_lr', 0, 'a number above 0'), ('accumulate', 0, 'a whole number of at least 1'),
+                               ('base_lr', 0, 'a number above 0'),
                                ('log_every', 0, 'a whole number of at least 1')):
         need(getattr(settings, key) > minimum, key, getattr(settings, key), what)
     for key in ('weight_decay', 'warmup_epochs', 'seed'):
@@ -180,17 +204,25 @@ def check(cfg: dict) -> Settings:
     need(max(schedule.milestones, default=0) < settings.epochs, 'schedule.milestones', schedule.milestones,
          f'before epochs={settings.epochs:g}; move them with the run')
     need(settings.precision in ('float32', 'bf16'), 'precision', settings.precision, "'float32' or 'bf16'")
-    need(settings.batch_size % settings.accumulate == 0, 'accumulate', settings.accumulate,
+    limit = settings.max_device_batch
+    need(automatic == (limit is not None), 'max_device_batch', limit, f"{'a number of images' if automatic else 'None'} with accumulate="
+         f'{settings.accumulate!r}')
+    need(limit is None or limit >= 1, 'max_device_batch', limit, 'at least 1')
+    need(automatic or settings.batch_size % settings.accumulate == 0, 'accumulate', settings.accumulate,
          f'a divisor of batch_size={settings.batch_size}')
     need(settings.workers is None or settings.workers >= 0, 'workers', settings.workers, 'a number of at least 0, or None')
     need(settings.checkpoint.keep >= 1, 'checkpoint.keep', settings.checkpoint.keep, 'at least 1')
     need(settings.checkpoint.every > 0, 'checkpoint.every', settings.checkpoint.every, 'above 0')
+    need(settings.checkpoint.keep_every is None or settings.checkpoint.keep_every > 0, 'checkpoint.keep_every',
+         settings.checkpoint.keep_every, 'above 0, or None')
+    need(settings.parallel.strategy in ('ddp', 'fsdp'), 'parallel.strategy', settings.parallel.strategy, "'ddp' or 'fsdp'")
+    need(settings.parallel.timeout > 0, 'parallel.timeout', settings.parallel.timeout, 'seconds above 0')
     need(settings.watch.every >= 0, 'watch.every', settings.watch.every, 'at least 0')
     for key in ('bank', 'queries'):
         value = getattr(settings.watch, key)
         need(value is None or value >= 1, f'watch.{key}', value, 'at least 1, or None for all')
     need(settings.watch.temperature > 0, 'watch.temperature', settings.watch.temperature, 'above 0')
-    need(settings.batch_size // settings.accumulate > 1, 'accumulate', settings.accumulate,
+    need(automatic or settings.batch_size // settings.accumulate > 1, 'accumulate', settings.accumulate,
          f'small enough for two images per pass (batch_size={settings.batch_size}): BatchNorm needs them')
     need(settings.watch.k >= 1, 'watch.k', settings.watch.k, 'at least 1')
     need(0 <= settings.data.max_unreadable <= 1, 'data.max_unreadable', settings.data.max_unreadable, 'a share in [0, 1]')

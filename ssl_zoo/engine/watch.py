@@ -1,5 +1,6 @@
 """The watch during training (k-NN accuracy, spread of the embeddings) and the figures at its end."""
 import time
+from contextlib import nullcontext
 from datetime import UTC, datetime
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from mmengine.hooks import Hook
 
 from ..data.sources import Source, Subset, shuffled
+from ..distributed import rank
 from ..evaluation.collapse import collapse_warning, rankme
 from ..evaluation.features import Preprocessing, extract_features
 from ..evaluation.knn import knn_predict
@@ -66,9 +68,14 @@ class WatchHook(Hook):
         return build_method(self.settings, pretrained=False).to(runner.device)
 
     def features(self, runner, method, source):
-        features = extract_features(method.encoder(), source, self.preprocessing)
+        # Compiled for training, a backbone would be compiled again for every other mode and batch size.
+        eager = torch.compiler.set_stance('force_eager') if self.settings.compile else nullcontext()
+        with eager:
+            features = extract_features(method.encoder(), source, self.preprocessing)
         new = [(source.name(i), reason) for i, reason in features.unreadable if source.name(i) not in self.unreadable]
         self.unreadable.update(new)
+        if rank() > 0:
+            return features
         for name, reason in new[:20]:
             runner.logger.warning(f'left out of evaluation: {name} ({reason})')
         if len(new) > 20:
@@ -86,8 +93,8 @@ class WatchHook(Hook):
         finite = np.isfinite(sample).all()
         scalars = {'val/spread': spread(torch.from_numpy(sample)).item(), 'val/rankme': rankme(sample) if finite else float('nan')}
         text = f'spread {scalars["val/spread"]:.3f}  RankMe {scalars["val/rankme"]:.1f} of {min(sample.shape)}'
-        if self.has_labels and finite:
-            bank = self.features(runner, method, self.bank)
+        bank = self.features(runner, method, self.bank) if self.has_labels and finite else None
+        if bank is not None and rank() == 0:
             predicted = knn_predict(bank.values, bank.labels, val.values, len(self.bank.classes), self.watch.k, self.watch.temperature)
             scalars = {'val/knn': accuracy(predicted, val.labels), **scalars}
             shown = f'k-NN {scalars["val/knn"]:.2f} %'
@@ -95,6 +102,8 @@ class WatchHook(Hook):
                 scalars['val/probe'] = linear_probe(bank.values, bank.labels, val.values, val.labels)
                 shown += f'  linear probe {scalars["val/probe"]:.2f} %'
             text = f'{shown} on {len(val.values)} val images  {text}'
+        if rank() > 0:
+            return 0.0, 0.0
         seconds = time.perf_counter() - started
         self.progress.pause(seconds, once=untrained is not None)
         note = '  random weights' if untrained is not None else ''
@@ -111,6 +120,8 @@ class WatchHook(Hook):
         figures = {}
         for name, method in (('trained', runner.method), ('random weights', self.untrained(runner))):
             bank, test = self.features(runner, method, self.bank), self.features(runner, method, self.test)
+            if rank() > 0:
+                continue
             per_class = np.bincount(bank.labels, minlength=len(self.bank.classes))
             if not len(test.values) or (per_class > 0).sum() < 2 or per_class[per_class > 0].min() < 2:
                 runner.logger.warning('no figures on test images: they need readable ones, and two images of each of two classes to '
@@ -119,6 +130,8 @@ class WatchHook(Hook):
             predicted = knn_predict(bank.values, bank.labels, test.values, len(self.bank.classes), self.watch.k, self.watch.temperature)
             probe = few_label_probe(bank.values, bank.labels, test.values, test.labels)
             figures[name] = accuracy(predicted, test.labels), float(np.mean(probe)), float(np.std(probe))
+        if rank() > 0:
+            return
         width = max(map(len, figures))
         n, n_bank = len(test.values), len(bank.values)
         runner.logger.info(f'on {n} test images, backbone features of {n_bank} training images:')
@@ -130,8 +143,10 @@ class WatchHook(Hook):
                       test='val' if data.test is None else data.test['type'], test_manifest=self.test.manifest(), step=runner.step,
                       checkpoint=str(runner.checkpoint_hook.path or ''), seed=self.settings.seed,
                       seconds=round(runner.train_seconds, 1), versions=versions(), config=self.settings.plain())
+        rows = []
         for name, (knn, mean, std) in figures.items():
-            write_row(runner.work_dir, dict(metric='knn_top1', value=knn, weights=name, protocol=f'k={self.watch.k}, '
-                                            f'T={self.watch.temperature}, cosine, bank of {n_bank}', **common))
-            write_row(runner.work_dir, dict(metric='probe_2_per_class_top1', value=mean, std=std, draws=5, weights=name,
-                                            protocol='logistic regression, L2, C=1, features standardised', **common))
+            rows.append(dict(metric='knn_top1', value=knn, weights=name, protocol=f'k={self.watch.k}, '
+                             f'T={self.watch.temperature}, cosine, bank of {n_bank}', **common))
+            rows.append(dict(metric='probe_2_per_class_top1', value=mean, std=std, draws=5, weights=name,
+                             protocol='logistic regression, L2, C=1, features standardised', **common))
+        write_row(runner.work_dir, *rows)

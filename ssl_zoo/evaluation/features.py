@@ -19,7 +19,8 @@ from ..data.decode import Unreadable
 from ..data.loader import eval_loader
 from ..data.photometric import Photometric
 from ..data.sources import Source, Subset
-from ..distributed import barrier, rank, world_size
+from ..distributed import rank, world_size
+from ..launch import barrier, everyones
 from ..registry import ConfigError
 from .bars import bar
 
@@ -92,19 +93,27 @@ def embedded(encode: Callable[[Tensor], Tensor], source: Source, preprocessing: 
 def extract_features(network: nn.Module, source: Source, preprocessing: Preprocessing, batch_size: int = 256, workers: int = 0) -> Features:
     """Features of every readable image of a source, in memory. The network's modes and statistics stay as they are.
 
+    Several processes share the images out, and all get all features.
+
     Args:
         network: (B, 3, H, W) -> (B, D).
         source: the images.
         preprocessing, batch_size, workers: see above.
     """
+    mine = np.arange(rank(), len(source), world_size())
     rows, index, unreadable = [], [], []
     with eval_mode(network):
-        for positions, values, failed in embedded(network, source, preprocessing, _device(network), batch_size, workers):
-            index.append(positions)
+        for positions, values, failed in embedded(network, Subset(source, mine) if world_size() > 1 else source, preprocessing,
+                                                  _device(network), batch_size, workers) if len(mine) else ():
+            index.append(mine[positions])
             rows += [] if values is None else [values]
-            unreadable += failed
+            unreadable += [(int(mine[i]), reason) for i, reason in failed]
+    index, rows, unreadable = (sum(parts, []) for parts in zip(*everyones((index, rows, unreadable)), strict=True))
     index = np.concatenate(index)
     values = np.concatenate(rows) if rows else np.empty((0, 0), np.float32)
+    if world_size() > 1:
+        order, unreadable = index.argsort(), sorted(unreadable)
+        index, values = index[order], values[order] if len(values) else values
     return Features(values, None if source.labels is None else source.labels[index], index, unreadable)
 
 

@@ -3,11 +3,14 @@ import json
 from pathlib import Path
 
 
-def write_row(work_dir: str | Path, row: dict) -> None:
-    """Append one result to ``work_dir/results.jsonl``.
+def write_row(work_dir: str | Path, *rows: dict) -> None:
+    """Append results to ``work_dir/results.jsonl``, all of them or none.
 
     Args:
-        row: metric, value, n, protocol, data set and manifest, checkpoint, config, seed, versions, seconds.
+        rows: metric, value, n, protocol, data set and manifest, checkpoint, config, seed, versions, seconds of each.
     """
-    with open(Path(work_dir, 'results.jsonl'), 'a') as file:
-        file.write(json.dumps(row) + '\n')
+    path = Path(work_dir, 'results.jsonl')
+    text = ''.join(json.dumps(row) + '\n' for row in rows).encode()
+    torn = path.exists() and path.read_bytes()[-1:] not in (b'', b'\n')
+    with open(path, 'ab', buffering=0) as file:
+        file.write(b'\n' * torn + text)                              # one call; a line that a crash has left unfinished stays alone

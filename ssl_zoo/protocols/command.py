@@ -1,13 +1,11 @@
 """The command line that the evaluation tools share."""
 import argparse
-import os
-import sys
 from collections.abc import Callable
 
 from ..evaluation.recipes import Recipe
-from ..registry import ConfigError
-from ..stopping import Stopped
 from .subject import Subject
+
+TIMEOUT = 4 * 3600                # seconds: some parts of an evaluation are done by one process, and the others wait
 
 
 def parser(doc: str) -> argparse.ArgumentParser:
@@ -45,41 +43,15 @@ def changed(recipe: Recipe, args: argparse.Namespace) -> Recipe:
                                crop=args.crop, flip_p=args.flip_p)
 
 
-def _check_processes(allowed: bool) -> None:
-    """Raise ConfigError for several processes where one is allowed, and if the environment names no place for them to meet."""
-    said = os.environ.get('WORLD_SIZE') or '1'
-    if said.isdigit() and int(said) > 1 and not allowed:
-        raise ConfigError('this tool works in one process; start it without torchrun. tools/extract_features.py shares the extraction '
-                          'over processes, and leaves the features where this tool finds them')
-    missing = [key for key in ('RANK', 'MASTER_ADDR', 'MASTER_PORT') if key not in os.environ]
-    if not said.isdigit() or (int(said) > 1 and missing):
-        raise ConfigError(f'the environment has WORLD_SIZE={said}{" without " + ", ".join(missing) if missing else ""}, as torchrun does '
-                          f'not leave it; unset it, or start with torchrun')
+def run(args: argparse.Namespace, evaluate: Callable[[Subject], object]) -> int:
+    """Build the subject and call ``evaluate`` on it, on the processes that were started together; the exit code."""
+    from ..launch import joined, together, told
 
-
-def run(args: argparse.Namespace, evaluate: Callable[[Subject], object], processes: bool = False) -> int:
-    """Build the subject and call ``evaluate`` on it; the exit code. Mistakes are told in a sentence.
-
-    Args:
-        processes: whether the tool can be started by torchrun.
-    """
-    from ..distributed import joined
-    try:
-        _check_processes(processes)
-        with joined():
-            subject = Subject(args.checkpoint, args.cfg_options, args.network, args.layer, args.random_weights, args.work_dir, args.imports,
-                              args.precision, args.eval_batch_size, args.workers, args.seed)
+    def work() -> int:
+        with joined(TIMEOUT):
+            subject = together(lambda: Subject(
+                args.checkpoint, args.cfg_options, args.network, args.layer, args.random_weights, args.work_dir, args.imports,
+                args.precision, args.eval_batch_size, args.workers, args.seed))
             evaluate(subject)
-    except (ConfigError, FloatingPointError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f'error: {error}; check the folder and its space, or choose another with --work-dir', file=sys.stderr)
-        return 2
-    except Stopped as stopped:
-        print(f'{stopped}; the same command goes on from here', file=sys.stderr)
-        return stopped.exit_code
-    except KeyboardInterrupt:
-        print('stopped; the same command goes on from what is stored', file=sys.stderr)
-        return 130
-    return 0
+        return 0
+    return told(work, 'the same command goes on from here')

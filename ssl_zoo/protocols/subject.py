@@ -2,7 +2,6 @@
 import copy
 import hashlib
 import json
-import os
 import shlex
 import sys
 import time
@@ -16,6 +15,7 @@ import torch
 from torch import nn
 
 from ..data.decode import Unreadable
+from ..data.loader import default_workers
 from ..data.sources import Source
 from ..data.splits import data_sources
 from ..distributed import rank
@@ -74,7 +74,7 @@ class Subject:
         self.weights = 'random weights' if random_weights else 'trained'
         self.batch_size, self.seed = batch_size, seed
         workers = self.settings.workers if workers is None else workers
-        self.workers = min(max((os.cpu_count() or 2) - 1, 0), 8) if workers is None else workers
+        self.workers = default_workers() if workers is None else workers
         size, resize = self.settings.eval_geometry()
         data = self.settings.data
         self.preprocessing = Preprocessing(size, resize, data.mean, data.std, precision, self.settings.channels_last)

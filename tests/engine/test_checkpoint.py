@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from ssl_zoo.engine.checkpoint import checkpoints_in, load_method, newest_checkpoint, read_checkpoint
+from ssl_zoo.engine.checkpoint import checkpoints_in, load_method, newest_checkpoint, read_checkpoint, sealed
 from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.registry import ConfigError
 
@@ -30,7 +30,7 @@ def test_a_checkpoint_needs_no_trust_and_a_hostile_one_is_refused(tiny, tmp_path
     class Hostile:
         def __reduce__(self):
             return open, (str(tmp_path / 'executed'), 'w')
-    torch.save(dict(format='ssl_zoo checkpoint 2', method=Hostile()), tmp_path / 'hostile.pth')
+    torch.save(dict(format='ssl_zoo checkpoint 3', method=Hostile()), tmp_path / 'hostile.pth')
     with pytest.raises(ConfigError, match='would run code when loaded'):
         load_method(tmp_path / 'hostile.pth')
     assert not (tmp_path / 'executed').exists()
@@ -42,7 +42,7 @@ def test_a_config_in_a_checkpoint_cannot_name_code(tiny, tmp_path):
     marker = tmp_path / 'executed'
     (tmp_path / 'evil.py').write_text(f'open({str(marker)!r}, "w")')
     for change in (dict(method=dict(type='os.system', command=f'touch {marker}')), dict(imports=[str(tmp_path / 'evil.py')])):
-        torch.save({**content, 'config': {**content['config'], **change}}, tmp_path / 'evil.pth')
+        torch.save(sealed({**content, 'config': {**content['config'], **change}}), tmp_path / 'evil.pth')
         if 'method' in change:
             with pytest.raises(ConfigError, match='not a registered method'):
                 load_method(tmp_path / 'evil.pth')
@@ -74,7 +74,7 @@ def test_weights_that_do_not_fit_are_refused(tiny, tmp_path):
     train(tiny(), tmp_path)
     content = read_checkpoint(checkpoints_in(tmp_path)[0])
     content['config']['method']['hidden_dim'] = 48
-    torch.save(content, tmp_path / 'other.pth')
+    torch.save(sealed(content), tmp_path / 'other.pth')
     with pytest.raises(ConfigError, match='does not fit BYOL: size mismatch'):
         load_method(tmp_path / 'other.pth')
 
@@ -107,7 +107,7 @@ def test_seconds_count_all_legs(tiny, tmp_path):
     content = read_checkpoint(checkpoints_in(tmp_path)[1])
     assert 0 < content['seconds'] < runner.train_seconds
     content['seconds'] = 1000.0
-    torch.save(content, checkpoints_in(tmp_path)[1])
+    torch.save(sealed(content), checkpoints_in(tmp_path)[1])
     checkpoints_in(tmp_path)[0].unlink()
     assert 1000 < train(tiny(), tmp_path, resume=True).train_seconds < 1100
 

@@ -19,7 +19,7 @@ class Two(Method):
 
 def wrapped(tiny, method, **changes):
     optimizer = torch.optim.SGD(parameter_groups(method, 0.1), lr=1.0, momentum=0.9)
-    return ZooOptimWrapper(optimizer, method, tiny(**changes))
+    return ZooOptimWrapper(optimizer, method, tiny(**changes), 1)
 
 
 def test_what_is_frozen_gets_neither_gradient_nor_decay_nor_momentum(tiny):

@@ -8,8 +8,8 @@ from ssl_zoo.engine.settings import Schedule
 
 
 def byol(epochs, batch_size, base_lr, warmup=10, images=1281167, weight_decay=0.0, weight_decay_end=None, **schedule):
-    settings = SimpleNamespace(epochs=epochs, batch_size=batch_size, base_lr=base_lr, warmup_epochs=warmup, accumulate=1,
-                               weight_decay=weight_decay, weight_decay_end=weight_decay_end, schedule=Schedule(**schedule))
+    settings = SimpleNamespace(epochs=epochs, batch_size=batch_size, base_lr=base_lr, warmup_epochs=warmup, weight_decay=weight_decay,
+                               weight_decay_end=weight_decay_end, schedule=Schedule(**schedule), accumulate=1, max_device_batch=None)
     return Plan.of(settings, images)
 
 

@@ -53,7 +53,7 @@ def test_what_a_run_leaves_behind(tiny, tmp_path):
     runner = train(settings, tmp_path / 'run')
     assert runner.step == runner.max_steps == 14                             # 2 epochs of 140 images in batches of 20
     files = {p.name for p in (tmp_path / 'run').iterdir()}
-    assert files == {'checkpoints', 'command.txt', 'config.py', 'log.jsonl', 'results.jsonl', 'tensorboard', 'train.log',
+    assert files == {'.lock', 'checkpoints', 'command.txt', 'config.py', 'log.jsonl', 'results.jsonl', 'tensorboard', 'train.log',
                      'versions.json', 'views.png'}
     assert [p.name for p in checkpoints_in(tmp_path / 'run')] == ['step_00000014.pth', 'step_00000007.pth']
     rows = [json.loads(line) for line in (tmp_path / 'run' / 'log.jsonl').read_text().splitlines()]
@@ -267,7 +267,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_saved(tiny, tmp_path
             factor = float('nan') if self.progress >= 8 / 14 else 1.0
             return dict(loss=factor * self.backbone(views[0]).square().mean())
     runner = build_runner(tiny(method=dict(type='Exploding'), optimizer=dict(type='SGD')), tmp_path)
-    with pytest.raises(FloatingPointError, match='the loss is nan at step 8; lower base_lr'):
+    with pytest.raises(FloatingPointError, match="not finite at step 8: the term 'loss' of the loss.*Images of the batch: 138, 77"):
         runner.train()
     assert [p.name for p in checkpoints_in(tmp_path)] == ['step_00000007.pth']
 
@@ -371,9 +371,3 @@ def test_the_last_checkpoint_is_written_before_anything_that_may_fail(tiny, tmp_
 def test_other_classes_in_val_or_test_are_refused(tiny, tmp_path, image_folder):
     with pytest.raises(ConfigError, match='data.test has classes that data.train does not have: class_0, class_1, class_2'):
         build_runner(tiny(data=dict(train=dict(type='Digits'), test=dict(type='ImageFolder', root=str(image_folder())))), tmp_path)
-
-
-def test_several_processes_are_refused_until_they_are_supported(tiny, tmp_path, monkeypatch):
-    monkeypatch.setenv('WORLD_SIZE', '2')
-    with pytest.raises(ConfigError, match='one process'):
-        build_runner(tiny(), tmp_path)

@@ -3,6 +3,7 @@ import argparse
 import hashlib
 import io
 import json
+import os
 import shutil
 import sys
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from PIL import Image
 
 from ssl_zoo.data.arrays import Digits
 from ssl_zoo.data.sources import Source
-from ssl_zoo.engine.checkpoint import FORMAT, build_method, checkpoints_in, load_method
+from ssl_zoo.engine.checkpoint import FORMAT, build_method, checkpoints_in, load_method, sealed
 from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.engine.settings import check
 from ssl_zoo.evaluation.features import load_features
@@ -62,7 +63,7 @@ def untrained(tmp_path):
         settings = check({**SETTINGS, **changes})
         path = tmp_path / 'other' / 'checkpoints' / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(dict(format=FORMAT, config=settings.plain(), step=0, method=build_method(settings).state_dict()), path)
+        torch.save(sealed(dict(format=FORMAT, config=settings.plain(), step=0, method=build_method(settings).state_dict())), path)
         return path
     return make
 
@@ -172,8 +173,8 @@ def test_a_checkpoint_that_cannot_be_used_gets_a_sentence(subject, untrained, tr
     torch.save(dict(state_dict={}), foreign)
     torch.save({**content, 'format': 'ssl_zoo checkpoint 1'}, tmp_path / 'old.pth')
     torch.save([1, 2], tmp_path / 'list.pth')
-    torch.save({**content, 'config': {**content['config'], 'method': dict(type='BYOLL', backbone=BACKBONE)}}, unknown)
-    torch.save({**content, 'config': {**content['config'], 'method': {**content['config']['method'], 'hidden_dim': 48}}}, unfit)
+    torch.save(sealed({**content, 'config': {**content['config'], 'method': dict(type='BYOLL', backbone=BACKBONE)}}), unknown)
+    torch.save(sealed({**content, 'config': {**content['config'], 'method': {**content['config']['method'], 'hidden_dim': 48}}}), unfit)
     for path, sentence in ((tmp_path / 'none.pth', 'there is no checkpoint at /'), (tmp_path, 'there is no checkpoint at /'),
                            (torn, 'torn.pth is not a readable checkpoint'), (foreign, 'foreign.pth is not a checkpoint of ssl_zoo'),
                            (tmp_path / 'old.pth', 'is not a checkpoint of ssl_zoo'), (tmp_path / 'list.pth', 'is not a checkpoint'),
@@ -186,7 +187,7 @@ def test_a_checkpoint_that_cannot_be_used_gets_a_sentence(subject, untrained, tr
 
 def test_an_unknown_method_is_answered_with_the_option_that_helps(subject, trained, tmp_path):
     content = torch.load(trained[0], weights_only=True)
-    torch.save({**content, 'config': {**content['config'], 'method': dict(type='MineAlone')}}, tmp_path / 'mine.pth')
+    torch.save(sealed({**content, 'config': {**content['config'], 'method': dict(type='MineAlone')}}), tmp_path / 'mine.pth')
     with pytest.raises(ConfigError, match='--imports'):                   # a checkpoint has no `imports` that anyone would read
         subject(path=tmp_path / 'mine.pth')
 
@@ -300,7 +301,7 @@ def test_preprocessing_workers_and_device_are_the_configs(subject, monkeypatch):
     assert (found.precision, found.channels_last, found.interpolation) == ('bf16', True, 'bicubic')
     assert subject().workers == 0 and subject(workers=3).workers == 3 and subject('workers=2').workers == 2
     for cores, workers in ((4, 3), (100, 8), (1, 0), (None, 1)):
-        monkeypatch.setattr(module.os, 'cpu_count', lambda cores=cores: cores)
+        monkeypatch.setattr('ssl_zoo.data.loader.os.cpu_count', lambda cores=cores: cores)
         assert subject('workers=None').workers == workers
     assert subject().device == torch.device('cpu') or torch.cuda.is_available()
 
@@ -520,7 +521,7 @@ def test_exit_codes_and_sentences(trained, tmp_path, monkeypatch):
     arguments = [str(trained[0]), '--work-dir', str(tmp_path)]
     assert outcome(arguments, lambda _: 'whatever', monkeypatch) == (0, '')
     assert outcome(arguments, fail(ConfigError('mend this')), monkeypatch) == (2, 'error: mend this\n')
-    assert outcome(arguments, fail(FloatingPointError('not finite')), monkeypatch) == (2, 'error: not finite\n')
+    assert outcome(arguments, fail(FloatingPointError('not finite')), monkeypatch) == (3, 'error: not finite\n')
     code, err = outcome(arguments, fail(Stopped(15, 8)), monkeypatch)
     assert code == 143 and err == 'stopped by SIGTERM after step 8; the same command goes on from here\n'
     code, err = outcome(arguments, fail(KeyboardInterrupt()), monkeypatch)
@@ -543,20 +544,10 @@ def test_every_argument_reaches_the_subject(trained, tmp_path, monkeypatch):
     found, = met
     assert (found.network, found.layer, found.weights, found.work_dir) == ('target', 'projector', 'random weights', tmp_path / 'w')
     assert (found.preprocessing.precision, found.batch_size, found.workers, found.seed) == ('bf16', 9, 2, 6)
-    assert len(found.source('val')) == 30 and len(found.source('test')) == 50 and module.os.environ['NOTED_BY_TEST_SUBJECT'] == '1'
+    assert len(found.source('val')) == 30 and len(found.source('test')) == 50 and os.environ['NOTED_BY_TEST_SUBJECT'] == '1'
     plain = parser('doc').parse_args(['x.pth'])
     assert plain == argparse.Namespace(checkpoint='x.pth', cfg_options=[], network=None, layer='backbone', random_weights=False,
                                        work_dir=None, imports=[], precision='float32', eval_batch_size=256, workers=None, seed=0)
-
-
-def test_a_tool_of_one_process_is_not_started_by_torchrun(trained, monkeypatch):
-    for key, value in dict(WORLD_SIZE='2', RANK='0', LOCAL_RANK='0', MASTER_ADDR='127.0.0.1', MASTER_PORT='1').items():
-        monkeypatch.setenv(key, value)
-    monkeypatch.setattr('ssl_zoo.distributed.dist.init_process_group', fail(AssertionError()))          # it would wait for the other
-    code, err = outcome([str(trained[0])], fail(AssertionError()), monkeypatch)
-    assert code == 2 and err.startswith('error: this tool works in one process; start it without torchrun. tools/extract_features.py')
-    monkeypatch.setenv('WORLD_SIZE', '1')
-    assert outcome([str(trained[0])], lambda _: None, monkeypatch) == (0, '')
 
 
 @pytest.mark.parametrize('world', ['2', '', 'two'])
@@ -564,5 +555,5 @@ def test_a_stray_world_size_gets_a_sentence(trained, monkeypatch, world):
     for key in ('RANK', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT'):
         monkeypatch.delenv(key, raising=False)
     monkeypatch.setenv('WORLD_SIZE', world)                               # as clusters and containers leave it
-    code, err = outcome([str(trained[0])], lambda _: None, monkeypatch, processes=True)
+    code, err = outcome([str(trained[0])], lambda _: None, monkeypatch)
     assert (code, err) == (0, '') if world == '' else code == 2 and err.startswith('error: ') and 'WORLD_SIZE' in err

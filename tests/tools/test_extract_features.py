@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from ssl_zoo.data.files import ImageFolder
-from ssl_zoo.engine.checkpoint import FORMAT, build_method
+from ssl_zoo.engine.checkpoint import FORMAT, build_method, sealed
 from ssl_zoo.engine.config import import_file
 from ssl_zoo.engine.settings import check
 from ssl_zoo.evaluation import features
@@ -62,7 +62,8 @@ def home(tmp_path_factory):
         method=dict(type='PixelsToExtract'), views=[dict(size=2)], optimizer=dict(type='SGD'), epochs=1, batch_size=4, base_lr=1.0,
         data=dict(train=dict(type='ImageFolder', root=str(home / 'train')), val=6, test=dict(type='ImageFolder', root=str(home / 'test')),
                   mean=[0.5] * 3, std=[0.5] * 3), workers=0))
-    torch.save(dict(format=FORMAT, config=settings.plain(), step=3, method=build_method(settings).state_dict()), home / 'checkpoint.pth')
+    content = dict(format=FORMAT, config=settings.plain(), step=3, method=build_method(settings).state_dict())
+    torch.save(sealed(content), home / 'checkpoint.pth')
     return home
 
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from ssl_zoo.data.files import ImageFolder
-from ssl_zoo.engine.checkpoint import FORMAT, build_method, checkpoints_in
+from ssl_zoo.engine.checkpoint import FORMAT, build_method, checkpoints_in, sealed
 from ssl_zoo.engine.config import import_file
 from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.engine.settings import check
@@ -73,7 +73,7 @@ def save(path: Path, data: dict) -> Path:
     """A checkpoint of the method of pixels."""
     settings = check(dict(method=dict(type='PixelsForKnn'), views=[dict(size=2)], optimizer=dict(type='SGD'), epochs=1, batch_size=4,
                           base_lr=1.0, data=dict(data, mean=[0.5] * 3, std=[0.5] * 3), workers=0, seed=4))
-    torch.save(dict(format=FORMAT, config=settings.plain(), step=3, method=build_method(settings).state_dict()), path)
+    torch.save(sealed(dict(format=FORMAT, config=settings.plain(), step=3, method=build_method(settings).state_dict())), path)
     return path
 
 

@@ -176,12 +176,6 @@ def test_arguments_that_would_have_no_effect_are_refused(tool):
         assert code == 2 and 'error: ' in err and '--cached' in err, arguments
 
 
-def test_several_processes_are_refused(tool, monkeypatch):
-    monkeypatch.setenv('WORLD_SIZE', '2')
-    code, _, err = tool(*QUICK)
-    assert code == 2 and err.startswith('error: this tool works in one process')
-
-
 @pytest.mark.parametrize(('sent', 'code'), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)])
 def test_a_stop_is_told_and_the_same_command_goes_on(sent, code, tool, tmp_path, monkeypatch):
     arguments, steps, real = ('--epochs', 1, '--batch-size', 20), [], training.seed_everything

@@ -149,15 +149,12 @@ def test_mistakes_get_one_sentence(tool, tmp_path, monkeypatch, arguments, words
     assert not (tmp_path / 'work' / 'results.jsonl').exists()
 
 
-def test_no_checkpoint_no_folder_to_write_to_and_torchrun_get_one_sentence(tool, tmp_path, monkeypatch):
+def test_no_checkpoint_and_no_folder_to_write_to_get_one_sentence(tool, tmp_path):
     code, _, err = tool(*FEW, checkpoint=tmp_path / 'none.pth')
     assert code == 2 and err.splitlines() == [f'error: there is no checkpoint at {tmp_path / "none.pth"}']
     (tmp_path / 'file').write_text('')
     code, _, err = tool(*FEW, work=tmp_path / 'file')
     assert code == 2 and err.splitlines()[-1].startswith('error: ') and str(tmp_path / 'file') in err
-    monkeypatch.setenv('WORLD_SIZE', '2')
-    code, _, err = tool(*FEW)
-    assert code == 2 and err.startswith('error: this tool works in one process; start it without torchrun')
 
 
 def test_what_is_no_number_is_told_by_the_parser_and_help_is_there(tool, capsys):
