@@ -1,10 +1,9 @@
 """BatchNorm over several processes, and over parts of a batch."""
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .distributed import total, world_size
+from .distributed import average, total, world_size
 from .registry import ConfigError
 
 
@@ -83,12 +82,8 @@ class Statistics:
                         and not isinstance(layer, (GlobalBatchNorm, nn.SyncBatchNorm)) and layer.running_mean is not None
                         for buffer in (layer.running_mean, layer.running_var)]
 
-    @torch.no_grad()
     def average(self) -> None:
-        if world_size() > 1 and self.buffers:
-            flat = torch.cat(self.buffers)
-            dist.all_reduce(flat)
-            torch._foreach_copy_(self.buffers, list((flat / world_size()).split([len(b) for b in self.buffers])))
+        average(self.buffers)
 
 
 class SplitBatchNorm2d(nn.BatchNorm2d):
@@ -129,4 +124,12 @@ def split_batchnorm(network: nn.Module, splits: int) -> nn.Module:
         for layer in network.modules():
             if type(layer) is nn.BatchNorm2d:
                 layer.__class__, layer.splits = SplitBatchNorm2d, splits
+    return network
+
+
+def plain_batchnorm(network: nn.Module) -> nn.Module:
+    """``network`` with its SplitBatchNorm2d layers made BatchNorm2d again, in place."""
+    for layer in network.modules():
+        if type(layer) is SplitBatchNorm2d:
+            layer.__class__ = nn.BatchNorm2d
     return network

@@ -72,6 +72,16 @@ def from_first(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def average(tensors: list[Tensor]) -> None:
+    """Every tensor becomes its mean over the processes, in place."""
+    if world_size() > 1 and tensors:
+        flat = torch.cat([t.flatten() for t in tensors])
+        dist.all_reduce(flat)
+        parts = (flat / world_size()).split([t.numel() for t in tensors])
+        torch._foreach_copy_(tensors, [part.view_as(t) for part, t in zip(parts, tensors, strict=True)])
+
+
+@torch.no_grad()
 def shuffled(network, x: Tensor) -> Tensor:
     """``network(x)`` with the images of all processes dealt out anew for the pass, and the outputs brought back.
 

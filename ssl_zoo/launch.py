@@ -6,10 +6,12 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
+from .atomic import keep
 from .distributed import rank, world_size
 from .registry import ConfigError
 from .stopping import Stopped
@@ -134,6 +136,11 @@ def together(function: Callable):
 def on_first(function: Callable):
     """``function()`` on process 0 alone; its plain value, or its ConfigError, on all."""
     return first_ones(together(function if rank() == 0 else lambda: None))
+
+
+def keep_on_first(path: Path, write: Callable) -> None:
+    """Process 0 writes a file, see ssl_zoo.atomic.keep; all have it, or its error."""
+    together(lambda: keep(path, write) if rank() == 0 else None)
 
 
 class Counts:

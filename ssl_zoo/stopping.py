@@ -29,6 +29,15 @@ class Signals:
             tell(f'{signal.Signals(signum).name}: finishing this step and saving; Ctrl-C again to stop at once')
         self.before = {s: signal.signal(s, receive) for s in self.CAUGHT}
 
+    def asked(self) -> list[int]:
+        """For each signal, whether it was received."""
+        return [int(self.received == signum) for signum in self.CAUGHT]
+
+    @classmethod
+    def first(cls, asked: list[int]) -> int:
+        """The signal that was asked to stop by; ``asked`` may be a sum over processes."""
+        return next(signum for signum, n in zip(cls.CAUGHT, asked, strict=True) if n)
+
     def release(self) -> None:
         """Give the signals back to who had them before."""
         for s, handler in self.before.items():

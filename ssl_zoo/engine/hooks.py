@@ -79,18 +79,13 @@ class StopHook(Hook):
     def before_train(self, runner):
         self.signals.catch(runner.logger.warning)
 
-    def asked(self) -> list[int]:
-        """For each signal, whether it was received."""
-        return [int(self.signals.received == signum) for signum in Signals.CAUGHT]
-
     def stop(self, runner, asked: list[int]) -> None:
         """Called on all processes when one was asked to stop: save, and stop when all is saved."""
-        signum = next(s for s, n in zip(Signals.CAUGHT, asked, strict=True) if n)
         path = self.save(runner)
         if rank() == 0:
             runner.logger.warning(f'saved {path}' if path else 'nothing could be saved')
         barrier()                                                      # torchrun ends all others when the first has ended
-        raise Stopped(signum, runner.step, path is not None)
+        raise Stopped(Signals.first(asked), runner.step, path is not None)
 
     def release(self):
         self.signals.release()

@@ -30,6 +30,7 @@ from ..launch import CommonError, Counts, on_first, together
 from ..method import Method, MethodHook
 from ..optim import parameter_groups
 from ..registry import OPTIMIZERS, ConfigError
+from ..stopping import Signals
 from .checkpoint import CheckpointHook, build_method, check_resumable, checkpoints_in, newest_checkpoint, read_checkpoint, versions
 from .guard import GuardHook
 from .hooks import ScheduleHook, StopHook, UnreadableHook
@@ -53,7 +54,7 @@ class ZooRunner(Runner):
                  guard: GuardHook, checkpoint_hook: CheckpointHook, stop_hook: StopHook, **arguments):
         self.settings, self.plan, self.resume_from = settings, plan, resume_from
         self.unreadable, self.watch, self.guard, self.checkpoint_hook, self.stop_hook = unreadable, watch, guard, checkpoint_hook, stop_hook
-        self.max_steps, self.told, self.counts = plan.steps, 0, Counts(len(stop_hook.asked()) + 1)
+        self.max_steps, self.told, self.counts = plan.steps, 0, Counts(len(Signals.CAUGHT) + 1)
         self.data_seconds, self.seconds_before, self.started = 0.0, 0.0, time.perf_counter()
         # The name keys mmengine's global instances; two runs of one second would share them.
         super().__init__(train_cfg=dict(type=TrainLoop), randomness=dict(seed=settings.seed), experiment_name=uuid.uuid4().hex,
@@ -91,7 +92,7 @@ class ZooRunner(Runner):
 
     def end_step(self) -> None:
         """Tell the other processes of signals and unreadable images, and do what follows from theirs."""
-        *asked, unreadable = self.counts.add(*self.stop_hook.asked(), self.unreadable.news())
+        *asked, unreadable = self.counts.add(*self.stop_hook.signals.asked(), self.unreadable.news())
         if unreadable > self.told:
             self.told = unreadable
             self.unreadable.exchange(self)

@@ -9,10 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..atomic import keep
+from ..batchnorm import synchronise
 from ..data.loader import StreamSampler, ViewDataset, train_loader
 from ..data.random import mix, seed_everything
-from ..data.sources import Source
+from ..data.sources import Source, Subset
 from ..data.views import View
+from ..distributed import average, rank, total, world_size
+from ..launch import Counts, barrier, everyones
 from ..layers import mlp
 from ..optim import LARC_EPS
 from ..registry import ConfigError
@@ -96,7 +99,7 @@ class ImageBatches:
         return len(self.dataset)
 
     def steps(self, batch_size: int, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in train_loader(self.dataset, batch_size, self.workers, start, stop):
+        for batch in train_loader(self.dataset, batch_size, self.workers, start, stop, (rank(), world_size())):
             self.unreadable.update(batch['unreadable'])
             if batch['views'] is None:
                 i, reason = batch['unreadable'][0]
@@ -115,7 +118,7 @@ class FeatureBatches:
         return len(self.features.labels)
 
     def steps(self, batch_size: int, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in StreamSampler(len(self), batch_size, self.seed, start, stop):
+        for batch in StreamSampler(len(self), batch_size, self.seed, start, stop, (rank(), world_size())):
             rows = np.array([i for _, i in batch])
             yield (torch.from_numpy(self.features.values[rows].astype(np.float32, copy=False)).to(self.device),
                    torch.from_numpy(self.features.labels[rows]).to(self.device))
@@ -171,7 +174,8 @@ def train_classifier(network: Network, batches: ImageBatches | FeatureBatches, r
                      state: Path | None = None, what: str = 'training') -> None:
     """Train the heads, each with its setting, or with a trained encoder the whole network with one setting.
 
-    A head's gradient is that of its own mean cross-entropy, so that side by side they learn what each would learn alone.
+    A head's gradient is that of its own mean cross-entropy, so that side by side they learn what each would learn alone. Several
+    processes share every batch out and learn what one would.
 
     Args:
         network: on its device.
@@ -194,6 +198,10 @@ def train_classifier(network: Network, batches: ImageBatches | FeatureBatches, r
     if not network.frozen and min(recipe.batch_size, n) < 2:
         raise ConfigError(f'a batch of one image ({n} labelled images, batch_size={recipe.batch_size}), but BatchNorm needs two at least')
     size, steps = min(recipe.batch_size, n), recipe.steps(epochs, n)
+    if size < world_size():
+        raise ConfigError(f'a batch of {size} images cannot be shared out over {world_size()} processes; start fewer, or one')
+    if not network.frozen and world_size() > 1:
+        network.encoder = synchronise(network.encoder, network.heads.weight.device)
     if network.frozen:
         optimizer = _HeadsSGD(network.heads, settings, recipe)
     else:
@@ -203,36 +211,46 @@ def train_classifier(network: Network, batches: ImageBatches | FeatureBatches, r
     network.zero_grad(set_to_none=True)
     first = _restore(state, network, optimizer.sgd, batches)
     losses: list[Tensor] = []
-    signals = Signals()
+    parameters = [p for p in network.trained().parameters() if p.requires_grad]
+    signals, counts = Signals(), Counts(len(Signals.CAUGHT))
     with bar(steps * size, what, done=first * size) as progress:
         signals.catch(progress.write)
         saved = time.perf_counter()
         try:
             for step, (x, labels) in enumerate(batches.steps(size, first, steps), first):
-                seed_everything(mix(seed, step))
+                seed_everything(mix(seed, step) if rank() == 0 else mix(seed, step, rank()))
                 logits = network(x)                                                          # (B, H, C)
                 heads = logits.shape[1]
                 loss = F.cross_entropy(logits.flatten(0, 1), labels.repeat_interleave(heads), reduction='none').view(-1, heads).mean(0)
+                loss = loss * (len(labels) * world_size() / size)                           # shares of a batch may differ by one image
                 loss.sum().backward()
+                average([p.grad for p in parameters])
                 optimizer.step(recipe.factor(step, epochs, n))
                 losses.append(loss.detach())
                 if (step + 1) % 20 == 0 or step + 1 == steps:                                # seldom: reading it waits for the device
-                    means = torch.stack(losses).mean(0).cpu().numpy()
+                    table = total(torch.stack(losses)) / world_size()
+                    means = table.mean(0).cpu().numpy()
                     losses, finite = [], means[np.isfinite(means)]
                     if len(finite):
                         progress.set_postfix(loss=f'{finite.min():.3f}', refresh=False)
-                    elif not torch.isfinite(loss).any():
+                    elif not torch.isfinite(table[-1]).any():
                         raise FloatingPointError(f'the loss of every setting is not finite at step {step + 1}; lower the learning rates')
                 progress.update(size)
                 now = time.perf_counter()
-                if signals.received is not None or now - saved > SAVE_SECONDS:
-                    _save(state, network, optimizer.sgd, batches, step + 1)
+                asked = counts.add(*signals.asked())
+                if any(asked) or now - saved > SAVE_SECONDS:
+                    if rank() == 0:
+                        _save(state, network, optimizer.sgd, batches, step + 1)
                     saved = now
-                if signals.received is not None:
-                    raise Stopped(signals.received, step + 1, state is not None)
+                if any(asked):
+                    barrier()                                                                # torchrun ends all when the first has ended
+                    raise Stopped(Signals.first(asked), step + 1, state is not None)
+            counts.finish()
         finally:
             signals.release()
-    if state is not None:
+    for unreadable in everyones(getattr(batches, 'unreadable', {})):
+        getattr(batches, 'unreadable', {}).update(unreadable)
+    if state is not None and rank() == 0:
         state.unlink(missing_ok=True)
     network.eval()
 
@@ -268,17 +286,22 @@ def predict(network: Network, source: Source, preprocessing: Preprocessing, batc
         positions (N,) in the source, classes (N, heads, min(top, C)) int64, best first, and unreadable [(position, reason)].
     """
     positions, classes, unreadable = [], [], []
-    device = next(network.parameters()).device
-    with eval_mode(network), bar(len(source), 'evaluation') as progress:
-        for index, logits, failed in embedded(network, source, preprocessing, device, batch_size, workers):
-            positions.append(index)
-            unreadable += failed
+    device, mine = next(network.parameters()).device, np.arange(rank(), len(source), world_size())
+    own = Subset(source, mine) if world_size() > 1 else source
+    with eval_mode(network), bar(len(mine), 'evaluation') as progress:
+        for index, logits, failed in embedded(network, own, preprocessing, device, batch_size, workers) if len(mine) else ():
+            positions.append(mine[index])
+            unreadable += [(int(mine[i]), reason) for i, reason in failed]
             if logits is not None:
                 classes.append(_best(torch.from_numpy(logits), top))
             progress.update(len(index) + len(failed))
+    positions, classes, unreadable = (sum(parts, []) for parts in zip(*everyones((positions, classes, unreadable)), strict=True))
+    unreadable.sort()
     if not classes:
         raise ConfigError(f'none of the {len(source)} images can be read, the first is {source.name(0)} ({unreadable[0][1]}); check them')
-    return np.concatenate(positions), np.concatenate(classes), unreadable
+    positions, classes = np.concatenate(positions), np.concatenate(classes)
+    order = positions.argsort()
+    return positions[order], classes[order], unreadable
 
 
 @torch.no_grad()

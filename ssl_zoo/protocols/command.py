@@ -1,6 +1,9 @@
 """The command line that the evaluation tools share."""
 import argparse
+import io
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 
 from ..evaluation.recipes import Recipe
 from .subject import Subject
@@ -45,10 +48,10 @@ def changed(recipe: Recipe, args: argparse.Namespace) -> Recipe:
 
 def run(args: argparse.Namespace, evaluate: Callable[[Subject], object]) -> int:
     """Build the subject and call ``evaluate`` on it, on the processes that were started together; the exit code."""
-    from ..launch import joined, together, told
+    from ..launch import joined, place, together, told
 
     def work() -> int:
-        with joined(TIMEOUT):
+        with joined(TIMEOUT), redirect_stdout(sys.stdout if place().rank == 0 else io.StringIO()):
             subject = together(lambda: Subject(
                 args.checkpoint, args.cfg_options, args.network, args.layer, args.random_weights, args.work_dir, args.imports,
                 args.precision, args.eval_batch_size, args.workers, args.seed))

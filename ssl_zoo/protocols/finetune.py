@@ -5,18 +5,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..atomic import keep
+from ..batchnorm import plain_batchnorm
 from ..data.sources import Source
 from ..evaluation.metrics import measure
 from ..evaluation.recipes import Recipe, Setting
 from ..evaluation.training import Heads, ImageBatches, Network, predict, train_classifier
+from ..launch import first_ones, keep_on_first
 from .linear import choose
 from .subject import Subject
 
 
 def network_of(subject: Subject, recipe: Recipe, draw: int, bn_momentum: float | None) -> Network:
     """A network of one head to be trained as a whole, from the checkpoint's weights."""
-    encoder = subject.fresh_encoder(draw)
+    encoder = plain_batchnorm(subject.fresh_encoder(draw))           # MoCo's parts of a batch belong to its pretraining
     if bn_momentum is not None:
         for module in encoder.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -50,7 +51,7 @@ def finetune(subject: Subject, train: Source, val: Source, recipe: Recipe, setti
         The network, its setting, the choice in words.
     """
     record, kept, state = folder / 'scores.json', folder / 'best.pth', folder / 'state.pth'
-    done: list[list] = json.loads(record.read_text()) if record.exists() else []                  # (score, held-out images) each
+    done: list[list] = first_ones(json.loads(record.read_text()) if record.exists() else [])      # (score, held-out images) each
     for i in range(len(done), len(settings)):
         score, n = 0.0, 0
         try:
@@ -60,16 +61,16 @@ def finetune(subject: Subject, train: Source, val: Source, recipe: Recipe, setti
                 score, n = measure(metric, predicted[:, 0], val.labels[positions]), len(positions)
             if all(score > other for other, _ in done):
                 weights = network.state_dict()
-                keep(kept, lambda file, weights=weights: torch.save(weights, file))
+                keep_on_first(kept, lambda file, weights=weights: torch.save(weights, file))
         except FloatingPointError:                                   # the worst there is, and no reason to lose the others
             state.unlink(missing_ok=True)
             score = -1.0
         done.append([score, n])
         text = json.dumps(done).encode()
-        keep(record, lambda file, text=text: file.write(text))
+        keep_on_first(record, lambda file, text=text: file.write(text))
     scores = [score for score, _ in done]
     if max(scores) < 0:
-        record.unlink()
+        record.unlink(missing_ok=True)
         raise FloatingPointError('the loss of every setting is not finite; lower the learning rates')
     best, selection = choose(settings, scores, max(n for _, n in done), metric) if len(settings) > 1 else (0, 'one setting')
     network = network_of(subject, recipe, draw, bn_momentum)

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..atomic import keep
 from ..data.sources import Joined, Source
+from ..distributed import rank
 from ..evaluation import logistic
 from ..evaluation.features import Features
 from ..evaluation.metrics import measure
 from ..evaluation.recipes import Recipe, Setting
 from ..evaluation.training import FeatureBatches, Heads, ImageBatches, Network, predict, predict_features, train_classifier
+from ..launch import first_ones, keep_on_first, together
 from ..registry import ConfigError
 from .subject import NAMES, Subject, fingerprint, names_of
 
@@ -46,14 +47,14 @@ def evaluate_linear(subject: Subject, recipe: Recipe, retrain: bool = False) -> 
         folders.append(folder)
         kept = folder / 'trained.pth'
         batches = ImageBatches(source, recipe, subject.preprocessing, subject.seed, subject.workers, subject.device)
-        if kept.exists():                                            # a stop after the training did not cost it
+        if first_ones(kept.exists()):                                # a stop after the training did not cost it
             content = torch.load(kept, map_location='cpu', weights_only=True)
             heads.load_state_dict(content['heads'])
             batches.unreadable.update(content['unreadable'])
         else:
             train_classifier(network, batches, recipe, settings, subject.seed, folder / 'state.pth', what)
             content = dict(heads=heads.state_dict(), unreadable=batches.unreadable)
-            keep(kept, lambda file: torch.save(content, file))
+            keep_on_first(kept, lambda file: torch.save(content, file))
         return network.eval(), batches
     network, batches = trained(train, settings, 'linear')
     best, selection, chosen = 0, 'one setting', settings[0]
@@ -141,6 +142,12 @@ def evaluate_logistic(subject: Subject, bank: Features, held_out: Features | Non
         raise ConfigError('the training images are all of one class; a classifier needs two')
     if not strengths:
         raise ConfigError('there is no strength to fit with; give one or more, such as --strengths 1')
+    def on_one() -> dict | None:
+        return None if rank() > 0 else _fitted(subject, bank, held_out, queries, test, metric, strengths, retrain, tool)
+    return first_ones(together(on_one))
+
+
+def _fitted(subject, bank, held_out, queries, test, metric, strengths, retrain, tool) -> dict:
     selection, strength = 'one strength', strengths[0]
     if len(strengths) > 1:
         state = subject.folder(tool, data=[_hash(bank), _hash(held_out)], strengths=strengths, metric=metric) / 'state.npz'

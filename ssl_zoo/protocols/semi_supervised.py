@@ -7,10 +7,12 @@ import numpy as np
 
 from ..data.labels import draw_labels, is_imagenet, official_list, read_list, write_list
 from ..data.sources import Source, Subset
+from ..distributed import rank
 from ..evaluation.metrics import check_metric
 from ..evaluation.recipes import Recipe
 from ..evaluation.results import write_row
 from ..evaluation.training import predict
+from ..launch import on_first
 from ..registry import ConfigError
 from .finetune import finetune
 from .subject import Subject, fingerprint, names_of, printable
@@ -24,7 +26,7 @@ def labelled_images(subject: Subject, labels: str, path: str | None, draw: int) 
     """
     train, val = subject.source('train'), subject.sources['val']
     if path is None and is_imagenet(train) and labels in ('1%', '10%'):
-        path = official_list(labels)
+        path = on_first(lambda: official_list(labels))
     if path is not None:
         whole = subject.sources['whole']
         chosen = read_list(path, whole)
@@ -39,7 +41,7 @@ def labelled_images(subject: Subject, labels: str, path: str | None, draw: int) 
                                 labelled=len(chosen))
     chosen = draw_labels(train, labels, subject.seed + draw)
     path = subject.work_dir / 'labels' / f'{labels.replace("%", "percent")}_seed{subject.seed + draw}.txt'
-    digest = write_list(path, train, chosen)
+    digest = on_first(lambda: write_list(path, train, chosen))
     return Subset(train, chosen), val, dict(label_set=labels, list=str(path), list_sha256=digest, labelled=len(chosen))
 
 
@@ -94,5 +96,6 @@ def evaluate_semi_supervised(subject: Subject, labels: str | None, path: str | N
         rows.append(dict(metric=f'semi_supervised_{metric}_mean', value=mean, std=std, draws=draws, values=values,
                          protocol=f'{kind} on {about["labelled"]:,} labels ({about["label_set"]}), mean of {draws} draws',
                          lists_sha256=[row['list_sha256'] for row in rows], **{k: rows[-1][k] for k in kept}))
-        write_row(subject.work_dir, rows[-1])
+        if rank() == 0:
+            write_row(subject.work_dir, rows[-1])
     return rows

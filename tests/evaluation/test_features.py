@@ -18,9 +18,10 @@ from torch import nn
 
 from ssl_zoo.data.decode import Unreadable
 from ssl_zoo.data.sources import Source
-from ssl_zoo.distributed import joined, rank, world_size
+from ssl_zoo.distributed import rank, world_size
 from ssl_zoo.evaluation import features as module
 from ssl_zoo.evaluation.features import Preprocessing, embedded, eval_mode, extract_features, key_of, load_features, store_features
+from ssl_zoo.launch import joined
 from ssl_zoo.registry import ConfigError
 
 N, BATCH = 18, 3                                                         # with blocks of 4: five, the last of 2; batches of 3 and 1
