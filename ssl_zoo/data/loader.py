@@ -1,7 +1,8 @@
 """Batches: an endless, resumable order of images, views made in workers, unreadable images replaced and reported."""
 import math
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ GRACE_SECONDS = 30            # a worker lives on after SIGTERM
 
 
 def order_of(epoch: int, n: int, seed: int) -> np.ndarray:
-    """The permutation of n images in an epoch: a pure function of (seed, epoch, n)."""
+    """Source.order of n images where it is the default one: a pure function of (seed, epoch, n)."""
     return permutation(n, seed, epoch)
 
 
@@ -29,11 +30,12 @@ class StreamSampler(Sampler):
     epoch p // n. BYOL's official code counts so too: K = epochs * n // batch_size steps. So a run can start at any batch.
 
     Args:
-        n: images; batch_size: images per batch; seed: of the permutations; start: the first batch; stop: the batch to end before.
+        n: images; batch_size: images per batch; order: epoch -> permutation of range(n); start: the first batch; stop: the batch to
+            end before.
     """
 
-    def __init__(self, n: int, batch_size: int, seed: int, start: int = 0, stop: int | None = None):
-        self.n, self.batch_size, self.seed, self.start, self.stop = n, batch_size, seed, start, stop
+    def __init__(self, n: int, batch_size: int, order: Callable[[int], np.ndarray], start: int = 0, stop: int | None = None):
+        self.n, self.batch_size, self.order, self.start, self.stop = n, batch_size, order, start, stop
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         k, epoch, order = self.start, -1, None
@@ -42,7 +44,7 @@ class StreamSampler(Sampler):
             for position in range(k * self.batch_size, (k + 1) * self.batch_size):
                 if position // self.n != epoch:
                     epoch = position // self.n
-                    order = order_of(epoch, self.n, self.seed)
+                    order = self.order(epoch)
                 batch.append((epoch, int(order[position % self.n])))
             yield batch
             k += 1
@@ -127,7 +129,7 @@ def _loader(dataset: Dataset, workers: int, **arguments) -> DataLoader:
 
 def train_loader(dataset: ViewDataset, batch_size: int, workers: int, start: int = 0, stop: int | None = None) -> DataLoader:
     """Batches ``start`` to ``stop`` of the stream. The views do not depend on the number of workers."""
-    sampler = StreamSampler(len(dataset), batch_size, dataset.seed, start, stop)
+    sampler = StreamSampler(len(dataset), batch_size, partial(dataset.source.order, seed=dataset.seed), start, stop)
     return _loader(dataset, workers, batch_sampler=sampler, prefetch_factor=4 if workers else None)
 
 
