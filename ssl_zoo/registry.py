@@ -91,5 +91,6 @@ class Registry(_Registry):
 
 
 METHODS = Registry('method', scope='ssl_zoo', locations=['ssl_zoo.methods'])
-DATASETS = Registry('data set', scope='ssl_zoo', locations=['ssl_zoo.data.files', 'ssl_zoo.data.arrays', 'ssl_zoo.data.transfer_sets'])
+DATASETS = Registry('data set', scope='ssl_zoo', locations=['ssl_zoo.data.files', 'ssl_zoo.data.arrays', 'ssl_zoo.data.shards',
+                                                             'ssl_zoo.data.transfer_sets'])
 OPTIMIZERS = Registry('optimizer', scope='ssl_zoo', locations=['ssl_zoo.optim'])

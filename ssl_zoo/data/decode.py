@@ -1,6 +1,7 @@
 """Image files to upright RGB. What cannot be read raises Unreadable with the reason."""
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -12,8 +13,8 @@ class Unreadable(Exception):
     """An image that could not be decoded: not an image, truncated, damaged, gone."""
 
 
-def read_image(path: str | Path) -> Image.Image:
-    """The first frame of an image file as upright RGB, 8 bits per channel.
+def read_image(path: str | Path | BinaryIO) -> Image.Image:
+    """The first frame of an image file, given by its path or open, as upright RGB, 8 bits per channel.
 
     EXIF orientation is applied; transparency is dropped; palette and grayscale images become colour images; CMYK is
     converted; 16-bit and floating point values are scaled, where Pillow's own conversion would clip them to white.

@@ -30,6 +30,11 @@ class _Files(Source):
     def name(self, i: int) -> str:
         return self.files[i]
 
+    def encoded(self, i: int) -> tuple[str, bytes]:
+        path = self.root / self.files[i]
+        suffix = path.suffix.lower()
+        return (suffix, path.read_bytes()) if suffix in SUFFIXES else super().encoded(i)
+
 
 def _folder(root: str, what: str) -> Path:
     path = Path(root).expanduser()

@@ -3,7 +3,8 @@ import math
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ GRACE_SECONDS = 30            # a worker lives on after SIGTERM
 
 
 def order_of(epoch: int, n: int, seed: int) -> np.ndarray:
-    """The permutation of n images in an epoch: a pure function of (seed, epoch, n)."""
+    """Source.order of n images where it is the default one: a pure function of (seed, epoch, n)."""
     return permutation(n, seed, epoch)
 
 
@@ -33,12 +34,14 @@ class StreamSampler(Sampler):
     epoch p // n. BYOL's official code counts so too: K = epochs * n // batch_size steps. So a run can start at any batch.
 
     Args:
-        n: images; batch_size: images per batch; seed: of the permutations; start: the first batch; stop: the batch to end before.
+        n: images; batch_size: images per batch; order: epoch -> permutation of range(n); start: the first batch; stop: the batch to
+            end before.
         share: (i, n) for the i-th of n processes, which gets images i, i + n, i + 2n ... of every batch.
     """
 
-    def __init__(self, n: int, batch_size: int, seed: int, start: int = 0, stop: int | None = None, share: tuple[int, int] = (0, 1)):
-        self.n, self.batch_size, self.seed, self.start, self.stop, self.share = n, batch_size, seed, start, stop, share
+    def __init__(self, n: int, batch_size: int, order: Callable[[int], np.ndarray], start: int = 0, stop: int | None = None,
+                 share: tuple[int, int] = (0, 1)):
+        self.n, self.batch_size, self.order, self.start, self.stop, self.share = n, batch_size, order, start, stop, share
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         k, epoch, order = self.start, -1, None
@@ -47,7 +50,7 @@ class StreamSampler(Sampler):
             for position in range(k * self.batch_size + self.share[0], (k + 1) * self.batch_size, self.share[1]):
                 if position // self.n != epoch:
                     epoch = position // self.n
-                    order = order_of(epoch, self.n, self.seed)
+                    order = self.order(epoch)
                 batch.append((epoch, int(order[position % self.n])))
             yield batch
             k += 1
@@ -142,7 +145,7 @@ def train_loader(dataset: ViewDataset, batch_size: int, workers: int, start: int
     Args:
         timeout: seconds to wait for a batch of the workers before a RuntimeError; 0 for ever.
     """
-    sampler = StreamSampler(len(dataset), batch_size, dataset.seed, start, stop, share)
+    sampler = StreamSampler(len(dataset), batch_size, partial(dataset.source.order, seed=dataset.seed), start, stop, share)
     return _loader(dataset, workers, batch_sampler=sampler, prefetch_factor=4 if workers else None, timeout=timeout if workers else 0)
 
 

@@ -1,14 +1,17 @@
 """Where images come from. A source knows how many images it has, reads one by position, and may know labels.
 
-The sources themselves are in files.py (image folders, lists) and arrays.py (CIFAR, STL-10, digits).
+The sources themselves are in files.py (image folders, lists), arrays.py (CIFAR, STL-10, digits) and shards.py (tar archives).
 
 Every source has
     __len__()                     number of images
     read(i) -> PIL image, RGB     raises Unreadable
     name(i) -> str                what to call image i in messages
+    encoded(i) -> suffix, bytes   image i as a file, as it is stored if it is one
+    order(epoch, seed)            the order in which an epoch visits the images
     labels: (n,) int64 or None;   classes: list of names or None
 """
 import hashlib
+import io
 
 import numpy as np
 from PIL import Image
@@ -30,6 +33,21 @@ class Source:
 
     def name(self, i: int) -> str:
         return f'{type(self).__name__} image {i}'
+
+    def encoded(self, i: int) -> tuple[str, bytes]:
+        """Image i as an image file: its suffix, such as '.png', and its bytes. Raises Unreadable."""
+        file = io.BytesIO()
+        self.read(i).save(file, 'PNG')
+        return '.png', file.getvalue()
+
+    def order(self, epoch: int, seed: int, only: np.ndarray | None = None) -> np.ndarray:
+        """The order in which an epoch visits the images, a permutation of range(n), int64: a function of its arguments alone.
+
+        Args:
+            only: positions of the n images that are visited, all by default; the permutation is then of range(len(only)). Here it
+                does not depend on which they are; where it matters that neighbours are read together, they keep the order of all.
+        """
+        return permutation(len(self) if only is None else len(only), seed, epoch)
 
     def manifest(self) -> str:
         """SHA-256 over names and labels in order, the first 16 hexadecimal digits: equal for equal data sets."""
@@ -62,6 +80,10 @@ class Joined(Source):
         part, i = self._part(i)
         return part.name(i)
 
+    def encoded(self, i: int) -> tuple[str, bytes]:
+        part, i = self._part(i)
+        return part.encoded(i)
+
 
 class Subset(Source):
     """Some images of another source, in the order of ``indices``."""
@@ -79,6 +101,12 @@ class Subset(Source):
 
     def name(self, i: int) -> str:
         return self.source.name(self.indices[i])
+
+    def encoded(self, i: int) -> tuple[str, bytes]:
+        return self.source.encoded(self.indices[i])
+
+    def order(self, epoch: int, seed: int, only: np.ndarray | None = None) -> np.ndarray:
+        return self.source.order(epoch, seed, self.indices if only is None else self.indices[only])
 
 
 def shuffled(source: Source, seed: int = 0) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Training of classifiers on labelled images: linear heads on a frozen encoder, many side by side, or the whole network."""
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from ..atomic import keep
 from ..batchnorm import synchronise
-from ..data.loader import StreamSampler, ViewDataset, train_loader
+from ..data.loader import StreamSampler, ViewDataset, order_of, train_loader
 from ..data.random import mix, seed_everything
 from ..data.sources import Source, Subset
 from ..data.views import View
@@ -109,7 +110,7 @@ class ImageBatches:
 
 
 class FeatureBatches:
-    """Stored features in the order in which ImageBatches would give their images."""
+    """Stored features in the order in which ImageBatches would give their images, unless these are in shards."""
 
     def __init__(self, features: Features, seed: int, device: torch.device):
         self.features, self.seed, self.device = features, seed, device
@@ -118,7 +119,8 @@ class FeatureBatches:
         return len(self.features.labels)
 
     def steps(self, batch_size: int, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in StreamSampler(len(self), batch_size, self.seed, start, stop, (rank(), world_size())):
+        order = partial(order_of, n=len(self), seed=self.seed)
+        for batch in StreamSampler(len(self), batch_size, order, start, stop, (rank(), world_size())):
             rows = np.array([i for _, i in batch])
             yield (torch.from_numpy(self.features.values[rows].astype(np.float32, copy=False)).to(self.device),
                    torch.from_numpy(self.features.labels[rows]).to(self.device))
