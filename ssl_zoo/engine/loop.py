@@ -8,6 +8,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop
 
 from ..data.random import mix, seed_everything
+from ..distributed import norms, own_parts
 from ..method import Method
 from .settings import Settings
 
@@ -47,8 +48,8 @@ class ZooOptimWrapper(OptimWrapper):
 def _limit_norms(gradients: list[torch.Tensor], limit: float) -> None:
     """Scale each gradient down to a norm of ``limit``, as DINO's clip_gradients does (not the norm of all together)."""
     if gradients:
-        norms = torch._foreach_norm(gradients)
-        torch._foreach_mul_(gradients, [(limit / (norm + 1e-6)).clamp(max=1) for norm in norms])
+        parts, shared_by = own_parts(gradients)
+        torch._foreach_mul_(parts, [(limit / (norm + 1e-6)).clamp(max=1) for norm in norms(parts, shared_by)])
 
 
 class TrainLoop(BaseLoop):
