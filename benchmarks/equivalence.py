@@ -177,8 +177,9 @@ def main() -> None:
     for name, r in results.items():
         two = r['processes']
         passes = max(r['passes'].values())
+        half = f'  (half is seen of: {r["whole_batch"]})' if r['whole_batch'] else ''
         print(f'{name:<34}' + ''.join(f'{two[kind]:13.1e}' if kind in two else f'{"-":>13}' for kind in kinds)
-              + f'{max(r["both"].values()):12.1e}  {passes:10.1e}' + (f'  (half is seen of: {r["whole_batch"]})' if r['whole_batch'] else ''))
+              + f'{max(r["both"].values()):12.1e}  {passes:10.1e}{half}')
     print(f'{time.time() - started:.0f} s')
     if args.json:
         Path(args.json).write_text(json.dumps(results))

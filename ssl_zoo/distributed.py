@@ -10,6 +10,7 @@ averages gradients over processes. For that average to be the gradient on the gl
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 
 def world_size() -> int:
@@ -96,3 +97,26 @@ def shuffled(network, x: Tensor) -> Tensor:
     order = from_first(torch.randperm(len(x) * world_size()).to(x.device, non_blocking=True))
     out = network(gather(x)[order[own]])
     return gather(out)[order.argsort()[own]]
+
+
+def own_parts(tensors: list[Tensor]) -> tuple[list[Tensor], dist.ProcessGroup | None]:
+    """What this process holds of sharded tensors, for in-place operations on single elements.
+
+    Args:
+        tensors: all sharded alike (``engine.sharding``), or none.
+    Returns:
+        Tensors that share their memory, and the processes that hold the other parts; whole tensors as they are, and None.
+    """
+    if not tensors or not isinstance(tensors[0], DTensor):
+        return tensors, None
+    return [tensor.to_local() for tensor in tensors], tensors[0].device_mesh.get_group()
+
+
+def norms(parts: list[Tensor], group: dist.ProcessGroup | None = None) -> list[Tensor]:
+    """Euclidean norms (scalars) of whole tensors, whose other parts the processes of ``group`` hold; None: there are none."""
+    own = torch._foreach_norm(parts)
+    if group is None:
+        return own
+    squares = torch.stack(own).square()
+    dist.all_reduce(squares, group=group)
+    return list(squares.sqrt().unbind())

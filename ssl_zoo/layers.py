@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from timm.layers import StdConv2d
 from torch import Tensor, nn
 
+from .distributed import own_parts
 from .registry import ConfigError
 
 
@@ -102,7 +103,7 @@ class EMA(nn.Module):
         mine, theirs = list(self.network.parameters()), list(source.parameters())
         if [p.shape for p in mine] != [p.shape for p in theirs]:
             raise ValueError('EMA.update needs a source of the same architecture as the network it follows')
-        torch._foreach_lerp_(mine, theirs, 1 - decay)
+        torch._foreach_lerp_(own_parts(mine)[0], own_parts(theirs)[0], 1 - decay)
 
 
 def _forget_waiting(module: nn.Module, _) -> None:

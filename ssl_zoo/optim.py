@@ -4,6 +4,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .distributed import norms, own_parts
 from .registry import OPTIMIZERS
 
 for _optimizer in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW):
@@ -87,8 +88,12 @@ class LARS(torch.optim.Optimizer):
                     if 'momentum_buffer' not in self.state[p]:
                         self.state[p]['momentum_buffer'] = torch.zeros_like(p)
                 buffers = [self.state[p]['momentum_buffer'] for p in params]
-                update = _step_in_cache if params[0].device.type == 'cpu' else _step_foreach
-                update(params, [p.grad for p in params], buffers, group)
+                parts = [own_parts(tensors) for tensors in (params, [p.grad for p in params], buffers)]
+                tensors, shared_by = [own for own, _ in parts], parts[0][1]
+                if params[0].device.type == 'cpu' and shared_by is None:
+                    _step_in_cache(*tensors, group)
+                else:
+                    _step_foreach(*tensors, group, shared_by)
         return loss
 
 
@@ -108,15 +113,15 @@ def _step_in_cache(params: list[Tensor], grads: list[Tensor], buffers: list[Tens
         p.add_(mu, alpha=-outside)
 
 
-def _step_foreach(params: list[Tensor], grads: list[Tensor], buffers: list[Tensor], group: dict) -> None:
-    """On a GPU all tensors at once, and no value is read back to the host."""
+def _step_foreach(params: list[Tensor], grads: list[Tensor], buffers: list[Tensor], group: dict, shared_by=None) -> None:
+    """On a GPU all tensors at once, and no value is read back to the host. Of sharded ones this process's parts, see own_parts."""
     inside, outside = (group['lr'], 1.0) if group['classic_momentum'] else (1.0, group['lr'])
     gradients = grads
     if group['weight_decay']:
         grads = torch._foreach_add(grads, params, alpha=group['weight_decay'])
     torch._foreach_mul_(buffers, group['momentum'])
     if group['adapt']:
-        p_norm, g_norm = (torch.stack(torch._foreach_norm(tensors)) for tensors in (params, gradients if group['larc'] else grads))
+        p_norm, g_norm = (torch.stack(norms(tensors, shared_by)) for tensors in (params, gradients if group['larc'] else grads))
         below = g_norm + group['weight_decay'] * p_norm + LARC_EPS if group['larc'] else g_norm
         trust = torch.where((p_norm > 0) & (g_norm > 0), group['trust_coefficient'] * p_norm / below, 1.0)
         grads = torch._foreach_mul(grads, list(trust.unbind()))

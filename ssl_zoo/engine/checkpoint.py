@@ -23,7 +23,7 @@ from ..registry import METHODS, ConfigError
 from .config import apply_option
 from .guard import NotFinite
 from .settings import Settings, check
-from .sharding import whole_state
+from .sharding import is_sharded, whole_state
 
 FORMAT = 'ssl_zoo checkpoint 3'
 # What a run cannot change when it resumes: with these equal, it goes on as if it had never stopped.
@@ -159,11 +159,12 @@ class CheckpointHook(Hook):
         path = Path(runner.work_dir, 'checkpoints', f'step_{runner.step:08d}.pth')
         if self.path == path:                                   # the end of training may be due anyway
             return path
-        weights = whole_state(runner.method.state_dict())
+        assemble = whole_state if rank() == 0 or is_sharded(runner.method) else lambda state: state
+        weights = assemble(runner.method.state_dict())
         broken = next((name for name, value in weights.items() if value.is_floating_point() and not value.isfinite().all()), None)
         if broken:
             raise NotFinite(f'not saved at step {runner.step}: {broken} holds values that are not finite', runner.step - 1)
-        optimizer = whole_state(runner.optim_wrapper.optimizer.state_dict())
+        optimizer = assemble(runner.optim_wrapper.optimizer.state_dict())
         written = first_ones(rank() == 0 and self._write(runner, path, weights, optimizer))
         self.path, self.failed = path if written else None, not written
         return self.path

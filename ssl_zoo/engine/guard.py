@@ -16,6 +16,7 @@ from ..launch import everyones
 from ..method import MethodHook
 from .hooks import ScheduleHook
 from .settings import Settings
+from .sharding import is_sharded, whole_state
 
 FORMAT = 'ssl_zoo step 1'
 
@@ -131,6 +132,9 @@ class _Watched(Hook):
 
     def look(self) -> None:
         runner = self.runner
+        if runner.at_step_end:                                       # the hooks above do not see gradients of sharded parameters
+            for name, p in runner.method.named_parameters():
+                self.glass.note(f'the gradient of {name}', p.grad)
         found = everyones(self.glass.first)
         if any(found):
             who = next(i for i, first in enumerate(found) if first)
@@ -147,11 +151,13 @@ class _Watched(Hook):
         """The state before the step and the batch, that of all processes."""
         runner, path = self.runner, Path(self.runner.work_dir, f'not_finite_step_{step:08d}.pth')
         batch = {key: [gather(x) for x in self.batch[key]] for key in ('views', 'params')} | dict(index=gather(self.batch['index']))
+        assemble = whole_state if rank() == 0 or is_sharded(runner.method) else lambda state: state
+        weights, optimizer = assemble(self.state), assemble(runner.optim_wrapper.optimizer.state_dict())
         if rank() > 0:
             return path
         content = dict(format=FORMAT, config=runner.settings.plain(), step=step, iter=self.iter, found=found, batch=batch,
-                       progress=runner.method.progress, epoch=runner.method.epoch, seed=runner.seed, method=self.state,
-                       optimizer=runner.optim_wrapper.optimizer.state_dict())
+                       progress=runner.method.progress, epoch=runner.method.epoch, seed=runner.seed, method=weights,
+                       optimizer=optimizer)
         try:
             write_atomically(path, lambda file: torch.save(content, file))
         except (OSError, RuntimeError) as error:

@@ -9,7 +9,7 @@ from mmengine.runner import BaseLoop
 
 from ..data.loader import Feed
 from ..data.random import mix, seed_everything
-from ..distributed import rank
+from ..distributed import norms, own_parts, rank
 from ..method import Method
 from .guard import NotFinite
 from .settings import Settings
@@ -54,8 +54,8 @@ class ZooOptimWrapper(OptimWrapper):
 def _limit_norms(gradients: list[torch.Tensor], limit: float) -> None:
     """Scale each gradient down to a norm of ``limit``, as DINO's clip_gradients does (not the norm of all together)."""
     if gradients:
-        norms = torch._foreach_norm(gradients)
-        torch._foreach_mul_(gradients, [(limit / (norm + 1e-6)).clamp(max=1) for norm in norms])
+        parts, shared_by = own_parts(gradients)
+        torch._foreach_mul_(parts, [(limit / (norm + 1e-6)).clamp(max=1) for norm in norms(parts, shared_by)])
 
 
 class TrainLoop(BaseLoop):

@@ -38,6 +38,7 @@ from .loop import TrainLoop, ZooOptimWrapper
 from .plan import Plan, describe_plan
 from .progress import ProgressHook, ViewsPictureHook
 from .settings import Settings
+from .sharding import is_sharded, load_whole_state, shard, whole_state
 from .watch import WatchHook
 
 
@@ -83,6 +84,14 @@ class ZooRunner(Runner):
     @property
     def at_step_end(self) -> bool:
         return (self.iter + 1) % self.plan.accumulate == 0
+
+    def whole_method(self) -> Method:
+        """The method, of which parts can be called: where it is sharded a whole copy. All processes call it."""
+        if not is_sharded(self.method):
+            return self.method
+        method = build_method(self.settings, pretrained=False, pass_images=self.plan.micro_batch).to(self.device)
+        method.load_state_dict(whole_state(self.method.state_dict()))
+        return method
 
     def due(self, every: float, step: int | None = None) -> bool:
         """Whether the step just done, or step number ``step``, reached a multiple of ``every`` epochs."""
@@ -142,8 +151,8 @@ class ZooRunner(Runner):
         if self.resume_from is None:
             return
         content = self.resume_from
-        self.method.load_state_dict(content['method'])
-        self.optim_wrapper.optimizer.load_state_dict(content['optimizer'])
+        load_whole_state(self.method, content['method'])
+        load_whole_state(self.optim_wrapper.optimizer, content['optimizer'])
         self.train_loop._iter = content['step'] * self.plan.accumulate
         self.seconds_before = content['seconds']
         self.resume_from = None
@@ -288,7 +297,9 @@ def compile_backbones(method: Method, device: torch.device) -> None:
 
 def _spread(method: Method, settings: Settings, plan: Plan, device: torch.device) -> torch.nn.Module:
     """The method on its device, in the form in which several processes train it."""
-    method.to(device)
+    sharded = settings.parallel.strategy == 'fsdp' and world_size() > 1
+    if not sharded:
+        method.to(device)                                              # of a sharded one the device gets its part alone
     if settings.compile:
         compile_backbones(method, device)
     if world_size() == 1:
@@ -299,6 +310,8 @@ def _spread(method: Method, settings: Settings, plan: Plan, device: torch.device
                           f'batch_size larger, or use fewer processes')
     if synchronised:
         synchronise(method, device)
+    if sharded:
+        return shard(method, device)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', FutureWarning)                 # the new name of broadcast_buffers is not known to all versions
         return MMDistributedDataParallel(method, device_ids=[device] if device.type == 'cuda' else None, broadcast_buffers=False,

@@ -52,7 +52,7 @@ class WatchHook(Hook):
     def before_train(self, runner):
         if self.watch.every:
             resumed = runner.step > 0
-            self.start = self.look(runner, self.untrained(runner) if resumed else runner.method)
+            self.start = self.look(runner, self.untrained(runner) if resumed else runner.whole_method())
 
     def after_optimizer_step(self, runner):
         if self.watch.every and runner.due(self.watch.every) and runner.step < runner.max_steps:
@@ -65,7 +65,7 @@ class WatchHook(Hook):
             self.report(runner)
 
     def untrained(self, runner):
-        return build_method(self.settings, pretrained=False).to(runner.device)
+        return build_method(self.settings, pretrained=False, pass_images=runner.plan.micro_batch).to(runner.device)
 
     def features(self, runner, method, source):
         # Compiled for training, a backbone would be compiled again for every other mode and batch size.
@@ -85,7 +85,7 @@ class WatchHook(Hook):
     def look(self, runner, untrained=None) -> tuple[float, float]:
         """Measure, report and log; (spread, RankMe). ``untrained`` is looked at instead of the run's method, as the start."""
         started = time.perf_counter()
-        method, step = (untrained, 0) if untrained is not None else (runner.method, runner.step)
+        method, step = (untrained, 0) if untrained is not None else (runner.whole_method(), runner.step)
         val = self.features(runner, method, self.val)
         if not len(val.values):
             raise ConfigError(f'none of the {len(self.val)} images of data.val can be read; check them, or set data.val=None')
@@ -118,7 +118,7 @@ class WatchHook(Hook):
     def report(self, runner) -> None:
         """k-NN and a few-label probe on the test images, beside the same backbone with random weights."""
         figures = {}
-        for name, method in (('trained', runner.method), ('random weights', self.untrained(runner))):
+        for name, method in (('trained', runner.whole_method()), ('random weights', self.untrained(runner))):
             bank, test = self.features(runner, method, self.bank), self.features(runner, method, self.test)
             if rank() > 0:
                 continue
