@@ -49,18 +49,24 @@ def read_checkpoint(path: str | Path) -> dict:
         ConfigError: no such file, not a checkpoint of this library, torn, changed since it was written, or holding more than tensors and
             plain values.
     """
+    content = read_data(path, FORMAT, 'checkpoint')
+    if content.pop('sha256', None) != digest(content):
+        raise ConfigError(f'{path} is damaged: its content is not what was written (SHA-256)')
+    return content
+
+
+def read_data(path: str | Path, form: str, what: str) -> dict:
+    """A file of tensors and plain values that this library wrote, on the CPU; its item ``format`` must be ``form``."""
     path = Path(path)
     if not path.is_file():
-        raise ConfigError(f'there is no checkpoint at {path.absolute()}')
+        raise ConfigError(f'there is no {what} at {path.absolute()}')
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:                                  # torch raises many types for a torn or foreign file
-        raise ConfigError(f'{path} is not a readable checkpoint, or holds objects that would run code when loaded '
+        raise ConfigError(f'{path} is not a readable {what}, or holds objects that would run code when loaded '
                           f'({type(error).__name__}: {str(error).splitlines()[0]})') from None
-    if not isinstance(content, dict) or content.get('format') != FORMAT:
-        raise ConfigError(f'{path} is not a checkpoint of ssl_zoo (expected format {FORMAT!r})')
-    if content.pop('sha256', None) != digest(content):
-        raise ConfigError(f'{path} is damaged: its content is not what was written (SHA-256)')
+    if not isinstance(content, dict) or content.get('format') != form:
+        raise ConfigError(f'{path} is not a {what} of ssl_zoo (expected format {form!r})')
     return content
 
 

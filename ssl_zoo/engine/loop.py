@@ -85,7 +85,12 @@ class TrainLoop(BaseLoop):
     def run(self) -> torch.nn.Module:
         runner = self.runner
         if self._iter >= self.max_iters:
-            runner.logger.info('the run is complete, there is nothing left to do')
+            if runner.watch.reported(runner):
+                runner.logger.info('the run is complete, there is nothing left to do')
+            else:                                                      # it was lost between its last checkpoint and its figures
+                runner.logger.info('the training is complete, its figures are not')
+                runner.watch.before_train(runner)
+                runner.watch.after_train(runner)
             return runner.model
         runner.call_hook('before_train')
         runner.model.train()

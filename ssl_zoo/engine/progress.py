@@ -2,6 +2,7 @@
 import json
 import math
 import time
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from mmengine.hooks import Hook
 from PIL import Image, ImageDraw
 from torch.utils.tensorboard import SummaryWriter
 
+from ..atomic import write_atomically
 from ..data.sources import Source
 from ..distributed import rank, total, world_size
 from ..losses import COLLAPSED
@@ -34,6 +36,20 @@ class ProgressHook(Hook):
         self.started = self.since = time.perf_counter()
         self.first_step = self.last_step = runner.step
         self.waited = 0.0
+        if rank() == 0 and runner.step:
+            self._forget_after(runner)
+
+    def _forget_after(self, runner) -> None:
+        """Take lines of log.jsonl away that a resumed run is going to write again, and one that a crash has left unfinished."""
+        path = Path(runner.work_dir, 'log.jsonl')
+        if path.exists():
+            kept = []
+            for line in path.read_text().splitlines():
+                with suppress(ValueError):
+                    if json.loads(line)['step'] <= runner.step:
+                        kept.append(line + '\n')
+            with suppress(OSError):
+                write_atomically(path, lambda file: file.write(''.join(kept).encode()))
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         self.values.append({k: v.detach() for k, v in outputs.items()})

@@ -215,6 +215,8 @@ def _lock(work_dir: Path):
     except OSError:                                                    # some network file systems have no locks
         return file
     with suppress(OSError):
+        for left_over in (work_dir / 'checkpoints').glob('*.tmp.*'):    # of a process that was killed while it wrote
+            left_over.unlink()
         file.truncate(0)
         file.write(f'process {os.getpid()} on {socket.gethostname()}')
         file.flush()

@@ -2,6 +2,7 @@
 import time
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from ..evaluation.knn import knn_predict
 from ..evaluation.metrics import accuracy
 from ..evaluation.probe import few_label_probe, linear_probe
 from ..evaluation.results import write_row
+from ..launch import on_first
 from ..losses import spread
 from ..registry import ConfigError
 from .checkpoint import build_method, versions
@@ -114,6 +116,13 @@ class WatchHook(Hook):
         if untrained is None and (warning := collapse_warning(*measured, *self.start)):
             runner.logger.warning(f'warning: {warning}')
         return measured
+
+    def reported(self, runner) -> bool:
+        """Whether the figures of the end are there, or there are none to be made. All processes call it."""
+        def look() -> bool:
+            rows = Path(runner.work_dir, 'results.jsonl')
+            return rows.exists() and any(f'"step": {runner.max_steps},' in line for line in rows.read_text().splitlines())
+        return self.test is None or on_first(look)
 
     def report(self, runner) -> None:
         """k-NN and a few-label probe on the test images, beside the same backbone with random weights."""
