@@ -188,7 +188,8 @@ def told(function: Callable[[], int], goes_on: str) -> int:
 
     def say(error, code: int, text: str | None = None) -> int:
         common = isinstance(error, (CommonError, FloatingPointError, Stopped))
-        if here.rank == 0 or not common:
+        # Before they have met, the processes of one machine mostly say the same.
+        if here.rank == 0 or not common and (here.local_rank == 0 or dist.is_initialized()):
             who = f'[process {here.rank}] ' if here.size > 1 and not common else ''
             label = '' if isinstance(error, (Stopped, KeyboardInterrupt)) else 'error: '
             print(f'{who}{label}{text or error}', file=sys.stderr, flush=True)
