@@ -74,10 +74,12 @@ def joined(timeout: float = TIMEOUT):
         return
     backend = 'gloo'
     if torch.cuda.is_available():
-        if here.local_rank >= torch.cuda.device_count():
-            raise ConfigError(f'process {here.local_rank} of this machine has no GPU: there are {torch.cuda.device_count()}; start one '
+        gpus = torch.cuda.device_count()
+        own = 0 if gpus == 1 and 'SLURM_PROCID' in os.environ else here.local_rank       # SLURM may show each task its own GPU alone
+        if own >= gpus:
+            raise ConfigError(f'process {here.local_rank} of this machine has no GPU: there are {gpus}; start one '
                               f'process per GPU, or hide the GPUs with CUDA_VISIBLE_DEVICES=')
-        torch.cuda.set_device(here.local_rank)
+        torch.cuda.set_device(own)
         backend = 'cpu:gloo,cuda:nccl'
     try:
         dist.init_process_group(backend, timeout=timedelta(seconds=timeout), rank=here.rank, world_size=here.size)

@@ -57,7 +57,7 @@ def tiny():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def run_tool():
     """Function: run a tool in a process of its own; returns the finished process with its output as text."""
     def run(*arguments, cwd=ROOT, timeout=300, threads=1):
