@@ -53,7 +53,7 @@ class View:
             if not holds:
                 raise ConfigError(f'view: {name}={getattr(self, name)!r}, but it must be {what}')
         need('size', isinstance(self.size, int) and not isinstance(self.size, bool) and 0 < self.size <= LARGEST_SIZE,
-             f'a number of pixels from 1 to {LARGEST_SIZE}')
+             f'a positive number of pixels, at most {LARGEST_SIZE}')
         for name, low, high in (('crop', 0, 1), ('ratio', 0, np.inf), ('blur_sigma', 0, np.inf)):
             pair = getattr(self, name)
             need(name, _numbers(pair, 2) and low < pair[0] <= pair[1] <= high, f'two numbers above {low}, rising, at most {high}')

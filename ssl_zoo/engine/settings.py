@@ -238,7 +238,7 @@ def check(cfg: dict) -> Settings:
             raise ConfigError(f'optimizer.{key} is set by the run{f", from {stated}" if stated else ""}; leave it out of optimizer')
     for key in ('eval_size', 'eval_resize'):
         value = getattr(settings.data, key)
-        need(value is None or 1 <= value <= LARGEST_SIZE, f'data.{key}', value, f'pixels from 1 to {LARGEST_SIZE}, or None')
+        need(value is None or 1 <= value <= LARGEST_SIZE, f'data.{key}', value, f'pixels above 0, at most {LARGEST_SIZE}, or None')
     size = settings.eval_geometry()
     need(0 < size[0] <= size[1], 'data.eval_size', size[0], f'above 0 and at most eval_resize={size[1]}')
     if not isinstance(settings.method.get('backbone', {}), dict):
