@@ -486,7 +486,7 @@ OWN = dict(
 {ckpt} --ivf 2 --probes 0
 {ckpt} --dtype float64
 {ckpt} --cfg-options data.test=None
-+ + {ckpt} --cfg-options data.val=None
++ {ckpt} --cfg-options data.val=None
 {ckpt} --cfg-options "data.test={{}}"
 + {ckpt} --temperature 1e-300
 + {ckpt} --temperature 1e300
