@@ -37,26 +37,33 @@ def place() -> Place:
     """
     env = os.environ
     if 'WORLD_SIZE' not in env and _number('SLURM_STEP_NUM_TASKS', 1) > 1:
-        first = re.match(r'[^\[,]+(\[\d+)?', env.get('SLURM_STEP_NODELIST', 'localhost'))[0].replace('[', '')
-        env.setdefault('MASTER_ADDR', first)
+        nodes = env.get('SLURM_STEP_NODELIST') or 'localhost'
+        first = re.match(r'[^\[,]+(\[\d+)?', nodes)
+        if not first:
+            raise ConfigError(f'the environment has SLURM_STEP_NODELIST={nodes}, which names no machine; unset it, or start with srun')
+        env.setdefault('MASTER_ADDR', first[0].replace('[', ''))
         env.setdefault('MASTER_PORT', str(20000 + (_number('SLURM_JOB_ID', 0) * 7 + _number('SLURM_STEP_ID', 0)) % 20000))
         for name, slurm in (('WORLD_SIZE', 'SLURM_STEP_NUM_TASKS'), ('RANK', 'SLURM_PROCID'), ('LOCAL_RANK', 'SLURM_LOCALID'),
                             ('LOCAL_WORLD_SIZE', 'SLURM_STEP_TASKS_PER_NODE')):
             if slurm in env:
-                env[name] = re.match(r'\d*', env[slurm])[0]              # tasks per node are written 8(x4)
+                env[name] = re.sub(r'(?<=\d)[(,].*', '', env[slurm])     # tasks per node are written 8(x4)
     size = _number('WORLD_SIZE', 1)
     if size == 1:
         return Place()
-    missing = [key for key in ('RANK', 'MASTER_ADDR', 'MASTER_PORT') if key not in env]
+    missing = [key for key in ('RANK', 'MASTER_ADDR', 'MASTER_PORT') if not env.get(key)]
     if missing:
         raise ConfigError(f'the environment has WORLD_SIZE={size} without {", ".join(missing)}, as torchrun does not leave it; unset it, '
                           f'or start with torchrun or srun')
-    return Place(_number('RANK', 0), size, _number('LOCAL_RANK', 0), _number('LOCAL_WORLD_SIZE', 1))
+    for key, least, most in (('WORLD_SIZE', 1, 2 ** 31), ('RANK', 0, size - 1), ('MASTER_PORT', 1, 65535)):     # others wait, or hang
+        if not least <= _number(key, 0) <= most:
+            raise ConfigError(f'the environment has {key}={env[key]} and WORLD_SIZE={size}, but {key} must be from {least} to {most}; '
+                              f'unset both, or start with torchrun or srun')
+    return Place(_number('RANK', 0), size, _number('LOCAL_RANK', 0), max(_number('LOCAL_WORLD_SIZE', 1), 1))
 
 
 def _number(name: str, default: int) -> int:
     text = os.environ.get(name) or str(default)
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
         raise ConfigError(f'the environment has {name}={text}, which is not a number; unset it, or start with torchrun or srun')
     return int(text)
 
