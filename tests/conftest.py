@@ -5,10 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-import pytest
-import torch
-from PIL import Image
+os.environ.setdefault('OMP_NUM_THREADS', '1')            # two tests run at a time: more threads would only wait for each other
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from PIL import Image  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 
