@@ -1,6 +1,7 @@
 """What a user watches: the progress line, TensorBoard, log.jsonl, the picture of the first views."""
 import json
 import math
+import threading
 import time
 from contextlib import suppress
 from datetime import timedelta
@@ -17,6 +18,12 @@ from ..distributed import rank, total, world_size
 from ..losses import COLLAPSED
 from .guard import NotFinite
 from .settings import Settings
+
+
+def _without_tensorboard(args, before=threading.excepthook) -> None:
+    """TensorBoard's thread hands its error on to whoever writes next, where it is told: no traceback of it as well."""
+    if not (isinstance(args.exc_value, OSError) and type(args.thread).__name__ == '_AsyncWriterThread'):
+        before(args)
 
 
 class ProgressHook(Hook):
@@ -93,11 +100,13 @@ class ProgressHook(Hook):
     def write(self, runner, step: int, scalars: dict[str, float]) -> None:
         """Scalars to TensorBoard and log.jsonl. A disk that is full costs the log, not the run."""
         try:
-            append(Path(runner.work_dir, 'log.jsonl'), json.dumps(dict(step=step, epoch=round(runner.plan.epoch(step), 4), **scalars)) + '\n')
+            row = dict(step=step, epoch=round(runner.plan.epoch(step), 4), **scalars)
+            append(Path(runner.work_dir, 'log.jsonl'), json.dumps(row) + '\n')
         except OSError as error:
             runner.logger.error(f'could not write the log: {error}')
         try:
             if self.writer is None:
+                threading.excepthook = _without_tensorboard
                 self.writer = SummaryWriter(str(Path(runner.work_dir, 'tensorboard')), purge_step=runner.step)
             for name, value in scalars.items():
                 self.writer.add_scalar(name, value, step)

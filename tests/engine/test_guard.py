@@ -96,8 +96,8 @@ def test_the_tensor_the_step_and_the_images_are_named(tiny, tmp_path, kind, at, 
                                  checkpoint=dict(every=3 / 7, keep=20)), tmp_path)
     with pytest.raises(FloatingPointError) as error:
         runner.train()
-    found = re.match(r'not finite at step (\d+): (.*?): \d+ NaN and \d+ infinite of \d+ values\. Images of the batch: (.*?) and (\d+) more\. '
-                     r'python tools/replay.py (\S+) does', str(error.value))
+    found = re.match(r'not finite at step (\d+): (.*?): \d+ NaN and \d+ infinite of \d+ values\. Images of the batch: (.*?) and (\d+) more'
+                     r'\. python tools/replay.py (\S+) does', str(error.value))
     assert found and re.match(FAULTS[kind], found[2]), str(error.value)
     # What is put into the state after a step is met there if the search ends with it, and otherwise before the next one.
     step = at + (kind in ('statistics', 'update') and 'before' in found[2])

@@ -108,7 +108,8 @@ def logged(work_dir):
 def like(whole, work_dir):
     a, b = (read_checkpoint(checkpoints_in(d)[0]) for d in (whole, work_dir))
     return (a['step'] == b['step'] and all(torch.equal(a['method'][k], b['method'][k]) for k in a['method'])
-            and all(torch.equal(s['momentum_buffer'], b['optimizer']['state'][k]['momentum_buffer']) for k, s in a['optimizer']['state'].items())
+            and all(torch.equal(s['momentum_buffer'], b['optimizer']['state'][k]['momentum_buffer'])
+                    for k, s in a['optimizer']['state'].items())
             and logged(whole) == logged(work_dir)
             and [r['value'] for r in rows(whole / 'results.jsonl')] == [r['value'] for r in rows(work_dir / 'results.jsonl')])
 
@@ -199,10 +200,10 @@ LIMIT = 'import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))'
 def test_files_that_cannot_grow_cost_the_checkpoint_and_not_the_run(tool, tmp_path, whole):
     size = checkpoints_in(whole)[0].stat().st_size
     started = time.monotonic()
-    code, out, err = tool(tmp_path / 'run', plant=LIMIT.format(5000)).end()
-    assert code == 1 and time.monotonic() - started < 30 and size > 5000, err
+    code, out, err = tool(tmp_path / 'run', plant=LIMIT.format(40000)).end()
+    assert code == 1 and time.monotonic() - started < 30 and size > 40000, err
     assert 'error: the last checkpoint could not be written, see the log' in err and 'Traceback' not in err, err
-    assert 'step 14/14' in out and out.count('training goes on, older checkpoints are untouched') == 4
+    assert 'step 14/14' in out and out.count('training goes on, older checkpoints are untouched') >= 4
     assert not list(tmp_path.rglob('run/**/*.tmp.*')) and not checkpoints_in(tmp_path / 'run')
     assert all(isinstance(row, dict) for row in rows(tmp_path / 'run/log.jsonl'))
 
@@ -210,7 +211,7 @@ def test_files_that_cannot_grow_cost_the_checkpoint_and_not_the_run(tool, tmp_pa
 def test_a_disk_that_fills_up_leaves_the_older_checkpoint(tool, tmp_path, whole):
     disk = tmp_path / 'disk'
     disk.mkdir()
-    if os.geteuid() or subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', str(disk)], capture_output=True).returncode:
+    if os.geteuid() or subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', str(disk)], capture_output=True).returncode:
         pytest.skip('this process may not mount')
     try:
         fill = f'''
@@ -220,7 +221,7 @@ def save(self, runner):
     path = real(self, runner)
     try:
         with open({str(disk / "filler")!r}, "wb", buffering=0) as file:
-            while file.write(bytes(1024)): pass
+            while file.write(bytes(512)): pass
     except OSError: pass
     return path
 CheckpointHook.save = save'''
@@ -308,7 +309,7 @@ def test_a_second_ctrl_c_stops_at_once_without_damage(tool, whole, tmp_path):
 @pytest.mark.parametrize('delay', [0.3, 1.5])
 def test_ctrl_c_while_everything_is_imported(tmp_path, delay):
     (tmp_path / 'config.py').write_text(CONFIG)
-    process = subprocess.Popen([sys.executable, str(ROOT / 'tools/train.py'), str(tmp_path / 'config.py'), '--work-dir', str(tmp_path / 'run')],
+    process = subprocess.Popen([sys.executable, str(ROOT / 'tools/train.py'), str(tmp_path / 'config.py'), '--work-dir', str(tmp_path)],
                                text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     time.sleep(delay)
     os.killpg(process.pid, signal.SIGINT)
