@@ -131,7 +131,8 @@ class WatchHook(Hook):
         """Whether the figures of the end are there, or there are none to be made. All processes call it."""
         def look() -> bool:
             last = dict(step=runner.max_steps, weights='random weights', metric='probe_2_per_class_top1')       # of the rows of a report
-            return any(last.items() <= {key: row.get(key) for key in last}.items() for row in rows_of(Path(runner.work_dir, 'results.jsonl')))
+            return any(last.items() <= {key: row.get(key) for key in last}.items()
+                       for row in rows_of(Path(runner.work_dir, 'results.jsonl')))
         return self.test is None or on_first(look)
 
     def report(self, runner) -> None:

@@ -239,7 +239,8 @@ CheckpointHook.save = save'''
 
 def test_rows_are_written_all_or_none(tmp_path):
     for n in (1, 30, 200):
-        code = (f'import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\nfrom ssl_zoo.evaluation.results import write_row\n'
+        code = (f'import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n'
+            f'from ssl_zoo.evaluation.results import write_row\n'
                 f'write_row({str(tmp_path)!r}, *[dict(value=i) for i in range({n})])')
         done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT)
         assert (done.returncode == 0) == (n == 1), done.stderr
