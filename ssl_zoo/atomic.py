@@ -24,6 +24,21 @@ def write_atomically(path: Path, write) -> None:
         os.close(folder)
 
 
+def append(path: Path, text: str) -> None:
+    """Append whole lines to a file, all of them or, with an OSError, none. A line that a crash has left unfinished stays alone."""
+    with open(path, 'ab+', buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 1, 0))
+        data = b'\n' * (file.read(1) not in (b'', b'\n')) + text.encode()
+        try:
+            written = file.write(data)                                # one call; on a full disk it may write a part and not complain
+            if written < len(data):
+                file.write(data[written:])
+        except OSError:
+            file.truncate(size)
+            raise
+
+
 def keep(path: Path, write) -> None:
     """write_atomically for what an evaluation keeps. Raises ConfigError if it cannot be written."""
     try:

@@ -4,6 +4,7 @@
     python tools/train.py configs/byol/r50_imagenet.py --cfg-options epochs=300 data.train.root=/data/imagenet/train
 """
 import argparse
+import signal
 import sys
 import time
 from pathlib import Path
@@ -65,7 +66,10 @@ def train(args: argparse.Namespace) -> int:
 
 def main(argv=None) -> int:
     args = parse(argv)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)                       # Ctrl-C while all is imported ends it without a traceback
+    import ssl_zoo.engine.runner  # noqa: F401
     from ssl_zoo.launch import told
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return told(lambda: train(args), 'continue with --resume')
 
 

@@ -1,6 +1,7 @@
 """Batches: an endless, resumable order of images, views made in workers, unreadable images replaced and reported."""
 import math
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -172,14 +173,22 @@ class Feed:
                 batch = self._ask()
                 self.place += 1
                 return batch
-            except RuntimeError as error:
-                reason = str(error).splitlines()[0]
-                if not any(sign in reason for sign in ('DataLoader worker', 'DataLoader timed out')) or 'Caught' in reason:
+            except (RuntimeError, OSError, EOFError) as error:
+                reason = (str(error) or type(error).__name__).splitlines()[0]
+                if not self._lost(error, reason):
                     raise
-                self.close()
-                self.warn(f'batch {self.place}: {reason}; starting new workers ({attempt} of {self.ATTEMPTS})')
+                self.close(lost=True)
+                if attempt < self.ATTEMPTS:
+                    self.warn(f'batch {self.place}: {reason}; starting new workers ({attempt} of {self.ATTEMPTS - 1})')
         raise ConfigError(f'the loader\'s workers were lost {self.ATTEMPTS} times at batch {self.place} ({reason}). Killed workers '
                           f'are mostly a lack of memory: use fewer with workers=, and continue with --resume')
+
+    def _lost(self, error: Exception, reason: str) -> bool:
+        if 'Caught' in reason or not self.workers:                     # of the data set
+            return False
+        if isinstance(error, RuntimeError):
+            return 'DataLoader worker' in reason or 'DataLoader timed out' in reason
+        return bool(multiprocessing.connection.wait([worker.sentinel for worker in self.workers], 1))        # it died while it sent a batch
 
     def _ask(self):
         if self.batches is None:
@@ -192,7 +201,7 @@ class Feed:
             return next(self.batches)
         # torch raises from a signal handler when a worker dies, wherever the main process stands: in the middle of a step it would leave
         # half of an update. So its handler is in place only while a batch is waited for.
-        signal.signal(signal.SIGCHLD, self.alarm)
+        signal.signal(signal.SIGCHLD, Feed.alarm)                  # through an instance it would be a method, with an argument more
         try:
             dead = [worker.pid for worker in self.workers if not worker.is_alive()]
             if dead:
@@ -201,9 +210,24 @@ class Feed:
         finally:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
-    def close(self) -> None:
-        """End the workers, now and not when a traceback is forgotten."""
-        self.batches, self.workers = None, set()
+    def close(self, lost: bool = False) -> None:
+        """End the workers, now and not when a traceback is forgotten. If they are ``lost``, one may hang, and is not asked."""
+        batches, workers, self.batches, self.workers = self.batches, self.workers, None, set()
+        if not workers:
+            return
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        if lost:
+            _kill(workers)
+        batches._shutdown_workers()                                    # what dropping the iterator does, were nobody else holding it
+        _kill(workers)
+
+
+
+
+def _kill(workers) -> None:
+    for worker in workers:
+        worker.kill()
+        worker.join()
 
 
 def _at_most_long(image: Image.Image) -> Image.Image:

@@ -65,7 +65,7 @@ def read_data(path: str | Path, form: str, what: str) -> dict:
         content = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:                                  # torch raises many types for a torn or foreign file
         raise ConfigError(f'{path} is not a readable {what}, or holds objects that would run code when loaded '
-                          f'({type(error).__name__}: {(str(error).splitlines() or ["empty"])[0]})') from None
+                          f'({type(error).__name__}: {(str(error) or "it is too short").splitlines()[0]})') from None
     if not isinstance(content, dict) or content.get('format') != form:
         raise ConfigError(f'{path} is not a {what} of ssl_zoo (expected format {form!r})')
     return content

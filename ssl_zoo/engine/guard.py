@@ -49,16 +49,19 @@ class Glass:
     def _output(self, name: str):
         def look(layer, inputs, output):
             if isinstance(output, dict):                             # what the method's forward, or its preprocessor, gives
+                if name == '' and isinstance(output.get('loss'), Tensor) and output['loss'].isfinite().all():
+                    return                                           # a figure to log may be anything
                 for key, value in output.items():
                     for i, item in enumerate(value if isinstance(value, list) else [value]):
                         self.note(f'view {i + 1}' if key == 'views' else f'the term {key!r} of the loss' if name == '' else key, item)
             else:
-                self.note(f'the output of {name} ({type(layer).__name__})', output)
+                for item in output if isinstance(output, (list, tuple)) else [output]:
+                    self.note(f'the output of {name} ({type(layer).__name__})', item)
         return look
 
-    def weights(self) -> None:
+    def weights(self, when: str = 'before') -> None:
         for name, value in self.network.state_dict().items():
-            self.note(f'{name} before the step', value)
+            self.note(f'{name} {when} the step', value)
 
     def close(self) -> None:
         for handle in self.handles:
@@ -85,7 +88,10 @@ class GuardHook(Hook):
         self.keep(runner)
 
     def after_optimizer_step(self, runner):
-        if runner.step % self.every == 0:                            # ProgressHook has just found the losses finite
+        if runner.step % self.every == 0:                            # ProgressHook has just found the losses finite and waited for them
+            broken = next((name for name in everyones(_broken(runner.method.state_dict())) if name), None)
+            if broken:
+                raise NotFinite(f'{broken} is not finite after step {runner.step - 1}', runner.step - 1)
             self.keep(runner)
 
     def keep(self, runner) -> None:
@@ -107,8 +113,11 @@ class GuardHook(Hook):
             # Inside a compiled network there is nothing to look at.
             with torch.compiler.set_stance('force_eager') if runner.settings.compile else nullcontext():
                 loop.forward_to(end)
-            glass.weights()
+            glass.weights('after')
             watched.look()
+        except (RuntimeError, ValueError):                           # of a method that cannot go on with what is not finite
+            watched.look()
+            raise
         finally:
             glass.close()
         raise NotFinite(f'{error}, but not when the steps since {start} were done again (a GPU may add in another order); lower base_lr, '
@@ -166,6 +175,13 @@ class _Watched(Hook):
             runner.logger.error(f'could not write {path}: {error}')
             return None
         return path
+
+
+def _broken(state: dict) -> str | None:
+    """The first tensor of a state dict that is not finite, of a sharded one in this process's part. One wait for the device."""
+    parts = {name: getattr(value, '_local_tensor', value) for name, value in state.items() if value.is_floating_point()}
+    finite = torch.stack([part.isfinite().all() for part in parts.values()]).tolist() if parts else []
+    return next((name for name, fine in zip(parts, finite, strict=True) if not fine), None)
 
 
 def _copy(state):

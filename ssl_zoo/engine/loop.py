@@ -93,6 +93,7 @@ class TrainLoop(BaseLoop):
                 runner.logger.info('the run is complete, there is nothing left to do')
             else:                                                      # it was lost between its last checkpoint and its figures
                 runner.logger.info('the training is complete, its figures are not')
+                runner.watch.progress.before_train(runner)
                 runner.watch.before_train(runner)
                 runner.watch.after_train(runner)
             return runner.model
@@ -103,6 +104,8 @@ class TrainLoop(BaseLoop):
             runner.call_hook('after_train')
         except NotFinite as error:
             runner.guard.explain(runner, error)
+        except torch.linalg.LinAlgError as error:                      # a decomposition of what is not finite, or of what has none
+            runner.guard.explain(runner, NotFinite(f'step {runner.step} failed ({str(error).splitlines()[0]})', runner.step))
         finally:
             runner.stop_hook.release()
         return runner.model

@@ -1,6 +1,7 @@
 """What a user watches: the progress line, TensorBoard, log.jsonl, the picture of the first views."""
 import json
 import math
+import threading
 import time
 from contextlib import suppress
 from datetime import timedelta
@@ -11,12 +12,18 @@ from mmengine.hooks import Hook
 from PIL import Image, ImageDraw
 from torch.utils.tensorboard import SummaryWriter
 
-from ..atomic import write_atomically
+from ..atomic import append, write_atomically
 from ..data.sources import Source
 from ..distributed import rank, total, world_size
 from ..losses import COLLAPSED
 from .guard import NotFinite
 from .settings import Settings
+
+
+def _without_tensorboard(args, before=threading.excepthook) -> None:
+    """TensorBoard's thread hands its error on to whoever writes next, where it is told: no traceback of it as well."""
+    if not (isinstance(args.exc_value, OSError) and type(args.thread).__name__ == '_AsyncWriterThread'):
+        before(args)
 
 
 class ProgressHook(Hook):
@@ -36,7 +43,7 @@ class ProgressHook(Hook):
         self.started = self.since = time.perf_counter()
         self.first_step = self.last_step = runner.step
         self.waited = 0.0
-        if rank() == 0 and runner.step:
+        if rank() == 0:
             self._forget_after(runner)
 
     def _forget_after(self, runner) -> None:
@@ -44,9 +51,9 @@ class ProgressHook(Hook):
         path = Path(runner.work_dir, 'log.jsonl')
         if path.exists():
             kept = []
-            for line in path.read_text().splitlines():
-                with suppress(ValueError):
-                    if json.loads(line)['step'] <= runner.step:
+            for line in path.read_text(errors='replace').splitlines():
+                with suppress(ValueError, KeyError, TypeError):
+                    if json.loads(line)['step'] <= runner.step > 0:
                         kept.append(line + '\n')
             with suppress(OSError):
                 write_atomically(path, lambda file: file.write(''.join(kept).encode()))
@@ -93,15 +100,20 @@ class ProgressHook(Hook):
     def write(self, runner, step: int, scalars: dict[str, float]) -> None:
         """Scalars to TensorBoard and log.jsonl. A disk that is full costs the log, not the run."""
         try:
+            row = dict(step=step, epoch=round(runner.plan.epoch(step), 4), **scalars)
+            append(Path(runner.work_dir, 'log.jsonl'), json.dumps(row) + '\n')
+        except OSError as error:
+            runner.logger.error(f'could not write the log: {error}')
+        try:
             if self.writer is None:
+                threading.excepthook = _without_tensorboard
                 self.writer = SummaryWriter(str(Path(runner.work_dir, 'tensorboard')), purge_step=runner.step)
             for name, value in scalars.items():
                 self.writer.add_scalar(name, value, step)
             self.writer.flush()
-            with open(Path(runner.work_dir, 'log.jsonl'), 'a') as file:
-                file.write(json.dumps(dict(step=step, epoch=round(runner.plan.epoch(step), 4), **scalars)) + '\n')
         except OSError as error:
-            runner.logger.error(f'could not write the log: {error}')
+            runner.logger.error(f'could not write for TensorBoard: {error}')
+            self.writer = None                                                       # its thread has ended; the next line begins a new file
 
     def pause(self, seconds: float, once: bool = False) -> None:
         """Leave the time of an evaluation out of images/s; one that happens ``once`` also out of the time left."""
@@ -111,7 +123,8 @@ class ProgressHook(Hook):
 
     def after_run(self, runner):
         if self.writer is not None:
-            self.writer.close()
+            with suppress(OSError):
+                self.writer.close()
 
 
 class ViewsPictureHook(Hook):
@@ -132,7 +145,11 @@ class ViewsPictureHook(Hook):
         for view in views:
             pixels = ((view * preprocessor.std + preprocessor.mean).clamp(0, 1) * 255).round().byte().cpu()
             columns.append([Image.fromarray(p.permute(1, 2, 0).numpy()) for p in pixels])
-        picture(columns, ['image', *(f'view {i + 1}' for i in range(len(views)))]).save(Path(runner.work_dir, 'views.png'))
+        sheet = picture(columns, ['image', *(f'view {i + 1}' for i in range(len(views)))])
+        try:
+            write_atomically(Path(runner.work_dir, 'views.png'), lambda file: sheet.save(file, format='png'))
+        except OSError as error:
+            runner.logger.error(f'could not write views.png: {error}; training goes on')
 
 
 def picture(columns: list[list[Image.Image]], titles: list[str], side: int = ViewsPictureHook.SIDE, gap: int = ViewsPictureHook.GAP,

@@ -232,7 +232,8 @@ def _lock(work_dir: Path):
     except OSError:                                                    # some network file systems have no locks
         return file
     with suppress(OSError):
-        for left_over in (work_dir / 'checkpoints').glob('*.tmp.*'):    # of a process that was killed while it wrote
+        for left_over in itertools.chain.from_iterable(map(work_dir.glob, (      # of a process that was killed while it wrote
+                'checkpoints/*.tmp.*', 'log.jsonl.tmp.*', 'views.png.tmp.*', 'not_finite_*.tmp.*'))):
             left_over.unlink()
         file.truncate(0)
         file.write(f'process {os.getpid()} on {socket.gethostname()}')

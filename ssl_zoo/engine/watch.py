@@ -15,7 +15,7 @@ from ..evaluation.features import Preprocessing, extract_features
 from ..evaluation.knn import knn_predict
 from ..evaluation.metrics import accuracy
 from ..evaluation.probe import few_label_probe, linear_probe
-from ..evaluation.results import write_row
+from ..evaluation.results import rows_of, write_row
 from ..launch import on_first
 from ..losses import spread
 from ..registry import ConfigError
@@ -52,19 +52,29 @@ class WatchHook(Hook):
         self.test = sources['test'] or (val if self.has_labels else None)
 
     def before_train(self, runner):
+        self.first_step = runner.step
         if self.watch.every:
             resumed = runner.step > 0
             self.start = self.look(runner, self.untrained(runner) if resumed else runner.whole_method())
+            if resumed and runner.step < runner.max_steps:           # lost, if a crash came between a checkpoint and the look after it
+                self.after_optimizer_step(runner)
 
     def after_optimizer_step(self, runner):
         if self.watch.every and runner.due(self.watch.every) and runner.step < runner.max_steps:
-            self.look(runner)
+            self.look_once(runner)
 
     def after_train(self, runner):
         if self.watch.every:
-            self.look(runner)
+            self.look_once(runner)
         if self.test is not None:
             self.report(runner)
+
+    def look_once(self, runner) -> None:
+        """Look, unless log.jsonl holds what was seen at this step: a run that resumes may stand where it has looked."""
+        def looked() -> bool:
+            return any(row.get('step') == runner.step and 'val/spread' in row for row in rows_of(Path(runner.work_dir, 'log.jsonl')))
+        if runner.step > self.first_step or not on_first(looked):
+            self.look(runner)
 
     def untrained(self, runner):
         return build_method(self.settings, pretrained=False, pass_images=runner.plan.micro_batch).to(runner.device)
@@ -120,8 +130,9 @@ class WatchHook(Hook):
     def reported(self, runner) -> bool:
         """Whether the figures of the end are there, or there are none to be made. All processes call it."""
         def look() -> bool:
-            rows = Path(runner.work_dir, 'results.jsonl')
-            return rows.exists() and any(f'"step": {runner.max_steps},' in line for line in rows.read_text().splitlines())
+            last = dict(step=runner.max_steps, weights='random weights', metric='probe_2_per_class_top1')       # of the rows of a report
+            return any(last.items() <= {key: row.get(key) for key in last}.items()
+                       for row in rows_of(Path(runner.work_dir, 'results.jsonl')))
         return self.test is None or on_first(look)
 
     def report(self, runner) -> None:

@@ -1,6 +1,9 @@
 """Results rows: one JSON object per line of results.jsonl, so that a figure never travels without how it was made."""
 import json
+from contextlib import suppress
 from pathlib import Path
+
+from ..atomic import append
 
 
 def write_row(work_dir: str | Path, *rows: dict) -> None:
@@ -9,8 +12,13 @@ def write_row(work_dir: str | Path, *rows: dict) -> None:
     Args:
         rows: metric, value, n, protocol, data set and manifest, checkpoint, config, seed, versions, seconds of each.
     """
-    path = Path(work_dir, 'results.jsonl')
-    text = ''.join(json.dumps(row) + '\n' for row in rows).encode()
-    torn = path.exists() and path.read_bytes()[-1:] not in (b'', b'\n')
-    with open(path, 'ab', buffering=0) as file:
-        file.write(b'\n' * torn + text)                              # one call; a line that a crash has left unfinished stays alone
+    append(Path(work_dir, 'results.jsonl'), ''.join(json.dumps(row) + '\n' for row in rows))
+
+
+def rows_of(path: Path) -> list[dict]:
+    """The rows of a file of JSON lines; lines that a crash has left unfinished are passed over."""
+    rows = []
+    for line in path.read_text(errors='replace').splitlines() if path.exists() else []:
+        with suppress(ValueError):
+            rows.append(json.loads(line))
+    return [row for row in rows if isinstance(row, dict)]
