@@ -37,13 +37,13 @@ def place() -> Place:
     """
     env = os.environ
     if 'WORLD_SIZE' not in env and _number('SLURM_STEP_NUM_TASKS', 1) > 1:
-        first = re.match(r'[^\[,]+(\[\d+)?', env.get('SLURM_STEP_NODELIST', 'localhost'))[0].replace('[', '')
-        env.setdefault('MASTER_ADDR', first)
+        first = re.match(r'(\[[^]]*\]|[^\[,])*', env.get('SLURM_STEP_NODELIST') or 'localhost')[0]        # node[03-05,9] of node[03-05,9],x
+        env.setdefault('MASTER_ADDR', re.sub(r'\[(\w*)[^]]*\]', r'\1', first))
         env.setdefault('MASTER_PORT', str(20000 + (_number('SLURM_JOB_ID', 0) * 7 + _number('SLURM_STEP_ID', 0)) % 20000))
         for name, slurm in (('WORLD_SIZE', 'SLURM_STEP_NUM_TASKS'), ('RANK', 'SLURM_PROCID'), ('LOCAL_RANK', 'SLURM_LOCALID'),
                             ('LOCAL_WORLD_SIZE', 'SLURM_STEP_TASKS_PER_NODE')):
             if slurm in env:
-                env[name] = re.match(r'\d*', env[slurm])[0]              # tasks per node are written 8(x4)
+                env[name] = re.split(r'[(,]', env[slurm])[0]             # tasks per node are written 8(x4) or 8,7
     size = _number('WORLD_SIZE', 1)
     if size == 1:
         return Place()
@@ -51,12 +51,14 @@ def place() -> Place:
     if missing:
         raise ConfigError(f'the environment has WORLD_SIZE={size} without {", ".join(missing)}, as torchrun does not leave it; unset it, '
                           f'or start with torchrun or srun')
+    if _number('RANK', 0) >= size:
+        raise ConfigError(f'the environment has RANK={env["RANK"]} of WORLD_SIZE={size}; unset both, or start with torchrun or srun')
     return Place(_number('RANK', 0), size, _number('LOCAL_RANK', 0), _number('LOCAL_WORLD_SIZE', 1))
 
 
 def _number(name: str, default: int) -> int:
     text = os.environ.get(name) or str(default)
-    if not text.isdigit():
+    if not text.isdecimal():
         raise ConfigError(f'the environment has {name}={text}, which is not a number; unset it, or start with torchrun or srun')
     return int(text)
 
