@@ -34,5 +34,5 @@ setup(
         'pillow>=10.1',
         'tensorboard>=2.16',
     ],
-    extras_require={'test': ['pytest>=8']},
+    extras_require={'test': ['pytest>=8', 'pytest-xdist>=3', 'hypothesis>=6']},
 )

@@ -46,6 +46,7 @@ def child(arguments: list[str]) -> int:
     """tools/train.py, which says in a file what it is doing: '<process> <phase>'."""
     sys.path.insert(0, str(ROOT / 'tools'))
     import train
+
     from ssl_zoo.engine.checkpoint import CheckpointHook
     from ssl_zoo.engine.loop import TrainLoop
     from ssl_zoo.engine.watch import WatchHook

@@ -18,7 +18,7 @@ import signal
 import tempfile
 import time
 import warnings
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
 import torch
@@ -109,7 +109,7 @@ def work(number: int, folder: str, cases: list[str], column: str, leg: int) -> N
     os.environ.update(RANK=str(number), LOCAL_RANK=str(number))
     first, second, changes = COLUMNS[column]
     processes = (first, second)[leg]
-    with joined(120):
+    with joined(120), open(os.devnull, 'w') as quiet, redirect_stdout(quiet):
         for i, case in enumerate(cases):
             place, seen = Path(folder, f'{column} {i}'), {}
             changed = {**CASES[case], **changes}

@@ -45,7 +45,7 @@ class MoCo(Method):
         queue_size: K (65536).
         temperature: T (v1 sec. 3.3: 0.07; v2 table 1: 0.2).
         decay: of the key network (0.999, constant).
-        bn_splits: on one process, parts of the batch that BatchNorm normalises apart, as so many GPUs would.
+        bn_splits: parts of the global batch that BatchNorm normalises apart, as so many GPUs would; more processes make more parts.
     """
 
     n_views = 2

@@ -65,7 +65,7 @@ class MYOW(Method):
         need_share(base_ema=base_ema)
         if not from_epoch < full_epoch:
             raise ConfigError(f'full_epoch={full_epoch}, but it must be after from_epoch={from_epoch}')
-        self.pass_minimum = k + 1                                            # k others on one process; more processes have more
+        self.pass_minimum = k + 1                                            # k others
         self.base_ema, self.k, self.max_weight, self.from_epoch, self.full_epoch = base_ema, k, max_weight, from_epoch, full_epoch
         f = build_backbone(**backbone)
         self.online = nn.ModuleDict(dict(f=f, g=mlp(f.embed_dim, hidden_dim, proj_dim), g_mined=mlp(proj_dim, mined_hidden, mined_dim)))

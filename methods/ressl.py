@@ -28,7 +28,7 @@ class ReSSL(Method):
         queue_size: images that similarities are taken to (131072).
         student_temperature, teacher_temperature: tau_s, tau_t (0.1, 0.04).
         decay: of the teacher (0.999, constant).
-        bn_splits: on one process, parts of the batch that BatchNorm normalises apart, as so many GPUs would.
+        bn_splits: parts of the global batch that BatchNorm normalises apart, as so many GPUs would; more processes make more parts.
     """
 
     n_views = 2

@@ -64,7 +64,7 @@ def synchronise(network: nn.Module, device: torch.device) -> nn.Module:
             layer.__class__ = GlobalBatchNorm
         elif isinstance(layer, nn.modules.batchnorm._BatchNorm) and not isinstance(layer, GlobalBatchNorm):
             raise ConfigError(f'{name} is a {type(layer).__name__}, whose statistics cannot be taken over processes on CPUs; take another '
-                              f'backbone, or parallel.sync_batchnorm=False')
+                              f'backbone, or sync_batchnorm=False')
     return network
 
 

@@ -37,28 +37,33 @@ def place() -> Place:
     """
     env = os.environ
     if 'WORLD_SIZE' not in env and _number('SLURM_STEP_NUM_TASKS', 1) > 1:
-        first = re.match(r'(\[[^]]*\]|[^\[,])*', env.get('SLURM_STEP_NODELIST') or 'localhost')[0]        # node[03-05,9] of node[03-05,9],x
-        env.setdefault('MASTER_ADDR', re.sub(r'\[(\w*)[^]]*\]', r'\1', first))
+        nodes = env.get('SLURM_STEP_NODELIST') or 'localhost'
+        first = re.match(r'(\[[^]]*\]|[^\[,])+', nodes)                  # node[03-05,9] of node[03-05,9],x
+        if not first:
+            raise ConfigError(f'the environment has SLURM_STEP_NODELIST={nodes}, which names no machine; unset it, or start with srun')
+        env.setdefault('MASTER_ADDR', re.sub(r'\[(\w*)[^]]*\]', r'\1', first[0]))
         env.setdefault('MASTER_PORT', str(20000 + (_number('SLURM_JOB_ID', 0) * 7 + _number('SLURM_STEP_ID', 0)) % 20000))
         for name, slurm in (('WORLD_SIZE', 'SLURM_STEP_NUM_TASKS'), ('RANK', 'SLURM_PROCID'), ('LOCAL_RANK', 'SLURM_LOCALID'),
                             ('LOCAL_WORLD_SIZE', 'SLURM_STEP_TASKS_PER_NODE')):
             if slurm in env:
-                env[name] = re.split(r'[(,]', env[slurm])[0]             # tasks per node are written 8(x4) or 8,7
+                env[name] = re.sub(r'(?<=\d)[(,].*', '', env[slurm])     # tasks per node are written 8(x4)
     size = _number('WORLD_SIZE', 1)
     if size == 1:
         return Place()
-    missing = [key for key in ('RANK', 'MASTER_ADDR', 'MASTER_PORT') if key not in env]
+    missing = [key for key in ('RANK', 'MASTER_ADDR', 'MASTER_PORT') if not env.get(key)]
     if missing:
         raise ConfigError(f'the environment has WORLD_SIZE={size} without {", ".join(missing)}, as torchrun does not leave it; unset it, '
                           f'or start with torchrun or srun')
-    if _number('RANK', 0) >= size:
-        raise ConfigError(f'the environment has RANK={env["RANK"]} of WORLD_SIZE={size}; unset both, or start with torchrun or srun')
-    return Place(_number('RANK', 0), size, _number('LOCAL_RANK', 0), _number('LOCAL_WORLD_SIZE', 1))
+    for key, least, most in (('WORLD_SIZE', 1, 2 ** 31), ('RANK', 0, size - 1), ('MASTER_PORT', 1, 65535)):     # others wait, or hang
+        if not least <= _number(key, 0) <= most:
+            raise ConfigError(f'the environment has {key}={env[key]} and WORLD_SIZE={size}, but {key} must be from {least} to {most}; '
+                              f'unset both, or start with torchrun or srun')
+    return Place(_number('RANK', 0), size, _number('LOCAL_RANK', 0), max(_number('LOCAL_WORLD_SIZE', 1), 1))
 
 
 def _number(name: str, default: int) -> int:
     text = os.environ.get(name) or str(default)
-    if not text.isdecimal():
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
         raise ConfigError(f'the environment has {name}={text}, which is not a number; unset it, or start with torchrun or srun')
     return int(text)
 
@@ -76,10 +81,12 @@ def joined(timeout: float = TIMEOUT):
         return
     backend = 'gloo'
     if torch.cuda.is_available():
-        if here.local_rank >= torch.cuda.device_count():
-            raise ConfigError(f'process {here.local_rank} of this machine has no GPU: there are {torch.cuda.device_count()}; start one '
+        gpus = torch.cuda.device_count()
+        own = 0 if gpus == 1 and 'SLURM_PROCID' in os.environ else here.local_rank       # SLURM may show each task its own GPU alone
+        if own >= gpus:
+            raise ConfigError(f'process {here.local_rank} of this machine has no GPU: there are {gpus}; start one '
                               f'process per GPU, or hide the GPUs with CUDA_VISIBLE_DEVICES=')
-        torch.cuda.set_device(here.local_rank)
+        torch.cuda.set_device(own)
         backend = 'cpu:gloo,cuda:nccl'
     try:
         dist.init_process_group(backend, timeout=timedelta(seconds=timeout), rank=here.rank, world_size=here.size)
@@ -190,7 +197,8 @@ def told(function: Callable[[], int], goes_on: str) -> int:
 
     def say(error, code: int, text: str | None = None) -> int:
         common = isinstance(error, (CommonError, FloatingPointError, Stopped))
-        if here.rank == 0 or not common:
+        # Before they have met, the processes of one machine mostly say the same.
+        if here.rank == 0 or not common and (here.local_rank == 0 or dist.is_initialized()):
             who = f'[process {here.rank}] ' if here.size > 1 and not common else ''
             label = '' if isinstance(error, (Stopped, KeyboardInterrupt)) else 'error: '
             print(f'{who}{label}{text or error}', file=sys.stderr, flush=True)

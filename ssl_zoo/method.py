@@ -80,7 +80,7 @@ class Method(BaseModel):
         Raises:
             ConfigError: the method has no such part.
         """
-        name, cls = network or self.main_network, type(self).__name__
+        name, cls = self.main_network if network is None else network, type(self).__name__
         if name not in self.networks:
             raise ConfigError(f'{cls} has no {name!r} network: {nearest(name, self.networks)}')
         if layer not in ('backbone', 'projector'):

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from .distributed import norms, own_parts
-from .registry import OPTIMIZERS
+from .registry import OPTIMIZERS, need_positive, need_share
 
 for _optimizer in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW):
     OPTIMIZERS.register_module(module=_optimizer, force=True)
@@ -72,6 +72,8 @@ class LARS(torch.optim.Optimizer):
 
     def __init__(self, params, lr: float, momentum: float = 0.9, weight_decay: float = 0.0,
                  trust_coefficient: float = 1e-3, adapt: bool = True, classic_momentum: bool = False, larc: bool = False):
+        need_share(momentum=momentum)
+        need_positive(trust_coefficient=trust_coefficient)
         super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, trust_coefficient=trust_coefficient,
                                       adapt=adapt, classic_momentum=classic_momentum, larc=larc))
 

@@ -10,10 +10,12 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-import pytest
-import torch
-from PIL import Image
+os.environ.setdefault('OMP_NUM_THREADS', '1')            # two tests run at a time: more threads would only wait for each other
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from PIL import Image  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 
@@ -62,7 +64,7 @@ def tiny():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def run_tool():
     """Function: run a tool in a process of its own; returns the finished process with its output as text."""
     def run(*arguments, cwd=ROOT, timeout=300, threads=1):

@@ -89,7 +89,8 @@ def test_a_job_without_srun_is_one_process(environment, given):
     (dict(TORCHRUN, WORLD_SIZE='four'), 'WORLD_SIZE=four, which is not a number'),
     (dict(TORCHRUN, WORLD_SIZE='-2'), 'WORLD_SIZE=-2, which is not a number'),
     (dict(TORCHRUN, WORLD_SIZE='²'), 'WORLD_SIZE=², which is not a number'),
-    (dict(TORCHRUN, WORLD_SIZE='0'), 'WORLD_SIZE=0'),
+    (dict(TORCHRUN, WORLD_SIZE='0'), 'WORLD_SIZE=0'), (dict(TORCHRUN, MASTER_PORT='abc'), 'MASTER_PORT=abc, which is not a number'),
+    (dict(SRUN, SLURM_STEP_NODELIST=','), 'SLURM_STEP_NODELIST=,, which names no machine'),
     (dict(TORCHRUN, RANK='x'), 'RANK=x, which is not a number'),
     (dict(TORCHRUN, RANK='4'), 'RANK=4'),
     (dict(TORCHRUN, LOCAL_RANK='1.5'), 'LOCAL_RANK=1.5'),
@@ -114,8 +115,8 @@ def test_without_a_list_of_machines_they_meet_on_this_one(environment):
 
 
 def test_processes_that_do_not_meet_say_where(environment):
-    environment(**{**TORCHRUN, 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': 'abc', 'CUDA_VISIBLE_DEVICES': ''})
-    with pytest.raises(ConfigError, match='process 3 of 4 did not meet the others at 127.0.0.1:abc'), joined(1):
+    environment(**{**TORCHRUN, 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': '1', 'CUDA_VISIBLE_DEVICES': ''})
+    with pytest.raises(ConfigError, match='process 3 of 4 did not meet the others at 127.0.0.1:1'), joined(1):
         pass
 
 
@@ -161,7 +162,7 @@ COMMON = (CommonError, FloatingPointError, Stopped)
 @pytest.mark.parametrize(('error', 'code', 'sentence'), CODES, ids=lambda value: type(value).__name__)
 def test_errors_are_told_in_a_sentence_by_one_process_or_by_the_one_that_has_them(environment, capsys, error, code, sentence):
     for number in (None, 0, 1):
-        environment(**({} if number is None else {**TORCHRUN, 'RANK': str(number)}))
+        environment(**({} if number is None else {**TORCHRUN, 'RANK': str(number), 'LOCAL_RANK': '0'}))
         assert told(raising(error), 'go on so') == code
         out, err = capsys.readouterr()
         assert out == ''
@@ -173,10 +174,15 @@ def test_errors_are_told_in_a_sentence_by_one_process_or_by_the_one_that_has_the
             assert err.count('\n') == 1 and 'Traceback' not in err
 
 
+def test_before_they_have_met_the_first_of_a_machine_speaks_for_it(environment, capsys):
+    environment(**TORCHRUN)
+    assert told(raising(ConfigError('a mistake')), '') == 2 and capsys.readouterr().err == ''
+
+
 @pytest.mark.parametrize('words', ['[..gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4', 'NCCL error: remote',
                                    'Timed out waiting 1000ms for recv operation to complete\nand more', 'Broken pipe'])
 def test_a_lost_process_is_code_75_and_only_where_there_were_several(environment, capsys, words):
-    environment(**TORCHRUN)
+    environment(**{**TORCHRUN, 'LOCAL_RANK': '0'})
     assert told(raising(RuntimeError(words)), 'go on so') == 75
     first = words.splitlines()[0]
     assert capsys.readouterr().err == f'[process 3] error: another process of this run was lost or did not answer ({first}); go on so\n'

@@ -3,7 +3,7 @@ import json
 
 
 def test_digits_reach_what_the_readme_says(run_tool, root, tmp_path):
-    done = run_tool(root / 'tools/train.py', root / 'configs/byol/digits.py', '--work-dir', tmp_path / 'run', threads=2, timeout=600)
+    done = run_tool(root / 'tools/train.py', root / 'configs/byol/digits.py', '--work-dir', tmp_path / 'run', timeout=600)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in (tmp_path / 'run' / 'results.jsonl').read_text().splitlines()]
     value = {(row['metric'], row['weights']): row['value'] for row in rows}

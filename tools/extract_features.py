@@ -29,7 +29,7 @@ def main(argv=None) -> int:
         if args.source:
             try:
                 cfg = ast.literal_eval(args.source)
-            except (ValueError, SyntaxError, TypeError):
+            except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
                 raise ConfigError(f'--source {args.source!r} is not a dict such as '
                                   f'"{{\'type\': \'Images\', \'root\': \'/my/photos\'}}"') from None
             if not isinstance(cfg, dict):

@@ -32,7 +32,7 @@ def source_of(text: str):
     from ssl_zoo.registry import ConfigError
     try:
         cfg = ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         cfg = None
     if not isinstance(cfg, dict) or 'type' not in cfg:
         raise ConfigError(f'the source {text!r} is not a dict such as "{{\'type\': \'ImageFolder\', \'root\': \'/my/photos\'}}"')

@@ -178,7 +178,11 @@ def main(argv=None) -> int:
     parser.add_argument('--out', type=Path, help='a folder of your own; default: inside this repository')
     args = parser.parse_args(argv)
     texts = files(args.name, args.out)
-    if wrong := mistake(args.name, texts):
+    try:
+        wrong = mistake(args.name, texts)
+    except OSError as error:                                     # a name or a path that is too long
+        wrong = f'cannot look at the place of {args.name}: {error}; choose a shorter name, or another folder'
+    if wrong:
         print(f'error: {wrong}', file=sys.stderr)
         return 2
     try:

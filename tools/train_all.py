@@ -49,7 +49,7 @@ def result(run: Path) -> dict | None:
                 'random weights': value['knn_top1', 'random weights'], '2 labels per class': value['probe_2_per_class_top1', 'trained'],
                 'seconds': rows[-1]['seconds'], 'spread': last.get('val/spread'), 'RankMe': last.get('val/rankme'),
                 'config': rows[-1]['config']}
-    except (FileNotFoundError, IndexError, KeyError, json.JSONDecodeError):
+    except (OSError, IndexError, KeyError, TypeError, AttributeError, ValueError):         # none, or damaged
         return None
 
 
@@ -112,8 +112,13 @@ def train_all(runs: list[Run], jobs: int) -> list[str]:
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
-                running.append(waiting.pop(0))
-                running[-1].start()
+                run = waiting.pop(0)
+                try:
+                    run.start()
+                    running.append(run)
+                except OSError as error:                                  # its folder; the others may have theirs
+                    failed.append(run.label)
+                    print(f'{run.label}: failed: {error}', flush=True)
             time.sleep(0.2)
             for run in [run for run in running if run.process.poll() is not None]:
                 running.remove(run)
@@ -143,6 +148,10 @@ def main(argv=None) -> int:
     if twice:
         print(f'error: two configs are called {twice}, and would share a folder; rename one, or run them apart', file=sys.stderr)
         return 2
+    if not names or len(set(args.seeds)) < len(args.seeds):
+        print('error: ' + (f'--seeds has {args.seeds}, one of them twice; give each once' if names else
+                           'the configs in _base_ are no runs of their own; give others, such as configs/*/digits*.py'), file=sys.stderr)
+        return 2
     if args.jobs < 1:
         print(f'error: --jobs is {args.jobs}, but it must be at least 1', file=sys.stderr)
         return 2
@@ -165,8 +174,12 @@ def main(argv=None) -> int:
         print('stopped; the same command goes on from here', file=sys.stderr)
         return 130
     text = table(args.configs, args.seeds, out)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / 'table.md').write_text(text + '\n')
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / 'table.md').write_text(text + '\n')
+    except OSError as error:
+        print(f'\n{text}\n\nerror: the table could not be written: {error}; choose another --out', file=sys.stderr)
+        return 2
     print(f'\n{text}\n\nmean (sample standard deviation over seeds), on test images, or on val where data.test=None; '
           f'spread and RankMe of the last look at val; seconds include the looks on the way, {args.jobs} at a time on '
           f'{threads} threads each; also in {out / "table.md"}')

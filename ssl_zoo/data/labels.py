@@ -17,8 +17,8 @@ ADDRESS = 'https://raw.githubusercontent.com/google-research/simclr/master/image
 OFFICIAL = {
     '1%': ('1percent.txt', '71e82a48ba78252683ae334c4d019ebd5c6e855b9599c1389fbe83eb9549cf17'),
     '10%': ('10percent.txt', '6d09de11e7bdaf5b1f3b1f249b6183695f97310cdd20f0c03e7235b6b9392091')}
-SHARE = re.compile(r'(\d+\.?\d*|\.\d+)%')
-PER_CLASS = re.compile(r'(\d+)-per-class')
+SHARE = re.compile(r'(\d+\.?\d*|\.\d+)%', re.ASCII)
+PER_CLASS = re.compile(r'(\d{1,18})-per-class', re.ASCII)
 
 
 def is_imagenet(source: Source) -> bool:

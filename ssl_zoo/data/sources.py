@@ -129,6 +129,6 @@ def build_source(cfg: dict) -> Source:
     source = DATASETS.create(cfg)
     if limit is None:
         return source
-    if not isinstance(limit, int) or not 0 < limit <= len(source):
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= len(source):
         raise ConfigError(f'limit={limit!r}, but {cfg["type"]} has {len(source)} images; give a number from 1 to {len(source)}')
     return Subset(source, np.sort(shuffled(source)[:limit]))

@@ -16,6 +16,7 @@ PARAMS = ('area', 'ratio', 'top', 'left', 'flip', 'order', 'brightness', 'contra
           'gray', 'sigma', 'solarize')
 COLUMN = {name: i for i, name in enumerate(PARAMS)}
 ORDERS = np.array(list(permutations(range(4))))               # of brightness 0, contrast 1, saturation 2, hue 3
+LARGEST_SIZE = 16384           # pixels; a larger view is a slip, and would only end for lack of memory
 RESAMPLING = dict(bicubic=Image.Resampling.BICUBIC, bilinear=Image.Resampling.BILINEAR)
 
 
@@ -51,7 +52,8 @@ class View:
         def need(name, holds, what):
             if not holds:
                 raise ConfigError(f'view: {name}={getattr(self, name)!r}, but it must be {what}')
-        need('size', isinstance(self.size, int) and not isinstance(self.size, bool) and self.size > 0, 'a positive number of pixels')
+        need('size', isinstance(self.size, int) and not isinstance(self.size, bool) and 0 < self.size <= LARGEST_SIZE,
+             f'a positive number of pixels, at most {LARGEST_SIZE}')
         for name, low, high in (('crop', 0, 1), ('ratio', 0, np.inf), ('blur_sigma', 0, np.inf)):
             pair = getattr(self, name)
             need(name, _numbers(pair, 2) and low < pair[0] <= pair[1] <= high, f'two numbers above {low}, rising, at most {high}')

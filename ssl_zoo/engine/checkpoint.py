@@ -52,6 +52,7 @@ def read_checkpoint(path: str | Path) -> dict:
     content = read_data(path, FORMAT, 'checkpoint')
     if content.pop('sha256', None) != digest(content):
         raise ConfigError(f'{path} is damaged: its content is not what was written (SHA-256)')
+    need_items(content, path, config=dict, step=int, method=dict)
     return content
 
 
@@ -64,10 +65,18 @@ def read_data(path: str | Path, form: str, what: str) -> dict:
         content = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:                                  # torch raises many types for a torn or foreign file
         raise ConfigError(f'{path} is not a readable {what}, or holds objects that would run code when loaded '
-                          f'({type(error).__name__}: {str(error).splitlines()[0]})') from None
+                          f'({type(error).__name__}: {(str(error).splitlines() or ["empty"])[0]})') from None
     if not isinstance(content, dict) or content.get('format') != form:
         raise ConfigError(f'{path} is not a {what} of ssl_zoo (expected format {form!r})')
     return content
+
+
+def need_items(content: dict, path: str | Path, **types: type) -> None:
+    """Raise ConfigError if the content of a checkpoint lacks one of these items, or has it of another type."""
+    for key, wanted in types.items():
+        if not isinstance(content.get(key), wanted):
+            raise ConfigError(f'{path} is not a whole checkpoint: its {key!r} is {"missing" if key not in content else "of another type"}; '
+                              f'give one that a run has written')
 
 
 def sealed(content: dict) -> dict:
@@ -258,6 +267,6 @@ def load_method(path: str | Path, options: list[str] = (), random_weights: bool 
     method = build_method(settings, pretrained=random_weights)                                    # otherwise the weights come from here
     try:
         method.load_state_dict(content['method'] if not random_weights else method.state_dict())
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, AttributeError) as error:       # the last two: what is not a tensor
         raise ConfigError(f'{path} does not fit {settings.method["type"]}: {str(error).splitlines()[-1].strip()}') from None
     return method.eval(), settings, 0 if random_weights else content['step']

@@ -30,7 +30,9 @@ def load_config(path: str | Path, options: list[str] | None = None) -> Settings:
         raise ConfigError(f'there is no config at {path.absolute()}; give the path of a .py file, such as configs/byol/digits.py')
     try:
         cfg = plain(Config.fromfile(str(path), import_custom_modules=False).to_dict())
-    except Exception as error:                                   # a config may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:                               # a config may raise anything, or call sys.exit
         raise ConfigError(f'the config {path} cannot be read: {type(error).__name__}: {error}') from error
     cfg = {key: value for key, value in cfg.items() if not key.startswith('_')}          # the config's own variables
     for option in options or []:
@@ -58,7 +60,7 @@ def import_file(file: str) -> None:
         spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
-        if isinstance(error, ConfigError) or not isinstance(error, Exception):
+        if isinstance(error, (ConfigError, KeyboardInterrupt)):
             raise
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise ConfigError(f'{file} cannot be imported: {type(error).__name__}: {error} ({place.filename}:{place.lineno})') from error
@@ -97,7 +99,7 @@ def apply_option(cfg: dict, option: str) -> None:
         raise ConfigError(f'the option {option!r} is not of the form key=value, such as epochs=300')
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):          # TypeError: {[]: 1}; the last two: nested deeply
         value = {'true': True, 'false': False, 'none': None}.get(text.lower(), text)
     *parents, last = key.split('.')
     place, walked = cfg, []

@@ -89,6 +89,7 @@ class GuardHook(Hook):
             self.keep(runner)
 
     def keep(self, runner) -> None:
+        self.kept = None                                             # or for a moment there would be two of them
         self.kept = dict(iter=runner.iter, method=_copy(runner.method.state_dict()),
                          optimizer=_copy(runner.optim_wrapper.optimizer.state_dict()))
 
@@ -116,6 +117,7 @@ class GuardHook(Hook):
 
 class _Watched(Hook):
     """Stops a run under a glass before the first update that something not finite would go into."""
+
     def __init__(self, runner, glass: Glass):
         self.runner, self.glass, self.batch = runner, glass, None
         runner.optim_wrapper.before_step = self.look

@@ -32,6 +32,10 @@ class ZooOptimWrapper(OptimWrapper):
         self.method, self.bf16, self.clip = method, settings.precision == 'bf16', settings.clip_grad
         self.before_step = None                                        # called when the gradients are there
 
+    def initialize_count_status(self, model, init_counts: int, max_counts: int) -> None:
+        # mmengine warns of BatchNorm under accumulation; the plan says what it comes to.
+        super().initialize_count_status(torch.nn.Identity(), init_counts, max_counts)
+
     @contextmanager
     def optim_context(self, model):
         autocast = torch.autocast(next(model.parameters()).device.type, torch.bfloat16, enabled=self.bf16)

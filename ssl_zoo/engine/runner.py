@@ -31,7 +31,16 @@ from ..method import Method, MethodHook
 from ..optim import parameter_groups
 from ..registry import OPTIMIZERS, ConfigError
 from ..stopping import Signals
-from .checkpoint import CheckpointHook, build_method, check_resumable, checkpoints_in, newest_checkpoint, read_checkpoint, versions
+from .checkpoint import (
+    CheckpointHook,
+    build_method,
+    check_resumable,
+    checkpoints_in,
+    need_items,
+    newest_checkpoint,
+    read_checkpoint,
+    versions,
+)
 from .guard import GuardHook
 from .hooks import ScheduleHook, StopHook, UnreadableHook
 from .loop import TrainLoop, ZooOptimWrapper
@@ -151,8 +160,16 @@ class ZooRunner(Runner):
         if self.resume_from is None:
             return
         content = self.resume_from
-        load_whole_state(self.method, content['method'])
-        load_whole_state(self.optim_wrapper.optimizer, content['optimizer'])
+        if not 0 <= content['step'] <= self.max_steps:
+            raise ConfigError(f'cannot resume: the checkpoint is of step {content["step"]}, and the run has {self.max_steps}; give a '
+                              f'checkpoint of this run')
+        try:
+            load_whole_state(self.method, content['method'])
+            load_whole_state(self.optim_wrapper.optimizer, content['optimizer'])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
+            raise ConfigError(f'cannot resume: the weights or the optimizer state do not fit the config ({reason}); give a checkpoint of '
+                              f'this run') from None
         self.train_loop._iter = content['step'] * self.plan.accumulate
         self.seconds_before = content['seconds']
         self.resume_from = None
@@ -278,7 +295,9 @@ def _resumed(settings: Settings, train: Source, work_dir: Path, resume: bool | s
             read_checkpoint(path)                                      # says what is wrong with it first
             raise ConfigError(f'{work_dir} holds {other[0].name}, which does not lead to {resume}; choose another --work-dir')
         return path
-    content = read_checkpoint(on_first(choose))
+    path = on_first(choose)
+    content = read_checkpoint(path)
+    need_items(content, path, images=int, manifest=str, seconds=float, accumulate=int, optimizer=dict)
     check_resumable(content, settings, train)
     return content
 

@@ -3,9 +3,10 @@ import inspect
 import math
 from dataclasses import MISSING, asdict, dataclass, field, fields
 
-from ..data.views import View, build_views
+from ..data.views import LARGEST_SIZE, View, build_views
 from ..registry import METHODS, ConfigError, check_arguments, nearest
 
+LARGEST = 10 ** 30                # a whole number in a config: above it sums and products no longer fit into a float
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -167,7 +168,7 @@ def check(cfg: dict) -> Settings:
     cfg = dict(cfg)
     infinite = next(_infinite(cfg, ''), None)
     if infinite:
-        raise ConfigError(f'{infinite} is not a finite number')
+        raise ConfigError(infinite)
     for key, cls in (('data', Data), ('schedule', Schedule), ('watch', Watch), ('checkpoint', Checkpoints), ('parallel', Parallel)):
         if key in cfg:
             cfg[key] = _fill(cls, cfg[key], f'{key}.')
@@ -184,6 +185,7 @@ def check(cfg: dict) -> Settings:
                                ('base_lr', 0, 'a number above 0'),
                                ('log_every', 0, 'a whole number of at least 1')):
         need(getattr(settings, key) > minimum, key, getattr(settings, key), what)
+    need(settings.base_lr * settings.batch_size < 1e30, 'base_lr', settings.base_lr, 'small enough to train with')   # float32 ends at 3e38
     for key in ('weight_decay', 'warmup_epochs', 'seed'):
         need(getattr(settings, key) >= 0, key, getattr(settings, key), 'a number of at least 0')
     need(settings.warmup_epochs < settings.epochs, 'warmup_epochs', settings.warmup_epochs,
@@ -216,7 +218,7 @@ def check(cfg: dict) -> Settings:
     need(settings.checkpoint.keep_every is None or settings.checkpoint.keep_every > 0, 'checkpoint.keep_every',
          settings.checkpoint.keep_every, 'above 0, or None')
     need(settings.parallel.strategy in ('ddp', 'fsdp'), 'parallel.strategy', settings.parallel.strategy, "'ddp' or 'fsdp'")
-    need(settings.parallel.timeout > 0, 'parallel.timeout', settings.parallel.timeout, 'seconds above 0')
+    need(0 < settings.parallel.timeout <= 1e7, 'parallel.timeout', settings.parallel.timeout, 'seconds above 0, at most 10 million')
     need(settings.watch.every >= 0, 'watch.every', settings.watch.every, 'at least 0')
     for key in ('bank', 'queries'):
         value = getattr(settings.watch, key)
@@ -234,6 +236,9 @@ def check(cfg: dict) -> Settings:
     for key, stated in (('lr', 'base_lr'), ('weight_decay', 'weight_decay'), ('params', None), ('adapt', None)):
         if key in settings.optimizer:
             raise ConfigError(f'optimizer.{key} is set by the run{f", from {stated}" if stated else ""}; leave it out of optimizer')
+    for key in ('eval_size', 'eval_resize'):
+        value = getattr(settings.data, key)
+        need(value is None or 1 <= value <= LARGEST_SIZE, f'data.{key}', value, f'pixels above 0, at most {LARGEST_SIZE}, or None')
     size = settings.eval_geometry()
     need(0 < size[0] <= size[1], 'data.eval_size', size[0], f'above 0 and at most eval_resize={size[1]}')
     if not isinstance(settings.method.get('backbone', {}), dict):
@@ -273,12 +278,14 @@ def _fill(cls, values: dict, prefix: str):
 
 
 def _infinite(value, key: str):
-    """The keys of all numbers that are infinite or not a number."""
+    """A sentence for every number that is infinite, not a number, or a whole number so large that no float holds it."""
     if isinstance(value, (dict, list, tuple)):
         for k, v in value.items() if isinstance(value, dict) else enumerate(value):
             yield from _infinite(v, f'{key}.{k}' if key else str(k))
     elif isinstance(value, float) and not math.isfinite(value):
-        yield f'{key}={value}'
+        yield f'{key}={value} is not a finite number'
+    elif isinstance(value, int) and abs(value) > LARGEST:
+        yield f'{key} is a whole number beyond {LARGEST:.0e}; give a smaller one'
 
 
 def plain(value):

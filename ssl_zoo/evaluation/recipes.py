@@ -1,5 +1,4 @@
 """How a classifier is trained on top of an encoder: recipes as data, and those of the papers and other libraries by name."""
-import math
 from dataclasses import dataclass, fields, replace
 from itertools import product
 
@@ -65,8 +64,8 @@ class Recipe:
                 raise ConfigError(f'{name} is {getattr(self, name)!r}, but it must be {what}')
         for name, least in (('lrs', 'above 0'), ('epochs', 'above 0'), ('weight_decays', 'at least 0')):
             values = getattr(self, name)
-            need(values and all(0 < v < math.inf or (v == 0 and least == 'at least 0') for v in values), name,
-                 f'one or more numbers {least}')
+            need(values and all(0 < v < 3e38 or (v == 0 and least == 'at least 0') for v in values), name,
+                 f'one or more numbers {least}, below 3e38')           # where float32 ends
         need(self.batch_size >= 1, 'batch_size', 'a whole number of at least 1')
         for name, allowed in (('optimizer', ('SGD', 'LARC')), ('shape', ('cosine', 'steps')),
                               ('init', ('zeros', 'normal', 'haiku', 'torch')),

@@ -1,6 +1,7 @@
 """Training of classifiers on labelled images: linear heads on a frozen encoder, many side by side, or the whole network."""
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -269,15 +270,23 @@ def _restore(state: Path | None, network: Network, optimizer, batches) -> int:
     """The step to go on from."""
     if state is None or not state.exists():
         return 0
-    try:
+    with going_on(state):
         content = torch.load(state, map_location='cpu', weights_only=True)
         network.trained().load_state_dict(content['network'])
         optimizer.load_state_dict(content['optimizer'])
         getattr(batches, 'unreadable', {}).update(content['unreadable'])
         return content['step']
+
+
+@contextmanager
+def going_on(path: Path):
+    """For reading what a stopped evaluation has kept. Raises ConfigError for whatever keeps it from being read."""
+    try:
+        yield
     except Exception as error:                                       # torch raises many types for a torn or foreign file
         reason = str(error).splitlines()[0] if str(error) else 'empty'
-        raise ConfigError(f'{state} cannot be gone on from ({type(error).__name__}: {reason}); remove it to start again') from None
+        raise ConfigError(f'{path} cannot be gone on from ({type(error).__name__}: {reason}); remove {path.parent} to start again'
+                          ) from None
 
 
 @torch.no_grad()

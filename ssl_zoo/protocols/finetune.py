@@ -9,8 +9,8 @@ from ..batchnorm import plain_batchnorm
 from ..data.sources import Source
 from ..evaluation.metrics import measure
 from ..evaluation.recipes import Recipe, Setting
-from ..evaluation.training import Heads, ImageBatches, Network, predict, train_classifier
-from ..launch import first_ones, keep_on_first
+from ..evaluation.training import Heads, ImageBatches, Network, going_on, predict, train_classifier
+from ..launch import keep_on_first, on_first
 from .linear import choose
 from .subject import Subject
 
@@ -51,7 +51,7 @@ def finetune(subject: Subject, train: Source, val: Source, recipe: Recipe, setti
         The network, its setting, the choice in words.
     """
     record, kept, state = folder / 'scores.json', folder / 'best.pth', folder / 'state.pth'
-    done: list[list] = first_ones(json.loads(record.read_text()) if record.exists() else [])      # (score, held-out images) each
+    done = on_first(lambda: _done(record, len(settings)))           # (score, held-out images) each
     for i in range(len(done), len(settings)):
         score, n = 0.0, 0
         try:
@@ -74,5 +74,17 @@ def finetune(subject: Subject, train: Source, val: Source, recipe: Recipe, setti
         raise FloatingPointError('the loss of every setting is not finite; lower the learning rates')
     best, selection = choose(settings, scores, max(n for _, n in done), metric) if len(settings) > 1 else (0, 'one setting')
     network = network_of(subject, recipe, draw, bn_momentum)
-    network.load_state_dict(torch.load(kept, map_location='cpu', weights_only=True))
+    with going_on(kept):
+        network.load_state_dict(torch.load(kept, map_location='cpu', weights_only=True))
     return network, settings[best], selection
+
+
+def _done(record: Path, settings: int) -> list[list]:
+    """(score, held-out images) of each setting that is finished."""
+    if not record.exists():
+        return []
+    with going_on(record):
+        done = [[float(score), int(n)] for score, n in json.loads(record.read_text())]
+        if len(done) > settings:
+            raise ValueError(f'{len(done)} scores of {settings} settings')
+    return done

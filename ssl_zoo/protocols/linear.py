@@ -14,7 +14,7 @@ from ..evaluation import logistic
 from ..evaluation.features import Features
 from ..evaluation.metrics import measure
 from ..evaluation.recipes import Recipe, Setting
-from ..evaluation.training import FeatureBatches, Heads, ImageBatches, Network, predict, predict_features, train_classifier
+from ..evaluation.training import FeatureBatches, Heads, ImageBatches, Network, going_on, predict, predict_features, train_classifier
 from ..launch import first_ones, keep_on_first, together
 from ..registry import ConfigError
 from .subject import NAMES, Subject, fingerprint, names_of
@@ -48,9 +48,10 @@ def evaluate_linear(subject: Subject, recipe: Recipe, retrain: bool = False) -> 
         kept = folder / 'trained.pth'
         batches = ImageBatches(source, recipe, subject.preprocessing, subject.seed, subject.workers, subject.device)
         if first_ones(kept.exists()):                                # a stop after the training did not cost it
-            content = torch.load(kept, map_location='cpu', weights_only=True)
-            heads.load_state_dict(content['heads'])
-            batches.unreadable.update(content['unreadable'])
+            with going_on(kept):
+                content = torch.load(kept, map_location='cpu', weights_only=True)
+                heads.load_state_dict(content['heads'])
+                batches.unreadable.update(content['unreadable'])
         else:
             train_classifier(network, batches, recipe, settings, subject.seed, folder / 'state.pth', what)
             content = dict(heads=heads.state_dict(), unreadable=batches.unreadable)

@@ -70,7 +70,7 @@ class Subject:
         self.method, self.settings, self.step = load_method(self.path, options, random_weights)
         self.device = torch.device('cuda', torch.cuda.current_device()) if torch.cuda.is_available() else torch.device('cpu')
         self.method.to(self.device).eval()
-        self.network, self.layer = network or self.method.main_network, layer
+        self.network, self.layer = self.method.main_network if network is None else network, layer
         self.encoder: nn.Module = self.method.encoder(self.network, layer)
         self.weights = 'random weights' if random_weights else 'trained'
         self.batch_size, self.seed = batch_size, seed
