@@ -209,9 +209,9 @@ def test_a_place_that_is_rubbish_is_told(environment, capsys):
 # --- two processes
 
 AGREE = '''
-import json, sys
+import json, sys, torch
 from pathlib import Path
-from ssl_zoo.distributed import rank, world_size
+from ssl_zoo.distributed import from_first, rank, world_size
 from ssl_zoo.launch import *
 from ssl_zoo.launch import CommonError
 from ssl_zoo.registry import ConfigError
@@ -247,6 +247,7 @@ def main():
         out['keep'] = caught(lambda path: keep_on_first(path, lambda file: file.write(b'whole')), Path('kept'))
         out['kept'] = Path('kept').read_text()
         out['not kept'] = caught(lambda path: keep_on_first(path, lambda file: 1), Path('/proc/none/kept'))
+        out['from_first'] = from_first(torch.full((2,), 1.0 + rank())).tolist()
         barrier()
     out['left'] = world_size()
     Path(f'{place().rank}.json').write_text(json.dumps(out))
@@ -267,6 +268,7 @@ def test_two_processes_agree(processes, tmp_path):
     assert a.pop('together') == ['result of 0', *errors] and b.pop('together') == ['result of 1', *errors]
     assert a.pop('called') == 1 and b.pop('called') == 0
     assert a == b
+    assert a['from_first'] == [1, 1]
     assert a['size'] == 2 and a['left'] == 1 and a['everyones'] == [dict(a=0), dict(a=1)] and a['first'] == [0, 'x' * 100]
     assert a['on_first'] == ['result of 0', 'CommonError of 0', 'result of 0', 'CommonError of 0']
     assert a['counts'] == [[0, 0], [1, 0], [2, 20], [3, 20], [4, 20], [4, 20]] and a['again'] == [[4, 20], [6, 20]] and a['none'] == [0]
