@@ -38,10 +38,10 @@ def place() -> Place:
     env = os.environ
     if 'WORLD_SIZE' not in env and _number('SLURM_STEP_NUM_TASKS', 1) > 1:
         nodes = env.get('SLURM_STEP_NODELIST') or 'localhost'
-        first = re.match(r'[^\[,]+(\[\d+)?', nodes)
+        first = re.match(r'(\[[^]]*\]|[^\[,])+', nodes)                  # node[03-05,9] of node[03-05,9],x
         if not first:
             raise ConfigError(f'the environment has SLURM_STEP_NODELIST={nodes}, which names no machine; unset it, or start with srun')
-        env.setdefault('MASTER_ADDR', first[0].replace('[', ''))
+        env.setdefault('MASTER_ADDR', re.sub(r'\[(\w*)[^]]*\]', r'\1', first[0]))
         env.setdefault('MASTER_PORT', str(20000 + (_number('SLURM_JOB_ID', 0) * 7 + _number('SLURM_STEP_ID', 0)) % 20000))
         for name, slurm in (('WORLD_SIZE', 'SLURM_STEP_NUM_TASKS'), ('RANK', 'SLURM_PROCID'), ('LOCAL_RANK', 'SLURM_LOCALID'),
                             ('LOCAL_WORLD_SIZE', 'SLURM_STEP_TASKS_PER_NODE')):

@@ -1,8 +1,13 @@
-"""Fixtures: small images on disk, a tiny config, and a way to run a tool as a user does."""
+"""Fixtures: small images on disk, a tiny config, and ways to run a tool as a user does, on one process or on several."""
 import logging
+import multiprocessing
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')            # two tests run at a time: more threads would only wait for each other
@@ -67,6 +72,94 @@ def run_tool():
         return subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, env=env, text=True, capture_output=True,
                               timeout=timeout)
     return run
+
+
+# What is imported once, for all processes that ``processes`` starts.
+SERVER = multiprocessing.get_context('forkserver')
+SERVER.set_forkserver_preload([
+    'torch._dynamo', 'tensorboard.compat', 'sklearn.linear_model', 'ssl_zoo.engine.runner', 'ssl_zoo.engine.config', 'ssl_zoo.methods',
+    'ssl_zoo.protocols.command', 'ssl_zoo.protocols.knn', 'ssl_zoo.protocols.semi_supervised', 'ssl_zoo.protocols.transfer'])
+PROCESS = '''
+import multiprocessing, os, runpy, sys
+multiprocessing.set_start_method(None, force=True)
+for fd, path in ((1, log + '.out'), (2, log + '.err')):
+    os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), fd)
+os.environ.update(env)
+os.chdir(cwd)
+sys.stdout, sys.stderr, sys.argv = open(1, 'w', buffering=1), open(2, 'w', buffering=1), argv
+import torch
+torch.set_num_threads(1)
+runpy.run_path(argv[0], run_name='__main__')
+'''
+
+
+class Group:
+    """Processes that run a tool together, with the environment that torchrun gives them.
+
+    Attributes: pids; logs: of each, without '.out' and '.err'.
+    """
+
+    def __init__(self, n: int, folder: Path, *arguments, **env):
+        with socket.socket() as probe:
+            probe.bind(('127.0.0.1', 0))
+            port = probe.getsockname()[1]
+        folder.mkdir(parents=True, exist_ok=True)
+        self.logs, self.members = [folder / f'process{i}' for i in range(n)], []
+        for i, log in enumerate(self.logs):
+            values = dict(CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS=1) | env
+            if n > 1:
+                values |= dict(WORLD_SIZE=n, RANK=i, LOCAL_RANK=i, LOCAL_WORLD_SIZE=n, MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
+            scope = dict(log=str(log), env={k: str(v) for k, v in values.items()}, cwd=str(folder), argv=[str(a) for a in arguments])
+            self.members.append(SERVER.Process(target=exec, args=(PROCESS, scope)))
+        for member in self.members:
+            member.start()
+        self.pids = [member.pid for member in self.members]
+
+    def until(self, text: str, seconds: float = 60) -> None:
+        """Wait until the first process has printed this, to stdout or stderr."""
+        end, printed = time.monotonic() + seconds, ''
+        while text not in printed:
+            printed = ''.join(path.read_text() for path in map(self.logs[0].with_suffix, ('.out', '.err')) if path.exists())
+            assert time.monotonic() < end and self.members[0].is_alive(), printed
+            time.sleep(0.01)
+
+    def ended(self, seconds: float = 60) -> list[tuple[int, str, str]]:
+        """Exit code, stdout and stderr of each, which must have come to its end within these seconds."""
+        end = time.monotonic() + seconds
+        for member in self.members:
+            member.join(max(end - time.monotonic(), 0))
+        waiting = [i for i, member in enumerate(self.members) if member.is_alive()]
+        for i in waiting:
+            os.kill(self.pids[i], signal.SIGKILL)
+        out = [tuple(log.with_suffix(end).read_text() for end in ('.out', '.err')) for log in self.logs]
+        assert not waiting, f'processes {waiting} have not ended: {out}'
+        return [(member.exitcode, *texts) for member, texts in zip(self.members, out, strict=True)]
+
+
+@contextmanager
+def _starting(folder: Path):
+    groups = []
+
+    def start(n: int, *arguments, cwd=folder, **env) -> Group:
+        groups.append(Group(n, cwd, *arguments, **env))
+        return groups[-1]
+    yield start
+    for member in (member for group in groups for member in group.members if member.is_alive()):
+        member.kill()
+
+
+@pytest.fixture
+def processes(tmp_path):
+    """Function: start a tool on n processes, in tmp_path; returns the Group."""
+    with _starting(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope='module')
+def module_processes(tmp_path_factory):
+    """The same for what a whole module looks at."""
+    with _starting(tmp_path_factory.mktemp('processes')) as start:
+        yield start
 
 
 @pytest.fixture(autouse=True)

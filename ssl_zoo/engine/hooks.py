@@ -59,6 +59,7 @@ class UnreadableHook(Hook):
                 f'data.max_unreadable={self.limit:g} allows: {self._listed()}; mend them, or raise the share')
 
     def after_train(self, runner):
+        self.exchange(runner)                                          # of the last step no other process has heard
         if self.reasons and rank() == 0:
             runner.logger.warning(f'{len(self.reasons)} of {len(self.source)} training images could not be read and were '
                                   f'skipped: {self._listed()}')

@@ -268,7 +268,7 @@ def _fill(cls, values: dict, prefix: str):
             continue
         if wanted is tuple and isinstance(value, list):
             continue
-        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted not in (bool, bool | None)):
             raise ConfigError(f'{prefix}{key}={value!r} is of type {type(value).__name__}, but it must be '
                               f'{getattr(wanted, "__name__", wanted)}')
     missing = [f.name for f in known.values() if f.default is MISSING and f.default_factory is MISSING and f.name not in values]

@@ -17,7 +17,7 @@ from ..data.random import mix, seed_everything
 from ..data.sources import Source, Subset
 from ..data.views import View
 from ..distributed import average, rank, total, world_size
-from ..launch import Counts, barrier, everyones
+from ..launch import CommonError, Counts, barrier, everyones
 from ..layers import mlp
 from ..optim import LARC_EPS
 from ..registry import ConfigError
@@ -202,7 +202,7 @@ def train_classifier(network: Network, batches: ImageBatches | FeatureBatches, r
         raise ConfigError(f'a batch of one image ({n} labelled images, batch_size={recipe.batch_size}), but BatchNorm needs two at least')
     size, steps = min(recipe.batch_size, n), recipe.steps(epochs, n)
     if size < world_size():
-        raise ConfigError(f'a batch of {size} images cannot be shared out over {world_size()} processes; start fewer, or one')
+        raise CommonError(f'a batch of {size} images cannot be shared out over {world_size()} processes; start fewer, or one')
     if not network.frozen and world_size() > 1:
         network.encoder = synchronise(network.encoder, network.heads.weight.device)
     if network.frozen:
@@ -241,6 +241,8 @@ def train_classifier(network: Network, batches: ImageBatches | FeatureBatches, r
                 progress.update(size)
                 now = time.perf_counter()
                 asked = counts.add(*signals.asked())
+                if step + 1 == steps:
+                    asked = counts.finish()                                                  # nobody hears of the last step later
                 if any(asked) or now - saved > SAVE_SECONDS:
                     if rank() == 0:
                         _save(state, network, optimizer.sgd, batches, step + 1)
@@ -248,7 +250,6 @@ def train_classifier(network: Network, batches: ImageBatches | FeatureBatches, r
                 if any(asked):
                     barrier()                                                                # torchrun ends all when the first has ended
                     raise Stopped(Signals.first(asked), step + 1, state is not None)
-            counts.finish()
         finally:
             signals.release()
     for unreadable in everyones(getattr(batches, 'unreadable', {})):

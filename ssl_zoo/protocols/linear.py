@@ -76,7 +76,7 @@ def evaluate_linear(subject: Subject, recipe: Recipe, retrain: bool = False) -> 
                          f'frozen encoder, random crops and flips, {recipe.optimizer}, {chosen}, '
                          f'batch {min(recipe.batch_size, len(batches))}; {selection}', recipe=recipe.plain(), setting=str(chosen),
                          unreadable=len(batches.unreadable))
-    for folder in folders:
+    for folder in folders if rank() == 0 else ():                    # which has written the figure by now
         shutil.rmtree(folder, ignore_errors=True)
     return row
 

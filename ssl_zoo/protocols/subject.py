@@ -24,6 +24,7 @@ from ..engine.settings import plain
 from ..evaluation.features import Features, Preprocessing, key_of, store_features
 from ..evaluation.metrics import Predictions, interval, measure, top_k
 from ..evaluation.results import write_row
+from ..launch import together
 from ..registry import ConfigError
 
 SAMPLED = 8                       # images whose pixels tell whether a data set is still the same
@@ -90,7 +91,7 @@ class Subject:
     @cached_property
     def sources(self) -> dict[str, Source | None]:
         """train (without the hold-out), val and test, labelled, None where there is none; whole: train with what was held out of it."""
-        found = data_sources(self.settings.data, labelled=True)
+        found = together(lambda: data_sources(self.settings.data, labelled=True))
         sources = dict(train=found['bank'], val=found['val'], test=found['test'], whole=found['whole'])
         for name, source in sources.items():
             if source is not None and not len(source):
