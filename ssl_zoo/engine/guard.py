@@ -37,14 +37,15 @@ class Glass:
     """
 
     def __init__(self, network: nn.Module):
-        self.network, self.first = network, None
+        self.network, self.first, self.noted = network, None, 0       # first: (how many were noted before, what)
         self.handles = [layer.register_forward_hook(self._output(name)) for name, layer in network.named_modules()]
         self.handles += [p.register_hook(lambda gradient, name=name: self.note(f'the gradient of {name}', gradient))
                          for name, p in network.named_parameters() if p.requires_grad]
 
     def note(self, name: str, value) -> None:
+        self.noted += 1
         if self.first is None and isinstance(value, Tensor) and value.is_floating_point() and not value.isfinite().all():
-            self.first = f'{name}, {tuple(value.shape)}: {describe(value)}'
+            self.first = self.noted, f'{name}, {tuple(value.shape)}: {describe(value)}'
 
     def _output(self, name: str):
         def look(layer, inputs, output):
@@ -148,13 +149,15 @@ class _Watched(Hook):
                 self.glass.note(f'the gradient of {name}', p.grad)
         found = everyones(self.glass.first)
         if any(found):
-            who = next(i for i, first in enumerate(found) if first)
+            # A process that has it from another one notes it later: all note the same tensors in the same order.
+            who = min((i for i, first in enumerate(found) if first), key=lambda i: found[i][0])
+            what = found[who][1]
             step = self.iter // runner.plan.accumulate
             where = f' on process {who}' if len(found) > 1 else ''
             images = gather(self.batch['index']).tolist()
             shown = ', '.join(map(str, images[:8])) + (f' and {len(images) - 8} more' if len(images) > 8 else '')
-            dump = self._dump(step, found[who])
-            raise NotFinite(f'not finite at step {step}: {found[who]}{where}. Images of the batch: {shown}. '
+            dump = self._dump(step, what)
+            raise NotFinite(f'not finite at step {step}: {what}{where}. Images of the batch: {shown}. '
                             + (f'python tools/replay.py {dump} does the pass again. ' if dump else '')
                             + 'Lower base_lr, lengthen warmup_epochs or use precision=float32', step)
 

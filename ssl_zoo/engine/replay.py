@@ -38,4 +38,4 @@ def replayed(path: str | Path, precision: str | None = None) -> tuple[str, str |
         loss = method(**data, mode='loss')['loss']
     loss.backward()
     glass.close()
-    return content['found'], glass.first
+    return content['found'], glass.first and glass.first[1]

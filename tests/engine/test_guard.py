@@ -184,7 +184,7 @@ def test_exit_code_3_without_a_traceback_and_a_lower_rate_starts_elsewhere(tmp_p
 method = dict(type='BYOL', backbone=dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1]), hidden_dim=32, proj_dim=16)
 data = dict(train=dict(type='Digits', split='val'), val=40)
 views = [dict(size=20)] * 2
-optimizer, epochs, batch_size, base_lr = dict(type='SGD'), 2, 20, 1e38
+optimizer, epochs, batch_size, base_lr = dict(type='SGD'), 2, 20, 1e28
 workers, log_every, watch, checkpoint = 0, 5, dict(every=0), dict(every={1 / 7})
 ''')
     done = run_tool(root / 'tools/train.py', tmp_path / 'config.py', '--work-dir', tmp_path / 'run')

@@ -592,13 +592,12 @@ def test_one_process_joins_nothing(monkeypatch, world):
         assert world_size() == 1 and rank() == 0 and not torch.distributed.is_initialized()
 
 
-def test_the_group_is_left_after_an_error():
-    def work():
-        def inner(number):
-            raise KeyError('mine')
-        ends = two(inner)
-        return [type(end).__name__ for end in ends]
-    assert work() == ['KeyError', 'KeyError'] and not torch.distributed.is_initialized()
+def test_an_error_in_one_of_two_leaves_none_waiting():
+    def inner(number):
+        raise KeyError('mine')
+    ends = [type(end).__name__ for end in two(inner)]
+    # Who is late may not find the other any more.
+    assert 'KeyError' in ends and set(ends) <= {'KeyError', 'ConfigError', 'RuntimeError'} and not torch.distributed.is_initialized()
 
 
 # --- memory

@@ -176,7 +176,7 @@ def test_a_stopped_extraction_goes_on(extract, tmp_path, monkeypatch):
     extract('--data', 'test', work='whole')
     monkeypatch.setattr(ImageFolder, 'read', read)
     code, out, err = extract('--data', 'test')
-    assert (code, out) == (130, '') and err.endswith('stopped; the same command goes on from what is stored\n')
+    assert (code, out) == (130, '') and err.endswith('stopped; the same command goes on from here\n')
     monkeypatch.setattr(ImageFolder, 'read', lambda self, i: (seen.append(int(i)), real(self, i))[1])
     assert extract('--data', 'test')[0] == 0 and seen == [*range(9), *range(8, 15)]
     a, b = ((folders(tmp_path / work)['test'] / 'features.npy').read_bytes() for work in ('whole', 'work'))

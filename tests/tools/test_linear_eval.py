@@ -166,7 +166,7 @@ def test_no_checkpoint_and_a_foreign_one(tool, tmp_path):
 
 def test_training_that_diverges_gets_a_sentence(tool, tmp_path):
     code, _, err = tool('--preset', 'moco', '--lrs', 1e38, 2e38, '--epochs', 3, '--batch-size', 20)
-    assert code == 2 and 'error: the loss of every setting is not finite at step 20; lower the learning rates' in err
+    assert code == 3 and 'error: the loss of every setting is not finite at step 20; lower the learning rates' in err
     assert not (tmp_path / 'results.jsonl').exists()
 
 
