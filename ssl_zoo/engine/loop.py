@@ -7,7 +7,7 @@ import torch
 from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop
 
-from ..data.loader import Feed
+from ..data.feed import Feed
 from ..data.random import mix, seed_everything
 from ..distributed import norms, own_parts, rank
 from ..method import Method

@@ -1,27 +1,20 @@
 """build_runner: from settings to a run."""
-import fcntl
-import itertools
 import json
 import logging
 import math
 import os
 import shlex
-import shutil
-import socket
 import sys
 import time
 import uuid
-import warnings
 from contextlib import suppress
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import Runner
 from torch.nn.parallel import DistributedDataParallel
 
-from ..batchnorm import synchronise
 from ..data.loader import ViewDataset, default_workers, train_loader
 from ..data.sources import Source
 from ..data.splits import data_sources
@@ -47,8 +40,10 @@ from .loop import TrainLoop, ZooOptimWrapper
 from .plan import Plan, describe_plan
 from .progress import ProgressHook, ViewsPictureHook
 from .settings import Settings
-from .sharding import is_sharded, load_whole_state, shard, whole_state
+from .sharding import is_sharded, load_whole_state, whole_state
+from .spread import spread
 from .watch import WatchHook
+from .work_dir import LogFile, claim, make_work_dir
 
 
 class ZooRunner(Runner):
@@ -180,65 +175,9 @@ class ZooRunner(Runner):
                                 f'images of a pass (see the plan) sees so many')
 
 
-class LogFile(logging.FileHandler):
-    """A log that a full disk cannot stop the run with."""
-
-    def handleError(self, record) -> None:
-        if not self.__dict__.get('failed'):
-            self.failed = True
-            print(f'could not write {self.baseFilename}: {sys.exc_info()[1]}; the run goes on', file=sys.stderr)
-
-
 def build_optimizer(settings: Settings, plan: Plan, method: Method) -> torch.optim.Optimizer:
     groups = parameter_groups(method, settings.weight_decay, settings.decay_norm_and_bias, settings.norm_and_bias_lr)
     return OPTIMIZERS.create(settings.optimizer, params=groups, lr=plan.peak_lr)
-
-
-def _make_work_dir(path: Path, unique: bool) -> Path:
-    """Make the directory. If it must be ``unique``, making it is what claims it: two runs started at once get two of them."""
-    try:
-        if not unique:
-            path.mkdir(parents=True, exist_ok=True)
-            return path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for n in itertools.count(1):
-            claimed = path if n == 1 else path.with_name(f'{path.name}-{n}')
-            try:
-                claimed.mkdir()
-                return claimed
-            except FileExistsError:
-                continue
-    except OSError as error:
-        raise ConfigError(f'cannot make the work directory {path}: {error}') from None
-
-
-def _lock(work_dir: Path):
-    """Claim a work directory for as long as this process lives; the open file is the claim.
-
-    Raises:
-        ConfigError: another run has it, or nothing can be written there.
-    """
-    path = work_dir / '.lock'
-    try:
-        file = open(path, 'a+')
-    except OSError as error:
-        raise ConfigError(f'cannot write to the work directory {work_dir}: {error}; choose another --work-dir') from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        raise ConfigError(f'{work_dir} is in use by another run ({file.read().strip()}); wait for it, stop it, or choose another '
-                          f'--work-dir') from None
-    except OSError:                                                    # some network file systems have no locks
-        return file
-    with suppress(OSError):
-        for left_over in itertools.chain.from_iterable(map(work_dir.glob, (      # of a process that was killed while it wrote
-                'checkpoints/*.tmp.*', 'log.jsonl.tmp.*', 'views.png.tmp.*', 'not_finite_*.tmp.*'))):
-            left_over.unlink()
-        file.truncate(0)
-        file.write(f'process {os.getpid()} on {socket.gethostname()}')
-        file.flush()
-    return file
 
 
 def build_runner(settings: Settings, work_dir: str | Path, resume: bool | str = False, unique: bool = False) -> ZooRunner:
@@ -265,12 +204,12 @@ def build_runner(settings: Settings, work_dir: str | Path, resume: bool | str = 
     content = together(lambda: _resumed(settings, sources['train'], work_dir, resume)) if resume else None
     device = torch.device('cuda', torch.cuda.current_device()) if torch.cuda.is_available() else torch.device('cpu')
     method = build_method(settings, pass_images=plan.micro_batch)
-    model = _spread(method, settings, plan, device)
+    model = spread(method, settings, plan, device)
     optimizer = build_optimizer(settings, plan, method)
     dataset = ViewDataset(sources['train'], settings.recipes(), settings.seed)
     workers = default_workers() if settings.workers is None else settings.workers
-    work_dir = Path(on_first(lambda: str(_make_work_dir(work_dir, unique))))
-    lock = together(lambda: _lock(work_dir) if rank() == 0 else None)
+    work_dir = Path(on_first(lambda: str(make_work_dir(work_dir, unique))))
+    lock = together(lambda: claim(work_dir) if rank() == 0 else None)
     checkpoint, progress, guard = CheckpointHook(settings, sources['train']), ProgressHook(settings), GuardHook(settings)
     unreadable, watch = UnreadableHook(sources['train'], settings.data.max_unreadable), WatchHook(settings, sources, progress)
     stop = StopHook(checkpoint.save)
@@ -301,40 +240,3 @@ def _resumed(settings: Settings, train: Source, work_dir: Path, resume: bool | s
     need_items(content, path, images=int, manifest=str, seconds=float, accumulate=int, optimizer=dict)
     check_resumable(content, settings, train)
     return content
-
-
-def compile_backbones(method: Method, device: torch.device) -> None:
-    """torch.compile the method's backbones; names and values of their weights stay.
-
-    Raises:
-        ConfigError: on a CPU without a C++ compiler.
-    """
-    compiler = os.environ.get('CXX') or 'g++'
-    if device.type == 'cpu' and not shutil.which(compiler):
-        raise ConfigError(f'compile=True needs a C++ compiler, and there is no {compiler}; install one, name it in CXX, or leave compile '
-                          f'out')
-    for backbone, _ in method.networks.values():
-        method.get_submodule(backbone).compile()
-
-
-def _spread(method: Method, settings: Settings, plan: Plan, device: torch.device) -> torch.nn.Module:
-    """The method on its device, in the form in which several processes train it."""
-    sharded = settings.parallel.strategy == 'fsdp' and world_size() > 1
-    if not sharded:
-        method.to(device)                                              # of a sharded one the device gets its part alone
-    if settings.compile:
-        compile_backbones(method, device)
-    if world_size() == 1:
-        return method
-    synchronised = method.sync_batchnorm if settings.sync_batchnorm is None else settings.sync_batchnorm
-    if plan.device_batch < (1 if synchronised else 2):
-        raise ConfigError(f'{plan.device_batch} image per process and pass, but BatchNorm over each process apart needs two; make '
-                          f'batch_size larger, or use fewer processes')
-    if synchronised:
-        synchronise(method, device)
-    if sharded:
-        return shard(method, device)
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', FutureWarning)                 # the new name of broadcast_buffers is not known to all versions
-        return MMDistributedDataParallel(method, device_ids=[device] if device.type == 'cuda' else None, broadcast_buffers=False,
-                                         find_unused_parameters=method.unused_parameters)
