@@ -170,7 +170,8 @@ def main() -> int:
                 text = Leg(home, processes, run).finish()
                 ended = final(home / run) if newest(home / run) else {}
                 same = ended.keys() == reference.keys() and all(torch.equal(ended[key], reference[key]) for key in reference)
-                figures = [json.loads(line)['value'] for place in ('whole', run) for line in (home / place / 'results.jsonl').open()]
+                rows = [(home / place / 'results.jsonl') for place in ('whole', run)]
+                figures = [json.loads(line)['value'] for path in rows if path.exists() for line in path.open()]
                 left_over = list((home / run).rglob('*.tmp.*'))
                 fine &= same and figures[:len(figures) // 2] == figures[len(figures) // 2:] and not left_over
                 if not fine:
@@ -180,8 +181,8 @@ def main() -> int:
                     by_phase[phase][0] += fine
                 survived, tried = survived + fine * len(kills), tried + len(kills)
                 print(f'{name:<20} killed while: {", ".join(kills)}; in the end {"the same" if fine else "NOT THE SAME"}', flush=True)
-    for note in notes:
-        print('note:', note)
+                while notes:
+                    print('note:', notes.pop(), flush=True)
     print('; '.join(f'{phase} {good} / {n}' for phase, (good, n) in by_phase.items()))
     print(f'faults survived / tried: {survived} / {tried}; all processes had ended at most {slowest:.1f} s after a kill; '
           f'{time.time() - started:.0f} s, torch {torch.__version__}')

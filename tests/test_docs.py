@@ -1,5 +1,8 @@
 """Pages that repeat what the code says are in step with it."""
+import re
+
 from ssl_zoo.evaluation.recipes import LINEAR
+from ssl_zoo.registry import METHODS
 
 
 def preset_line(name, r):
@@ -18,3 +21,12 @@ def test_the_table_of_presets(root):
     page = (root / 'docs/evaluation.md').read_text()
     for name, recipe in LINEAR.items():
         assert preset_line(name, recipe) in page, preset_line(name, recipe)
+
+
+def test_the_page_on_reliability_has_every_method_and_names_tests_that_exist(root):
+    text = (root / 'docs' / 'reliability.md').read_text()
+    for name in METHODS.names():
+        if METHODS.find(name).__module__.startswith('ssl_zoo.methods'):
+            assert f'\n| {name} |' in text, name
+    named = set(re.findall(r'(?:tests|benchmarks)/[\w/]+\.py', text))
+    assert len(named) > 8 and not [path for path in named if not (root / path).exists()]

@@ -41,8 +41,9 @@ def claim(work_dir: Path):
     except OSError as error:
         raise ConfigError(f'cannot write to the work directory {work_dir}: {error}; choose another --work-dir') from None
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        # Not flock: loader workers would inherit it, and hold it for seconds after this process was killed.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
         file.seek(0)
         raise ConfigError(f'{work_dir} is in use by another run ({file.read().strip()}); wait for it, stop it, or choose another '
                           f'--work-dir') from None

@@ -14,6 +14,7 @@ from ssl_zoo.engine.checkpoint import CheckpointHook, checkpoints_in, newest_che
 from ssl_zoo.engine.progress import ProgressHook
 from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.engine.watch import WatchHook
+from ssl_zoo.engine.work_dir import claim
 from ssl_zoo.evaluation.results import write_row
 from ssl_zoo.registry import ConfigError
 
@@ -177,6 +178,21 @@ def test_what_a_killed_process_left_goes_at_the_next_start_and_a_directory_in_us
     (tmp_path / 'run/log.jsonl.tmp.77').touch()
     code, out, err = tool(tmp_path / 'run', '--resume', 'auto').end()
     assert code == 0 and 'resumed at step 4' in out and not list(tmp_path.rglob('run/**/*.tmp.*')) and like(whole, tmp_path / 'run')
+
+
+def test_a_killed_run_holds_its_directory_no_longer_though_its_workers_live_on(tmp_path):
+    code = (f'import os, pathlib, time\nfrom ssl_zoo.engine.work_dir import claim\nheld = claim(pathlib.Path({str(tmp_path)!r}))\n'
+            'worker = os.fork()\nprint(worker, flush=True) if worker else None\ntime.sleep(60)')
+    with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True) as run:
+        worker = int(run.stdout.readline())
+        with pytest.raises(ConfigError, match='in use by another run'):
+            claim(tmp_path)
+        run.kill()
+        run.wait()
+        try:
+            claim(tmp_path).close()
+        finally:
+            os.kill(worker, signal.SIGKILL)
 
 
 def wait_for(mark, seconds=40):
