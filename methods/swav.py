@@ -2,7 +2,8 @@
 
 From the official code (facebookresearch/swav): views of one size go through the backbone as one batch, all views through the head
 as one; codes are computed for the first two views, without gradient; prototypes have unit length at every step and are not
-trained at first; a queue of projections, for small batches, feeds the codes once it is full.
+trained at first; a queue of projections, for small batches, feeds the codes once it is full. Known deviation: BatchNorm over several
+processes is over all of them; the authors' was over groups of 8 GPUs.
 """
 import torch
 import torch.nn.functional as F

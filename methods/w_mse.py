@@ -2,7 +2,8 @@
 
 From the official code (htdt/self-supervised): projections are whitened in random parts of the batch, the same parts for all views;
 the gradient goes through both views and through the whitening; the loss is 2 - 2 cos of whitened vectors, mean over all pairs of
-views (W-MSE 2 has two views, W-MSE 4 four). Backbone statistics are per view, the head sees all views as one batch.
+views (W-MSE 2 has two views, W-MSE 4 four). Backbone statistics are per view, the head sees all views as one batch. On several
+processes the parts are of the batch of all, as on one.
 """
 import torch
 from torch import Tensor

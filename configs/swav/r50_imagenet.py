@@ -2,7 +2,8 @@
 
     python tools/train.py configs/swav/r50_imagenet.py
 
-Shorter runs by epochs alone, such as epochs=200. BatchNorm was synchronised over 8 GPUs, 512 images; Sinkhorn sees one pass: with
+Shorter runs by epochs alone, such as epochs=200. The authors' BatchNorm was synchronised over 8 GPUs, 512
+images, here it is over all processes; Sinkhorn sees one pass: with
 accumulate=N on one GPU N times fewer images, so that the queue of bs256_r50_imagenet.py is needed.
 Deviation: the small crops are blurred with a kernel of 9 pixels, the official code's is 23 for all sizes.
 Cost: 64 GPUs at batch 4096 (authors' script). Time: not measured by us.
