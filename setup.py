@@ -32,6 +32,7 @@ setup(
         f'faiss-cpu>=1.9; {OTHER}',
         'numpy>=1.26',
         'pillow>=10.1',
+        'simplejpeg>=1.8',
         'tensorboard>=2.16',
     ],
     extras_require={'test': ['pytest>=8', 'pytest-xdist>=3', 'hypothesis>=6']},

@@ -19,8 +19,8 @@ class _Arrays(Source):
     def __len__(self) -> int:
         return len(self.images)
 
-    def read(self, i: int) -> Image.Image:
-        return Image.fromarray(self.images[i])
+    def pixels(self, i: int) -> np.ndarray:
+        return self.images[i]
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -1,16 +1,86 @@
 """Image files to upright RGB. What cannot be read raises Unreadable with the reason."""
+import io
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+import simplejpeg
+from PIL import ExifTags, Image, ImageOps
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.gif', '.webp', '.tif', '.tiff', '.ppm', '.pgm', '.pbm', '.jp2', '.avif')
 
 
 class Unreadable(Exception):
     """An image that could not be decoded: not an image, truncated, damaged, gone."""
+
+
+def read_pixels(data: bytes | np.ndarray, name: str | Path = 'an image') -> np.ndarray:
+    """As read_image, from the bytes of an image file: (H, W, 3) uint8, which may be written to.
+
+    JPEG files take the shorter way of libjpeg-turbo without Pillow: the same pixels in 2/3 of the time. What Pillow decodes by rules of
+    its own (CMYK, more than 8 bits, other formats), and what fails, goes to Pillow.
+
+    Args:
+        data: the file's bytes; name: what messages call it.
+    """
+    plain, tagged = _plain_jpeg(data)
+    if plain:
+        with suppress(ValueError):                   # damaged: Pillow says what is wrong, or reads it all the same
+            pixels = simplejpeg.decode_jpeg(data, 'RGB')
+            return _upright(pixels, data) if tagged else pixels
+    return np.array(read_image(_Named(bytes(data), str(name))))
+
+
+def _plain_jpeg(data: bytes | np.ndarray) -> tuple[bool, bool]:
+    """Whether these bytes begin as a JPEG file of 8 bits, gray or three colours, of no more pixels than Pillow takes; whether there
+    are tags that may turn it."""
+    if bytes(data[:3]) != b'\xff\xd8\xff':
+        return False, False
+    at, end, tagged = 2, len(data), False
+    while at + 9 < end and data[at] == 0xff:
+        kind = data[at + 1]
+        if 0xc0 <= kind <= 0xcf and kind not in (0xc4, 0xc8, 0xcc):                         # the frame header
+            bits, height, width, channels = data[at + 4], _word(data, at + 5), _word(data, at + 7), data[at + 9]
+            return bits == 8 and channels in (1, 3) and 0 < height * width <= 2 * (Image.MAX_IMAGE_PIXELS or 2 ** 31), tagged
+        if not (0xc4 <= kind <= 0xfe) or 0xd0 <= kind <= 0xda:
+            break                                    # not what stands in front of a frame header
+        tagged |= kind == 0xe1                       # EXIF or XMP
+        at += 2 + _word(data, at + 2)
+    return False, False
+
+
+def _upright(pixels: np.ndarray, data: bytes | np.ndarray) -> np.ndarray:
+    """The pixels of a JPEG file, turned as its EXIF orientation says."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            orientation = Image.open(io.BytesIO(bytes(data))).getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception as error:
+        raise ValueError(f'tags that cannot be read: {error}') from None
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _word(data: bytes | np.ndarray, at: int) -> int:
+    return int(data[at]) << 8 | int(data[at + 1])
+
+
+class _Named(io.BytesIO):
+    """Bytes that Pillow's messages call by a name."""
+
+    def __init__(self, data: bytes, name: str):
+        super().__init__(data)
+        self.called = name
+
+    def __repr__(self) -> str:
+        return repr(self.called)
 
 
 def read_image(path: str | Path | BinaryIO) -> Image.Image:

@@ -3,10 +3,9 @@ import os
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ..registry import DATASETS, ConfigError, MissingData
-from .decode import SUFFIXES, read_image
+from .decode import SUFFIXES, Unreadable, read_pixels
 from .sources import Source
 
 CHECKED_FILES = 10_000        # of a list; asking a network drive for each of a million files would take minutes
@@ -24,8 +23,13 @@ class _Files(Source):
     def __len__(self) -> int:
         return len(self.files)
 
-    def read(self, i: int) -> Image.Image:
-        return read_image(self.root / self.files[i])
+    def pixels(self, i: int) -> np.ndarray:
+        path = self.root / self.files[i]
+        try:
+            data = np.fromfile(path, dtype=np.uint8)
+        except OSError as error:
+            raise Unreadable(f'{type(error).__name__}: {error}') from None
+        return read_pixels(data, path)
 
     def name(self, i: int) -> str:
         return self.files[i]

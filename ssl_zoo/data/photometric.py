@@ -1,4 +1,4 @@
-"""The photometric step: colour jitter, grayscale, blur, solarize, normalise, for a batch with parameters of its own per image.
+"""The photometric step: mirror, colour jitter, grayscale, blur, solarize, normalise, for a batch with parameters of its own per image.
 
 One implementation for CPU and GPU. Every operation equals torchvision's functional of the same name applied image by
 image; torchvision's own classes draw one set of parameters for a whole batch (torchvision #8484). The parameters stay on
@@ -6,11 +6,11 @@ the host, so choosing which images an operation touches never waits for the devi
 """
 from functools import lru_cache
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .views import COLUMN, ORDERS, View
+from .views import COLUMN, ORDERS, View, crops, mirror
 
 LUMA = (0.2989, 0.5870, 0.1140)                               # torchvision's rgb_to_grayscale
 
@@ -22,7 +22,7 @@ def grayscale(x: Tensor) -> Tensor:
 
 
 def shift_hue(x: Tensor, shift: Tensor) -> Tensor:
-    """Rotate the hue of (B, 3, H, W) images in [0, 1] by ``shift`` (B,) turns, keeping value and saturation of HSV."""
+    """Rotate the hue of (B, 3, H, W) images in [0, 1] by ``shift`` (B,) turns, keeping value and saturation of HSV; by 0 exactly none."""
     r, g, b = x.unbind(1)
     high, low = x.amax(1), x.amin(1)
     chroma = high - low
@@ -30,89 +30,128 @@ def shift_hue(x: Tensor, shift: Tensor) -> Tensor:
     hue = torch.where(high == r, (g - b) / span, torch.where(high == g, 2 + (b - r) / span, 4 + (r - g) / span))  # in sixths
     hue = hue + 6 * shift.view(-1, 1, 1)
     # Channel n of an HSV colour is value - chroma * clamp(min(k, 4 - k), 0, 1) with k = (n + hue) mod 6, n = 5, 3, 1.
-    k = torch.remainder(torch.stack([hue + 5, hue + 3, hue + 1], dim=1), 6)
-    return high.unsqueeze(1) - chroma.unsqueeze(1) * torch.minimum(k, 4 - k).clamp(0, 1)
+    k = torch.stack([hue + 5, hue + 3, hue + 1], dim=1)
+    k = k - 6 * torch.floor(k / 6)                                                            # compilers vectorise no remainder
+    turned = high.unsqueeze(1) - chroma.unsqueeze(1) * torch.minimum(k, 4 - k).clamp(0, 1)
+    return torch.where((shift == 0).view(-1, 1, 1, 1), x, turned)
 
 
-def jitter(x: Tensor, params: Tensor) -> Tensor:
-    """Brightness, contrast, saturation and hue of (B, 3, H, W) images in [0, 1], each image in its own order.
+def blend(x: Tensor, keep: Tensor, to_mean: Tensor, to_gray: Tensor) -> Tensor:
+    """Three operations in a row on (B, 3, H, W) images, each brightness, contrast, saturation or nothing.
+
+    All three blend an image with a reference: black, its mean gray, its gray. With ``keep`` = 1 nothing changes.
 
     Args:
-        x: the images, float32.
-        params: (B, len(PARAMS)) on the host; every ``order`` is >= 0.
+        keep, to_mean, to_gray: (3, B, 1, 1, 1): what stays of the image, and which reference, 0 or 1.
     """
-    order = torch.from_numpy(ORDERS)[params[:, COLUMN['order']].long()]                       # (B, 4): operation at each place
-    factors = params[:, COLUMN['brightness']:COLUMN['hue'] + 1]
-    for place in range(4):
-        operation = order[:, place]
-        factor = factors.gather(1, operation[:, None])[:, 0]
-        # Brightness, contrast and saturation all blend the image with a reference: black, its mean gray, its gray.
-        blend = torch.stack([torch.where(operation == 3, 1.0, factor), operation == 1, operation == 2]).to(x.device, non_blocking=True)
-        keep, to_mean, to_gray = blend.view(3, -1, 1, 1, 1).unbind(0)
+    for k, mean, luma in zip(keep, to_mean, to_gray, strict=True):
         gray = grayscale(x)
-        reference = to_mean * gray.mean((2, 3), keepdim=True) + to_gray * gray
-        blended = torch.lerp(reference.expand_as(x), x, keep).clamp_(0, 1)
-        turned = (operation == 3).nonzero()[:, 0]
-        if len(turned):
-            rows = turned.to(x.device, non_blocking=True)
-            blended[rows] = shift_hue(x[rows], factor[turned].to(x.device, non_blocking=True))
-        x = blended
+        reference = mean * gray.mean((2, 3), keepdim=True) + luma * gray
+        x = torch.lerp(reference.expand_as(x), x, k).clamp(0, 1)
     return x
 
 
-@lru_cache(maxsize=32)
-def _shifts(size: int, kernel: int, device: torch.device) -> Tensor:
-    """(kernel, size, size): matrix t takes a row of pixels to its neighbours at distance t - kernel // 2, reflected at the ends."""
-    out = torch.zeros(kernel, size, size)
-    position = np.arange(size)
-    for t in range(kernel):
-        source = np.abs(position + t - kernel // 2)
-        source = np.where(source >= size, 2 * (size - 1) - source, source)
-        out[t, source, position] = 1
-    return out.to(device)
+def jitter(x: Tensor, params: Tensor, compiled: bool = False) -> Tensor:
+    """Brightness, contrast, saturation and hue of (B, 3, H, W) images in [0, 1], each image in its own order.
+
+    All images are blended up to three times, turned in hue, and blended up to three times: what comes before the hue in an image's
+    order is in the first three.
+
+    Args:
+        x: the images, float32.
+        params: (B, len(PARAMS)) on the host; images whose ``order`` is below 0 stay as they are.
+    """
+    number = params[:, COLUMN['order']].long()
+    order = torch.from_numpy(ORDERS)[number.clamp(min=0)]                                     # (B, 4): operation at each place
+    factor = params[:, COLUMN['brightness']:COLUMN['hue'] + 1].gather(1, order)               # (B, 4): its factor
+    hue_place = (order == 3).long().argmax(1, keepdim=True)
+    jittered = (number >= 0)[:, None]
+    before, after = (torch.arange(3) < hue_place) & jittered, (torch.arange(1, 4) > hue_place) & jittered
+    factor, order = (torch.cat([v[:, :3], v[:, 1:]], 1) for v in (factor, order))             # (B, 6)
+    used = torch.cat([before, after], 1)
+    blends = torch.stack([torch.where(used, factor, 1.0), used & (order == 1), used & (order == 2)]).transpose(1, 2)
+    hue = torch.where(jittered[:, 0], params[:, COLUMN['hue']], 0.0)
+    blends, hue = blends.contiguous().to(x.device, non_blocking=True), hue.to(x.device, non_blocking=True)
+    first, second = (blends[:, part].reshape(3, 3, -1, 1, 1, 1).unbind(0) for part in (slice(3), slice(3, 6)))
+    # Three compiled functions and not one: the compiler would work out the blends again for every pass over the pixels.
+    return _run(blend, compiled)(_run(shift_hue, compiled)(_run(blend, compiled)(x, *first), hue), *second)
+
+
+CACHED = 2 ** 20              # values of a part of a batch that one core works on at a time
+BLOCK = 32                    # pixels that one band matrix blurs
 
 
 def blur(x: Tensor, sigma: Tensor, kernel: int) -> Tensor:
     """Gaussian blur of (B, C, H, W) images with ``sigma`` (B,) each, ``kernel`` pixels wide, borders reflected.
 
-    Two batched matrix products, x -> G_h x G_w, in which every image has band matrices of its own: they hold its sigma and the
-    reflected borders, and need neither padding nor a convolution with a group per image.
+    Two batched matrix products, along rows and along columns. An image's band matrix holds its Gaussian; it takes BLOCK + kernel - 1
+    pixels to BLOCK, so that little of it is zeros, and serves all stretches of so many pixels.
     """
     height, width = x.shape[2:]
     if kernel // 2 >= min(height, width):
         raise ValueError(f'a blur of {kernel} pixels needs images of more than {kernel // 2} pixels, got {height} x {width}')
-    distance = torch.arange(kernel, device=x.device) - kernel // 2
-    weights = torch.exp(-0.5 * (distance / sigma[:, None]) ** 2)
-    weights = weights / weights.sum(1, keepdim=True)                                          # (B, kernel)
-    rows, columns = (torch.tensordot(weights, _shifts(n, kernel, x.device), 1) for n in (height, width))
-    return (rows.transpose(1, 2).unsqueeze(1) @ x) @ columns.unsqueeze(1)
+    offset = torch.arange(BLOCK + kernel - 1, device=x.device)[:, None] - torch.arange(BLOCK, device=x.device)
+    band = torch.exp(-0.5 * ((offset - kernel // 2) / sigma.view(-1, 1, 1)) ** 2)
+    band = torch.where((offset >= 0) & (offset < kernel), band, 0.0)
+    band = band / band.sum(1, keepdim=True)                                                   # (B, BLOCK + kernel - 1, BLOCK)
+    margin = kernel // 2
+    x = F.pad(F.pad(x, (margin,) * 4, mode='reflect'), (0, -width % BLOCK, 0, -height % BLOCK))
+    parts = x.unfold(3, len(offset), BLOCK)
+    x = (parts.flatten(1, 3) @ band).view(*x.shape[:3], -1)[..., :width]                      # along rows
+    x = band.transpose(1, 2)[:, None, None] @ x.unfold(2, len(offset), BLOCK).transpose(3, 4)                 # along columns
+    return x.flatten(2, 3)[:, :, :height]
 
 
-def augment(x: Tensor, params: Tensor, kernel: int) -> Tensor:
-    """All photometric operations but the normalisation, in place where that is safe.
+def finish(x: Tensor, solarize: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Solarize where ``solarize`` (B, 1, 1, 1) says so, then normalise."""
+    return (torch.where(solarize & (x >= 0.5), 1 - x, x) - mean) / std
+
+
+def to_gray(x: Tensor, which: Tensor) -> Tensor:
+    """Grayscale where ``which`` (B, 1, 1, 1) says so."""
+    return torch.where(which, grayscale(x), x)
+
+
+@lru_cache
+def _compiled(function):
+    return torch.compile(function)
+
+
+def _run(function, compiled: bool):
+    return _compiled(function) if compiled else function
+
+
+def augment(x: Tensor, params: Tensor, kernel: int, mean: Tensor, std: Tensor, compiled: bool = False) -> Tensor:
+    """All that is done to a view once it is cropped. An operation that no image of the batch asks for is left out.
 
     Args:
-        x: (B, 3, H, W) float32 in [0, 1]. It may be overwritten.
-        params: (B, len(PARAMS)) float32 on the host.
+        x: (B, 3, H, W) uint8, or float32 in 0 to 255.
+        params: (B, len(PARAMS)) float32 on the host, as are all decisions made from it: the device is not waited for.
         kernel: width of the blur.
+        mean, std: (1, 3, 1, 1), of values in [0, 1].
+        compiled: by torch.compile, which does it in fewer passes over the pixels.
 
     Returns:
-        (B, 3, H, W) float32 in [0, 1].
+        (B, 3, H, W) float32, normalised.
     """
-    def chosen(name, minimum=0.0):
-        return (params[:, COLUMN[name]] > minimum).nonzero()[:, 0]
-    for name, minimum, operation in (
-            ('order', -0.5, jitter),
-            ('gray', 0.5, lambda images, p: grayscale(images).expand_as(images)),
-            ('sigma', 0.0, lambda images, p: blur(images, p[:, COLUMN['sigma']].to(images.device, non_blocking=True), kernel)),
-            ('solarize', 0.5, lambda images, p: torch.where(images >= 0.5, 1 - images, images))):
-        picked = chosen(name, minimum)
-        if len(picked) == len(x):
-            x = operation(x, params)
-        elif len(picked):
-            rows = picked.to(x.device, non_blocking=True)
-            x[rows] = operation(x[rows], params[picked])
-    return x
+    def chosen(name: str) -> Tensor:
+        return params[:, COLUMN[name]] > 0
+
+    def there(mask: Tensor) -> Tensor:
+        return mask.view(-1, 1, 1, 1).to(x.device, non_blocking=True)
+    x = mirror(x, params).float().div_(255)
+    if (params[:, COLUMN['order']] >= 0).any():
+        x = jitter(x, params, compiled)
+    if (gray := chosen('gray')).any():
+        x = _run(to_gray, compiled)(x, there(gray))
+    blurred = chosen('sigma').nonzero()[:, 0]
+    sigma = params[blurred, COLUMN['sigma']].to(x.device, non_blocking=True)
+    if len(blurred) == len(x):
+        x = blur(x, sigma, kernel)
+    elif len(blurred):
+        rows = blurred.to(x.device, non_blocking=True)
+        x[rows] = blur(x[rows], sigma, kernel)
+    return _run(finish, compiled)(x, there(chosen('solarize')), mean, std)
 
 
 class Photometric(nn.Module):
@@ -124,11 +163,16 @@ class Photometric(nn.Module):
         views: the recipes, one per view.
         mean, std: per channel, for values in [0, 1].
         channels_last: memory format of the views.
+
+    Attributes:
+        images: all images, (n, 3, H, W) uint8, where they are held on the device: then batches bring no views, which are cropped here.
+        compiled: whether torch.compile makes the operations.
     """
 
     def __init__(self, views: list[View], mean: tuple[float, ...], std: tuple[float, ...], channels_last: bool = False):
         super().__init__()
-        self.kernels = [view.kernel for view in views]
+        self.views, self.compiled = views, False
+        self.register_buffer('images', None, persistent=False)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.register_buffer('mean', torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std).view(1, 3, 1, 1), persistent=False)
@@ -142,7 +186,20 @@ class Photometric(nn.Module):
     @torch.no_grad()
     def forward(self, data: dict, training: bool = True) -> dict:
         """{'views': [(B, 3, H, W) uint8], 'params': [(B, P)], 'index': (B,)} -> {'views': [float32], 'index'}."""
+        index = data['index'].to(self.mean.device, non_blocking=True)
         with torch.autocast(self.mean.device.type, enabled=False):
-            views = [self.normalise(augment(pixels.to(self.mean.device, non_blocking=True).float().div_(255), params, kernel))
-                     for pixels, params, kernel in zip(data['views'], data['params'], self.kernels, strict=True)]
-        return dict(views=views, index=data['index'].to(self.mean.device, non_blocking=True))
+            if self.images is None:
+                cropped = [pixels.to(self.mean.device, non_blocking=True) for pixels in data['views']]
+            else:
+                images = self.images[index]
+                cropped = [crops(images, view, params.numpy()) for view, params in zip(self.views, data['params'], strict=True)]
+            views = [self._augmented(*args) for args in zip(cropped, data['params'], self.views, strict=True)]
+        return dict(views=views, index=index)
+
+    def _augmented(self, x: Tensor, params: Tensor, view: View) -> Tensor:
+        """On a CPU in parts that its caches hold: in one piece every operation would wait for the memory."""
+        out = torch.empty(x.shape, dtype=torch.float32, device=x.device, memory_format=self.memory_format)
+        parts = 1 if x.device.type != 'cpu' else min(-(-x.numel() // (CACHED * torch.get_num_threads())), len(x))
+        for place, some, rows in zip(*(v.tensor_split(parts) for v in (out, x, params)), strict=True):
+            place.copy_(augment(some, rows, view.kernel, self.mean, self.std, self.compiled))
+        return out

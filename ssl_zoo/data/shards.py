@@ -1,14 +1,12 @@
 """Images in tar archives as WebDataset writes them, read by position: a million images in a thousand large files."""
-import io
 import os
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ..registry import DATASETS, ConfigError, MissingData
-from .decode import SUFFIXES, Unreadable, read_image
+from .decode import SUFFIXES, Unreadable, read_pixels
 from .random import permutation
 from .shard_index import find_shards, index_of
 from .sources import Source
@@ -71,8 +69,8 @@ class TarShards(Source):
             raise Unreadable(f'{self.paths[shard]} has become shorter since the start')
         return data
 
-    def read(self, i: int) -> Image.Image:
-        return read_image(_Named(self._bytes(i), self.name(i)))
+    def pixels(self, i: int) -> np.ndarray:
+        return read_pixels(self._bytes(i), self.name(i))
 
     def name(self, i: int) -> str:
         i = range(len(self))[i]
@@ -96,17 +94,6 @@ class TarShards(Source):
         turn = np.empty(n, dtype=np.int64)
         turn[order] = np.arange(n)
         return np.argsort(turn[only], kind='stable')
-
-
-class _Named(io.BytesIO):
-    """Bytes that Pillow's messages call by a name."""
-
-    def __init__(self, data: bytes, name: str):
-        super().__init__(data)
-        self.called = name
-
-    def __repr__(self) -> str:
-        return repr(self.called)
 
 
 class _Opened:

@@ -5,6 +5,7 @@ The sources themselves are in files.py (image folders, lists), arrays.py (CIFAR,
 Every source has
     __len__()                     number of images
     read(i) -> PIL image, RGB     raises Unreadable
+    pixels(i) -> the same as a (H, W, 3) uint8 array, which training reads; a source defines one of the two
     name(i) -> str                what to call image i in messages
     encoded(i) -> suffix, bytes   image i as a file, as it is stored if it is one
     order(epoch, seed)            the order in which an epoch visits the images
@@ -28,8 +29,18 @@ class Source:
     def __len__(self) -> int:
         raise NotImplementedError
 
+    def __init_subclass__(cls, **arguments):
+        super().__init_subclass__(**arguments)
+        if 'read' in vars(cls) and 'pixels' not in vars(cls):          # each of the two follows the other where one is defined alone
+            cls.pixels = lambda self, i: np.array(cls.read(self, i))
+        elif 'pixels' in vars(cls) and 'read' not in vars(cls):
+            cls.read = lambda self, i: Image.fromarray(cls.pixels(self, i))
+
     def read(self, i: int) -> Image.Image:
-        raise NotImplementedError
+        raise NotImplementedError(f'{type(self).__name__} must define read(self, i) or pixels(self, i)')
+
+    def pixels(self, i: int) -> np.ndarray:
+        raise NotImplementedError(f'{type(self).__name__} must define read(self, i) or pixels(self, i)')
 
     def name(self, i: int) -> str:
         return f'{type(self).__name__} image {i}'
@@ -76,6 +87,10 @@ class Joined(Source):
         part, i = self._part(i)
         return part.read(i)
 
+    def pixels(self, i: int) -> np.ndarray:
+        part, i = self._part(i)
+        return part.pixels(i)
+
     def name(self, i: int) -> str:
         part, i = self._part(i)
         return part.name(i)
@@ -98,6 +113,9 @@ class Subset(Source):
 
     def read(self, i: int) -> Image.Image:
         return self.source.read(self.indices[i])
+
+    def pixels(self, i: int) -> np.ndarray:
+        return self.source.pixels(self.indices[i])
 
     def name(self, i: int) -> str:
         return self.source.name(self.indices[i])

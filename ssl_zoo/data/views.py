@@ -3,7 +3,8 @@ from dataclasses import asdict, dataclass, fields
 from itertools import permutations
 
 import numpy as np
-from PIL import Image
+import torch
+from torch import Tensor
 
 from ..registry import ConfigError, nearest
 from .random import uniform
@@ -17,7 +18,9 @@ PARAMS = ('area', 'ratio', 'top', 'left', 'flip', 'order', 'brightness', 'contra
 COLUMN = {name: i for i, name in enumerate(PARAMS)}
 ORDERS = np.array(list(permutations(range(4))))               # of brightness 0, contrast 1, saturation 2, hue 3
 LARGEST_SIZE = 16384           # pixels; a larger view is a slip, and would only end for lack of memory
-RESAMPLING = dict(bicubic=Image.Resampling.BICUBIC, bilinear=Image.Resampling.BILINEAR)
+RESAMPLING = ('bicubic', 'bilinear')
+# What F.interpolate(..., antialias=True) calls, which has no ``out``.
+RESIZE = dict(bicubic=torch.ops.aten._upsample_bicubic2d_aa.out, bilinear=torch.ops.aten._upsample_bilinear2d_aa.out)
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ def crop_box(params: np.ndarray, height: int, width: int) -> tuple[int, int, int
 
     As in BYOL's official code, sides are rounded and clipped to the image; torchvision draws again, up to ten times.
     """
-    area, ratio, top, left = (float(v) for v in params[:4])
+    area, ratio, top, left = params[:4].tolist()
     area *= height * width
     w = min(max(round((area * ratio) ** 0.5), 1), width)
     h = min(max(round((area / ratio) ** 0.5), 1), height)
@@ -149,13 +152,55 @@ def crop_box(params: np.ndarray, height: int, width: int) -> tuple[int, int, int
     return x, y, x + w, y + h
 
 
-def crop(image: Image.Image, view: View, params: np.ndarray) -> np.ndarray:
-    """Crop, resize with antialiasing, flip: an RGB image -> (3, size, size) uint8."""
-    out = image.crop(crop_box(params, image.height, image.width)).resize((view.size, view.size), RESAMPLING[view.interpolation])
-    pixels = np.asarray(out)
-    if params[COLUMN['flip']]:
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+def crop(pixels: np.ndarray, views: list[View], params: np.ndarray, out: list[Tensor]) -> None:
+    """Crop and resize with antialiasing: an RGB image (H, W, 3) uint8 -> ``out``, a (3, size, size) uint8 tensor for each view.
+
+    Within a grey level of Pillow's resize on average, which rounds weights less coarsely, in a fifth of its time. Mirroring is left to
+    ``mirror``, on the device.
+
+    Args:
+        params: (len(views), len(PARAMS)), the numbers of each view.
+    """
+    image = torch.from_numpy(np.require(pixels, requirements='W')).permute(2, 0, 1).unsqueeze(0)
+    for view, row, made in zip(views, params, out, strict=True):
+        left, top, right, bottom = crop_box(row, *pixels.shape[:2])
+        RESIZE[view.interpolation](image[:, :, top:bottom, left:right], (view.size, view.size), False, None, None, out=made.unsqueeze(0))
+
+
+def mirror(x: Tensor, params: Tensor) -> Tensor:
+    """The crops (B, 3, H, W) of which ``params`` (B, len(PARAMS)), on the host, says so, left to right."""
+    flip = params[:, COLUMN['flip']] > 0
+    return torch.where(flip.view(-1, 1, 1, 1).to(x.device, non_blocking=True), x.flip(3), x) if flip.any() else x
+
+
+def crops(images: Tensor, view: View, params: np.ndarray) -> Tensor:
+    """What ``crop`` makes of each of many images of one size, on any device: (B, 3, H, W) uint8 -> (B, 3, size, size) float32 in 0 to 255.
+
+    Two matrix products, x -> rows x columns, with matrices that hold each image's box and its resampling weights. Pillow's arithmetic:
+    rows of pixels first, rounded to grey levels in between and at the end.
+    """
+    boxes = torch.tensor([crop_box(row, *images.shape[2:]) for row in params], dtype=torch.float32).to(images.device, non_blocking=True)
+    left, top, right, bottom = boxes.unbind(1)
+    columns = _resampling(left, right - left, images.shape[3], view, images.device)                   # (B, size, W)
+    rows = _resampling(top, bottom - top, images.shape[2], view, images.device)                       # (B, size, H)
+    wide = (images.float() @ columns.transpose(1, 2).unsqueeze(1)).add_(0.5).floor_().clamp_(0, 255)
+    return (rows.unsqueeze(1) @ wide).add_(0.5).floor_().clamp_(0, 255)
+
+
+def _resampling(start: Tensor, length: Tensor, total: int, view: View, device: torch.device) -> Tensor:
+    """(B, size, total): the antialiased filter that takes ``total`` pixels to the view's ``size``, of those from start to start + length."""
+    scale = (length / view.size).view(-1, 1, 1)
+    stretch = scale.clamp(min=1)                                                 # of the filter, where it shrinks
+    target, source = (torch.arange(n, device=device) + 0.5 for n in (view.size, total))
+    start, length = start.view(-1, 1, 1), length.view(-1, 1, 1)
+    distance = ((source - start - scale * target[:, None]) / stretch).abs()
+    if view.interpolation == 'bilinear':
+        weights = (1 - distance).clamp(min=0)
+    else:                                                                        # Keys' cubic with a = -1/2, as Pillow's
+        near, far = (1.5 * distance - 2.5) * distance ** 2 + 1, ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+        weights = torch.where(distance < 1, near, torch.where(distance < 2, far, 0.0))
+    weights = torch.where((source > start) & (source < start + length), weights, 0.0)
+    return weights / weights.sum(2, keepdim=True)
 
 
 def describe(view: View) -> str:

@@ -15,7 +15,7 @@ from ..batchnorm import synchronise
 from ..data.loader import StreamSampler, ViewDataset, order_of, train_loader
 from ..data.random import mix, seed_everything
 from ..data.sources import Source, Subset
-from ..data.views import View
+from ..data.views import View, mirror
 from ..distributed import average, rank, total, world_size
 from ..launch import CommonError, Counts, barrier, everyones
 from ..layers import mlp
@@ -107,7 +107,7 @@ class ImageBatches:
                 i, reason = batch['unreadable'][0]
                 raise ConfigError(f'{len(batch["unreadable"])} images in a row cannot be read, the first is '
                                   f'{self.dataset.source.name(i)} ({reason}); check the data')
-            yield self.normalise(batch['views'][0]), self.labels[batch['index']].to(self.device, non_blocking=True)
+            yield self.normalise(mirror(batch['views'][0], batch['params'][0])), self.labels[batch['index']].to(self.device, non_blocking=True)
 
 
 class FeatureBatches:

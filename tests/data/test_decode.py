@@ -1,9 +1,11 @@
 """Every kind of file gets the treatment a user expects, or is unreadable with a reason."""
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_zoo.data.decode import Unreadable, read_image
+from ssl_zoo.data.decode import Unreadable, read_image, read_pixels
 
 RNG = np.random.default_rng(0)
 GRAY = RNG.integers(0, 256, (20, 30), dtype=np.uint8)
@@ -12,9 +14,12 @@ COLOUR = np.stack([np.linspace(0, 255, 30).astype(np.uint8)[None].repeat(20, 0),
 
 
 def pixels(path) -> np.ndarray:
-    image = read_image(path)
+    image, data = read_image(path), path.read_bytes()
     assert image.mode == 'RGB'
-    return np.asarray(image)
+    for given in (data, np.frombuffer(data, np.uint8)):
+        array = read_pixels(given)
+        assert array.flags.writeable and array.flags.c_contiguous and np.array_equal(array, np.asarray(image))
+    return array
 
 
 def test_rgb_and_grayscale(tmp_path):
@@ -117,6 +122,58 @@ def test_truncated_damaged_empty_and_missing_files_are_unreadable(tmp_path):
                          ('none.jpg', 'FileNotFoundError')):
         with pytest.raises(Unreadable, match=reason):
             read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize('orientation', [*range(1, 9), 0, 9])
+@pytest.mark.parametrize('kind', ['RGB', 'L', 'CMYK'])
+def test_jpeg_files_without_pillow_give_pillows_pixels(tmp_path, kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for i, options in enumerate((dict(), dict(progressive=True), dict(subsampling=0), dict(subsampling='4:2:2'), dict(quality=20),
+                                 dict(exif=exif), dict(exif=exif, comment=b'words'), dict(icc_profile=b'x' * 70_000))):
+        if kind != 'RGB':
+            options.pop('subsampling', None)
+        Image.fromarray(COLOUR).resize((37, 21)).convert(kind).save(tmp_path / f'{i}.jpg', **options)
+        turned = 'exif' in options and orientation >= 5 and orientation < 9
+        assert pixels(tmp_path / f'{i}.jpg').shape == ((37, 21, 3) if turned else (21, 37, 3))
+
+
+def test_which_jpeg_files_do_without_pillow(tmp_path, monkeypatch):
+    monkeypatch.setattr('ssl_zoo.data.decode.read_image', lambda file: pytest.fail('went to Pillow'))
+    Image.fromarray(COLOUR).save(tmp_path / 'a.jpg')
+    data = (tmp_path / 'a.jpg').read_bytes()
+    assert read_pixels(data).shape == COLOUR.shape
+    for other in (b'', b'\xff\xd8\xff', data[:40], data[:-20], b'\x00' + data):
+        with pytest.raises(pytest.fail.Exception):
+            read_pixels(other)
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 299)                  # Pillow refuses from twice as many
+    with pytest.raises(pytest.fail.Exception):
+        read_pixels(data)
+
+
+def test_damaged_jpeg_files_are_what_they_are_to_pillow(tmp_path):
+    """The shorter way takes no file that Pillow refuses, refuses none that Pillow reads, and sees no other pixels."""
+    rng, counts = np.random.default_rng(3), dict(read=0, unreadable=0)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for i in range(600):
+        file = tmp_path / 'a.jpg'
+        Image.fromarray(COLOUR).save(file, progressive=bool(i % 2), **(dict(exif=exif) if i % 3 == 0 else {}))
+        data = np.fromfile(file, np.uint8)
+        if i % 5 == 0:
+            data = data[:rng.integers(1, len(data))]
+        for at in rng.integers(0, len(data) if i % 2 else min(len(data), 200), rng.integers(1, 4)):
+            data[at] = rng.integers(0, 256)
+        try:
+            expected = np.asarray(read_image(io.BytesIO(data.tobytes())))
+        except Unreadable:
+            counts['unreadable'] += 1
+            with pytest.raises(Unreadable):
+                read_pixels(data)
+            continue
+        counts['read'] += 1
+        assert np.array_equal(read_pixels(data), expected), i
+    assert min(counts.values()) > 50, counts
 
 
 def test_damaged_bytes_never_raise_anything_else(tmp_path):

@@ -33,6 +33,11 @@ def parameters(**columns) -> torch.Tensor:
     return p
 
 
+def augmented(images, rows, kernel, compiled=False):
+    """Without normalisation, of images in [0, 1]."""
+    return augment(images * 255, rows, kernel, torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1), compiled)
+
+
 def torchvision_jitter(image, row):
     p = {name: row[COLUMN[name]].item() for name in PARAMS}
     operations = (lambda x: F.adjust_brightness(x, p['brightness']), lambda x: F.adjust_contrast(x, p['contrast']),
@@ -71,6 +76,13 @@ def test_jitter_in_every_order(images):
             torch.testing.assert_close(out, torchvision_jitter(x, row), **CLOSE)
 
 
+def test_images_without_jitter_stay_as_they_are(images):
+    rows = parameters(order=[-1, 5] * (B // 2), brightness=0.5, contrast=0.5, saturation=0.5, hue=0.3)
+    out = jitter(images.clone(), rows)
+    assert torch.equal(out[::2], images[::2]) and not torch.equal(out[1::2], images[1::2])
+    assert torch.equal(shift_hue(images, torch.zeros(B)), images)
+
+
 @pytest.mark.parametrize('kernel', [3, 9, 23])
 def test_blur(images, kernel):
     sigma = torch.linspace(0.1, 2.0, B)
@@ -86,10 +98,13 @@ def test_blur_refuses_images_smaller_than_its_kernel():
 def test_the_whole_pipeline_image_by_image(images):
     view = View(40, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.3, blur_p=0.5, solarize_p=0.4)
     rows = torch.from_numpy(sample(view, 0, np.zeros(B, int), np.arange(B), 0))
-    got = augment(images.clone(), rows, 23)
-    touched = dict(jitter=0, gray=0, blur=0, solarize=0)
+    got = augmented(images, rows, 23)
+    touched = dict(flip=0, jitter=0, gray=0, blur=0, solarize=0)
     for x, out, row in zip(images, got, rows, strict=True):
         p = {name: row[COLUMN[name]].item() for name in PARAMS}
+        if p['flip']:
+            x = F.horizontal_flip(x)
+            touched['flip'] += 1
         if p['order'] >= 0:
             x = torchvision_jitter(x, row)
             touched['jitter'] += 1
@@ -110,14 +125,14 @@ def test_the_whole_pipeline_image_by_image(images):
 def test_a_constant_batch_gets_different_draws():
     view = View(32, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=1.0)
     rows = torch.from_numpy(sample(view, 0, np.zeros(8, int), np.arange(8), 0))
-    out = augment(torch.full((8, 3, 32, 32), 0.3) * torch.tensor([1, 0.8, 0.5]).view(3, 1, 1), rows, 3)
+    out = augmented(torch.full((8, 3, 32, 32), 0.3) * torch.tensor([1, 0.8, 0.5]).view(3, 1, 1), rows, 3)
     assert len({tuple(v) for v in out[:, :, 0, 0].tolist()}) == 8
 
 
 @pytest.mark.parametrize('channels_last', [False, True])
 def test_the_module_normalises_without_gradient_and_outside_autocast(channels_last):
-    view = View(16, solarize_p=1.0)
-    module = Photometric([view, View(16)], (0.1, 0.2, 0.3), (0.5, 0.25, 0.2), channels_last)
+    view = View(16, solarize_p=1.0, flip_p=0.0)
+    module = Photometric([view, View(16, flip_p=0.0)], (0.1, 0.2, 0.3), (0.5, 0.25, 0.2), channels_last)
     pixels = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
     rows = [torch.from_numpy(sample(v, i, np.zeros(4, int), np.arange(4), 0)) for i, v in enumerate(module_views(view))]
     with torch.autocast('cpu', torch.bfloat16):
@@ -134,4 +149,4 @@ def test_the_module_normalises_without_gradient_and_outside_autocast(channels_la
 
 
 def module_views(view):
-    return [view, View(16)]
+    return [view, View(16, flip_p=0.0)]

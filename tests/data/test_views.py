@@ -5,7 +5,7 @@ from PIL import Image
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from ssl_zoo.data.views import COLUMN, PARAMS, View, build_views, crop, crop_box, sample
+from ssl_zoo.data.views import COLUMN, PARAMS, View, build_views, crop, crop_box, crops, mirror, sample
 from ssl_zoo.registry import ConfigError
 
 BYOL_1 = View(224, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2, blur_p=1.0)
@@ -53,6 +53,12 @@ def test_views_and_epochs_differ_and_a_batch_does_not_matter():
         assert not np.array_equal(one, sample(BYOL_2, view, np.array([epoch]), np.array([17]), seed))
 
 
+def crop_of(pixels: np.ndarray, view: View, row) -> torch.Tensor:
+    out = torch.empty(3, view.size, view.size, dtype=torch.uint8)
+    crop(pixels, [view], row[None], [out])
+    return mirror(out[None], torch.from_numpy(row[None]))[0]
+
+
 def test_crop_box_follows_area_and_ratio_and_stays_inside():
     for row in sample(BYOL_1, 0, np.zeros(2000, int), np.arange(2000), 0):
         left, top, right, bottom = crop_box(row, height=375, width=500)
@@ -76,17 +82,55 @@ def test_crop_box_by_hand():
 @pytest.mark.parametrize('shape', [(375, 500), (40, 37)])
 def test_crop_equals_torchvisions_resized_crop(shape, interpolation):
     rng = np.random.default_rng(0)
-    image = Image.fromarray(rng.integers(0, 256, (*shape, 3), dtype=np.uint8))
+    pixels = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    image = torch.from_numpy(pixels).permute(2, 0, 1)
     view = View(96, interpolation=interpolation)
     for row in sample(view, 0, np.zeros(10, int), np.arange(10), 0):
         left, top, right, bottom = crop_box(row, *shape)
-        expected = F.resized_crop(image, top, left, bottom - top, right - left, [96, 96],
-                                  InterpolationMode(interpolation))
+        expected = F.resized_crop(image, top, left, bottom - top, right - left, [96, 96], InterpolationMode(interpolation), antialias=True)
         if row[COLUMN['flip']]:
             expected = F.horizontal_flip(expected)
-        got = crop(image, view, row)
-        assert got.shape == (3, 96, 96) and got.dtype == np.uint8
-        assert torch.equal(torch.from_numpy(got), F.pil_to_tensor(expected))
+        got = crop_of(pixels, view, row)
+        assert got.shape == (3, 96, 96) and got.dtype == torch.uint8
+        assert torch.equal(got, expected)
+
+
+def pillow_crop(pixels: np.ndarray, view: View, row) -> np.ndarray:
+    out = Image.fromarray(pixels).crop(crop_box(row, *pixels.shape[:2])).resize((view.size, view.size), view.interpolation == 'bicubic'
+                                                                              and Image.Resampling.BICUBIC or Image.Resampling.BILINEAR)
+    out = np.asarray(out).astype(np.int64)
+    return (out[:, ::-1] if row[COLUMN['flip']] else out).transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize('interpolation', ['bicubic', 'bilinear'])
+@pytest.mark.parametrize(('shape', 'size'), [((375, 500), 96), ((32, 32), 32), ((40, 37), 64), ((3000, 2000), 224)])
+def test_crops_of_both_kinds_against_pillow(shape, size, interpolation):
+    """Noise is the hardest image there is: photographs are far closer."""
+    view, rng = View(size, interpolation=interpolation), np.random.default_rng(1)
+    noise = rng.integers(0, 256, (2, *shape, 3), dtype=np.uint8)
+    rows = sample(view, 0, np.zeros(2, int), np.arange(2), 3)
+    batch = mirror(crops(torch.from_numpy(noise).permute(0, 3, 1, 2), view, rows), torch.from_numpy(rows))
+    assert batch.shape == (2, 3, size, size) and batch.dtype == torch.float32
+    for pixels, row, from_batch in zip(noise, rows, batch.numpy(), strict=True):
+        expected = pillow_crop(pixels, view, row)
+        assert np.abs(crop_of(pixels, view, row).numpy() - expected).mean() < 1
+        difference = np.abs(from_batch - expected)                             # the same arithmetic, but for sums that fall on a half
+        assert difference.max() <= 1 and (difference > 0).mean() < 0.002
+
+
+def test_crops_are_each_images_own():
+    view, pixels = View(16, crop=(0.3, 1.0)), torch.randint(0, 256, (6, 3, 20, 24), dtype=torch.uint8)
+    rows = sample(view, 0, np.zeros(6, int), np.arange(6), 0)
+    for i in range(6):
+        assert torch.equal(crops(pixels[i:i + 1], view, rows[i:i + 1])[0], crops(pixels, view, rows)[i])
+
+
+def test_mirror_turns_those_that_are_to_be():
+    x, rows = torch.randint(0, 256, (6, 3, 4, 5), dtype=torch.uint8), torch.from_numpy(sample(View(4), 0, np.zeros(6, int), np.arange(6), 0))
+    flip = rows[:, COLUMN['flip']].bool().tolist()
+    assert 0 < sum(flip) < 6
+    for before, after, turned in zip(x, mirror(x, rows), flip, strict=True):
+        assert torch.equal(after, F.horizontal_flip(before) if turned else before)
 
 
 def test_kernel_of_the_paper():
