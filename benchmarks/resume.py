@@ -54,6 +54,7 @@ CASES = {
     'bf16, channels_last': dict(precision='bf16', channels_last=True),
     'k-NN and linear probe': dict(watch=dict(every=0.3, probe=True)),
     'torch.compile': dict(compile=True),
+    'images on the device, activations recomputed': dict(data=dict(BASE['data'], on_device=True), recompute=True),
     'ViT with drop path, AdamW': dict(
         method=dict(type='MoCoV3', backbone=dict(name='vit_tiny_patch16_224', img_size=20, patch_size=4, depth=2, drop_path_rate=0.5),
                     hidden_dim=32, proj_dim=16), optimizer=dict(type='AdamW'), base_lr=1e-3),

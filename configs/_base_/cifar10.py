@@ -6,6 +6,7 @@ data = dict(
     val=5000, train_on_val=True,
     test=dict(type='CIFAR10', root='data/cifar10', split='test'),
     expected_images=50000,
+    on_device=True,                                                     # 150 MB; views are made there in batches, without workers
     mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))        # of the training set (solo-learn's constants)
 watch = dict(every=10)
 checkpoint = dict(every=10, keep=2)

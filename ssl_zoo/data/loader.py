@@ -3,7 +3,7 @@ import ctypes
 import math
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 
@@ -104,15 +104,19 @@ class ViewDataset(Dataset):
 
     def _readable_from(self, i: int):
         failed = []
-        n = len(self.source)
-        for _ in range(min(n, REPLACEMENTS)):
+        for _ in range(min(len(self.source), REPLACEMENTS)):
             try:
                 return self.source.pixels(i), i, failed
             except Unreadable as error:
                 failed.append((i, str(error)))
-                stride = next(s for s in range(int(n * 0.618), 2 * n + 2) if math.gcd(s, n) == 1)       # reaches every image once
-                i = (i + stride) % n
+                i = self._next(i)
         return None, i, failed
+
+
+    def _next(self, i: int) -> int:
+        """The image that stands for an unreadable one; from one to the next all are reached once."""
+        n = len(self.source)
+        return (i + next(s for s in range(int(n * 0.618), 2 * n + 2) if math.gcd(s, n) == 1)) % n
 
 
 def default_workers() -> int:
@@ -152,14 +156,17 @@ def _loader(dataset: Dataset, workers: int, **arguments) -> DataLoader:
                       pin_memory=torch.cuda.is_available(), generator=torch.Generator(), **arguments)
 
 
-def train_loader(dataset: ViewDataset, batch_size: int, workers: int, start: int = 0, stop: int | None = None,
-                 share: tuple[int, int] = (0, 1), timeout: float = 0) -> DataLoader:
+def train_loader(dataset: ViewDataset, batch_size: int, workers: int | None, start: int = 0, stop: int | None = None,
+                 share: tuple[int, int] = (0, 1), timeout: float = 0) -> Iterable[dict]:
     """Batches ``start`` to ``stop`` of the stream, this process's share of each. The views depend neither on workers nor on processes.
 
     Args:
+        workers: processes that make them; None for this one, without DataLoader.
         timeout: seconds to wait for a batch of the workers before a RuntimeError; 0 for ever.
     """
     sampler = StreamSampler(len(dataset), batch_size, partial(dataset.source.order, seed=dataset.seed), start, stop, share)
+    if workers is None:
+        return map(dataset.__getitems__, sampler)
     return _loader(dataset, workers, batch_sampler=sampler, prefetch_factor=4 if workers else None, timeout=timeout if workers else 0)
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .views import COLUMN, ORDERS, View, crops, mirror
+from .views import COLUMN, ORDERS, View, mirror
 
 LUMA = (0.2989, 0.5870, 0.1140)                               # torchvision's rgb_to_grayscale
 
@@ -165,14 +165,12 @@ class Photometric(nn.Module):
         channels_last: memory format of the views.
 
     Attributes:
-        images: all images, (n, 3, H, W) uint8, where they are held on the device: then batches bring no views, which are cropped here.
         compiled: whether torch.compile makes the operations.
     """
 
     def __init__(self, views: list[View], mean: tuple[float, ...], std: tuple[float, ...], channels_last: bool = False):
         super().__init__()
         self.views, self.compiled = views, False
-        self.register_buffer('images', None, persistent=False)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.register_buffer('mean', torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std).view(1, 3, 1, 1), persistent=False)
@@ -188,12 +186,8 @@ class Photometric(nn.Module):
         """{'views': [(B, 3, H, W) uint8], 'params': [(B, P)], 'index': (B,)} -> {'views': [float32], 'index'}."""
         index = data['index'].to(self.mean.device, non_blocking=True)
         with torch.autocast(self.mean.device.type, enabled=False):
-            if self.images is None:
-                cropped = [pixels.to(self.mean.device, non_blocking=True) for pixels in data['views']]
-            else:
-                images = self.images[index]
-                cropped = [crops(images, view, params.numpy()) for view, params in zip(self.views, data['params'], strict=True)]
-            views = [self._augmented(*args) for args in zip(cropped, data['params'], self.views, strict=True)]
+            views = [self._augmented(pixels.to(self.mean.device, non_blocking=True), params, view)
+                     for pixels, params, view in zip(data['views'], data['params'], self.views, strict=True)]
         return dict(views=views, index=index)
 
     def _augmented(self, x: Tensor, params: Tensor, view: View) -> Tensor:

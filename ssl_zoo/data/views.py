@@ -174,7 +174,7 @@ def mirror(x: Tensor, params: Tensor) -> Tensor:
 
 
 def crops(images: Tensor, view: View, params: np.ndarray) -> Tensor:
-    """What ``crop`` makes of each of many images of one size, on any device: (B, 3, H, W) uint8 -> (B, 3, size, size) float32 in 0 to 255.
+    """What ``crop`` makes of images of one size, on any device: (B, 3, H, W) uint8 -> (B, 3, size, size) float32 in 0 to 255.
 
     Two matrix products, x -> rows x columns, with matrices that hold each image's box and its resampling weights. Pillow's arithmetic:
     rows of pixels first, rounded to grey levels in between and at the end.
@@ -188,7 +188,7 @@ def crops(images: Tensor, view: View, params: np.ndarray) -> Tensor:
 
 
 def _resampling(start: Tensor, length: Tensor, total: int, view: View, device: torch.device) -> Tensor:
-    """(B, size, total): the antialiased filter that takes ``total`` pixels to the view's ``size``, of those from start to start + length."""
+    """(B, size, total): the antialiased filter that takes the ``length`` pixels from ``start`` on, of ``total``, to the view's ``size``."""
     scale = (length / view.size).view(-1, 1, 1)
     stretch = scale.clamp(min=1)                                                 # of the filter, where it shrinks
     target, source = (torch.arange(n, device=device) + 0.5 for n in (view.size, total))

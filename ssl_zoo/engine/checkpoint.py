@@ -139,9 +139,9 @@ def check_resumable(content: dict, settings: Settings, train: Source) -> None:
         if content['config'].get(key) != now[key]:
             raise ConfigError(f'cannot resume: {key} was {content["config"].get(key)!r} and is {now[key]!r}; set it back, or '
                               f'start a new run in another work directory')
-    for key in ('mean', 'std'):
-        if content['config']['data'][key] != now['data'][key]:
-            raise ConfigError(f'cannot resume: data.{key} was {content["config"]["data"][key]} and is {now["data"][key]}; set it back')
+    for key in ('mean', 'std', 'on_device'):
+        if content['config']['data'].get(key, False) != now['data'][key]:
+            raise ConfigError(f'cannot resume: data.{key} was {content["config"]["data"].get(key)} and is {now["data"][key]}; set it back')
     if content['images'] != len(train):
         raise ConfigError(f'cannot resume: the training set had {content["images"]} images and has {len(train)}')
     if content['manifest'] != train.manifest():

@@ -126,6 +126,8 @@ class TrainLoop(BaseLoop):
         runner = self.runner
         # Dropout and its like depend on seed, step and process alone.
         seed_everything(mix(runner.seed, self._iter) if rank() == 0 else mix(runner.seed, self._iter, rank()))
+        if runner.settings.compile:
+            torch.compiler.cudagraph_mark_step_begin()                 # what CUDA graphs gave in the last pass may be overwritten
         runner.call_hook('before_train_iter', batch_idx=self._iter, data_batch=batch)
         outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
         runner.call_hook('after_train_iter', batch_idx=self._iter, data_batch=batch, outputs=outputs)

@@ -3,7 +3,7 @@ import json
 import math
 import threading
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -139,7 +139,8 @@ class ViewsPictureHook(Hook):
             return
         self.done = True
         first = {k: [v[:self.ROWS] for v in data_batch[k]] for k in ('views', 'params')} | dict(index=data_batch['index'][:self.ROWS])
-        views = runner.method.data_preprocessor(first)['views']
+        with torch.compiler.set_stance('force_eager') if runner.settings.compile else nullcontext():     # not once more for so few
+            views = runner.method.data_preprocessor(first)['views']
         preprocessor = runner.method.data_preprocessor
         columns = [[self.source.read(i) for i in first['index'].tolist()]]
         for view in views:

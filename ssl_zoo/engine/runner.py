@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from torch.nn.parallel import DistributedDataParallel
 
 from ..data.loader import ViewDataset, default_workers, train_loader
+from ..data.on_device import DeviceDataset
 from ..data.sources import Source
 from ..data.splits import data_sources
 from ..distributed import rank, world_size
@@ -206,8 +207,11 @@ def build_runner(settings: Settings, work_dir: str | Path, resume: bool | str = 
     method = build_method(settings, pass_images=plan.micro_batch)
     model = spread(method, settings, plan, device)
     optimizer = build_optimizer(settings, plan, method)
-    dataset = ViewDataset(sources['train'], settings.recipes(), settings.seed)
-    workers = default_workers() if settings.workers is None else settings.workers
+    if settings.data.on_device:
+        dataset, workers = together(lambda: DeviceDataset(sources['train'], settings.recipes(), settings.seed, device)), None
+    else:
+        dataset = ViewDataset(sources['train'], settings.recipes(), settings.seed)
+        workers = default_workers() if settings.workers is None else settings.workers
     work_dir = Path(on_first(lambda: str(make_work_dir(work_dir, unique))))
     lock = together(lambda: claim(work_dir) if rank() == 0 else None)
     checkpoint, progress, guard = CheckpointHook(settings, sources['train']), ProgressHook(settings), GuardHook(settings)

@@ -20,6 +20,8 @@ class Data:
         train_on_val: pretrain on the cut images too, without their labels, as the papers do.
         test: labelled source for the figures at the end of training; without it they are those of val.
         expected_images: how many training images the recipe assumes.
+        on_device: hold all training images, of one size, in the device's memory and crop them there, without loader workers: for
+            small ones, such as CIFAR's.
         max_unreadable: share of unreadable training images above which the run stops.
         mean, std: for normalisation, of values in [0, 1].
         eval_size, eval_resize: evaluation resizes the short side to eval_resize and cuts eval_size from the centre. By
@@ -30,6 +32,7 @@ class Data:
     train_on_val: bool = False
     test: dict | None = None
     expected_images: int | None = None
+    on_device: bool = False
     max_unreadable: float = 0.01
     mean: tuple = IMAGENET_MEAN
     std: tuple = IMAGENET_STD
@@ -113,7 +116,9 @@ class Settings:
         accumulate: forward and backward passes per optimiser step; 'auto' for the fewest with max_device_batch.
         max_device_batch: the most images that a process can take in one pass, for accumulate='auto'.
         sync_batchnorm: whether BatchNorm's statistics are those of all processes; None for the method's own choice (MoCo: no, others: yes).
-        compile: torch.compile the backbones.
+        compile: torch.compile the backbones and the photometric step; torch's modes 'reduce-overhead' (CUDA graphs) and 'max-autotune'
+            are for GPUs.
+        recompute: activation checkpointing: the backward pass computes each block of the trained backbone once more, for less memory.
         presets: partial configs with an ``epochs`` each; the one nearest to ``epochs`` (in ratio) fills what is not stated.
         precision: 'float32', or 'bf16' for autocast.
         channels_last: memory format of network and views.
@@ -139,7 +144,8 @@ class Settings:
     accumulate: int | str = 1
     max_device_batch: int | None = None
     sync_batchnorm: bool | None = None
-    compile: bool = False
+    compile: bool | str = False
+    recompute: bool = False
     precision: str = 'float32'
     channels_last: bool = False
     workers: int | None = None
@@ -205,6 +211,10 @@ def check(cfg: dict) -> Settings:
          "epochs for shape='steps', and empty for shape='cosine'")
     need(max(schedule.milestones, default=0) < settings.epochs, 'schedule.milestones', schedule.milestones,
          f'before epochs={settings.epochs:g}; move them with the run')
+    need(settings.compile in (False, True, 'reduce-overhead', 'max-autotune'), 'compile', settings.compile,
+         "False, True, 'reduce-overhead' or 'max-autotune'")
+    need(not (settings.compile and settings.recompute), 'recompute', settings.recompute, f'False with compile={settings.compile!r}: the '
+         f'compiler plans the memory itself')
     need(settings.precision in ('float32', 'bf16'), 'precision', settings.precision, "'float32' or 'bf16'")
     limit = settings.max_device_batch
     need(automatic == (limit is not None), 'max_device_batch', limit, f"{'a number of images' if automatic else 'None'} with accumulate="
@@ -268,7 +278,7 @@ def _fill(cls, values: dict, prefix: str):
             continue
         if wanted is tuple and isinstance(value, list):
             continue
-        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted not in (bool, bool | None)):
+        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted not in (bool, bool | None, bool | str)):
             raise ConfigError(f'{prefix}{key}={value!r} is of type {type(value).__name__}, but it must be '
                               f'{getattr(wanted, "__name__", wanted)}')
     missing = [f.name for f in known.values() if f.default is MISSING and f.default_factory is MISSING and f.name not in values]

@@ -2,9 +2,13 @@
 import os
 import shutil
 import warnings
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 
 import torch
 from mmengine.model import MMDistributedDataParallel
+from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from ..batchnorm import synchronise
 from ..distributed import world_size
@@ -15,18 +19,63 @@ from .settings import Settings
 from .sharding import shard
 
 
-def compile_backbones(method: Method, device: torch.device) -> None:
-    """torch.compile the method's backbones; names and values of their weights stay.
+def compile_backbones(method: Method, device: torch.device, mode: bool | str = True) -> None:
+    """torch.compile the method's backbones and its photometric step; names and values of their weights stay.
 
+    What is compiled is kept in ~/.cache/ssl_zoo/inductor for the next run, unless TORCHINDUCTOR_CACHE_DIR names another place: torch's
+    own default, in /tmp, does not survive a restart of the machine.
+
+    Args:
+        mode: True, or torch.compile's mode for the backbones.
     Raises:
         ConfigError: on a CPU without a C++ compiler.
     """
+    with suppress(OSError, RuntimeError):                              # no home, or one that cannot be written: torch's default
+        kept = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache', 'ssl_zoo', 'inductor')
+        kept.mkdir(parents=True, exist_ok=True)
+        if os.access(kept, os.W_OK):
+            os.environ.setdefault('TORCHINDUCTOR_CACHE_DIR', str(kept))
     compiler = os.environ.get('CXX') or 'g++'
     if device.type == 'cpu' and not shutil.which(compiler):
         raise ConfigError(f'compile=True needs a C++ compiler, and there is no {compiler}; install one, name it in CXX, or leave compile '
                           f'out')
     for backbone, _ in method.networks.values():
-        method.get_submodule(backbone).compile()
+        method.get_submodule(backbone).compile(mode=None if mode is True else mode)
+    method.data_preprocessor.compiled = True
+
+
+def recompute_activations(network: nn.Module) -> None:
+    """Activation checkpointing (Chen et al. 2016, arXiv 1604.06174): of each block of a ResNet or ViT only the input is kept, and the
+    backward pass computes the block once more. Gradients are the same; BatchNorm's statistics move in the first pass alone.
+
+    Raises:
+        ConfigError: a network without such blocks.
+    """
+    blocks = [block for name in ('layer1', 'layer2', 'layer3', 'layer4', 'blocks') for block in getattr(network, name, ())]
+    if not blocks:
+        raise ConfigError(f'recompute=True needs a backbone of blocks, a ResNet or a ViT, and {type(network).__name__} has none; leave it '
+                          f'out')
+    for block in blocks:
+        block.forward = _recomputed(block, block.forward)
+
+
+def _recomputed(block: nn.Module, forward):
+    @contextmanager
+    def again():
+        before = [(layer, dict(layer._buffers)) for layer in block.modules()]
+        for layer, buffers in before:
+            layer._buffers.update((name, value.clone()) for name, value in buffers.items() if value is not None)
+        try:
+            yield                                                      # BatchNorm's statistics have moved in the first pass
+        finally:
+            for layer, buffers in before:
+                layer._buffers.update(buffers)
+
+    def run(*inputs):
+        if not (torch.is_grad_enabled() and block.training):
+            return forward(*inputs)
+        return checkpoint(forward, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), again()))
+    return run
 
 
 def spread(method: Method, settings: Settings, plan: Plan, device: torch.device) -> torch.nn.Module:
@@ -34,8 +83,10 @@ def spread(method: Method, settings: Settings, plan: Plan, device: torch.device)
     sharded = settings.parallel.strategy == 'fsdp' and world_size() > 1
     if not sharded:
         method.to(device)                                              # of a sharded one the device gets its part alone
+    if settings.recompute:
+        recompute_activations(method.backbone)
     if settings.compile:
-        compile_backbones(method, device)
+        compile_backbones(method, device, settings.compile)
     if world_size() == 1:
         return method
     synchronised = method.sync_batchnorm if settings.sync_batchnorm is None else settings.sync_batchnorm
@@ -49,4 +100,4 @@ def spread(method: Method, settings: Settings, plan: Plan, device: torch.device)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', FutureWarning)                 # the new name of broadcast_buffers is not known to all versions
         return MMDistributedDataParallel(method, device_ids=[device] if device.type == 'cuda' else None, broadcast_buffers=False,
-                                         find_unused_parameters=method.unused_parameters)
+                                         gradient_as_bucket_view=True, find_unused_parameters=method.unused_parameters)

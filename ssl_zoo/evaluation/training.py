@@ -107,7 +107,8 @@ class ImageBatches:
                 i, reason = batch['unreadable'][0]
                 raise ConfigError(f'{len(batch["unreadable"])} images in a row cannot be read, the first is '
                                   f'{self.dataset.source.name(i)} ({reason}); check the data')
-            yield self.normalise(mirror(batch['views'][0], batch['params'][0])), self.labels[batch['index']].to(self.device, non_blocking=True)
+            images = self.normalise(mirror(batch['views'][0], batch['params'][0]))
+            yield images, self.labels[batch['index']].to(self.device, non_blocking=True)
 
 
 class FeatureBatches:

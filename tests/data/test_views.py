@@ -126,7 +126,8 @@ def test_crops_are_each_images_own():
 
 
 def test_mirror_turns_those_that_are_to_be():
-    x, rows = torch.randint(0, 256, (6, 3, 4, 5), dtype=torch.uint8), torch.from_numpy(sample(View(4), 0, np.zeros(6, int), np.arange(6), 0))
+    x = torch.randint(0, 256, (6, 3, 4, 5), dtype=torch.uint8)
+    rows = torch.from_numpy(sample(View(4), 0, np.zeros(6, int), np.arange(6), 0))
     flip = rows[:, COLUMN['flip']].bool().tolist()
     assert 0 < sum(flip) < 6
     for before, after, turned in zip(x, mirror(x, rows), flip, strict=True):

@@ -100,7 +100,8 @@ def test_watching_changes_nothing_in_the_training(tiny, tmp_path):
 
 @pytest.mark.parametrize(('stop_after', 'workers', 'changes'), [
     (3, 0, {}), (7, 2, {}), (9, 1, dict(accumulate=2, precision='bf16')),
-    (4, 0, dict(method=dict(type='Dropping'), optimizer=dict(type='SGD', momentum=0.9)))])
+    (4, 0, dict(method=dict(type='Dropping'), optimizer=dict(type='SGD', momentum=0.9))),
+    (5, 3, dict(data=dict(TINY_DATA, on_device=True), recompute=True))])
 def test_a_stopped_run_resumes_to_the_same_weights_bit_for_bit(tiny, tmp_path, stop_after, workers, changes):
     whole = train(tiny(**changes), tmp_path / 'whole')
     stopped = build_runner(tiny(**changes, workers=workers), tmp_path / 'stopped')
