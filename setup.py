@@ -35,5 +35,5 @@ setup(
         'simplejpeg>=1.8',
         'tensorboard>=2.16',
     ],
-    extras_require={'test': ['pytest>=8', 'pytest-xdist>=3', 'hypothesis>=6']},
+    extras_require={'test': ['pytest>=8', 'pytest-xdist>=3', 'hypothesis>=6'], 'bench': ['lightly>=1.5', 'matplotlib>=3.8']},
 )

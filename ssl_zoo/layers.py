@@ -107,7 +107,7 @@ class EMA(nn.Module):
 
 
 def _forget_waiting(module: nn.Module, _) -> None:
-    module.waiting = []                                              # of the state that was just replaced
+    module.waiting, module.count = [], None                          # of the state that was just replaced
 
 
 class Queue(nn.Module):
@@ -127,12 +127,15 @@ class Queue(nn.Module):
         self.register_buffer('keys', F.normalize(torch.randn(size, dim), dim=1))
         self.register_buffer('written', torch.zeros((), dtype=torch.int64))                 # in all, so the place is written % size
         self.waiting: list[Tensor] = []
+        self.count: int | None = 0                                                # ``written``, known without asking the device
         self.register_load_state_dict_post_hook(_forget_waiting)
 
     @property
     def full(self) -> bool:
         """Whether no random direction of the start is left."""
-        return bool(self.written >= len(self.keys))
+        if self.count is None:                                                    # of a state that was loaded
+            self.count = int(self.written)
+        return self.count >= len(self.keys)
 
     @torch.no_grad()
     def add(self, keys: Tensor) -> None:
@@ -147,6 +150,7 @@ class Queue(nn.Module):
             place = (self.written + torch.arange(len(new), device=new.device)) % len(self.keys)
             self.keys[place] = new
             self.written += len(new)
+            self.count = None if self.count is None else self.count + len(new)
             self.waiting = []
 
 

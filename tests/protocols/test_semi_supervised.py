@@ -221,8 +221,8 @@ def test_the_whole_network_is_trained_from_the_checkpoints_weights_which_stay_as
     weights = {k.removeprefix('online.backbone.'): v for k, v in trained.items() if k.startswith('online.backbone.')}
     assert weights and all(torch.equal(v, start.encoder.state_dict()[k]) for k, v in weights.items())
     assert weights.keys() == start.encoder.state_dict().keys()
-    read, real = set(), Digits.read
-    monkeypatch.setattr(Digits, 'read', lambda self, i: read.add(self.name(i)) or real(self, i))
+    read, real = set(), Digits.pixels
+    monkeypatch.setattr(Digits, 'pixels', lambda self, i: read.add(self.name(i)) or real(self, i))
     network = train_one(s, train, ONE, ONE.settings(40)[0], 0, tmp_path / 'state.pth', 'training')
     assert read == set(names(train))
     for (name, before), after in zip(start.named_parameters(), network.parameters(), strict=True):

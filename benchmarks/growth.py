@@ -1,0 +1,141 @@
+"""How cost grows, as pictures: images per second over workers and processes, evaluation time over the number of images.
+
+    pip install -e '.[bench]'
+    python benchmarks/growth.py [--images FOLDER] [--rounds 3] [--out docs] [--json FILE]
+
+growth_input.png: images/s of the training loader (JPEG bytes to two crops of 224 px) over its workers, and of training (the digits) over
+processes of one thread each, both against the straight line through the first point. growth_evaluation.png: seconds of features and of
+the k-NN search over the number of training images, with the slope in double logarithmic axes: 1 is proportional.
+"""
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import input_path
+import matplotlib
+import numpy as np
+import torch
+from common import arguments, jpegs, machine, write
+
+from ssl_zoo.backbones import build_backbone
+from ssl_zoo.data.loader import ViewDataset, train_loader
+from ssl_zoo.evaluation.features import Preprocessing, extract_features
+from ssl_zoo.evaluation.knn import knn_predict
+
+matplotlib.use('Agg')
+from matplotlib import pyplot as plt  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+BLUE, ORANGE, GRAY = '#0072B2', '#D55E00', '#777777'                   # safe for the colour-blind (Okabe and Ito)
+BATCH = 32
+
+
+def over_workers(files: list[bytes], counts: list[int], rounds: int) -> dict[int, float]:
+    """Images/s of the loader once its first batches are there."""
+    torch.set_num_threads(1)
+    dataset, seconds = ViewDataset(input_path.Bytes(files), input_path.VIEWS, seed=0), {n: [] for n in counts}
+    for _ in range(rounds):
+        for n in counts:
+            batches, warm_up = 40, 5 * max(n, 1)
+            loader = iter(train_loader(dataset, BATCH, n, stop=batches + warm_up))
+            for _ in range(warm_up):
+                next(loader)
+            started = time.perf_counter()
+            for _ in range(batches):
+                next(loader)
+            seconds[n].append((time.perf_counter() - started) / batches)
+    return {n: BATCH / statistics.median(t) for n, t in seconds.items()}
+
+
+def over_processes(counts: list[int], rounds: int) -> dict[int, float]:
+    """Images/s of training the digits, from the last progress line of two epochs; one thread to a process."""
+    rates: dict[int, list[float]] = {n: [] for n in counts}
+    for _ in range(rounds):
+        for n in counts:
+            with tempfile.TemporaryDirectory() as folder:
+                launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', str(n)]
+                subprocess.run([sys.executable, *launcher, 'tools/train.py', 'configs/byol/digits.py', '--work-dir', f'{folder}/run',
+                                '--cfg-options', 'epochs=2', 'warmup_epochs=1', 'watch.every=0', 'workers=0', 'log_every=10'], cwd=ROOT,
+                               check=True, capture_output=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+                rows = [json.loads(line) for line in Path(folder, 'run/log.jsonl').read_text().splitlines()]
+                rates[n].append([row['train/images_per_second'] for row in rows if 'train/images_per_second' in row][-2])
+    return {n: statistics.median(values) for n, values in rates.items()}
+
+
+def over_images(counts: list[int], rounds: int) -> dict[str, dict[int, float]]:
+    """Seconds of features (CIFAR ResNet-18, an eighth wide, 32 px) and of 1,000 queries' k-NN against them."""
+    torch.set_num_threads(os.cpu_count())
+    from on_device import Clouds
+    network, how = build_backbone('resnet18', stem='cifar', width=0.125), Preprocessing(32, 32, (0.5,) * 3, (0.25,) * 3)
+    seconds = {'features': {}, 'k-NN search': {}}
+    queries = np.random.default_rng(1).normal(size=(1000, 512)).astype(np.float32)
+    for n in counts:
+        source, taken, searched = Clouds(n), [], []
+        bank, labels = np.random.default_rng(0).normal(size=(n, 512)).astype(np.float32), np.arange(n) % 10
+        for _ in range(rounds):
+            started = time.perf_counter()
+            extract_features(network, source, how)
+            taken.append(time.perf_counter() - started)
+            started = time.perf_counter()
+            knn_predict(bank, labels, queries, 10, 20)
+            searched.append(time.perf_counter() - started)
+        seconds['features'][n], seconds['k-NN search'][n] = statistics.median(taken), statistics.median(searched)
+    return seconds
+
+
+def slope(points: dict[int, float]) -> float:
+    return float(np.polyfit(np.log(list(points)), np.log(list(points.values())), 1)[0])
+
+
+def draw(workers: dict[int, float], processes: dict[int, float], evaluation: dict, folder: Path) -> None:
+    plt.rcParams.update({'font.size': 11, 'axes.spines.top': False, 'axes.spines.right': False})
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout='constrained')
+    for axis, points, what, title, colour in (
+            (axes[0], workers, 'loader workers', 'Loader: JPEGs to two crops of 224 px', BLUE),
+            (axes[1], processes, 'processes, one thread each', 'Training the digits', ORANGE)):
+        one = points[1]
+        axis.plot(list(points), [one * max(n, 1) for n in points], '--', color=GRAY, label='in proportion')
+        axis.plot(list(points), list(points.values()), 'o-', color=colour, label='measured')
+        for n, value in points.items():
+            axis.annotate(f'{value:.0f}', (n, value), textcoords='offset points', xytext=(0, -16), ha='center')
+        axis.set(xlabel=what, ylabel='images/s', title=title, xticks=list(points), ylim=(0, None))
+        axis.margins(x=0.1)
+        axis.legend(loc='lower right', frameon=False)
+    figure.savefig(folder / 'growth_input.png', dpi=110)
+    figure, axis = plt.subplots(figsize=(6.5, 4.2), layout='constrained')
+    for (name, points), colour in zip(evaluation.items(), (BLUE, ORANGE), strict=True):
+        axis.loglog(list(points), list(points.values()), 'o-', color=colour, label=f'{name}, slope {slope(points):.2f}')
+    axis.set(xlabel='training images', ylabel='seconds', title='Evaluation')
+    axis.set_xticks(list(points), [f'{n:,}' for n in points])
+    axis.minorticks_off()
+    axis.legend(frameon=False)
+    figure.savefig(folder / 'growth_evaluation.png', dpi=110)
+
+
+def main() -> None:
+    parser = arguments(__doc__, rounds=3)
+    parser.add_argument('--images', help='a folder of JPEG files; without it, made here from noise')
+    parser.add_argument('--out', default='docs')
+    args = parser.parse_args()
+    cores = os.cpu_count()
+    counts = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= cores]
+    workers = over_workers(jpegs(args.images), [0, *counts], args.rounds)
+    processes = over_processes(counts, args.rounds)
+    evaluation = over_images([2500, 5000, 10_000, 20_000, 40_000], args.rounds)
+    print(f'{machine()["cpu"]}, {cores} cores, torch {torch.__version__}, median of {args.rounds} rounds')
+    for name, points in (('workers', workers), ('processes', processes)):
+        print(f'  {name}: ' + ', '.join(f'{n}: {value:.0f} images/s' for n, value in points.items()))
+    for name, points in evaluation.items():
+        print(f'  {name}: ' + ', '.join(f'{n:,}: {value:.2f} s' for n, value in points.items()) + f'; slope {slope(points):.2f}')
+    draw(workers, processes, evaluation, Path(args.out))
+    write(args.json, command='growth', workers=workers, processes=processes, evaluation=evaluation,
+          slopes={name: slope(points) for name, points in evaluation.items()})
+
+
+if __name__ == '__main__':
+    main()
