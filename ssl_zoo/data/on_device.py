@@ -5,8 +5,9 @@ import torch
 from ..registry import ConfigError
 from .decode import Unreadable
 from .loader import ViewDataset
+from .photometric import run
 from .sources import Source
-from .views import View, crops
+from .views import View, crop_boxes, crops
 
 
 class DeviceDataset(ViewDataset):
@@ -15,14 +16,15 @@ class DeviceDataset(ViewDataset):
     The crops are those of a loader up to rounding; order, numbers drawn and replacement of unreadable images are the same.
 
     Args:
-        source: images of one size; views; seed; device: of the training.
+        source: images of one size; views; seed; device: of the training; compiled: whether torch.compile makes the crops.
     Raises:
         ConfigError: images of several sizes, none that can be read, more than the device's memory takes.
     """
 
-    def __init__(self, source: Source, views: list[View], seed: int, device: torch.device):
+    def __init__(self, source: Source, views: list[View], seed: int, device: torch.device, compiled: bool = False):
         super().__init__(source, views, seed)
         self.failed: dict[int, str] = {}
+        self.compiled = compiled
         images, first = None, None
         for i in range(len(source)):
             try:
@@ -58,9 +60,10 @@ class DeviceDataset(ViewDataset):
             for k, wanted in enumerate(indices.tolist()):
                 _, indices[k], failed = self._readable_from(wanted)
                 unreadable += failed
-        params, index = self._params(epochs, indices), torch.from_numpy(indices)
-        images = self.images[index.to(self.images.device, non_blocking=True)]
-        return dict(views=[crops(images, view, rows).byte() for view, rows in zip(self.views, params, strict=True)],
+        params, index, device = self._params(epochs, indices), torch.from_numpy(indices), self.images.device
+        images, crop = self.images[index.to(device, non_blocking=True)], run(crops, self.compiled)
+        boxes = [crop_boxes(rows, *images.shape[2:]).to(device, non_blocking=True) for rows in params]
+        return dict(views=[crop(images, box, view.size, view.interpolation) for box, view in zip(boxes, self.views, strict=True)],
                     params=list(torch.from_numpy(params)), index=index, unreadable=unreadable)
 
 

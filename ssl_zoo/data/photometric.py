@@ -74,7 +74,7 @@ def jitter(x: Tensor, params: Tensor, compiled: bool = False) -> Tensor:
     blends, hue = blends.contiguous().to(x.device, non_blocking=True), hue.to(x.device, non_blocking=True)
     first, second = (blends[:, part].reshape(3, 3, -1, 1, 1, 1).unbind(0) for part in (slice(3), slice(3, 6)))
     # Three compiled functions and not one: the compiler would work out the blends again for every pass over the pixels.
-    return _run(blend, compiled)(_run(shift_hue, compiled)(_run(blend, compiled)(x, *first), hue), *second)
+    return run(blend, compiled)(run(shift_hue, compiled)(run(blend, compiled)(x, *first), hue), *second)
 
 
 CACHED = 2 ** 20              # values of a part of a batch that one core works on at a time
@@ -117,7 +117,8 @@ def _compiled(function):
     return torch.compile(function)
 
 
-def _run(function, compiled: bool):
+def run(function, compiled: bool):
+    """``function``, or what torch.compile makes of it."""
     return _compiled(function) if compiled else function
 
 
@@ -143,7 +144,7 @@ def augment(x: Tensor, params: Tensor, kernel: int, mean: Tensor, std: Tensor, c
     if (params[:, COLUMN['order']] >= 0).any():
         x = jitter(x, params, compiled)
     if (gray := chosen('gray')).any():
-        x = _run(to_gray, compiled)(x, there(gray))
+        x = run(to_gray, compiled)(x, there(gray))
     blurred = chosen('sigma').nonzero()[:, 0]
     sigma = params[blurred, COLUMN['sigma']].to(x.device, non_blocking=True)
     if len(blurred) == len(x):
@@ -151,7 +152,7 @@ def augment(x: Tensor, params: Tensor, kernel: int, mean: Tensor, std: Tensor, c
     elif len(blurred):
         rows = blurred.to(x.device, non_blocking=True)
         x[rows] = blur(x[rows], sigma, kernel)
-    return _run(finish, compiled)(x, there(chosen('solarize')), mean, std)
+    return run(finish, compiled)(x, there(chosen('solarize')), mean, std)
 
 
 class Photometric(nn.Module):

@@ -173,30 +173,39 @@ def mirror(x: Tensor, params: Tensor) -> Tensor:
     return torch.where(flip.view(-1, 1, 1, 1).to(x.device, non_blocking=True), x.flip(3), x) if flip.any() else x
 
 
-def crops(images: Tensor, view: View, params: np.ndarray) -> Tensor:
-    """What ``crop`` makes of images of one size, on any device: (B, 3, H, W) uint8 -> (B, 3, size, size) float32 in 0 to 255.
+def crop_boxes(params: np.ndarray, height: int, width: int) -> Tensor:
+    """The crops of images of one size, (B, len(PARAMS)) -> (B, 4) float32."""
+    return torch.tensor([crop_box(row, height, width) for row in params], dtype=torch.float32)
 
-    Two matrix products, x -> rows x columns, with matrices that hold each image's box and its resampling weights. Pillow's arithmetic:
-    rows of pixels first, rounded to grey levels in between and at the end.
+
+def crops(images: Tensor, boxes: Tensor, size: int, interpolation: str) -> Tensor:
+    """What ``crop`` makes of images of one size, on any device: (B, 3, H, W) uint8 -> (B, 3, size, size) uint8.
+
+    Two batched matrix products, with matrices that hold each image's box and its resampling weights. Pillow's arithmetic: along rows
+    first, rounded to grey levels in between and at the end.
+
+    Args:
+        boxes: from ``crop_boxes``, on the images' device.
     """
-    boxes = torch.tensor([crop_box(row, *images.shape[2:]) for row in params], dtype=torch.float32).to(images.device, non_blocking=True)
+    n, _, height, width = images.shape
     left, top, right, bottom = boxes.unbind(1)
-    columns = _resampling(left, right - left, images.shape[3], view, images.device)                   # (B, size, W)
-    rows = _resampling(top, bottom - top, images.shape[2], view, images.device)                       # (B, size, H)
-    wide = (images.float() @ columns.transpose(1, 2).unsqueeze(1)).add_(0.5).floor_().clamp_(0, 255)
-    return (rows.unsqueeze(1) @ wide).add_(0.5).floor_().clamp_(0, 255)
+    columns = _resampling(left, right - left, width, size, interpolation)                    # (B, size, W)
+    rows = _resampling(top, bottom - top, height, size, interpolation)                       # (B, size, H)
+    lines = images.transpose(1, 2).to(torch.float32, memory_format=torch.contiguous_format).view(n, height * 3, width)
+    wide = torch.bmm(lines, columns.transpose(1, 2)).add(0.5).floor().clamp(0, 255).view(n, height, 3 * size)
+    return torch.bmm(rows, wide).add(0.5).floor().clamp(0, 255).view(n, size, 3, size).transpose(1, 2).to(
+        torch.uint8, memory_format=torch.contiguous_format)
 
 
-def _resampling(start: Tensor, length: Tensor, total: int, view: View, device: torch.device) -> Tensor:
-    """(B, size, total): the antialiased filter that takes the ``length`` pixels from ``start`` on, of ``total``, to the view's ``size``."""
-    scale = (length / view.size).view(-1, 1, 1)
-    stretch = scale.clamp(min=1)                                                 # of the filter, where it shrinks
-    target, source = (torch.arange(n, device=device) + 0.5 for n in (view.size, total))
+def _resampling(start: Tensor, length: Tensor, total: int, size: int, interpolation: str) -> Tensor:
+    """(B, size, total): the antialiased filter that takes the ``length`` pixels from ``start`` on, of ``total``, to ``size``."""
     start, length = start.view(-1, 1, 1), length.view(-1, 1, 1)
-    distance = ((source - start - scale * target[:, None]) / stretch).abs()
-    if view.interpolation == 'bilinear':
+    scale = length / size
+    target, source = (torch.arange(n, device=start.device) + 0.5 for n in (size, total))
+    distance = ((source - start - scale * target[:, None]) / scale.clamp(min=1)).abs()       # the filter is wider where it shrinks
+    if interpolation == 'bilinear':
         weights = (1 - distance).clamp(min=0)
-    else:                                                                        # Keys' cubic with a = -1/2, as Pillow's
+    else:                                                                                    # Keys' cubic with a = -1/2, as Pillow's
         near, far = (1.5 * distance - 2.5) * distance ** 2 + 1, ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
         weights = torch.where(distance < 1, near, torch.where(distance < 2, far, 0.0))
     weights = torch.where((source > start) & (source < start + length), weights, 0.0)

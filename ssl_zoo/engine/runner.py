@@ -208,7 +208,8 @@ def build_runner(settings: Settings, work_dir: str | Path, resume: bool | str = 
     model = spread(method, settings, plan, device)
     optimizer = build_optimizer(settings, plan, method)
     if settings.data.on_device:
-        dataset, workers = together(lambda: DeviceDataset(sources['train'], settings.recipes(), settings.seed, device)), None
+        dataset, workers = together(lambda: DeviceDataset(sources['train'], settings.recipes(), settings.seed, device,
+                                                         bool(settings.compile))), None
     else:
         dataset = ViewDataset(sources['train'], settings.recipes(), settings.seed)
         workers = default_workers() if settings.workers is None else settings.workers

@@ -5,7 +5,7 @@ from PIL import Image
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from ssl_zoo.data.views import COLUMN, PARAMS, View, build_views, crop, crop_box, crops, mirror, sample
+from ssl_zoo.data.views import COLUMN, PARAMS, View, build_views, crop, crop_box, crop_boxes, crops, mirror, sample
 from ssl_zoo.registry import ConfigError
 
 BYOL_1 = View(224, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2, blur_p=1.0)
@@ -95,6 +95,10 @@ def test_crop_equals_torchvisions_resized_crop(shape, interpolation):
         assert torch.equal(got, expected)
 
 
+def crops_of(images: torch.Tensor, view: View, rows: np.ndarray) -> torch.Tensor:
+    return crops(images, crop_boxes(rows, *images.shape[2:]), view.size, view.interpolation)
+
+
 def pillow_crop(pixels: np.ndarray, view: View, row) -> np.ndarray:
     out = Image.fromarray(pixels).crop(crop_box(row, *pixels.shape[:2])).resize((view.size, view.size), view.interpolation == 'bicubic'
                                                                               and Image.Resampling.BICUBIC or Image.Resampling.BILINEAR)
@@ -109,12 +113,12 @@ def test_crops_of_both_kinds_against_pillow(shape, size, interpolation):
     view, rng = View(size, interpolation=interpolation), np.random.default_rng(1)
     noise = rng.integers(0, 256, (2, *shape, 3), dtype=np.uint8)
     rows = sample(view, 0, np.zeros(2, int), np.arange(2), 3)
-    batch = mirror(crops(torch.from_numpy(noise).permute(0, 3, 1, 2), view, rows), torch.from_numpy(rows))
-    assert batch.shape == (2, 3, size, size) and batch.dtype == torch.float32
+    batch = mirror(crops_of(torch.from_numpy(noise).permute(0, 3, 1, 2), view, rows), torch.from_numpy(rows))
+    assert batch.shape == (2, 3, size, size) and batch.dtype == torch.uint8 and batch.is_contiguous()
     for pixels, row, from_batch in zip(noise, rows, batch.numpy(), strict=True):
         expected = pillow_crop(pixels, view, row)
         assert np.abs(crop_of(pixels, view, row).numpy() - expected).mean() < 1
-        difference = np.abs(from_batch - expected)                             # the same arithmetic, but for sums that fall on a half
+        difference = np.abs(from_batch.astype(int) - expected)    # but for sums that fall on a half
         assert difference.max() <= 1 and (difference > 0).mean() < 0.002
 
 
@@ -122,7 +126,7 @@ def test_crops_are_each_images_own():
     view, pixels = View(16, crop=(0.3, 1.0)), torch.randint(0, 256, (6, 3, 20, 24), dtype=torch.uint8)
     rows = sample(view, 0, np.zeros(6, int), np.arange(6), 0)
     for i in range(6):
-        assert torch.equal(crops(pixels[i:i + 1], view, rows[i:i + 1])[0], crops(pixels, view, rows)[i])
+        assert torch.equal(crops_of(pixels[i:i + 1], view, rows[i:i + 1])[0], crops_of(pixels, view, rows)[i])
 
 
 def test_mirror_turns_those_that_are_to_be():

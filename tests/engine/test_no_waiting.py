@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssl_zoo.data.views import View, crops, sample
+from ssl_zoo.data.views import View, crop_boxes, crops, sample
 from ssl_zoo.engine import runner as runner_module
 from ssl_zoo.engine.config import load_config
 from ssl_zoo.engine.runner import ZooRunner, build_runner
@@ -60,7 +60,8 @@ def test_images_on_the_device_ask_nothing_either():
     view = View(20, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2, blur_p=0.5, solarize_p=0.2)
     index = torch.arange(16)
     rows = sample(view, 0, index.numpy(), index.numpy(), 0)
-    cropped = crops(torch.empty(16, 3, 24, 24, dtype=torch.uint8, device='meta'), view, rows)
+    images = torch.empty(16, 3, 24, 24, dtype=torch.uint8, device='meta')
+    cropped = crops(images, crop_boxes(rows, 24, 24).to('meta'), view.size, view.interpolation)
     assert cropped.shape == (16, 3, 20, 20) and cropped.is_meta
 
 
