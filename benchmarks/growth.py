@@ -126,7 +126,7 @@ def main() -> None:
     counts = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= cores]
     workers = over_workers(jpegs(args.images), [0, *counts], args.rounds)
     processes = over_processes(counts, args.rounds)
-    evaluation = over_images([2500, 5000, 10_000, 20_000, 40_000], args.rounds)
+    evaluation = over_images([2500, 5000, 10_000, 20_000], args.rounds)
     print(f'{machine()["cpu"]}, {cores} cores, torch {torch.__version__}, median of {args.rounds} rounds')
     for name, points in (('workers', workers), ('processes', processes)):
         print(f'  {name}: ' + ', '.join(f'{n}: {value:.0f} images/s' for n, value in points.items()))

@@ -14,6 +14,7 @@ import statistics
 import time
 
 import numpy as np
+import simplejpeg
 import torch
 from common import alternate, arguments, jpegs, machine, rows_of, table, write
 from PIL import Image
@@ -104,15 +105,28 @@ def fidelity(files: list[bytes]) -> tuple[float, float]:
 
 
 def parts(files: list[bytes], rounds: int) -> dict[str, float]:
-    """Milliseconds per image of decoding and cropping."""
+    """Milliseconds per image of decoding and cropping, and of decoding at half the scale, which we do not do."""
     images, dataset = [read_pixels(data) for data in files], ViewDataset(Bytes(files), VIEWS, seed=0)
     out = [[torch.empty(3, 224, 224, dtype=torch.uint8) for _ in VIEWS] for _ in files]
     params = dataset._params(np.zeros(len(files), int), np.arange(len(files)))
     times = alternate({
         'decode, Pillow': lambda: [np.asarray(Image.open(io.BytesIO(data)).convert('RGB')) for data in files],
         'decode, ours': lambda: [read_pixels(data) for data in files],
+        'decode at half the scale': lambda: [simplejpeg.decode_jpeg(data, 'RGB', min_height=1, min_width=1, min_factor=2)
+                                             for data in files],
         'two crops, ours': lambda: [crop(pixels, VIEWS, params[:, i], out[i]) for i, pixels in enumerate(images)]}, rounds)
     return {name: 1e3 * statistics.median(t) / len(files) for name, t in times.items()}
+
+
+def could_be_halved(files: list[bytes]) -> float:
+    """The share of images both of whose crops are at least twice as large as the views."""
+    params = ViewDataset(Bytes(files), VIEWS, seed=0)._params(np.zeros(len(files), int), np.arange(len(files)))
+    count = 0
+    for i, data in enumerate(files):
+        boxes = [crop_box(rows[i], *simplejpeg.decode_jpeg_header(data)[:2]) for rows in params]
+        count += all(min(right - left, bottom - top) >= 2 * view.size
+                     for view, (left, top, right, bottom) in zip(VIEWS, boxes, strict=True))
+    return count / len(files)
 
 
 def measure(files: list[bytes], rounds: int, peers: bool = True, compiled: bool = True) -> dict:
@@ -139,13 +153,14 @@ def main() -> None:
     files = jpegs(args.images)
     started = time.perf_counter()
     figures = measure(files, args.rounds)
-    figures['parts'] = parts(files, args.rounds)
+    figures['parts'], figures['could be halved'] = parts(files, args.rounds), could_be_halved(files)
     print(f'{len(files)} JPEG files of {np.mean([len(f) for f in files]) / 1e3:.0f} kB on average to two BYOL views of 224 px, one thread, '
           f'{machine()["cpu"]}, torch {torch.__version__}, median of {args.rounds} rounds')
     table(figures['rows'], 'images', 'lightly')
     print(f'our crops against Pillow\'s: {figures["difference"]:.3f} grey levels on average, {figures["worst"]:.3f} in the worst image')
     for name, value in figures['parts'].items():
         print(f'  {name:<52}{value:10.2f} ms per image')
+    print(f'images both of whose crops could come from half the scale: {figures["could be halved"]:.0%}')
     print(f'({time.perf_counter() - started:.0f} s in all)')
     write(args.json, command='input_path', **figures)
 

@@ -4,11 +4,13 @@
     python benchmarks/memory.py [--method BYOL] [--batch 256] [--json FILE]
     python benchmarks/memory.py --tools 20000 200000             # extract_features and k-NN; images of data/cifar10/train
 
-A step: CIFAR ResNet-18, float32, each kind in a process of its own; what three steps add to the process's peak once network, optimizer
-and views are there (on a GPU: the most that torch had allocated, in all). Tools: a list of so many lines, in which a few thousand images
+A step: CIFAR ResNet-18, float32, each kind in a process of its own; what three steps add to the process's peak after one to warm up
+(on a GPU: the most that torch had allocated, in all). Tools: a list of so many lines, in which a few thousand images
 come again and again; the most anonymous memory that the tool's processes held together (pages of the features' file are the page
 cache's: they can be dropped at any time).
 """
+import ctypes
+import gc
 import json
 import subprocess
 import sys
@@ -33,15 +35,15 @@ def one(kind: str, method: str, batch: int) -> float:
     run = step.Lightly(method, views, 'float32') if kind == 'lightly' else step.Ours(method, views, 'float32', kind.endswith('compiled'))
     if kind.endswith('recompute'):
         recompute_activations(run.method.backbone)
+    run()                                                              # allocates, tunes, compiles
+    gc.collect()
     if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
         for _ in range(3):
             run()
         return torch.cuda.max_memory_allocated() / 2 ** 20
-    if kind.endswith('compiled'):                                      # the compiler's own memory is not the step's
-        small = step.Ours(method, step.views_of(batch), 'float32', True)
-        small()
-        del small
-        Path('/proc/self/clear_refs').write_text('5')                  # the peak begins anew
+    ctypes.CDLL(None).malloc_trim(0)
+    Path('/proc/self/clear_refs').write_text('5')                      # the peak begins anew
     before = _status('VmRSS')
     for _ in range(3):
         run()

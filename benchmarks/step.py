@@ -179,7 +179,7 @@ def measure(method: str, batch: int, precision: str, rounds: int, compiled: bool
     return figures
 
 
-def curve(method: str, batch: int, precision: str, steps: int = 30) -> dict:
+def curve(method: str, batch: int, precision: str, steps: int = 20) -> dict:
     """Largest relative difference of the losses of the compiled and the eager step, same seed, same views at every step."""
     losses = []
     for compiled in (False, True):
@@ -207,7 +207,7 @@ def main() -> None:
     for method in args.methods:
         for precision in args.precisions:
             if args.curve:
-                done.append(curve(method, 64, precision))
+                done.append(curve(method, 16, precision))
                 row = done[-1]
                 print(f'{method}, {precision}: losses of {row["steps"]} steps differ by {row["first"]:.1e} at the first, at most '
                       f'{row["worst"]:.1e}; the last are {row["losses"][0]:.4f} and {row["losses"][1]:.4f}', flush=True)

@@ -38,14 +38,16 @@ def _plain_jpeg(data: bytes | np.ndarray) -> tuple[bool, bool]:
     are tags that may turn it."""
     if bytes(data[:3]) != b'\xff\xd8\xff':
         return False, False
-    at, end, tagged = 2, len(data), False
+    at, end, plain, tagged = 2, len(data), False, False
     while at + 9 < end and data[at] == 0xff:
         kind = data[at + 1]
+        if kind == 0xda:                             # the pixels begin
+            return plain, tagged
         if 0xc0 <= kind <= 0xcf and kind not in (0xc4, 0xc8, 0xcc):                         # the frame header
             bits, height, width, channels = data[at + 4], _word(data, at + 5), _word(data, at + 7), data[at + 9]
-            return bits == 8 and channels in (1, 3) and 0 < height * width <= 2 * (Image.MAX_IMAGE_PIXELS or 2 ** 31), tagged
-        if not (0xc4 <= kind <= 0xfe) or 0xd0 <= kind <= 0xda:
-            break                                    # not what stands in front of a frame header
+            plain = bits == 8 and channels in (1, 3) and 0 < height * width <= 2 * (Image.MAX_IMAGE_PIXELS or 2 ** 31)
+        elif not (0xc4 <= kind <= 0xfe) or 0xd0 <= kind <= 0xd9:
+            break                                    # not what stands in front of the pixels
         tagged |= kind == 0xe1                       # EXIF or XMP
         at += 2 + _word(data, at + 2)
     return False, False

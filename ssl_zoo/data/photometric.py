@@ -127,7 +127,7 @@ def augment(x: Tensor, params: Tensor, kernel: int, mean: Tensor, std: Tensor, c
 
     Args:
         x: (B, 3, H, W) uint8, or float32 in 0 to 255.
-        params: (B, len(PARAMS)) float32 on the host, as are all decisions made from it: the device is not waited for.
+        params: (B, len(PARAMS)) float32 on the host, as are all decisions made from it: no value of the device is asked for.
         kernel: width of the blur.
         mean, std: (1, 3, 1, 1), of values in [0, 1].
         compiled: by torch.compile, which does it in fewer passes over the pixels.
@@ -140,7 +140,7 @@ def augment(x: Tensor, params: Tensor, kernel: int, mean: Tensor, std: Tensor, c
 
     def there(mask: Tensor) -> Tensor:
         return mask.view(-1, 1, 1, 1).to(x.device, non_blocking=True)
-    x = mirror(x, params).float().div_(255)
+    x = mirror(x, params).to(torch.float32, copy=True).div_(255)
     if (params[:, COLUMN['order']] >= 0).any():
         x = jitter(x, params, compiled)
     if (gray := chosen('gray')).any():

@@ -31,9 +31,11 @@ class Source:
 
     def __init_subclass__(cls, **arguments):
         super().__init_subclass__(**arguments)
-        if 'read' in vars(cls) and 'pixels' not in vars(cls):          # each of the two follows the other where one is defined alone
+        # Each of the two follows the other where the nearest class, this one or a mixin, defines one of them alone.
+        given = next(names for base in cls.__mro__ if (names := {'read', 'pixels'} & vars(base).keys()))
+        if given == {'read'}:
             cls.pixels = lambda self, i: np.array(cls.read(self, i))
-        elif 'pixels' in vars(cls) and 'read' not in vars(cls):
+        elif given == {'pixels'}:
             cls.read = lambda self, i: Image.fromarray(cls.pixels(self, i))
 
     def read(self, i: int) -> Image.Image:

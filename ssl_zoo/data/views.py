@@ -17,6 +17,7 @@ PARAMS = ('area', 'ratio', 'top', 'left', 'flip', 'order', 'brightness', 'contra
           'gray', 'sigma', 'solarize')
 COLUMN = {name: i for i, name in enumerate(PARAMS)}
 ORDERS = np.array(list(permutations(range(4))))               # of brightness 0, contrast 1, saturation 2, hue 3
+PIXELS = 2                     # raised when the same numbers come to make other pixels, so that no run resumes on them
 LARGEST_SIZE = 16384           # pixels; a larger view is a slip, and would only end for lack of memory
 RESAMPLING = ('bicubic', 'bilinear')
 # What F.interpolate(..., antialias=True) calls, which has no ``out``.
@@ -161,7 +162,7 @@ def crop(pixels: np.ndarray, views: list[View], params: np.ndarray, out: list[Te
     Args:
         params: (len(views), len(PARAMS)), the numbers of each view.
     """
-    image = torch.from_numpy(np.require(pixels, requirements='W')).permute(2, 0, 1).unsqueeze(0)
+    image = torch.from_numpy(np.require(pixels, requirements=['C', 'W'])).permute(2, 0, 1).unsqueeze(0)
     for view, row, made in zip(views, params, out, strict=True):
         left, top, right, bottom = crop_box(row, *pixels.shape[:2])
         RESIZE[view.interpolation](image[:, :, top:bottom, left:right], (view.size, view.size), False, None, None, out=made.unsqueeze(0))

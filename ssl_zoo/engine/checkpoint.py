@@ -16,6 +16,7 @@ from .. import __version__
 from ..atomic import write_atomically
 from ..data.photometric import Photometric
 from ..data.sources import Source
+from ..data.views import PIXELS
 from ..distributed import rank
 from ..launch import first_ones
 from ..method import Method
@@ -140,8 +141,11 @@ def check_resumable(content: dict, settings: Settings, train: Source) -> None:
             raise ConfigError(f'cannot resume: {key} was {content["config"].get(key)!r} and is {now[key]!r}; set it back, or '
                               f'start a new run in another work directory')
     for key in ('mean', 'std', 'on_device'):
-        if content['config']['data'].get(key, False) != now['data'][key]:
-            raise ConfigError(f'cannot resume: data.{key} was {content["config"]["data"].get(key)} and is {now["data"][key]}; set it back')
+        if (before := content['config']['data'].get(key, False)) != now['data'][key]:
+            raise ConfigError(f'cannot resume: data.{key} was {before} and is {now["data"][key]}; set it back')
+    if content.get('pixels') != PIXELS:
+        raise ConfigError('cannot resume: the checkpoint is of a version of ssl_zoo that made other pixels of the same views; continue '
+                          'with that version, or start a new run in another work directory')
     if content['images'] != len(train):
         raise ConfigError(f'cannot resume: the training set had {content["images"]} images and has {len(train)}')
     if content['manifest'] != train.manifest():
@@ -186,7 +190,7 @@ class CheckpointHook(Hook):
 
     def _write(self, runner, path: Path, weights: dict, optimizer: dict) -> bool:
         self.manifest = self.manifest or self.train.manifest()
-        content = dict(format=FORMAT, config=self.settings.plain(), step=runner.step, images=runner.plan.images,
+        content = dict(format=FORMAT, config=self.settings.plain(), step=runner.step, images=runner.plan.images, pixels=PIXELS,
                        manifest=self.manifest, seconds=runner.train_seconds, versions=versions(), processes=runner.plan.processes,
                        accumulate=runner.plan.accumulate, method=weights, optimizer=optimizer)
         try:

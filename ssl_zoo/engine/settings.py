@@ -213,6 +213,8 @@ def check(cfg: dict) -> Settings:
          f'before epochs={settings.epochs:g}; move them with the run')
     need(settings.compile in (False, True, 'reduce-overhead', 'max-autotune'), 'compile', settings.compile,
          "False, True, 'reduce-overhead' or 'max-autotune'")
+    need(settings.accumulate == 1 or not isinstance(settings.compile, str), 'compile', settings.compile,
+         f'True or False with accumulate={settings.accumulate!r}: CUDA graphs would write over the gradients of the first pass')
     need(not (settings.compile and settings.recompute), 'recompute', settings.recompute, f'False with compile={settings.compile!r}: the '
          f'compiler plans the memory itself')
     need(settings.precision in ('float32', 'bf16'), 'precision', settings.precision, "'float32' or 'bf16'")

@@ -3,6 +3,7 @@ import os
 import shutil
 import warnings
 from contextlib import contextmanager, nullcontext, suppress
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -56,12 +57,14 @@ def recompute_activations(network: nn.Module) -> None:
         raise ConfigError(f'recompute=True needs a backbone of blocks, a ResNet or a ViT, and {type(network).__name__} has none; leave it '
                           f'out')
     for block in blocks:
-        block.forward = _recomputed(block, block.forward)
+        block.__class__ = _recomputed(type(block))
 
 
-def _recomputed(block: nn.Module, forward):
+@lru_cache
+def _recomputed(cls: type) -> type:
+    """A class of blocks whose backward pass computes them once more."""
     @contextmanager
-    def again():
+    def again(block: nn.Module):
         before = [(layer, dict(layer._buffers)) for layer in block.modules()]
         for layer, buffers in before:
             layer._buffers.update((name, value.clone()) for name, value in buffers.items() if value is not None)
@@ -71,11 +74,11 @@ def _recomputed(block: nn.Module, forward):
             for layer, buffers in before:
                 layer._buffers.update(buffers)
 
-    def run(*inputs):
-        if not (torch.is_grad_enabled() and block.training):
-            return forward(*inputs)
-        return checkpoint(forward, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), again()))
-    return run
+    def forward(self, *inputs, **options):
+        if not (torch.is_grad_enabled() and self.training):
+            return cls.forward(self, *inputs, **options)
+        return checkpoint(cls.forward, self, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), again(self)), **options)
+    return type(cls.__name__, (cls,), dict(forward=forward))
 
 
 def spread(method: Method, settings: Settings, plan: Plan, device: torch.device) -> torch.nn.Module:
@@ -84,7 +87,7 @@ def spread(method: Method, settings: Settings, plan: Plan, device: torch.device)
     if not sharded:
         method.to(device)                                              # of a sharded one the device gets its part alone
     if settings.recompute:
-        recompute_activations(method.backbone)
+        recompute_activations(method.get_submodule(method.networks['online'][0]))             # not the average that a teacher is
     if settings.compile:
         compile_backbones(method, device, settings.compile)
     if world_size() == 1:

@@ -138,6 +138,20 @@ def test_jpeg_files_without_pillow_give_pillows_pixels(tmp_path, kind, orientati
         assert pixels(tmp_path / f'{i}.jpg').shape == ((37, 21, 3) if turned else (21, 37, 3))
 
 
+def test_tags_behind_the_frame_header_turn_the_image_too(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(COLOUR).save(tmp_path / 'a.jpg', exif=exif)
+    data = (tmp_path / 'a.jpg').read_bytes()
+    start = data.index(b'\xff\xe1')
+    end = start + 2 + int.from_bytes(data[start + 2:start + 4])
+    tags, rest = data[start:end], data[:start] + data[end:]
+    frame = rest.index(b'\xff\xc0')
+    behind = frame + 2 + int.from_bytes(rest[frame + 2:frame + 4])
+    (tmp_path / 'b.jpg').write_bytes(rest[:behind] + tags + rest[behind:])
+    assert pixels(tmp_path / 'b.jpg').shape == (30, 20, 3)
+
+
 def test_which_jpeg_files_do_without_pillow(tmp_path, monkeypatch):
     monkeypatch.setattr('ssl_zoo.data.decode.read_image', lambda file: pytest.fail('went to Pillow'))
     Image.fromarray(COLOUR).save(tmp_path / 'a.jpg')

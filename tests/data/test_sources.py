@@ -3,12 +3,14 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ssl_zoo.data.arrays import Digits
 from ssl_zoo.data.files import FileList, ImageFolder, Images
-from ssl_zoo.data.sources import build_source, shuffled
+from ssl_zoo.data.sources import Source, Subset, build_source, shuffled
 from ssl_zoo.data.splits import hold_out
+from ssl_zoo.data.views import View, crop, sample
 from ssl_zoo.registry import DATASETS, ConfigError
 
 
@@ -186,3 +188,39 @@ def test_shuffled_differs_with_the_seed(image_folder):
 def test_every_registered_source_is_documented():
     for name in DATASETS.names():
         assert DATASETS.find(name).__doc__, name
+
+
+def test_read_and_pixels_follow_each_other():
+    gray, white = np.full((4, 5, 3), 90, np.uint8), np.full((4, 5, 3), 255, np.uint8)
+
+    class Read(Source):
+        def read(self, i):
+            return Image.fromarray(gray)
+
+    class Pixels(Source):
+        def pixels(self, i):
+            return gray
+
+    class Other:
+        def read(self, i):
+            return Image.fromarray(white)
+
+    class Above(Pixels):
+        def read(self, i):
+            return super().read(i).resize((2, 2))
+    for source, expected in ((Read(), gray), (Pixels(), gray), (type('Mixed', (Other, Pixels), {})(), white),
+                             (type('Below', (Above,), {})(), gray[:2, :2])):
+        assert np.array_equal(np.asarray(source.read(0)), expected) and np.array_equal(source.pixels(0), expected)
+        assert np.array_equal(Subset(source, [0]).pixels(0), expected)
+    with pytest.raises(NotImplementedError, match='must define read'):
+        Source().pixels(0)
+
+
+def test_arrays_of_any_strides_are_cropped():
+    image = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    out = [torch.empty(3, 4, 4, dtype=torch.uint8) for _ in range(3)]
+    row = sample(View(4), 0, np.array([0]), np.array([0]), 0)
+    for pixels, made in zip((image, image[:, :, ::-1][:, :, ::-1], np.asfortranarray(image)), out, strict=True):
+        crop(pixels, [View(4)], row, [made])
+    assert torch.equal(out[0], out[1]) and torch.equal(out[0], out[2])
+    crop(image[:, ::-1], [View(4)], row, [out[0]])

@@ -94,6 +94,15 @@ def test_resuming_another_run_is_refused(tiny, tmp_path):
         build_runner(tiny(), tmp_path, resume=str(checkpoints_in(tmp_path)[1]))
 
 
+def test_no_run_resumes_on_other_pixels(tiny, tmp_path, monkeypatch):
+    train(tiny(), tmp_path)
+    monkeypatch.setattr('ssl_zoo.engine.checkpoint.PIXELS', 0)
+    with pytest.raises(ConfigError, match='made other pixels of the same views; continue with that version, or start a new run'):
+        build_runner(tiny(), tmp_path, resume=True)
+    with pytest.raises(ConfigError, match='data.on_device was False and is True'):
+        build_runner(tiny(data={**TINY_DATA, 'on_device': True}), tmp_path, resume=True)
+
+
 def test_a_complete_run_has_nothing_to_resume(tiny, tmp_path):
     train(tiny(), tmp_path)
     before = {p: p.read_bytes() for p in (checkpoints_in(tmp_path)[0], tmp_path / 'results.jsonl')}

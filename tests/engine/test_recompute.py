@@ -1,5 +1,6 @@
 """recompute=True: less memory, the same gradients and statistics, bit for bit."""
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,8 +8,11 @@ from torch import nn
 
 from ssl_zoo.backbones import build_backbone
 from ssl_zoo.batchnorm import GlobalBatchNorm, split_batchnorm
+from ssl_zoo.engine.checkpoint import build_method
+from ssl_zoo.engine.config import load_config
+from ssl_zoo.engine.plan import Plan
 from ssl_zoo.engine.runner import build_runner
-from ssl_zoo.engine.spread import recompute_activations
+from ssl_zoo.engine.spread import recompute_activations, spread
 from ssl_zoo.registry import ConfigError
 
 RESNET = dict(name='resnet18', stem='cifar', width=0.125)
@@ -53,6 +57,25 @@ def test_gradients_and_statistics_stay_bit_for_bit(network):
     assert len(calls) == 2 * layers                                   # without gradient, or in evaluation, never
 
 
+def test_it_is_the_trained_network_that_is_recomputed(monkeypatch):
+    settings = load_config(Path(__file__).parents[2] / 'configs/dino/digits.py', ['recompute=True'])
+    method = build_method(settings)
+    spread(method, settings, Plan.of(settings, 1257), torch.device('cpu'))
+    online, other = (method.get_submodule(method.networks[name][0]) for name in ('online', 'target'))
+    assert not any(p.requires_grad for p in method.backbone.parameters())                     # evaluation's network is the teacher
+    assert type(online.layer1[0]) is not type(other.layer1[0]) and isinstance(online.layer1[0], type(other.layer1[0]))
+
+
+def test_a_copy_is_its_own():
+    network = build_backbone(**RESNET).train()
+    recompute_activations(network)
+    other = copy.deepcopy(network)
+    for p in other.layer1.parameters():
+        p.data.zero_()
+    x = torch.randn(4, 8, 8, 8)
+    assert not torch.equal(network.layer1(x), other.layer1(x))
+
+
 def test_less_is_kept_for_the_backward_pass():
     kept = []
     for recompute in (False, True):
@@ -82,6 +105,8 @@ def test_a_run_is_the_same_run(tiny, tmp_path):
 def test_what_cannot_be_is_refused(tiny, tmp_path):
     with pytest.raises(ConfigError, match='recompute=True, but it must be False with compile=True'):
         tiny(recompute=True, compile=True)
+    with pytest.raises(ConfigError, match="compile='reduce-overhead', but it must be True or False with accumulate=2"):
+        tiny(compile='reduce-overhead', accumulate=2)
     with pytest.raises(ConfigError, match="compile='fast', but it must be False, True, 'reduce-overhead'"):
         tiny(compile='fast')
     with pytest.raises(ConfigError, match='recompute=True needs a backbone of blocks, a ResNet or a ViT, and Linear has none'):
