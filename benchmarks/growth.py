@@ -52,16 +52,18 @@ def over_workers(files: list[bytes], counts: list[int], rounds: int) -> dict[int
     return {n: BATCH / statistics.median(t) for n, t in seconds.items()}
 
 
-def over_processes(counts: list[int], rounds: int) -> dict[int, float]:
-    """Images/s of training the digits, from the last progress line of two epochs; one thread to a process."""
+def over_processes(counts: list[int], rounds: int, shared: bool) -> dict[int, float]:
+    """Images/s of training the digits, from the last progress line of two epochs; one thread to a process; ``shared``: whether
+    BatchNorm's statistics are those of all processes."""
     rates: dict[int, list[float]] = {n: [] for n in counts}
     for _ in range(rounds):
         for n in counts:
             with tempfile.TemporaryDirectory() as folder:
                 launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', str(n)]
                 subprocess.run([sys.executable, *launcher, 'tools/train.py', 'configs/byol/digits.py', '--work-dir', f'{folder}/run',
-                                '--cfg-options', 'epochs=2', 'warmup_epochs=1', 'watch.every=0', 'workers=0', 'log_every=10'], cwd=ROOT,
-                               check=True, capture_output=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+                                '--cfg-options', 'epochs=2', 'warmup_epochs=1', 'watch.every=0', 'workers=0', 'log_every=10',
+                                f'sync_batchnorm={shared}'], cwd=ROOT, check=True, capture_output=True,
+                               env={**os.environ, 'OMP_NUM_THREADS': '1'})
                 rows = [json.loads(line) for line in Path(folder, 'run/log.jsonl').read_text().splitlines()]
                 rates[n].append([row['train/images_per_second'] for row in rows if 'train/images_per_second' in row][-2])
     return {n: statistics.median(values) for n, values in rates.items()}
@@ -92,20 +94,21 @@ def slope(points: dict[int, float]) -> float:
     return float(np.polyfit(np.log(list(points)), np.log(list(points.values())), 1)[0])
 
 
-def draw(workers: dict[int, float], processes: dict[int, float], evaluation: dict, folder: Path) -> None:
+def draw(workers: dict[int, float], processes: dict[str, dict[int, float]], evaluation: dict, folder: Path) -> None:
     plt.rcParams.update({'font.size': 11, 'axes.spines.top': False, 'axes.spines.right': False})
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout='constrained')
-    for axis, points, what, title, colour in (
-            (axes[0], workers, 'loader workers', 'Loader: JPEGs to two crops of 224 px', BLUE),
-            (axes[1], processes, 'processes, one thread each', 'Training the digits', ORANGE)):
-        one = points[1]
-        axis.plot(list(points), [one * max(n, 1) for n in points], '--', color=GRAY, label='in proportion')
-        axis.plot(list(points), list(points.values()), 'o-', color=colour, label='measured')
-        for n, value in points.items():
-            axis.annotate(f'{value:.0f}', (n, value), textcoords='offset points', xytext=(0, -16), ha='center')
-        axis.set(xlabel=what, ylabel='images/s', title=title, xticks=list(points), ylim=(0, None))
-        axis.margins(x=0.1)
-        axis.legend(loc='lower right', frameon=False)
+    for axis, lines, what, title in (
+            (axes[0], {'measured': workers}, 'loader workers', 'Loader: JPEGs to two crops of 224 px'),
+            (axes[1], processes, 'processes, one thread each', 'Training the digits')):
+        counts, one = list(next(iter(lines.values()))), max(points[1] for points in lines.values())
+        axis.plot(counts, [one * max(n, 1) for n in counts], '--', color=GRAY, label='in proportion')
+        for (name, points), colour in zip(lines.items(), (BLUE, ORANGE), strict=False):
+            axis.plot(counts, list(points.values()), 'o-', color=colour, label=name)
+            for n, value in points.items():
+                axis.annotate(f'{value:.0f}', (n, value), textcoords='offset points', xytext=(0, -16 if colour == BLUE else 8), ha='center')
+        axis.set(xlabel=what, ylabel='images/s', title=title, xticks=counts, ylim=(0, 1.45 * one * max(counts)))
+        axis.margins(x=0.15)
+        axis.legend(loc='upper left', frameon=False)
     figure.savefig(folder / 'growth_input.png', dpi=110)
     figure, axis = plt.subplots(figsize=(6.5, 4.2), layout='constrained')
     for (name, points), colour in zip(evaluation.items(), (BLUE, ORANGE), strict=True):
@@ -125,10 +128,11 @@ def main() -> None:
     cores = os.cpu_count()
     counts = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= cores]
     workers = over_workers(jpegs(args.images), [0, *counts], args.rounds)
-    processes = over_processes(counts, args.rounds)
+    processes = {name: over_processes(counts, args.rounds, shared) for name, shared in (
+        ('BatchNorm of each process apart', False), ('BatchNorm over all processes', True))}
     evaluation = over_images([2500, 5000, 10_000, 20_000], args.rounds)
     print(f'{machine()["cpu"]}, {cores} cores, torch {torch.__version__}, median of {args.rounds} rounds')
-    for name, points in (('workers', workers), ('processes', processes)):
+    for name, points in {'workers': workers, **processes}.items():
         print(f'  {name}: ' + ', '.join(f'{n}: {value:.0f} images/s' for n, value in points.items()))
     for name, points in evaluation.items():
         print(f'  {name}: ' + ', '.join(f'{n:,}: {value:.2f} s' for n, value in points.items()) + f'; slope {slope(points):.2f}')

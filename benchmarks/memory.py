@@ -107,7 +107,8 @@ def tools(counts: list[int]) -> dict:
                 Path(folder, f'{name}.txt').write_text(''.join(
                     f'{file}\t{file.parent.name}\n' for i in range(many) for file in [files[(i * 7919) % len(files)]]))
             where = [f"data.{name}={{'type': 'FileList', 'path': '{folder}/{name}.txt'}}" for name in ('train', 'test')]
-            most, seconds = watched('tools/knn.py', checkpoint, '--work-dir', f'{folder}/knn{n}', '--cfg-options', *where, 'data.val=None')
+            most, seconds = watched('tools/knn_eval.py', checkpoint, '--work-dir', f'{folder}/knn{n}', '--cfg-options', *where,
+                                    'data.val=None')
             figures[n] = dict(mib=most, seconds=seconds)
     return figures
 
