@@ -4,8 +4,9 @@
     python benchmarks/input_path.py --images data/imagenet/train [--rounds 5] [--json FILE]
 
 All get the same bytes and one thread. lightly is its BYOLTransform on Pillow images, as its BYOL examples use it; torchvision is its v2
-classes on uint8 tensors. Equal work: two antialiased crops of 224 px with the same areas, the same colour jitter, grayscale, blur,
-solarize and normalisation with the same probabilities, float32 at the end. ``host part`` is what our loader's workers do where the
+classes on uint8 tensors. Equal work: two antialiased crops of 224 px (ours and torchvision's bicubic, lightly's bilinear, which costs
+less) with the same areas, the same colour jitter, grayscale, blur, solarize and normalisation with the same probabilities, float32 at
+the end. ``host part`` is what our loader's workers do where the
 photometric step is left to the device: decoding and cropping, uint8 at the end (mirroring is then the device's as well). Before
 anything is timed, our crops are compared with Pillow's of the same boxes: they may be off by one grey level on average.
 """

@@ -46,7 +46,7 @@ def mix(*numbers: int) -> int:
 
 
 def _philox_of_one(c0: int, c1: int, c2: int, c3: int, seed: int) -> tuple[int, int]:
-    """The first two words of ``philox`` for one counter: numpy takes 5 times as long for so little, and training asks at every step."""
+    """The first two words of ``philox`` for one counter: numpy takes ten times as long for so little, and training asks at every step."""
     k0, k1 = seed & _WORD, seed >> 32
     for _ in range(10):
         low, high = 0xD2511F53 * c0, 0xCD9E8D57 * c2

@@ -90,13 +90,13 @@ def same(a, b) -> bool:
 
 
 def test_two_processes_train_what_one_trains_and_write_it_once(train, tmp_path):
-    ended = [train(n, work=f'{n}').ended() for n in (1, 2)]
+    # A small learning rate: with a large one training magnifies float32's rounding, which is all that may differ.
+    ended = [train(n, 'base_lr=0.3', work=f'{n}').ended() for n in (1, 2)]
     for code, _, err in sum(ended, []):
         assert code == 0 and err == '', err
     one, two = tmp_path / '1', tmp_path / '2'
-    a, b = torch.tensor(losses(one)), torch.tensor(losses(two))
-    torch.testing.assert_close(b[:4], a[:4], rtol=1e-5, atol=0)               # then training magnifies float32's rounding
-    torch.testing.assert_close(b, a, rtol=1e-2, atol=0)
+    torch.testing.assert_close(torch.tensor(losses(two)), torch.tensor(losses(one)), rtol=1e-3, atol=0)
+    assert losses(one)[-1] < 0.9 * losses(one)[0]                              # and it has learnt
     assert len(losses(two)) == 14 and [row['step'] for row in rows(two)] == [row['step'] for row in rows(one)]
     knn, results = ([[row[key] for row in rows(run, name) if key in row] for run in (one, two)]
                     for name, key in (('log.jsonl', 'val/knn'), ('results.jsonl', 'value')))
