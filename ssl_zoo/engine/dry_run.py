@@ -2,6 +2,7 @@
 import math
 import resource
 import time
+from dataclasses import dataclass
 
 import torch
 
@@ -34,16 +35,55 @@ def dry_run(settings: Settings, report=print) -> None:
     plan = Plan.of(settings, images, place().size)
     if place().rank > 0:
         return
+    method, optimizer = _built(settings, plan)
+    report('plan\n' + describe_plan(settings, plan, method, optimizer.param_groups))
+    step = timed_step(settings, plan, method, optimizer)
+    if not math.isfinite(step.loss):
+        raise FloatingPointError(f'the loss of the synthetic step is {step.loss}; check the values of the method')
+    device = method.data_preprocessor.mean.device
+    if device.type == 'cuda':
+        memory = f'{torch.cuda.max_memory_allocated() / 2**30:.2f} GiB of GPU memory at most'
+    else:
+        memory = f'{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB of memory at most, the process in all'
+    processes = f'{plan.processes} x ' if plan.processes > 1 else ''
+    smaller = '' if step.passes * step.images == plan.batch_size else f' (the run has {processes}{plan.accumulate} x {plan.device_batch})'
+    report(f'one synthetic step (after one to warm up) of {step.passes} x {step.images} images{smaller} on {device.type}: '
+           f'loss {step.loss:.4f}, {step.images_per_second:.1f} images/s, {memory}')
+
+
+@dataclass(frozen=True)
+class Step:
+    """A timed step. Attributes: passes, images: of how many images each; seconds; loss: of the step to warm up."""
+    passes: int
+    images: int
+    seconds: float
+    loss: float
+
+    @property
+    def images_per_second(self) -> float:
+        return self.passes * self.images / self.seconds
+
+
+def _built(settings: Settings, plan: Plan):
     method = build_method(settings, pass_images=plan.micro_batch)
     method = method.to('cuda' if torch.cuda.is_available() else 'cpu').train()
-    optimizer = build_optimizer(settings, plan, method)
-    report('plan\n' + describe_plan(settings, plan, method, optimizer.param_groups))
+    return method, build_optimizer(settings, plan, method)
 
+
+def timed_step(settings: Settings, plan: Plan, method=None, optimizer=None, most: int = CPU_IMAGES) -> Step:
+    """One optimiser step on random pixels, after one to warm up.
+
+    Args:
+        settings, plan: of the run; method, optimizer: its own, by default built here.
+        most: about so many images on a CPU.
+    """
+    if method is None:
+        method, optimizer = _built(settings, plan)
     device = method.data_preprocessor.mean.device
     passes, n = plan.accumulate, plan.device_batch
     if device.type == 'cpu':
         multiple = method.pass_multiple
-        passes, n = 1, min(n, -(-max(CPU_IMAGES, method.pass_minimum) // multiple) * multiple)
+        passes, n = 1, min(n, -(-max(most, method.pass_minimum) // multiple) * multiple)
     wrapper = ZooOptimWrapper(optimizer, method, settings, passes)
     batch = synthetic_batch(settings, n)
     method.progress, method.epoch = 0.5, settings.epochs         # late, when what joins in later does
@@ -55,17 +95,7 @@ def dry_run(settings: Settings, report=print) -> None:
         method.after_step()
         losses.append(outputs['loss'].item())                    # waits for the device
         seconds.append(time.perf_counter() - started)
-    if not math.isfinite(losses[0]):
-        raise FloatingPointError(f'the loss of the synthetic step is {losses[0]}; check the values of the method')
-    if device.type == 'cuda':
-        memory = f'{torch.cuda.max_memory_allocated() / 2**30:.2f} GiB of GPU memory at most'
-    else:
-        memory = f'{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB of memory at most, the process in all'
-    processes = f'{plan.processes} x ' if plan.processes > 1 else ''
-    smaller = '' if passes * n == plan.batch_size else f' (the run has {processes}{plan.accumulate} x {plan.device_batch})'
-    report(f'one synthetic step (after one to warm up) of {passes} x {n} images{smaller} on {device.type}: '
-           f'loss {losses[0]:.4f}, '
-           f'{passes * n / seconds[-1]:.1f} images/s, {memory}')
+    return Step(passes, n, seconds[-1], losses[0])
 
 
 def synthetic_batch(settings: Settings, n: int) -> dict:

@@ -1,0 +1,178 @@
+"""The units of a study, what each needs before it can start, and the plan in words with its cost."""
+import math
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..data.splits import data_sources
+from ..engine.checkpoint import versions
+from ..engine.dry_run import timed_step
+from ..engine.plan import Plan
+from ..registry import ConfigError, MissingData
+from .study import RANDOM, Arm, Study, fingerprint_of, number_in, slug
+from .unit import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What one process does.
+
+    Attributes:
+        kind: 'trial', 'run' or 'baseline' (the untrained network).
+        arm: the row it is of; seed; factor: of a trial.
+        folder: where it works.
+        needs: the folders of the units that come before it.
+    """
+    kind: str
+    arm: Arm
+    seed: int
+    folder: Path
+    factor: float | None = None
+    needs: tuple[Path, ...] = ()
+
+    @property
+    def label(self) -> str:
+        if self.kind == 'trial':
+            return f'{self.arm.method}  trial x {self.factor:g}'
+        return '  '.join([*((RANDOM,) if self.kind == 'baseline' else (self.arm.method, *self.arm.place.values())), f'seed {self.seed}'])
+
+
+class Units:
+    """All units of a study in a folder, in the order in which they are best done.
+
+    Args:
+        study; out: the folder.
+    """
+
+    def __init__(self, study: Study, out: Path):
+        self.study, self.out = study, out
+        arms = study.arms()
+        self.first = {name: next(arm for arm in arms if arm.method == name) for name in study.methods}       # at the baseline of the axes
+        self.trials = [Unit('trial', arm, study.tune.seed, out / 'trials' / slug(name) / f'{n}', factor)
+                       for n, factor in enumerate(study.tune.factors if study.tune else ()) for name, arm in self.first.items()]
+        trials_of = {name: tuple(unit.folder for unit in self.trials if unit.arm.method == name) for name in study.methods}
+        self.runs = [Unit('run', arm, seed, out / 'runs' / arm.id / f'seed_{seed}', None, trials_of[arm.method])
+                     for seed in study.seeds for arm in arms]
+        self.baselines = [Unit('baseline', self.first[study.reference], seed, out / 'runs' / slug(RANDOM) / f'seed_{seed}', None,
+                               (out / 'runs' / self.first[study.reference].id / f'seed_{seed}',)) for seed in study.seeds]
+
+    def __iter__(self) -> Iterator[Unit]:
+        return iter([*self.trials, *self.runs, *self.baselines])
+
+    def __len__(self) -> int:
+        return len(self.trials) + len(self.runs) + len(self.baselines)
+
+    def chosen(self, method: str) -> dict | None:
+        """The number that the method's trials chose: key, factor, value; of several the first. None without tuning.
+
+        Raises:
+            ConfigError: no trial has succeeded.
+        """
+        if self.study.tune is None:
+            return None
+        records = [read_json(unit.folder / 'record.json') or {} for unit in self.trials if unit.arm.method == method]
+        done = [record for record in records if record.get('status') == 'done' and math.isfinite(record['val_knn'])]
+        if not done:
+            raise ConfigError(f'none of the {len(records)} trials of {method} has succeeded; see their console.log')
+        best = max(done, key=lambda record: record['val_knn'])
+        return {key: best[key] for key in ('key', 'factor', 'value')}
+
+    def fingerprint(self, unit: Unit) -> str:
+        """Of all that the unit's figures depend on: the resolved config, the tuning and the evaluation."""
+        plain = self.study.plain()
+        more = dict(tune=plain['tune'], evaluate=None if unit.kind == 'trial' else plain['evaluate'])
+        return fingerprint_of(dict(more, kind=unit.kind, factor=unit.factor, seed=unit.seed, config=unit.arm.settings().plain()))
+
+    def check_done(self) -> None:
+        """Raise ConfigError if a folder holds a unit with other settings."""
+        for unit in self:
+            before = read_json(unit.folder / 'unit.json')
+            if before and before['fingerprint'] != self.fingerprint(unit):
+                raise ConfigError(f'{unit.folder} holds a run with other settings than the study has now; choose another --out, or '
+                                  f'remove it')
+
+    def prepare(self, unit: Unit) -> None:
+        """Write unit.json. Raises ConfigError if what it needs has failed."""
+        study, arm = self.study, unit.arm
+        number = None
+        options = [*arm.options, f'seed={unit.seed}']
+        if unit.kind == 'trial':
+            value = number_in(arm.settings(), study.tune.key) * unit.factor
+            number = dict(key=study.tune.key, factor=unit.factor, value=value)
+            options += [*study.tune.options, 'data.test=None']             # the test images are not for choices
+        elif unit.kind == 'run' and (chosen := self.chosen(arm.method)):
+            number = dict(chosen, value=number_in(arm.settings(), chosen['key']) * chosen['factor'])
+        if number:
+            options.append(f'{number["key"]}={number["value"]!r}')
+        content = dict(kind=unit.kind, method=RANDOM if unit.kind == 'baseline' else arm.method,
+                       axes={} if unit.kind == 'baseline' else arm.place, seed=unit.seed, config_file=str(arm.config.absolute()),
+                       options=options, evaluate=study.plain()['evaluate'], draw_map=unit.kind == 'run' and unit.seed == study.seeds[0],
+                       of=str(unit.needs[0].absolute()) if unit.kind == 'baseline' else None, fingerprint=self.fingerprint(unit),
+                       lr=number, **(number or {}))
+        content['recorded'] = ['kind', 'method', 'seed', 'options', *(number if unit.kind == 'trial' else ('axes', 'lr'))]
+        write_json(unit.folder / 'unit.json', content)
+
+    def write_study(self) -> None:
+        """study.json, for the report."""
+        study, found = self.study, versions()
+        write_json(self.out / 'study.json', dict(
+            study.plain(), metrics=study.evaluate.metrics(), versions=found, machine=found['device'],
+            command=shlex.join(['python', *sys.argv]), file=study.path.name, source=study.path.read_text()))
+
+
+def images_of(arm: Arm, known: dict) -> int:
+    """How many images the arm trains on; without the data, what its config expects."""
+    settings = arm.settings()
+    key = fingerprint_of(settings.plain()['data'])
+    if key not in known:
+        try:
+            known[key] = len(data_sources(settings.data)['train'])
+        except MissingData:
+            if settings.data.expected_images is None:
+                raise
+            known[key] = settings.data.expected_images
+    return known[key]
+
+
+def describe(units: Units, jobs: int, threads: int, tell=print) -> dict[tuple[str, str], float]:
+    """Print the plan with its cost. Returns the expected seconds of a training by kind of unit and arm id, from a timed step of each."""
+    study, known, seconds, lines = units.study, {}, {}, []
+    left = [unit for unit in units if (read_json(unit.folder / 'record.json') or {}).get('status') != 'done']
+    tell(f'{study.title}  ({study.path}{", small" if study.small else ""})')
+    axes = ''.join(f' x {len(labels)} {axis}' for axis, labels in study.axes.items())
+    tune = study.tune
+    trials = '' if tune is None else (f', {len(units.trials)} trials ({tune.key} x {", ".join(f"{f:g}" for f in tune.factors)} for each '
+                                      f'method, seed {tune.seed})')
+    tell(f'  {len(study.methods)} methods{axes} x {len(study.seeds)} seeds = {len(units.runs)} runs{trials}, the untrained network on '
+         f'{len(study.seeds)} seeds; {len(units) - len(left)} of {len(units)} done before')
+    for metric in study.evaluate.metrics():
+        tell(f'  {metric["name"]}: {metric["protocol"]}')
+    speeds: dict[str, float] = {}
+    for arm in study.arms():
+        settings = arm.settings()
+        plan = Plan.of(settings, images_of(arm, known))
+        kind = fingerprint_of([settings.plain()['method'], settings.plain()['views'], settings.precision, plan.device_batch])
+        if kind not in speeds:
+            speeds[kind] = timed_step(settings, plan, most=min(plan.device_batch, 64)).images_per_second
+        seconds['run', arm.id] = plan.steps * plan.batch_size / speeds[kind]
+        if tune:
+            shorter = Plan.of(arm.settings(*tune.options), plan.images)
+            seconds['trial', arm.id] = shorter.steps * shorter.batch_size / speeds[kind]
+        lines.append((' '.join([arm.method, *arm.place.values()]), f'{settings.epochs:g}', f'{plan.images:,}', f'{plan.batch_size}',
+                      f'{plan.steps:,}', f'{speeds[kind]:,.0f}', f'{seconds["run", arm.id] / 60:.1f}'))
+    head = ('', 'epochs', 'images', 'batch', 'steps', 'images/s', 'min')
+    widths = [max(len(line[i]) for line in (head, *lines)) for i in range(len(head))]
+    for line in (head, *lines):
+        tell('  ' + '  '.join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))))
+    total = sum(seconds[unit.kind, unit.arm.id] for unit in left if unit.kind != 'baseline') / jobs
+    tell(f'  images/s from one synthetic step on {threads} thread{"s" * (threads > 1)}; training alone, {jobs} at a time: about '
+         f'{spoken(total)} from here; evaluation, start and what else the machine does come on top')
+    return seconds
+
+
+def spoken(seconds: float) -> str:
+    if seconds < 90:
+        return f'{seconds:.0f} s'
+    return f'{seconds / 60:.0f} min' if seconds < 2 * 3600 else f'{seconds / 3600:.1f} h'
