@@ -12,7 +12,7 @@ from ssl_zoo.engine.plan import Plan, describe_plan
 from ssl_zoo.engine.runner import build_optimizer
 from ssl_zoo.registry import DATASETS, check_arguments
 
-CONFIGS = sorted(p for p in (Path(__file__).parents[1] / 'configs').glob('*/*.py') if p.parent.name != '_base_')
+CONFIGS = sorted(p for p in (Path(__file__).parents[1] / 'configs').glob('*/*.py') if p.parent.name not in ('_base_', 'studies'))
 
 
 @pytest.fixture(params=CONFIGS, ids=lambda p: f'{p.parent.name}/{p.name}')

@@ -15,12 +15,13 @@ import time
 from pathlib import Path
 from statistics import mean, stdev
 
+LEFT_OUT = ('_base_', 'studies')
 COLUMNS = ('config', 'method', 'k-NN', 'random weights', '2 labels per class', 'seconds', 'spread', 'RankMe', 'seeds')
 
 
 def parse(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train several configs and print a table of them.')
-    parser.add_argument('configs', nargs='+', help='config files, such as configs/*/digits*.py; those in _base_ are left out')
+    parser.add_argument('configs', nargs='+', help='config files, such as configs/*/digits*.py; those in _base_ and studies are left out')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0], help='seeds of each config; default: 0')
     parser.add_argument('--out', default='work_dirs/all', help='folder of all the runs; default: work_dirs/all')
     parser.add_argument('--jobs', type=int, default=1, help='runs at a time, which share the cores; default: 1')
@@ -141,7 +142,7 @@ def train_all(runs: list[Run], jobs: int) -> list[str]:
 def main(argv=None) -> int:
     args = parse(argv)
     from ssl_zoo.registry import ConfigError
-    args.configs = [config for config in args.configs if Path(config).absolute().parent.name != '_base_']        # a glob takes them along
+    args.configs = [config for config in args.configs if Path(config).absolute().parent.name not in LEFT_OUT]    # a glob takes them along
     out, pairs = Path(args.out), [(config, seed) for seed in args.seeds for config in args.configs]
     names = [name_of(config) for config in args.configs]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -150,7 +151,8 @@ def main(argv=None) -> int:
         return 2
     if not names or len(set(args.seeds)) < len(args.seeds):
         print('error: ' + (f'--seeds has {args.seeds}, one of them twice; give each once' if names else
-                           'the configs in _base_ are no runs of their own; give others, such as configs/*/digits*.py'), file=sys.stderr)
+                           'the files in _base_ and studies are no runs of their own; give others, such as configs/*/digits*.py'),
+              file=sys.stderr)
         return 2
     if args.jobs < 1:
         print(f'error: --jobs is {args.jobs}, but it must be at least 1', file=sys.stderr)

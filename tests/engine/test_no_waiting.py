@@ -16,7 +16,8 @@ from ssl_zoo.engine.runner import ZooRunner, build_runner
 from ssl_zoo.registry import METHODS
 
 BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1])
-CONFIGS = {load_config(path).method['type']: path for path in (Path(__file__).parents[2] / 'configs').glob('[!_]*/digits*.py')}
+CONFIGS = {load_config(path).method['type']: path for path in (Path(__file__).parents[2] / 'configs').glob('[!_]*/digits*.py')
+           if path.parent.name != 'studies'}
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ def test_a_table_of_two_methods_and_a_failure(run_tool, root, tmp_path):
     bad.write_text((root / 'configs/byol/digits.py').read_text().replace("'../_base_", f"'{root}/configs/_base_")
                    .replace("type='BYOL'", "type='BYOL', hidden_dm=3"))
     command = [root / 'tools/train_all.py', root / 'configs/byol/digits.py', root / 'configs/simclr/digits.py', bad,
-               root / 'configs/_base_/digits.py',                              # as configs/*/digits*.py takes it along
+               root / 'configs/_base_/digits.py', root / 'configs/studies/digits.py',           # as configs/*/digits*.py takes them along
                '--seeds', 0, 1, '--out', tmp_path / 'out', '--jobs', 2]
     done = run_tool(*command, '--cfg-options', *SMALL, cwd=tmp_path, timeout=400)
     assert done.returncode == 1 and 'Traceback' not in done.stderr
