@@ -182,6 +182,10 @@ class Photometric(nn.Module):
         pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
         return ((pixels - self.mean) / self.std).contiguous(memory_format=self.memory_format)
 
+    def pixels(self, views: Tensor) -> Tensor:
+        """What was normalised: (B, 3, H, W) float32 -> uint8 on the host, for people to look at."""
+        return ((views * self.std + self.mean).clamp(0, 1) * 255).round().byte().cpu()
+
     @torch.no_grad()
     def forward(self, data: dict, training: bool = True) -> dict:
         """{'views': [(B, 3, H, W) uint8], 'params': [(B, P)], 'index': (B,)} -> {'views': [float32], 'index'}."""

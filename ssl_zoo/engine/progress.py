@@ -141,11 +141,9 @@ class ViewsPictureHook(Hook):
         first = {k: [v[:self.ROWS] for v in data_batch[k]] for k in ('views', 'params')} | dict(index=data_batch['index'][:self.ROWS])
         with torch.compiler.set_stance('force_eager') if runner.settings.compile else nullcontext():     # not once more for so few
             views = runner.method.data_preprocessor(first)['views']
-        preprocessor = runner.method.data_preprocessor
         columns = [[self.source.read(i) for i in first['index'].tolist()]]
         for view in views:
-            pixels = ((view * preprocessor.std + preprocessor.mean).clamp(0, 1) * 255).round().byte().cpu()
-            columns.append([Image.fromarray(p.permute(1, 2, 0).numpy()) for p in pixels])
+            columns.append([Image.fromarray(p.permute(1, 2, 0).numpy()) for p in runner.method.data_preprocessor.pixels(view)])
         sheet = picture(columns, ['image', *(f'view {i + 1}' for i in range(len(views)))])
         try:
             write_atomically(Path(runner.work_dir, 'views.png'), lambda file: sheet.save(file, format='png'))
