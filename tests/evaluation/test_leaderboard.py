@@ -46,8 +46,8 @@ def test_rows_that_differ_in_the_seed_are_one_figure(boards):
 @pytest.mark.parametrize('other', [
     dict(metric='linear_top1'), dict(weights='random weights'), dict(network='target'), dict(layer='projector'), dict(step=100),
     dict(protocol='k=200, T=0.1, cosine, bank of 100'), dict(test_manifest='bb22'), dict(test='CIFAR10'), dict(draw=1),
-    dict(label_set='1%'), dict(recipe=dict(lrs=[1])), dict(preprocessing=dict(size=32)), dict(config=dict(base_lr=4.0)), dict(config=dict(epochs=60)),
-    dict(config=dict(method=dict(type='SimCLR', proj_dim=16)))])
+    dict(label_set='1%'), dict(recipe=dict(lrs=[1])), dict(preprocessing=dict(size=32)), dict(config=dict(base_lr=4.0)),
+    dict(config=dict(epochs=60)), dict(config=dict(method=dict(type='SimCLR', proj_dim=16)))])
 def test_rows_that_differ_in_anything_else_are_two(other, boards):
     assert [f.runs for f in boards(row(90.0), row(80.0, 1, **other)).figures] == [1, 1]
 
