@@ -114,10 +114,10 @@ def test_an_image_that_cannot_be_read_is_replaced_and_named(tiny, image_folder):
     assert what.rows[1][0].lines[-1] == 'in place of image 1, which cannot be read' and not what.rows[1][0].lines[0].startswith('image 1 ')
 
 
-def test_the_tool_as_a_user_runs_it(run_tool, root, tmp_path):
-    done = run_tool(root / 'tools/show_views.py', root / 'configs/byol/digits.py', '--images', 1, '--seed', 2, cwd=tmp_path)
-    assert done.returncode == 0 and not done.stderr, done.stderr
-    assert done.stdout.startswith('1 image with 2 views each') and 'work_dirs/views/byol_digits.png' in done.stdout
+def test_the_tool_writes_where_it_says(tool, root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = tool(root / 'configs/byol/digits.py', '--images', 1, '--seed', 2)
+    assert (code, err) == (0, '') and out.startswith('1 image with 2 views each') and out.endswith('work_dirs/views/byol_digits.png\n')
     assert Image.open(tmp_path / 'work_dirs/views/byol_digits.png').format == 'PNG'
 
 
