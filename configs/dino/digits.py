@@ -3,7 +3,7 @@
     python tools/train.py configs/dino/digits.py
 
 Cost, ours: one to four minutes on two CPU cores, alone or beside other work.
-Accuracy, ours: in the README's table of all methods, made by tools/train_all.py. Hyper-parameters were chosen on train and val.
+Accuracy, ours: in docs/studies.md's table of all methods, made by tools/train_all.py. Hyper-parameters were chosen on train and val.
 Two views and no small crops: in trials with 20 px crops beside the 32 px ones k-NN stayed near that of random weights or fell below.
 """
 _base_ = '../_base_/digits.py'

@@ -3,7 +3,7 @@
     python tools/train.py configs/moco/digits.py
 
 Cost, ours: one to four minutes on two CPU cores, alone or beside other work.
-Accuracy, ours: in the README's table of all methods, made by tools/train_all.py. Hyper-parameters were chosen on train and val,
+Accuracy, ours: in docs/studies.md's table of all methods, made by tools/train_all.py. Hyper-parameters were chosen on train and val,
 some of them after a look at the test figures of earlier ones.
 """
 _base_ = '../_base_/digits.py'
