@@ -36,14 +36,14 @@ tune = dict(key='base_lr', factors=[0.5, 1, 2], options=['epochs=100'])
 evaluate = dict(labels=[])
 
 small = dict(
-    caveats=['After figure 3b of BYOL, in miniature: the authors used ImageNet, ResNet-50 and 300 epochs; here are 4,000 photographs of 32 '
+    caveats=['After figure 3b of BYOL, in miniature: the authors used ImageNet, ResNet-50 and 300 epochs; here are 3,000 photographs of 32 '
              'pixels, a network of 0.3 M parameters and 8 epochs.'],
     methods={
         'BYOL': dict(config='../byol/r18_cifar10.py', options=['method.hidden_dim=1024', 'method.base_ema=0.97']),
         'SimCLR': '../simclr/r18_cifar10.py',
     },
     recipe=[recipe[0], 'epochs=8', 'batch_size=128', 'warmup_epochs=1', 'method.backbone.width=0.25', 'method.backbone.layers=(1, 1, 1, 1)',
-            *recipe[4:6], 'data.train.limit=5000', 'data.val=1000', 'data.train_on_val=False', 'workers=0', 'watch.every=4',
+            *recipe[4:6], 'data.train.limit=4000', 'data.val=1000', 'data.train_on_val=False', 'workers=0', 'watch.every=4',
             'watch.bank=2000', 'watch.queries=1000', 'log_every=20', 'checkpoint.every=4', 'checkpoint.keep=1'],
     tune=dict(key='base_lr', factors=[1, 2.5, 6], options=['epochs=4']),
     evaluate=dict(labels=[], precision='bf16'),
