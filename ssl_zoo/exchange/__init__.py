@@ -1,0 +1,1 @@
+"""What goes to other libraries, and what comes from them."""

@@ -1,0 +1,103 @@
+"""The model card of an exported backbone: what its checkpoint and the results beside it say, and nothing else."""
+import json
+from pathlib import Path
+
+from torch import nn
+
+from .. import __version__
+from ..engine.checkpoint import read_checkpoint, versions
+from ..evaluation.features import Preprocessing
+from ..evaluation.results import rows_of
+from ..protocols.subject import Subject, printable
+
+PLACES = ('root', 'path', 'shards', 'classes', 'list')                 # what a data set's config says of folders is nobody else's concern
+TRAINING = ('optimizer', 'epochs', 'batch_size', 'base_lr', 'weight_decay', 'warmup_epochs', 'precision', 'seed', 'views')
+
+
+def about(subject: Subject) -> dict[str, str]:
+    """What goes into a file's own metadata, as text."""
+    p = subject.preprocessing
+    return dict(written_by=f'ssl_zoo {__version__}', method=subject.settings.method['type'], network=subject.network,
+                backbone=json.dumps(subject.settings.plain()['method'].get('backbone')), step=str(subject.step),
+                checkpoint_sha256=subject.checkpoint_hash,
+                preprocessing=json.dumps(dict(size=p.size, resize=p.resize, interpolation=p.interpolation, mean=p.mean, std=p.std)))
+
+
+def preprocessing_code(p: Preprocessing) -> tuple[str, ...]:
+    """Lines of Python that make ``transform``, from an RGB Pillow image to what the network was evaluated on."""
+    return ('from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor',
+            f'transform = Compose([Resize({p.resize}, InterpolationMode.{p.interpolation.upper()}), CenterCrop({p.size}), ToTensor(),',
+            f'                     Normalize({[*p.mean]}, {[*p.std]})])')
+
+
+def model_card(subject: Subject, encoder: nn.Module, name: str, size: int, sha256: str, code: tuple[str, ...], proof) -> str:
+    """The text of README.md beside the file ``name``, with the front matter that the Hugging Face Hub reads
+    (https://huggingface.co/docs/hub/model-cards).
+
+    Args:
+        encoder: the backbone; size, sha256: of the file; code: loads it; proof: what reading it back showed.
+    """
+    content = read_checkpoint(subject.path)
+    config, method = subject.settings.plain(), subject.settings.method['type']
+    images, batch = content.get('images'), config['batch_size']
+    passes = f'{subject.step * batch / images:.1f} of {config["epochs"]:g}' if images else f'{config["epochs"]:g} in the config'
+    data = {key: value for key, value in config['data']['train'].items() if key not in PLACES}
+    training = {key: config[key] for key in TRAINING}
+    trained_with, now = content.get('versions') or {}, versions()
+    parameters = sum(p.numel() for p in encoder.parameters())
+    lines = [
+        '---', 'tags:', '- self-supervised-learning', f'- {method.lower()}', '- ssl_zoo', 'pipeline_tag: image-feature-extraction', '---',
+        '', f'# {method}: {_cell(config["method"].get("backbone", {}).get("name"))}, {subject.network} backbone', '',
+        f'Written by ssl_zoo {__version__} from a checkpoint and the results beside it; what they do not say is not here.', '',
+        '| | |', '|---|---|',
+        f'| file | `{_cell(name)}`, {size:,} bytes |', f'| SHA-256 | `{sha256}` |',
+        f'| parameters | {parameters:,} |', f'| features | {subject.width} |',
+        f'| optimiser steps | {subject.step:,} of {batch:,} images |', f'| passes over the training images | {passes} |',
+        f'| training images | {f"{images:,}" if images else "not recorded"}, `{_cell(json.dumps(data))}` |',
+        f'| their names and labels, as a hash | {_cell(content.get("manifest") or "not recorded")} |',
+        f'| checkpoint, SHA-256 | `{subject.checkpoint_hash}` (its first 16 digits) |',
+        f'| trained with | {_cell(", ".join(f"{k} {v}" for k, v in trained_with.items()) or "not recorded")} |',
+        f'| exported with | {_cell(", ".join(f"{k} {now[k]}" for k in ("ssl_zoo", "torch", "torchvision", "timm")))} |',
+        f'| read back | {proof} |',
+        '', '## To load it', '', '```python', *code, '```', '', 'Its images, from an RGB Pillow image:', '', '```python',
+        *preprocessing_code(subject.preprocessing), '```', '', '## Method', '', '```json', json.dumps(config['method']), '```', '',
+        '## Training', '', '```json', json.dumps(training), '```', '', '## Results', '', *_results(subject)]
+    return '\n'.join(lines) + '\n'
+
+
+def _results(subject: Subject) -> list[str]:
+    """A table of what was measured of this very network; of several measurements of one thing the last."""
+    rows = {}
+    for row in rows_of(Path(subject.work_dir, 'results.jsonl')):
+        if isinstance(row.get('value'), (int, float)) and _is_of(row, subject):
+            rows[tuple(str(row.get(key)) for key in ('metric', 'protocol', 'test_manifest', 'n', 'weights'))] = row
+    if not rows:
+        return ['None is recorded beside the checkpoint.']
+    table = ['| metric | value | 95 % interval | n | test images | weights | protocol |', '|---|---|---|---|---|---|---|']
+    for row in rows.values():
+        test = f'{row.get("test")} ({row.get("test_manifest")})'
+        cells = [row.get('metric'), f'{row["value"]:.2f} %', _interval(row), row.get('n'), test, row.get('weights'), row.get('protocol')]
+        table.append('| ' + ' | '.join(map(_cell, cells)) + ' |')
+    return table
+
+
+def _is_of(row: dict, subject: Subject) -> bool:
+    """Whether a row speaks of this checkpoint's network, by the file's hash; those that training itself writes have none, but the file's
+    name, and are of the network that the method's ``backbone`` belongs to."""
+    if 'checkpoint_sha256' in row:
+        return (row['checkpoint_sha256'], row.get('network'), row.get('layer')) == (subject.checkpoint_hash, subject.network, 'backbone')
+    return (Path(str(row.get('checkpoint'))).name == subject.path.name and row.get('step') == subject.step
+            and row.get('network') == 'backbone' and subject.network == subject.method.main_network)
+
+
+def _interval(row: dict) -> str:
+    if isinstance(row.get('ci95'), list) and len(row['ci95']) == 2:
+        return '{:.2f} to {:.2f}'.format(*row['ci95'])
+    if isinstance(row.get('std'), (int, float)):
+        return f'not computed; std {row["std"]:.2f} over {row.get("draws")} draws'
+    return 'not computed'
+
+
+def _cell(value) -> str:
+    """Text for one cell of a table."""
+    return printable(' '.join(str(value).split())).replace('|', '\\|').replace('`', "'")
