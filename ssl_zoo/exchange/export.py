@@ -20,6 +20,7 @@ from .foreign import Recipe, timm_recipe, torchvision_recipe
 
 SUFFIXES = dict(timm=('.pth', '.pt'), torchvision=('.pth', '.pt'), safetensors=('.safetensors',), onnx=('.onnx',))
 FORMATS = tuple(SUFFIXES)
+READERS = dict(timm='timm', torchvision='torchvision', safetensors='safetensors and timm', onnx='onnxruntime')
 TOLERANCE = 1e-4                  # largest difference of a feature that is put down to another order of the same sums
 BATCH = 16                        # images of the proof that are in memory at a time; not the batch that the ONNX graph is traced with
 ONNX_LIMIT = 2 ** 31              # bytes: protobuf's limit for one file
@@ -80,8 +81,9 @@ def export(subject: Subject, form: str, out: str, images: int = 64, tolerance: f
         file.flush()
         proof = facts['proof'] = prove(encoder, made.read, Path(file.name), source, name, preprocessing)
         if not proof.difference <= tolerance:                                            # nan is refused too
-            raise ConfigError(f'not exported: read back from {form}, the features differ ({proof}), more than the {tolerance:g} allowed; '
-                              f'use another format ({", ".join(f for f in FORMATS if f != form)}), or allow more with --tolerance')
+            others = ', '.join(other for other in FORMATS if other != form)
+            raise ConfigError(f'not exported: read back by {READERS[form]}, the features differ ({proof}), more than the {tolerance:g} '
+                              f'allowed; use another format ({others}), or allow more with --tolerance')
         with open(file.name, 'rb') as written:
             facts['sha256'] = hashlib.file_digest(written, 'sha256').hexdigest()
         if card:
@@ -94,7 +96,7 @@ def export(subject: Subject, form: str, out: str, images: int = 64, tolerance: f
         raise ConfigError(f'could not write {out}: {reason}; free some space, or choose another --out') from None
     print(f'{out}: {out.stat().st_size / 2 ** 20:.1f} MiB, sha256 {facts["sha256"]}' + (f'; model card in {card}' if card else ''))
     print(f'  {subject.settings.method["type"]}, {subject.network} backbone of step {subject.step:,}')
-    print(f'  read back by {form if form != "safetensors" else "timm"}: {facts["proof"]}')
+    print(f'  read back by {READERS[form]}: {facts["proof"]}')
     print('to load it:\n' + ''.join(f'    {line}\n' for line in made.code) + 'its images:\n'
           + ''.join(f'    {line}\n' for line in preprocessing_code(preprocessing)), end='', flush=True)
     return facts['proof']

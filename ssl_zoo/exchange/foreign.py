@@ -54,9 +54,8 @@ def timm_recipe(encoder: nn.Module, backbone: dict) -> Recipe:
         raise ConfigError(f'the config of this checkpoint has no method.backbone=dict(name=...), so nobody can be told what to build; '
                           f'{ONNX_ALONE}')
     plain = {key: value for key, value in backbone.items() if key != 'pretrained'}
-    ours = set(inspect.signature(build_backbone).parameters) - IN_TIMMS_WORDS
     build, code = _in_timms_words(encoder, plain)
-    if ours & set(plain):
+    if _beyond_timm(plain):
         def build():
             return build_backbone(**plain)
         code = ('from ssl_zoo.backbones import build_backbone', f'model = build_backbone({_arguments(plain)})')
@@ -70,6 +69,11 @@ def timm_recipe(encoder: nn.Module, backbone: dict) -> Recipe:
     recipe = Recipe(build, code, _load_all, ('model.load_state_dict(weights)', 'model.eval()'))
     _check_names(encoder.state_dict(), _meta(build).state_dict(), f"timm's {plain['name']}", ONNX_ALONE)
     return recipe
+
+
+def _beyond_timm(backbone: dict) -> set[str]:
+    """What a config gives build_backbone that timm does not know."""
+    return set(inspect.signature(build_backbone).parameters).difference(IN_TIMMS_WORDS).intersection(backbone)
 
 
 def _in_timms_words(encoder: nn.Module, backbone: dict) -> tuple[Callable, tuple[str, ...]]:
@@ -90,7 +94,7 @@ def _in_timms_words(encoder: nn.Module, backbone: dict) -> tuple[Callable, tuple
         if cifar:
             model.maxpool = nn.Identity()
         return model
-    code = ['import timm', f'model = timm.create_model({_arguments(dict(name=name, num_classes=0, **arguments))})']
+    code = ['import timm', f'model = timm.create_model({name!r}, {_arguments(dict(num_classes=0, **arguments))})']
     if stem:
         code += [f'model.conv1 = torch.nn.Conv2d(3, {channels}, bias=False, {_arguments(stem)})']
     if cifar:
@@ -100,7 +104,7 @@ def _in_timms_words(encoder: nn.Module, backbone: dict) -> tuple[Callable, tuple
     return build, tuple(code)
 
 
-def torchvision_recipe(encoder: nn.Module, backbone: dict) -> Recipe:
+def torchvision_recipe(encoder: nn.Module, backbone: dict | None) -> Recipe:
     """How torchvision builds the encoder: its ResNet (basic blocks or bottlenecks, of any depth), or its VisionTransformer.
 
     Its names are from torchvision/models/resnet.py and vision_transformer.py.
@@ -108,11 +112,15 @@ def torchvision_recipe(encoder: nn.Module, backbone: dict) -> Recipe:
     Raises:
         ConfigError: torchvision has no such network.
     """
+    backbone = backbone or {}
+    for key in _beyond_timm(backbone):
+        raise ConfigError(f'torchvision has no network with {key}={backbone[key]!r}; {ELSEWHERE}')
     if isinstance(encoder, ResNet):
-        return _torchvision_resnet(encoder, str(backbone.get('name')))
+        return _torchvision_resnet(encoder, str(backbone.get('name', 'such ResNet')))
     if isinstance(encoder, VisionTransformer):
         return _torchvision_vit(encoder)
-    raise ConfigError(f'torchvision is given ResNets and ViTs, and this backbone is a {type(encoder).__name__}; {ELSEWHERE}')
+    raise ConfigError(f'torchvision is given ResNets and ViTs, and this backbone is a {type(encoder).__name__}; '
+                      f'{ELSEWHERE if "name" in backbone else ONNX_ALONE}')
 
 
 def _torchvision_resnet(encoder: ResNet, name: str) -> Recipe:
