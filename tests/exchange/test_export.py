@@ -34,12 +34,29 @@ VIT = dict(name='vit_tiny_patch16_224', img_size=32, depth=2)
 X = torch.linspace(-1, 1, 5 * 3 * 32 * 32).view(5, 3, 32, 32).mul(40).sin()
 
 
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+    """The option that names twenty images."""
+    root, rng = tmp_path_factory.mktemp('photos'), np.random.default_rng(0)
+    for i in range(20):
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3)).astype(np.uint8)).save(root / f'{i:02d}.png')
+    return f"data.test={{'type': 'Images', 'root': {str(root)!r}}}"
+
+
+@pytest.fixture
+def subject(checkpoint, photos):
+    """Function: the subject of a checkpoint made for it, or of one's own, with images to compare on."""
+    def make(backbone=TINY, path=None, options=(), network=None, **method):
+        return Subject(str(path or checkpoint(backbone, **method)), [photos, *options], network)
+    return make
+
+
 def settings(backbone, type='BYOL', **method):
     heads = dict(hidden_dim=16, proj_dim=8) if type == 'BYOL' else {}
     return check(dict(
         method=dict(type=type, backbone=backbone, **heads, **method),
-        data=dict(train=dict(type='Digits', split='val'), val=40, test=dict(type='Digits', split='test', limit=20),
-                  mean=[0.5, 0.4, 0.3], std=[0.2, 0.3, 0.4]),
+        data=dict(train=dict(type='Images', root='/not/here'), test=dict(type='Images', root='/not/here/either'), mean=[0.5, 0.4, 0.3],
+                  std=[0.2, 0.3, 0.4]),
         views=[dict(size=32)] * 2, optimizer=dict(type='LARS', momentum=0.9), epochs=2, batch_size=20, base_lr=1.0, workers=0))
 
 
@@ -85,20 +102,20 @@ def printed_code(text: str) -> list[str]:
 
 # --- what is in the file, loaded by the other library with nothing of ours
 
-def test_timm_loads_it(checkpoint, tmp_path):
-    subject = Subject(str(checkpoint(dict(name='test_resnet'), **ALONE)))
-    proof = export(subject, 'timm', str(tmp_path / 'a.pth'))
+def test_timm_loads_it(subject, tmp_path):
+    made = subject(dict(name='test_resnet'), **ALONE)
+    proof = export(made, 'timm', str(tmp_path / 'a.pth'))
     state = torch.load(tmp_path / 'a.pth', weights_only=True)
     network = timm.create_model('test_resnet', num_classes=0)
     network.load_state_dict(state)
-    torch.testing.assert_close(features(network), features(subject.encoder), rtol=0, atol=1e-6)
+    torch.testing.assert_close(features(network), features(made.encoder), rtol=0, atol=1e-6)
     assert all(type(v) is torch.Tensor and v.is_contiguous() for v in state.values()) and not any(k.startswith('fc.') for k in state)
     assert (proof.difference, proof.images, proof.source) == (0, 20, 'test') and proof.scale > 0.1
 
 
-def test_batchnorms_statistics_go_with_it(checkpoint, tmp_path):
+def test_batchnorms_statistics_go_with_it(checkpoint, subject, tmp_path):
     path = checkpoint()
-    export(Subject(str(path)), 'timm', str(tmp_path / 'a.pth'))
+    export(subject(path=path), 'timm', str(tmp_path / 'a.pth'))
     ours, theirs = torch.load(path, weights_only=True)['method'], torch.load(tmp_path / 'a.pth', weights_only=True)
     names = [name for name in theirs if 'running' in name]
     assert len(names) == 2 * (1 + 2 * 4 + 3)                                 # the stem's, two for each block, three short cuts'
@@ -107,23 +124,23 @@ def test_batchnorms_statistics_go_with_it(checkpoint, tmp_path):
 
 
 @pytest.mark.parametrize('name', ['online', 'target'])
-def test_each_network_is_its_own(checkpoint, tmp_path, name):
+def test_each_network_is_its_own(checkpoint, subject, tmp_path, name):
     path = checkpoint()
-    export(Subject(str(path), network=name), 'timm', str(tmp_path / 'a.pth'))
+    export(subject(path=path, network=name), 'timm', str(tmp_path / 'a.pth'))
     ours, theirs = torch.load(path, weights_only=True)['method'], torch.load(tmp_path / 'a.pth', weights_only=True)
     same = {prefix: all(torch.equal(theirs[key], ours[f'{prefix}.backbone.{key}']) for key in theirs)
             for prefix in ('online', 'target.network')}
     assert same == {'online': name == 'online', 'target.network': name == 'target'}
 
 
-def test_dino_gives_its_teacher(tmp_path):
+def test_dino_gives_its_teacher(subject, tmp_path):
     dino = dict(type='DINO', backbone=TINY, hidden_dim=16, bottleneck_dim=8, prototypes=12)
     configured = check(dict(settings(TINY).plain(), method=dino))
     path = tmp_path / 'dino.pth'
     method = build_method(configured)
     torch.nn.init.normal_(method.teacher.network.backbone.conv1.weight)
     torch.save(sealed(dict(format=FORMAT, config=configured.plain(), step=0, method=method.state_dict())), path)
-    export(Subject(str(path)), 'timm', str(tmp_path / 'a.pth'))
+    export(subject(path=path), 'timm', str(tmp_path / 'a.pth'))
     weight = torch.load(tmp_path / 'a.pth', weights_only=True)['conv1.weight']
     assert torch.equal(weight, method.teacher.network.backbone.conv1.weight)
     assert not torch.equal(weight, method.student.backbone.conv1.weight)
@@ -132,75 +149,77 @@ def test_dino_gives_its_teacher(tmp_path):
 @pytest.mark.parametrize(('backbone', 'build'), [
     (PLAIN, lambda: torchvision.models.ResNet(torchvision.models.resnet.BasicBlock, [1, 1, 1, 1])),
     (dict(name='resnet50', **LAYERS), lambda: torchvision.models.ResNet(torchvision.models.resnet.Bottleneck, [1, 1, 1, 1])),
-    (dict(name='resnext50_32x4d', **LAYERS),
-     lambda: torchvision.models.ResNet(torchvision.models.resnet.Bottleneck, [1, 1, 1, 1], groups=32, width_per_group=4)),
     (VIT, lambda: torchvision.models.VisionTransformer(image_size=32, patch_size=16, num_layers=2, num_heads=3, hidden_dim=192,
                                                        mlp_dim=768)),
 ], ids=lambda value: value['name'] if isinstance(value, dict) else '')
-def test_torchvision_loads_it(checkpoint, tmp_path, capsys, backbone, build):
-    subject = Subject(str(checkpoint(backbone, **ALONE)))
-    export(subject, 'torchvision', str(tmp_path / 'a.pth'), images=3)
+def test_torchvision_loads_it(subject, tmp_path, capsys, backbone, build):
+    made = subject(backbone, **ALONE)
+    export(made, 'torchvision', str(tmp_path / 'a.pth'), images=3)
     network = build()
     found = network.load_state_dict(torch.load(tmp_path / 'a.pth', weights_only=True), strict=False)
     head = 'heads' if backbone is VIT else 'fc'
     assert found.unexpected_keys == [] and all(key.startswith(head) for key in found.missing_keys) and len(found.missing_keys) == 2
     setattr(network, head, nn.Identity())
-    expected = features(subject.encoder)
+    expected = features(made.encoder)
     torch.testing.assert_close(features(network), expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(features(run_code(printed_code(capsys.readouterr().out), tmp_path)['model']), expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(('name', 'code'), [
-    ('resnet18', 'torchvision.models.resnet18()'), ('resnet50', 'torchvision.models.resnet50()'),
-    ('wide_resnet50_2', 'torchvision.models.wide_resnet50_2()'),
-    ('resnet200', 'torchvision.models.ResNet(torchvision.models.resnet.Bottleneck, [3, 24, 36, 3])'),
-])
-def test_torchvisions_names(name, code):
+@pytest.mark.parametrize(('backbone', 'code'), [
+    (dict(name='resnet18'), 'resnet18()'), (dict(name='resnet50'), 'resnet50()'), (dict(name='resnext50_32x4d'), 'resnext50_32x4d()'),
+    (dict(name='wide_resnet50_2'), 'wide_resnet50_2()'),
+    (dict(name='resnet200'), 'ResNet(torchvision.models.resnet.Bottleneck, [3, 24, 36, 3])'),
+    (dict(name='resnext50_32x4d', **LAYERS), 'ResNet(torchvision.models.resnet.Bottleneck, [1, 1, 1, 1], groups=32, width_per_group=4)'),
+], ids=lambda value: str(value))
+def test_torchvisions_names(backbone, code):
     with torch.device('meta'):
-        encoder = build_backbone(name)
-    assert torchvision_recipe(encoder, dict(name=name)).code == ('import torchvision', f'model = {code}')
+        encoder = build_backbone(**backbone)
+        recipe = torchvision_recipe(encoder, backbone)
+        assert recipe.code == ('import torchvision', f'model = torchvision.models.{code}')
+        theirs = eval(recipe.code[1].removeprefix('model = '), dict(torchvision=torchvision)).state_dict()
+    assert {k: v.shape for k, v in theirs.items() if not k.startswith('fc.')} == {k: v.shape for k, v in encoder.state_dict().items()}
 
 
 # --- how to load it, as it is printed
 
 @pytest.mark.parametrize(('backbone', 'method'), [
-    (PLAIN, ALONE), (dict(PLAIN, stem='cifar'), ALONE), (dict(PLAIN, width=0.125), {}), (TINY, {}),
+    (dict(PLAIN, channels=[16] * 4), {}), (dict(PLAIN, stem='cifar', channels=[16] * 4), {}), (dict(PLAIN, width=0.125), {}), (TINY, {}),
     (dict(name='resnet50', width=0.125, stem='cifar', **LAYERS), {}), (VIT, {}), (dict(VIT, fixed_patches=True, weight_init='moco'), {}),
     (TINY, dict(groups=4)),
 ], ids=['plain', 'cifar', 'narrow', 'cifar narrow', 'bottleneck', 'vit', 'fixed patches', 'no batch statistics'])
-def test_the_lines_that_are_printed_give_the_features(checkpoint, tmp_path, capsys, backbone, method):
-    subject = Subject(str(checkpoint(backbone, **method)))
+def test_the_lines_that_are_printed_give_the_features(subject, tmp_path, capsys, backbone, method):
+    made = subject(backbone, **method)
     for form, name in (('timm', 'a.pth'), ('safetensors', 'b.safetensors')):
-        export(subject, form, str(tmp_path / name), images=2)
+        export(made, form, str(tmp_path / name), images=2)
         code = printed_code(capsys.readouterr().out)
         assert any('ssl_zoo' in line for line in code if not line.startswith('#')) == ('groups' in method)      # else timm alone does it
         names = run_code(code, tmp_path)
-        torch.testing.assert_close(features(names['model']), features(subject.encoder), rtol=0, atol=1e-6)
+        torch.testing.assert_close(features(names['model']), features(made.encoder), rtol=0, atol=1e-6)
         assert not names['model'].training
 
 
-def test_the_preprocessing_that_is_printed_is_the_evaluations(checkpoint, tmp_path, capsys):
-    subject = Subject(str(checkpoint()), ['data.eval_size=32', 'data.eval_resize=40'])
-    export(subject, 'timm', str(tmp_path / 'a.pth'))
+def test_the_preprocessing_that_is_printed_is_the_evaluations(subject, tmp_path, capsys):
+    made = subject(options=['data.eval_size=32', 'data.eval_resize=40'])
+    export(made, 'timm', str(tmp_path / 'a.pth'))
     names = run_code(printed_code(capsys.readouterr().out), tmp_path)
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3)).astype(np.uint8))
     image.save(tmp_path / 'image.png')
-    own = subject.features(Images(str(tmp_path)), 'images').values
+    own = made.features(Images(str(tmp_path)), 'images').values
     np.testing.assert_allclose(features(names['model'], names['transform'](image).unsqueeze(0)), own, atol=1e-5)
 
 
 # --- onnx
 
-def test_onnxruntime_runs_it_at_any_batch_size(checkpoint, tmp_path, capsys):
+def test_onnxruntime_runs_it_at_any_batch_size(subject, tmp_path, capsys):
     onnxruntime = pytest.importorskip('onnxruntime')
     onnx = pytest.importorskip('onnx')
     pytest.importorskip('onnxscript')
-    subject = Subject(str(checkpoint()))
-    proof = export(subject, 'onnx', str(tmp_path / 'a.onnx'))
+    made = subject()
+    proof = export(made, 'onnx', str(tmp_path / 'a.onnx'))
     assert proof.difference < 1e-4 and proof.images == 20 and 'read back by onnxruntime: ' in capsys.readouterr().out
     session = onnxruntime.InferenceSession(str(tmp_path / 'a.onnx'))
     for n in (1, 2, 5):
-        own = features(subject.encoder, X[:n])
+        own = features(made.encoder, X[:n])
         np.testing.assert_allclose(session.run(['features'], dict(images=X[:n].numpy()))[0], own, atol=1e-5)
     graph = onnx.load(tmp_path / 'a.onnx')
     said = {item.key: item.value for item in graph.metadata_props}
@@ -208,10 +227,10 @@ def test_onnxruntime_runs_it_at_any_batch_size(checkpoint, tmp_path, capsys):
     assert sorted(os.listdir(tmp_path)) == ['a.onnx', 'run']
 
 
-def test_onnx_without_its_packages(checkpoint, tmp_path, monkeypatch):
+def test_onnx_without_its_packages(subject, tmp_path, monkeypatch):
     monkeypatch.setattr(module.importlib.util, 'find_spec', lambda name: None if name != 'onnx' else object())
     with pytest.raises(ConfigError, match=r"--format onnx needs onnxscript, onnxruntime, which are not installed: .*ssl_zoo\[export\]"):
-        export(Subject(str(checkpoint())), 'onnx', str(tmp_path / 'a.onnx'))
+        export(subject(), 'onnx', str(tmp_path / 'a.onnx'))
 
 
 # --- what is refused
@@ -226,30 +245,30 @@ def nudged(save, amount):
 
 @pytest.mark.parametrize('amount', [0.5, float('nan')])
 @pytest.mark.parametrize(('form', 'name', 'owner'), [('timm', 'a.pth', torch), ('safetensors', 'a.safetensors', safetensors.torch)])
-def test_one_wrong_weight_and_there_is_no_file(checkpoint, tmp_path, monkeypatch, form, name, owner, amount):
-    subject = Subject(str(checkpoint()))
+def test_one_wrong_weight_and_there_is_no_file(subject, tmp_path, monkeypatch, form, name, owner, amount):
+    made = subject()
     monkeypatch.setattr(owner, 'save', nudged(owner.save, amount))
     with pytest.raises(ConfigError, match='not exported: read back by .*timm, the features differ .*, more than the 0.0001 allowed; use'):
-        export(subject, form, str(tmp_path / name))
+        export(made, form, str(tmp_path / name))
     assert os.listdir(tmp_path) == ['run']
 
 
-def test_what_is_allowed_can_be_widened(checkpoint, tmp_path, monkeypatch):
-    subject = Subject(str(checkpoint()))
+def test_what_is_allowed_can_be_widened(subject, tmp_path, monkeypatch):
+    made = subject()
     monkeypatch.setattr(torch, 'save', nudged(torch.save, 0.5))
-    proof = export(subject, 'timm', str(tmp_path / 'a.pth'), tolerance=100.0)
+    proof = export(made, 'timm', str(tmp_path / 'a.pth'), tolerance=100.0)
     assert 1e-4 < proof.difference < 100
 
 
-def test_a_file_without_the_statistics_is_refused(checkpoint, tmp_path, monkeypatch):
+def test_a_file_without_the_statistics_is_refused(subject, tmp_path, monkeypatch):
     real = torch.save
 
     def save(state, file):
         real({k: torch.ones_like(v) if k == 'layer4.0.bn2.running_var' else v for k, v in state.items()}, file)
-    subject = Subject(str(checkpoint()))
+    made = subject()
     monkeypatch.setattr(torch, 'save', save)
     with pytest.raises(ConfigError, match='the features differ'):
-        export(subject, 'timm', str(tmp_path / 'a.pth'))
+        export(made, 'timm', str(tmp_path / 'a.pth'))
     assert os.listdir(tmp_path) == ['run']
 
 
@@ -288,61 +307,62 @@ def test_a_network_that_is_not_the_configs(backbone, sentence):
     (dict(tolerance=-1.0), 'tolerance=-1.0'), (dict(out='a.safetensors'), "a file for timm ends in .pth or .pt"),
     (dict(form='safetensors'), 'a file for safetensors ends in .safetensors'),
 ])
-def test_mistakes(checkpoint, tmp_path, arguments, sentence):
+def test_mistakes(subject, tmp_path, arguments, sentence):
     values = dict(dict(form='timm', out='a.pth', images=4), **arguments)
     with pytest.raises(ConfigError, match=sentence):
-        export(Subject(str(checkpoint())), **dict(values, out=str(tmp_path / values['out'])))
+        export(subject(), **dict(values, out=str(tmp_path / values['out'])))
     assert os.listdir(tmp_path) == ['run']
 
 
-def test_nothing_is_overwritten(checkpoint, tmp_path):
+def test_nothing_is_overwritten(checkpoint, subject, tmp_path):
     path = checkpoint()
     before = path.read_bytes()
     with pytest.raises(ConfigError, match='step_00000014.pth is there already and is not overwritten'):
-        export(Subject(str(path)), 'timm', str(path))
+        export(subject(path=path), 'timm', str(path))
     (tmp_path / 'README.md').write_text('mine')
     with pytest.raises(ConfigError, match='README.md is there already'):
-        export(Subject(str(path)), 'safetensors', str(tmp_path / 'a.safetensors'))
+        export(subject(path=path), 'safetensors', str(tmp_path / 'a.safetensors'))
     assert path.read_bytes() == before and (tmp_path / 'README.md').read_text() == 'mine'
     assert sorted(os.listdir(tmp_path)) == ['README.md', 'run']
 
 
-def test_a_disk_that_is_full_leaves_nothing(checkpoint, tmp_path, monkeypatch):
-    subject = Subject(str(checkpoint()))
+def test_a_disk_that_is_full_leaves_nothing(subject, tmp_path, monkeypatch):
+    made = subject()
 
     def full(fd):
         raise OSError(28, 'No space left on device')
     monkeypatch.setattr(os, 'fsync', full)
     with pytest.raises(ConfigError, match='could not write .*No space left on device; free some space, or choose another --out'):
-        export(subject, 'safetensors', str(tmp_path / 'a.safetensors'))
+        export(made, 'safetensors', str(tmp_path / 'a.safetensors'))
     assert os.listdir(tmp_path) == ['run']
 
 
 # --- the images of the proof
 
-def test_images_that_are_not_here_are_asked_for(checkpoint, tmp_path):
-    subject = Subject(str(checkpoint()), ["data.test={'type': 'ImageFolder', 'root': '/none'}"])
+def test_images_that_are_not_here_are_asked_for(subject, tmp_path):
+    made = subject(options=["data.test={'type': 'ImageFolder', 'root': '/none'}"])
     with pytest.raises(ConfigError, match=r'data.test is not on this machine \(.*/none.*\); give others with --cfg-options "data.test='):
-        export(subject, 'timm', str(tmp_path / 'a.pth'))
+        export(made, 'timm', str(tmp_path / 'a.pth'))
 
 
 @pytest.mark.parametrize(('options', 'name', 'n'), [
-    (['data.test=None'], 'train', 64), (['data.test=None', "data.val={'type': 'Digits', 'split': 'val', 'limit': 7}"], 'val', 7)])
-def test_without_test_images_it_takes_others(checkpoint, tmp_path, options, name, n):
-    proof = export(Subject(str(checkpoint()), options), 'timm', str(tmp_path / 'a.pth'))
+    (['data.test=None'], 'train', 20), (['data.test=None', 'data.val=7'], 'train', 20),
+    (['data.test=None', "data.val={'type': 'Digits', 'split': 'val', 'limit': 7}"], 'val', 7)])
+def test_without_test_images_it_takes_others(subject, photos, tmp_path, options, name, n):
+    proof = export(subject(options=[photos.replace('test', 'train', 1), *options]), 'timm', str(tmp_path / 'a.pth'))
     assert (proof.source, proof.images) == (name, n)
 
 
-def test_the_images_are_spread_over_the_set_and_unlabelled_ones_will_do(checkpoint, tmp_path, monkeypatch):
+def test_the_images_are_spread_over_the_set_and_unlabelled_ones_will_do(subject, tmp_path, monkeypatch):
     rng, folder = np.random.default_rng(0), tmp_path / 'photos'
     folder.mkdir()
     for i in range(9):
         Image.fromarray(rng.integers(0, 256, (20, 30, 3)).astype(np.uint8)).save(folder / f'{i}.png')
     (folder / '4.png').write_bytes(b'torn')
-    subject, seen = Subject(str(checkpoint()), [f"data.test={{'type': 'Images', 'root': {str(folder)!r}}}"]), []
+    made, seen = subject(options=[f"data.test={{'type': 'Images', 'root': {str(folder)!r}}}"]), []
     real = module.Subset
     monkeypatch.setattr(module, 'Subset', lambda source, indices: (seen.append(indices.tolist()), real(source, indices))[1])
-    assert export(subject, 'timm', str(tmp_path / 'a.pth'), images=5).images == 4 and seen == [[0, 2, 4, 6, 8]]
+    assert export(made, 'timm', str(tmp_path / 'a.pth'), images=5).images == 4 and seen == [[0, 2, 4, 6, 8]]
 
 
 ONE = Preprocessing(8, 8, (0.5,) * 3, (0.5,) * 3)
@@ -378,10 +398,10 @@ def row(**changes):
                      network='online', layer='backbone', test='Digits', test_manifest='cafe', step=14), **changes)
 
 
-def test_the_card_says_what_the_checkpoint_and_its_results_say(checkpoint, tmp_path):
+def test_the_card_says_what_the_checkpoint_and_its_results_say(checkpoint, subject, tmp_path):
     path = checkpoint()
-    subject = Subject(str(path))
-    own = subject.checkpoint_hash
+    made = subject(path=path)
+    own = made.checkpoint_hash
     rows = [row(value=10.0), row(), row(weights='random weights', value=77.7), row(checkpoint_sha256='other', value=11.11),
             row(network='target', value=22.22), row(layer='projector', value=33.33), row(value=None)]
     rows = [dict(checkpoint_sha256=own) | each for each in rows]
@@ -390,7 +410,7 @@ def test_the_card_says_what_the_checkpoint_and_its_results_say(checkpoint, tmp_p
     rows += [mine, dict(mine, step=7, value=44.44)]
     (tmp_path / 'run' / 'results.jsonl').write_text('\n'.join(map(json.dumps, rows)) + '\n{"torn')
     out = tmp_path / 'hub' / 'model.safetensors'
-    export(subject, 'safetensors', str(out))
+    export(made, 'safetensors', str(out))
     text = (tmp_path / 'hub' / 'README.md').read_text()
     _, front, body = text.split('---\n', 2)
     assert yaml.safe_load(front) == dict(tags=['self-supervised-learning', 'byol', 'ssl_zoo'], pipeline_tag='image-feature-extraction')
@@ -408,15 +428,15 @@ def test_the_card_says_what_the_checkpoint_and_its_results_say(checkpoint, tmp_p
         said = file.metadata()
     assert said['format'] == 'pt' and said['method'] == 'BYOL' and said['checkpoint_sha256'] == own and json.loads(said['backbone']) == TINY
     code = body.split('```python\n')[1].split('```')[0].splitlines()
-    torch.testing.assert_close(features(run_code(code, out.parent)['model']), features(subject.encoder), rtol=0, atol=1e-6)
+    torch.testing.assert_close(features(run_code(code, out.parent)['model']), features(made.encoder), rtol=0, atol=1e-6)
 
 
-def test_a_card_without_results_and_without_places(checkpoint, tmp_path):
+def test_a_card_without_results_and_without_places(subject, tmp_path):
     folder = tmp_path / 'secret' / 'photos'
     folder.mkdir(parents=True)
     Image.fromarray(np.full((8, 8, 3), 99, np.uint8)).save(folder / '0.png')
     images = f"{{'type': 'Images', 'root': {str(folder)!r}}}"
-    export(Subject(str(checkpoint()), [f'data.train={images}', 'data.val=None', 'data.test=None'], network='target'), 'safetensors',
+    export(subject(options=[f'data.train={images}', 'data.test=None'], network='target'), 'safetensors',
            str(tmp_path / 'm.safetensors'))
     text = (tmp_path / 'README.md').read_text()
     assert 'None is recorded beside the checkpoint.' in text and 'secret' not in text and '`{"type": "Images"}`' in text
