@@ -7,7 +7,7 @@
     python tools/export.py CHECKPOINT --format timm --out a.pth --cfg-options "data.test={'type': 'Images', 'root': '/my/photos'}"
 
 The file is read back by the other library's own class and run on test images beside the zoo's network. If the features differ by more
-than 0.0001, there is no file.
+than 0.0001 (of those all below 1: by that share of the largest), there is no file.
 """
 import argparse
 import sys

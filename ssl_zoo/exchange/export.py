@@ -59,7 +59,7 @@ def export(subject: Subject, form: str, out: str, images: int = 64, tolerance: f
         form: one of FORMATS. 'safetensors' (timm's names) writes a model card, README.md, beside the file.
         out: the file; neither it nor the card may be there already.
         images: how many of the run's test images (without a test set of its validation, else training images) are compared.
-        tolerance: the largest difference allowed.
+        tolerance: the largest difference allowed; of features that are all below 1, so much of the largest.
     Raises:
         ConfigError: a format that cannot hold this network, a package or images that are not there, a difference above ``tolerance``, a
             file that cannot be written.
@@ -80,9 +80,10 @@ def export(subject: Subject, form: str, out: str, images: int = 64, tolerance: f
         made.write(file)
         file.flush()
         proof = facts['proof'] = prove(encoder, made.read, Path(file.name), source, name, preprocessing)
-        if not proof.difference <= tolerance:                                            # nan is refused too
+        limit = tolerance * min(1.0, proof.scale)                                        # small features are no excuse
+        if not proof.difference <= limit:                                                # nan is refused too
             others = ', '.join(other for other in FORMATS if other != form)
-            raise ConfigError(f'not exported: read back by {READERS[form]}, the features differ ({proof}), more than the {tolerance:g} '
+            raise ConfigError(f'not exported: read back by {READERS[form]}, the features differ ({proof}), more than the {limit:.2g} '
                               f'allowed; use another format ({others}), or allow more with --tolerance')
         with open(file.name, 'rb') as written:
             facts['sha256'] = hashlib.file_digest(written, 'sha256').hexdigest()

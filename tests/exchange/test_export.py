@@ -260,6 +260,17 @@ def test_what_is_allowed_can_be_widened(subject, tmp_path, monkeypatch):
     assert 1e-4 < proof.difference < 100
 
 
+def test_small_features_must_be_as_right(subject, tmp_path, monkeypatch):
+    for difference, scale, fine in ((9e-5, 1.0, True), (9e-5, 50.0, True), (9e-5, 0.5, False), (4e-5, 0.5, True), (2e-4, 50.0, False)):
+        monkeypatch.setattr(module, 'prove', lambda *rest, found=(difference, scale): module.Proof(*found, 5, 'test'))
+        try:
+            export(subject(), 'timm', str(tmp_path / f'{difference}{scale}.pth'))
+        except ConfigError as error:
+            assert 'the features differ' in str(error) and not fine
+        else:
+            assert fine
+
+
 def test_a_file_without_the_statistics_is_refused(subject, tmp_path, monkeypatch):
     real = torch.save
 
