@@ -77,7 +77,10 @@ def export(subject: Subject, form: str, out: str, images: int = 64, tolerance: f
     facts = {}
 
     def write(file) -> None:
-        made.write(file)
+        try:
+            made.write(file)
+        except RuntimeError as error:                                # torch's, when its archive cannot be finished
+            raise OSError(_first_line(error)) from None
         file.flush()
         proof = facts['proof'] = prove(encoder, made.read, Path(file.name), source, name, preprocessing)
         limit = tolerance * min(1.0, proof.scale)                                        # small features are no excuse
@@ -92,9 +95,8 @@ def export(subject: Subject, form: str, out: str, images: int = 64, tolerance: f
             write_atomically(card, lambda readme: readme.write(text.encode(errors='replace')))
     try:
         write_atomically(out, write)
-    except (OSError, RuntimeError) as error:                         # RuntimeError: torch's, when its archive cannot be finished
-        reason = error if isinstance(error, OSError) else f'{type(error).__name__}: {str(error).splitlines()[0]}'
-        raise ConfigError(f'could not write {out}: {reason}; free some space, or choose another --out') from None
+    except OSError as error:
+        raise ConfigError(f'could not write {out}: {error}; free some space, or choose another --out') from None
     print(f'{out}: {out.stat().st_size / 2 ** 20:.1f} MiB, sha256 {facts["sha256"]}' + (f'; model card in {card}' if card else ''))
     print(f'  {subject.settings.method["type"]}, {subject.network} backbone of step {subject.step:,}')
     print(f'  read back by {READERS[form]}: {facts["proof"]}')

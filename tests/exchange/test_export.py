@@ -337,14 +337,17 @@ def test_nothing_is_overwritten(checkpoint, subject, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ['README.md', 'run']
 
 
-def test_a_disk_that_is_full_leaves_nothing(subject, tmp_path, monkeypatch):
+@pytest.mark.parametrize(('owner', 'name', 'error', 'form'), [
+    (os, 'fsync', OSError(28, 'No space left on device'), 'safetensors'),
+    (torch, 'save', RuntimeError('No space left on device\nFrame 7'), 'timm')])             # as torch says it
+def test_a_disk_that_is_full_leaves_nothing(subject, tmp_path, monkeypatch, owner, name, error, form):
     made = subject()
 
-    def full(fd):
-        raise OSError(28, 'No space left on device')
-    monkeypatch.setattr(os, 'fsync', full)
+    def full(*rest):
+        raise error
+    monkeypatch.setattr(owner, name, full)
     with pytest.raises(ConfigError, match='could not write .*No space left on device; free some space, or choose another --out'):
-        export(made, 'safetensors', str(tmp_path / 'a.safetensors'))
+        export(made, form, str(tmp_path / f'a{module.SUFFIXES[form][0]}'))
     assert os.listdir(tmp_path) == ['run']
 
 
