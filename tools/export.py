@@ -20,7 +20,6 @@ def main(argv=None) -> int:
     parser.add_argument('--out', required=True, metavar='FILE', help='where it goes; a file that is there is not overwritten')
     parser.add_argument('--network', help="'online' or 'target'; default: the method's own choice (DINO: target, others: online)")
     parser.add_argument('--images', type=int, default=64, metavar='N', help='images to compare on; default: 64')
-    parser.add_argument('--tolerance', type=float, default=1e-4, help='the largest difference of a feature allowed; default: 0.0001')
     parser.add_argument('--imports', nargs='+', default=[], metavar='FILE',
                         help='Python files that register methods or data sets of your own')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
@@ -31,8 +30,7 @@ def main(argv=None) -> int:
     from ssl_zoo.protocols.subject import Subject
 
     def work() -> int:
-        export(Subject(args.checkpoint, args.cfg_options, args.network, imports=args.imports), args.format, args.out, args.images,
-               args.tolerance)
+        export(Subject(args.checkpoint, args.cfg_options, args.network, imports=args.imports), args.format, args.out, args.images)
         return 0
     return told(work, 'nothing was written')
 

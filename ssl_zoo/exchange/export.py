@@ -48,7 +48,7 @@ class Format:
     code: tuple[str, ...]
 
 
-def export(subject: Subject, form: str, out: str, images: int = 64, tolerance: float = TOLERANCE) -> Proof:
+def export(subject: Subject, form: str, out: str, images: int = 64) -> Proof:
     """Write the backbone of a checkpoint in another library's format and say how to load it.
 
     The file is written under a temporary name, read back into the other library's class, and given its name only if that gives the
@@ -59,14 +59,13 @@ def export(subject: Subject, form: str, out: str, images: int = 64, tolerance: f
         form: one of FORMATS. 'safetensors' (timm's names) writes a model card, README.md, beside the file.
         out: the file; neither it nor the card may be there already.
         images: how many of the run's test images (without a test set of its validation, else training images) are compared.
-        tolerance: the largest difference allowed; of features that are all below 1, so much of the largest.
     Raises:
-        ConfigError: a format that cannot hold this network, a package or images that are not there, a difference above ``tolerance``, a
-            file that cannot be written.
+        ConfigError: a format that cannot hold this network, a package or images that are not there, a difference above TOLERANCE
+            (where all features are below 1, above so much of the largest), a file that cannot be written.
     """
     if form not in FORMATS:
         raise ConfigError(f'the format is {form!r}: {nearest(form, FORMATS)}')
-    need_positive(images=images, tolerance=tolerance)
+    need_positive(images=images)
     out = Path(out)
     card = out.with_name('README.md') if form == 'safetensors' else None
     _check_free(form, out, card)
@@ -83,11 +82,11 @@ def export(subject: Subject, form: str, out: str, images: int = 64, tolerance: f
             raise OSError(_first_line(error)) from None
         file.flush()
         proof = facts['proof'] = prove(encoder, made.read, Path(file.name), source, name, preprocessing)
-        limit = tolerance * min(1.0, proof.scale)                                        # small features are no excuse
+        limit = TOLERANCE * min(1.0, proof.scale)                                        # small features are no excuse
         if not proof.difference <= limit:                                                # nan is refused too
             others = ', '.join(other for other in FORMATS if other != form)
             raise ConfigError(f'not exported: read back by {READERS[form]}, the features differ ({proof}), more than the {limit:.2g} '
-                              f'allowed; use another format ({others}), or allow more with --tolerance')
+                              f'allowed; use another format ({others})')
         with open(file.name, 'rb') as written:
             facts['sha256'] = hashlib.file_digest(written, 'sha256').hexdigest()
         if card:
