@@ -65,7 +65,8 @@ def test_mistakes(arguments, sentence, root, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(('number', 'code'), [(signal.SIGUSR1, 138), (signal.SIGTERM, 143), (None, 1)])
 def test_a_task_of_the_array_is_requeued_when_it_was_stopped(number, code, root, tmp_path):
-    worker = '#!/usr/bin/env bash\ntrap "exit 138" USR1; trap "exit 143" TERM\ntouch up; [ "$2" = quick ] && exit 1\nwhile :; do sleep 0.05; done\n'
+    worker = ('#!/usr/bin/env bash\ntrap "exit 138" USR1; trap "exit 143" TERM\ntouch up\n[ "$2" = quick ] && exit 1\n'
+              'while :; do sleep 0.05; done\n')
     for name, text in dict(python=worker, scontrol=f'#!/usr/bin/env bash\necho "$@" >> {tmp_path}/requeued\n').items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
