@@ -1,8 +1,10 @@
-"""Backbones: any timm model by name; ResNets also with a CIFAR stem and wider stages, ViTs with MoCo v3's fixed patches."""
+"""Backbones: any timm model by name; ResNets also with a CIFAR stem, wider stages and TensorFlow's padding, ViTs with MoCo v3's fixed
+patches."""
 import math
 
 import timm
 import torch
+from timm.layers import Conv2dSame, create_pool2d
 from timm.models.resnet import BasicBlock, ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
@@ -10,7 +12,8 @@ from torch import nn
 from .registry import ConfigError, nearest
 
 
-def build_backbone(name: str, stem: str = 'imagenet', width: float = 1, fixed_patches: bool = False, **timm_arguments) -> nn.Module:
+def build_backbone(name: str, stem: str = 'imagenet', width: float = 1, fixed_patches: bool = False, padding: str = 'symmetric',
+                   stem_padding: int = 1, **timm_arguments) -> nn.Module:
     """A timm model without its classifier, (B, 3, H, W) -> (B, embed_dim).
 
     Args:
@@ -20,18 +23,25 @@ def build_backbone(name: str, stem: str = 'imagenet', width: float = 1, fixed_pa
             Below 1 it makes the small networks of quick runs.
         fixed_patches: a random patch embedding that is not trained, and fixed sine-cosine positions, both as in moco-v3's
             vits.py (arXiv 2104.02057, sec. 4.1; ViTs only).
+        padding: 'symmetric', or 'same' for what TensorFlow and haiku call SAME, which with a stride of 2 and an even size pads one
+            pixel less at the top and left; DeepMind's weights need it (deepmind-research #84; ResNets only).
+        stem_padding: of the CIFAR stem's convolution; solo-learn's weights need 2 (solo/methods/base.py).
         timm_arguments: passed to timm.create_model (``drop_path_rate``, ``pretrained``, ``layers`` ...).
 
     Returns:
         The network, with its output width as the attribute ``embed_dim``.
 
     Raises:
-        ConfigError: an unknown name or stem, a stem or width that the model cannot have.
+        ConfigError: an unknown name, stem or padding, a stem, width or padding that the model cannot have.
     """
     if not timm.is_model(name):
         raise ConfigError(f'{name!r} is not a timm model: {_near(name)}')
     if stem not in ('imagenet', 'cifar'):
         raise ConfigError(f'stem is {stem!r}: {nearest(stem, ("imagenet", "cifar"))}')
+    if padding not in ('symmetric', 'same'):
+        raise ConfigError(f'padding is {padding!r}: {nearest(padding, ("symmetric", "same"))}')
+    if stem_padding != 1 and (stem != 'cifar' or isinstance(stem_padding, bool) or stem_padding not in (0, 2)):
+        raise ConfigError(f"stem_padding={stem_padding!r} with stem={stem!r}, but it must be 0, 1 or 2, and it needs stem='cifar'")
     stem_channels = round(64 * width)
     if width != 1:
         if stem_channels < 2 or stem_channels % 2:
@@ -46,9 +56,13 @@ def build_backbone(name: str, stem: str = 'imagenet', width: float = 1, fixed_pa
         raise ConfigError(f'{name!r} does not take these arguments ({error}); width works for ResNets only') from None
     if isinstance(network, ResNet):
         if width != 1 or stem == 'cifar':
-            _plain_stem(network, stem, stem_channels)
+            _plain_stem(network, stem, stem_channels, stem_padding)
         if isinstance(network.layer1[0], BasicBlock) and 'zero_init_last' not in timm_arguments:
             _unit_gamma(network)
+        if padding == 'same':
+            _pad_same(network)
+    elif padding == 'same':
+        raise ConfigError(f"padding='same' works for ResNets only, and {name!r} is a {type(network).__name__}")
     elif stem == 'cifar':
         raise ConfigError(f"stem='cifar' works for ResNets only, and {name!r} is a {type(network).__name__}")
     if fixed_patches:
@@ -69,16 +83,30 @@ def _near(name: str) -> str:
     return (f'did you mean {" or ".join(map(repr, close))}? ' if close else '') + 'timm.list_models() names all of them.'
 
 
-def _plain_stem(network: ResNet, stem: str, channels: int) -> None:
+def _plain_stem(network: ResNet, stem: str, channels: int, stem_padding: int) -> None:
     """One convolution in front, and for CIFAR no max-pool behind it."""
     if network.bn1.num_features != channels:
         raise ConfigError(f'a stem of {channels} channels does not fit this model, whose first stage takes '
                           f'{network.bn1.num_features}; use a plain ResNet (resnet18, resnet50, resnet200 ...)')
-    shape = dict(kernel_size=3, stride=1, padding=1) if stem == 'cifar' else dict(kernel_size=7, stride=2, padding=3)
+    shape = dict(kernel_size=3, stride=1, padding=stem_padding) if stem == 'cifar' else dict(kernel_size=7, stride=2, padding=3)
     network.conv1 = nn.Conv2d(3, channels, bias=False, **shape)
     nn.init.kaiming_normal_(network.conv1.weight, mode='fan_out', nonlinearity='relu')         # as timm draws the others
     if stem == 'cifar':
         network.maxpool = nn.Identity()
+
+
+def _pad_same(module: nn.Module) -> None:
+    """Convolutions and max-pools of stride 2 find out with each image how much to pad; those of stride 1 pad the same either way."""
+    for name, layer in list(module.named_children()):
+        if type(layer) is nn.Conv2d and layer.stride[0] > 1:
+            new = Conv2dSame(layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, dilation=layer.dilation,
+                             groups=layer.groups, bias=layer.bias is not None)
+            new.load_state_dict(layer.state_dict())
+            setattr(module, name, new)
+        elif isinstance(layer, nn.MaxPool2d):
+            setattr(module, name, create_pool2d('max', layer.kernel_size, layer.stride, padding='same'))
+        else:
+            _pad_same(layer)
 
 
 def _unit_gamma(network: ResNet) -> None:

@@ -4,7 +4,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from timm.layers import StdConv2d
+from timm.layers import Conv2dSame, StdConv2d, StdConv2dSame
 from torch import Tensor, nn
 
 from .distributed import own_parts
@@ -210,6 +210,9 @@ def without_batch_statistics(network: nn.Module, groups: int) -> nn.Module:
         elif type(layer) is nn.Conv2d:
             new = StdConv2d(layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding,
                             layer.dilation, layer.groups, layer.bias is not None)
+        elif type(layer) is Conv2dSame:
+            new = StdConv2dSame(layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, dilation=layer.dilation,
+                                groups=layer.groups, bias=layer.bias is not None)
         elif type(layer) is nn.Linear:
             new = StdLinear(layer.in_features, layer.out_features, layer.bias is not None)
         else:

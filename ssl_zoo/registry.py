@@ -90,7 +90,7 @@ class Registry(_Registry):
                               f'({place.filename}:{place.lineno})') from error
 
 
-METHODS = Registry('method', scope='ssl_zoo', locations=['ssl_zoo.methods'])
+METHODS = Registry('method', scope='ssl_zoo', locations=['ssl_zoo.methods', 'ssl_zoo.exchange.imported'])
 DATASETS = Registry('data set', scope='ssl_zoo', locations=['ssl_zoo.data.files', 'ssl_zoo.data.arrays', 'ssl_zoo.data.shards',
                                                              'ssl_zoo.data.transfer_sets'])
 OPTIMIZERS = Registry('optimizer', scope='ssl_zoo', locations=['ssl_zoo.optim'])

@@ -1,1 +1,1 @@
-"""What goes to other libraries, and what comes from them."""
+"""Weights that come from other libraries and go to them."""
