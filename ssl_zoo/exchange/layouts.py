@@ -1,0 +1,341 @@
+"""Layouts: under which names other libraries keep their networks, and how these names become timm's.
+
+Each layout says where its names are from. timm's ResNets and ViTs have the names of torchvision's ResNets and of the original ViTs, which
+nearly all of these libraries build on, so most of a layout is prefixes.
+"""
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..registry import ConfigError, nearest
+from .unpickling import Inert, Stored
+
+Weights = dict[str, Stored]
+# What stands behind the features in networks that keep it with the backbone.
+HEADS = re.compile(r'(fc|head|head_dist|heads|classifier|last_linear|projection_head|prototypes|prototypes\.prototypes\d+)\.')
+WRAPPERS = ('state_dict', 'model', 'model_state_dict', 'student', 'teacher')
+FIRST = ('conv1.', 'cls_token', 'patch_embed.', 'layer1.', '0.', 'stem.', 'downsample_layers.')
+
+
+@dataclass
+class Network:
+    """Attributes: backbone, projector: names as timm has them, names within nn.Sequential, and what is stored under them."""
+    backbone: Weights
+    projector: Weights = field(default_factory=dict)
+    activation: str = 'relu'
+
+
+@dataclass
+class Found:
+    """What a file has.
+
+    Attributes:
+        layout: its name; networks: 'online' and perhaps 'target'; main: the one to evaluate.
+        left_out: names that were not taken; backbone: keys of build_backbone that no weight shows.
+        ambiguous_heads: why the number of a ViT's heads must be given, '' if it need not.
+        steps: optimiser steps done, 0 if the file does not say.
+    """
+    layout: str
+    networks: dict[str, Network]
+    main: str
+    left_out: list[str]
+    backbone: dict = field(default_factory=dict)
+    ambiguous_heads: str = ''
+    steps: int = 0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a network is: prefixes of its backbone's names, and of its projector's, of which the first that is there counts."""
+    backbone: str
+    projectors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Attributes: source: of the names; marks: of which auto needs all; online, target: places, of which the first that is there counts;
+    backbone_name, projector_name: timm's and nn.Sequential's for theirs; main, heads: see Found."""
+    source: str
+    online: tuple[Place, ...]
+    target: tuple[Place, ...] = ()
+    marks: tuple[str, ...] = ()
+    backbone_name: Callable[[str], str] = str
+    projector_name: Callable[[str], str] = str
+    main: str = 'online'
+    heads: str = ''
+
+
+def _lightly_backbone(name: str) -> str:
+    """nn.Sequential(*list(resnet.children())[:-1]) counts torchvision's conv1, bn1, relu, maxpool, layer1 ... layer4."""
+    found = re.match(r'([014567])\.(?=\d+\.(conv|bn|downsample)|weight|bias|running|num_batches)(.*)', name)
+    if not found:
+        return name
+    i = int(found[1])
+    return f'{("conv1", "bn1")[i] if i < 2 else f"layer{i - 3}"}.{found[3]}'
+
+
+def _lightly_projector(name: str) -> str:
+    return name.removeprefix('layers.')                              # lightly/models/modules/heads.py
+
+
+def _mm_backbone(name: str) -> str:
+    """mmpretrain's ViT (mmpretrain/models/backbones/vision_transformer.py); its ResNet has torchvision's names."""
+    for pattern, new in ((r'^patch_embed\.projection\.', 'patch_embed.proj.'), (r'^layers\.(\d+)\.ln(\d)\.', r'blocks.\1.norm\2.'),
+                         (r'^layers\.(\d+)\.ffn\.layers\.0\.0\.', r'blocks.\1.mlp.fc1.'),
+                         (r'^layers\.(\d+)\.ffn\.layers\.1\.', r'blocks.\1.mlp.fc2.'), (r'^layers\.(\d+)\.', r'blocks.\1.'),
+                         (r'^ln1\.', 'norm.')):
+        name = re.sub(pattern, new, name)
+    return name
+
+
+def _mm_projector(name: str) -> str:
+    """mmpretrain/models/necks/nonlinear_neck.py: fc0, bn0, relu, fc1 ...; mocov2_neck.py and others: an nn.Sequential called mlp."""
+    found = re.match(r'(fc|bn)(\d+)\.(.*)', name)
+    return f'{3 * int(found[2]) + (found[1] == "bn")}.{found[3]}' if found else name.removeprefix('mlp.')
+
+
+_PLAIN = Place('')
+_MOCOV3_HEADS = "a ViT of width 384 has 12 heads in MoCo v3 (facebookresearch/moco-v3, vits.py) and 6 elsewhere, and the weights do not show it"
+LAYOUTS = {
+    'dino': Layout(
+        'facebookresearch/dino, main_dino.py', main='target', marks=('student.', 'teacher.'),
+        online=(Place('student.backbone.', ('student.head.mlp.',)), _PLAIN), target=(Place('teacher.backbone.', ('teacher.head.mlp.',)),)),
+    'moco': Layout(
+        'facebookresearch/moco, moco/builder.py', marks=('encoder_q.conv1.',),
+        online=(Place('encoder_q.', ('encoder_q.fc.',)),), target=(Place('encoder_k.', ('encoder_k.fc.',)),)),
+    'mocov3': Layout(
+        'facebookresearch/moco-v3, moco/builder.py', marks=('base_encoder.',),
+        online=(Place('base_encoder.', ('base_encoder.fc.', 'base_encoder.head.')),),
+        target=(Place('momentum_encoder.', ('momentum_encoder.fc.', 'momentum_encoder.head.')),)),
+    'simsiam': Layout(
+        'facebookresearch/simsiam, simsiam/builder.py', marks=('encoder.conv1.', 'encoder.fc.'),
+        online=(Place('encoder.', ('encoder.fc.',)),)),
+    'swav': Layout(
+        'facebookresearch/swav, src/resnet50.py', marks=('conv1.', 'projection_head.'),
+        online=(Place('', ('projection_head.',)),)),
+    'lightly': Layout(
+        'lightly-ai/lightly, benchmarks/imagenet/resnet50 and examples', heads=_MOCOV3_HEADS,
+        backbone_name=_lightly_backbone, projector_name=_lightly_projector,
+        online=(Place('student_backbone.', ('student_projection_head.', 'student_head.')), Place('backbone.', ('projection_head.',))),
+        target=(Place('teacher_backbone.', ('teacher_projection_head.', 'teacher_head.')),
+                Place('backbone_momentum.', ('projection_head_momentum.',)), Place('backbone.', ('projection_head.',)))),
+    'solo_learn': Layout(
+        'vturrisi/solo-learn, solo/methods/base.py', heads=_MOCOV3_HEADS,
+        online=(Place('backbone.', ('projector.',)), Place('encoder.', ('projector.',))),
+        target=(Place('momentum_backbone.', ('momentum_projector.',)), Place('momentum_encoder.', ('momentum_projector.',)))),
+    'barlow_twins': Layout(
+        'facebookresearch/barlowtwins, main.py', marks=('backbone.', 'projector.', 'bn.running_mean'),
+        online=(Place('backbone.', ('projector.',)), _PLAIN)),
+    'vicreg': Layout(
+        'facebookresearch/vicreg, main_vicreg.py', marks=('backbone.', 'projector.'),
+        online=(Place('backbone.', ('projector.',)), _PLAIN)),
+    'mmpretrain': Layout(
+        'open-mmlab/mmpretrain, mmpretrain/models/selfsup; open-mmlab/mmselfsup', heads=_MOCOV3_HEADS,
+        backbone_name=_mm_backbone, projector_name=_mm_projector,
+        online=(Place('backbone.', ('neck.',)), Place('online_net.0.', ('online_net.1.',)), Place('encoder_q.0.', ('encoder_q.1.',))),
+        target=tuple(Place(f'{name}.{inner}0.', (f'{name}.{inner}1.',)) for name in
+                     ('target_net', 'encoder_k', 'momentum_encoder', 'teacher') for inner in ('module.', ''))),
+    'torchvision': Layout('pytorch/vision, torchvision/models/resnet.py', online=(_PLAIN,), marks=('conv1.', 'layer1.')),
+    'timm': Layout('huggingface/pytorch-image-models', online=(_PLAIN,)),
+}
+NAMES = ('auto', *LAYOUTS, 'deepmind_byol')
+
+
+def find(content, layout: str = 'auto') -> Found:
+    """The networks in a file's content.
+
+    Args:
+        content: from read_foreign; layout: one of NAMES.
+    Raises:
+        ConfigError: the layout is unknown or not that of the file; for auto: it has none of them.
+    """
+    if layout not in NAMES:
+        raise ConfigError(f'the layout is {layout!r}: {nearest(layout, NAMES)}')
+    state = _experiment_state(content)
+    if state is not None and layout in ('auto', 'deepmind_byol'):
+        return _deepmind(content, state)
+    if layout == 'deepmind_byol':
+        raise ConfigError('the file has no experiment_state with online_params and online_state, which the layout deepmind_byol needs; '
+                          'try --layout auto')
+    weights = _tensors(content)
+    if not weights:
+        raise ConfigError(f'the file holds no tensors by name ({_kind(content)}); none of the layouts fits: {", ".join(NAMES[1:])}')
+    name = _recognised(content, weights) if layout == 'auto' else layout
+    return _take(name, weights, content)
+
+
+def _kind(content) -> str:
+    return f'it is a mapping with {", ".join(map(str, list(content)[:6])) or "nothing"}' if isinstance(content, dict) and content else \
+        f'it is {type(content).__name__}' if not isinstance(content, Inert) else 'it is a whole object; its authors can save its state_dict()'
+
+
+def _tensors(content) -> Weights:
+    """The tensors of a checkpoint by name, without what wrappers put in front ('module.' of DataParallel, '_orig_mod.' of compile)."""
+    if not isinstance(content, dict):
+        return {}
+    if all(isinstance(content.get(key), dict) for key in ('student', 'teacher')):
+        found = {f'{key}.{name}': value for key in ('student', 'teacher') for name, value in _clean(content[key]).items()}
+    else:
+        inner = next((content[key] for key in ('state_dict', 'model', 'model_state_dict') if isinstance(content.get(key), dict)), content)
+        found = _clean(inner)
+    return {name: value for name, value in found.items() if isinstance(value, Stored)}
+
+
+def _clean(weights: dict) -> dict:
+    return {re.sub(r'^((module|_orig_mod)\.)+', '', name): value for name, value in weights.items() if isinstance(name, str)}
+
+
+def _recognised(content: dict, weights: Weights) -> str:
+    """The layout of a file. Where several have the same names, what else is in the file decides."""
+    def has(*prefixes):
+        return all(any(name.startswith(prefix) for name in weights) for prefix in prefixes)
+    for name in ('dino', 'moco', 'mocov3', 'simsiam', 'swav'):
+        if has(*LAYOUTS[name].marks):
+            return name
+    if (has('student_backbone.') or has('teacher_backbone.') or has('backbone_momentum.') or has('backbone.', 'projection_head.')
+            or has('backbone.0.weight')):
+        return 'lightly'
+    if 'pytorch-lightning_version' in content and (has('backbone.') or has('encoder.')):
+        return 'solo_learn'
+    if 'model' in content:
+        for name in ('barlow_twins', 'vicreg'):
+            if has(*LAYOUTS[name].marks):
+                return name
+    if any(_present(weights, place) for place in LAYOUTS['mmpretrain'].online):
+        return 'mmpretrain'
+    if has(*LAYOUTS['torchvision'].marks):
+        return 'torchvision'
+    if has('blocks.0.') or has('patch_embed.') or has('stages.0.'):
+        return 'timm'
+    firsts = sorted({name.split('.')[0] for name in weights})
+    raise ConfigError(f'none of the layouts fits the names in the file, which begin with {", ".join(firsts[:8])}; tried: '
+                      f'{", ".join(NAMES[1:])}')
+
+
+def _present(weights: Weights, place: Place) -> bool:
+    return any(name.startswith(tuple(place.backbone + first for first in FIRST)) for name in weights)
+
+
+def _take(layout: str, weights: Weights, content: dict) -> Found:
+    spec, places = LAYOUTS[layout], {}
+    for role, choice in (('online', spec.online), ('target', spec.target)):
+        there = [place for place in choice if (layout == 'timm' or _present(weights, place)) and place not in places.values()]
+        if there:
+            places[role] = there[0]
+    if 'online' not in places:
+        firsts = sorted({'.'.join(name.split('.')[:2]) for name in weights})
+        wanted = ' or '.join(repr(place.backbone or 'conv1.') for place in spec.online)
+        raise ConfigError(f'the file does not look like {layout} ({spec.source}): no backbone under {wanted}, its names begin with '
+                          f'{", ".join(firsts[:6])}; try --layout auto')
+    networks, taken = {}, set()
+    for role, place in places.items():
+        head = next((p for p in place.projectors if any(name.startswith(p) for name in weights)), None)
+        in_head = {name for name in weights if head is not None and name.startswith(head)}
+        in_backbone = {name for name in weights if name.startswith(place.backbone) and not HEADS.match(name.removeprefix(place.backbone))}
+        last = {name for name in in_head if name.startswith(f'{head}last_layer')}          # DINO's prototypes, in lightly's heads
+        gelu = layout == 'dino' or bool(last)
+        networks[role] = Network(
+            {spec.backbone_name(name.removeprefix(place.backbone)): weights[name] for name in weights if name in in_backbone},
+            {spec.projector_name(name.removeprefix(head)): weights[name] for name in weights if name in in_head - last},
+            'gelu' if gelu else 'relu')
+        taken |= in_backbone | in_head - last
+    teacher = 'target' in networks and (spec.main == 'target' or places['online'].backbone == 'student_backbone.')
+    steps = content.get('global_step')
+    left_out = [name for name in weights if name not in taken] + [
+        f'{key} (of the file)' for key, value in content.items() if isinstance(value, (dict, list)) and key not in WRAPPERS]
+    found = Found(layout, networks, 'target' if teacher else 'online', left_out, ambiguous_heads=spec.heads,
+                  steps=steps if type(steps) is int and steps > 0 else 0)
+    if layout == 'mocov3':
+        found.backbone = dict(num_heads=12)
+    elif layout == 'solo_learn':
+        found.backbone = dict(stem_padding=2)
+    elif layout == 'timm' and 'pos_embed' in networks['online'].backbone and not networks['online'].backbone['pos_embed'].read()[0, 0].any():
+        found.ambiguous_heads = _MOCOV3_HEADS                        # MoCo v3's fixed positions have zeros at the class token
+    return found
+
+
+# DeepMind's BYOL: deepmind-research/byol/byol_experiment.py pickles a named tuple of haiku's two-level mappings, module -> parameter.
+_STATE = ('online_params', 'target_params', 'online_state', 'target_state')
+
+
+def _mapping(value) -> dict | None:
+    """A mapping of haiku (haiku/_src/data_structures.py: FlatMapping and frozendict are made from a dict), or a plain one."""
+    if isinstance(value, Inert) and not value and value.args and isinstance(value.args[0], dict):
+        return _mapping(value.args[0])
+    if isinstance(value, Inert) and not value:
+        state = value.state[1] if isinstance(value.state, tuple) and len(value.state) == 2 else value.state
+        inner = [state[key] for key in ('_mapping', '_storage') if isinstance(state, dict) and isinstance(state.get(key), dict)]
+        return _mapping(inner[0]) if inner else None
+    return value if isinstance(value, dict) else None
+
+
+def _experiment_state(content) -> dict | None:
+    """online_params, target_params, online_state, target_state of DeepMind's file, None if it is not one."""
+    state = content.get('experiment_state') if isinstance(content, dict) else None
+    if isinstance(state, Inert) and len(state.args) >= 4:            # the named tuple's order
+        state = dict(zip(_STATE, state.args, strict=False))
+    if not isinstance(state, dict):
+        return None
+    found = {key: _mapping(state.get(key)) for key in _STATE}
+    return found if found['online_params'] and found['online_state'] else None
+
+
+def _deepmind(content: dict, state: dict) -> Found:
+    networks, left_out = {}, []
+    for role in ('online', 'target'):
+        params, averages = state[f'{role}_params'], state[f'{role}_state']
+        if params and averages:
+            networks[role], rest = _haiku(params, averages)
+            left_out += [f'{role} {name.split("/")[0]}' for name in rest]
+    steps = content.get('step')
+    steps = steps if isinstance(steps, int) else int(steps.read()) if isinstance(steps, Stored) and steps.shape == () else 0
+    return Found('deepmind_byol', networks, 'online', left_out + ['opt_state'], backbone=dict(padding='same'), steps=max(steps, 0))
+
+
+def _haiku(params: dict, averages: dict) -> tuple[Network, list[str]]:
+    """timm's names for haiku's ResNet v1 (haiku/_src/nets/resnet.py, byol/utils/networks.py) and the projector; what is left out."""
+    network, left_out = Network({}), []
+    modules = {name: _mapping(value) or {} for name, value in {**params, **averages}.items()}
+    for module, values in modules.items():
+        if 'final_batchnorm' in module:
+            raise ConfigError('the file holds a ResNet v2, whose normalisation stands before the convolutions; only v1 can be imported')
+        average = re.fullmatch(r'(.*)/~/(mean|var)_ema', module)
+        part, name = _timm_name(average[1] if average else module)
+        if part is None:
+            left_out.append(module)
+            continue
+        weights = getattr(network, part)
+        for key, value in values.items():
+            if average and key != 'average':                         # 'hidden' is the same before Adam's correction of its start
+                continue
+            new = f'running_{average[2]}' if average else dict(w='weight', b='bias', scale='weight', offset='bias').get(key)
+            if new is None or not isinstance(value, Stored):
+                raise ConfigError(f'the file has {module}/{key}, which haiku\'s ResNet does not')
+            weights[f'{name}.{new}'] = _turned(value, key)
+    return network, left_out
+
+
+def _timm_name(path: str) -> tuple[str | None, str]:
+    """('backbone' or 'projector', the module's name), (None, '') for what is neither."""
+    if found := re.fullmatch(r'projector/(linear(?:_1)?|batch_norm)', path):
+        return 'projector', dict(linear='0', batch_norm='1', linear_1='3')[found[1]]
+    if found := re.fullmatch(r'(?:[^/]+/~/)?initial_(conv|batchnorm)(?:_1)?', path):
+        return 'backbone', dict(conv='conv1', batchnorm='bn1')[found[1]]
+    if found := re.fullmatch(r'[^/]+/~/block_group_(\d)/~/block_(\d+)/~/(shortcut_)?(conv|batchnorm)(?:_(\d))?', path):
+        group, block, shortcut, kind, i = found.groups()
+        layer = f'downsample.{int(kind == "batchnorm")}' if shortcut else f'{dict(conv="conv", batchnorm="bn")[kind]}{int(i or 0) + 1}'
+        return 'backbone', f'layer{int(group) + 1}.{block}.{layer}'
+    return None, ''
+
+
+def _turned(value: Stored, key: str) -> Stored:
+    """Convolutions from height, width, in, out to out, in, height, width; linear layers from in, out; norms from (1, 1, 1, C)."""
+    def turn(tensor: Tensor) -> Tensor:
+        if key != 'w':
+            return tensor.flatten()
+        return tensor.permute(3, 2, 0, 1) if tensor.ndim == 4 else tensor.T
+    shape = turn(torch.empty(value.shape, device='meta')).shape
+    return Stored(tuple(shape), lambda: turn(value.read()).contiguous())
