@@ -71,6 +71,58 @@ def test_fixed_patches_of_moco_v3():
     assert network(torch.randn(2, 3, 48, 48)).shape == (2, 192)
 
 
+def tensorflows_same(x, layer):
+    """TensorFlow's documented formula: ceil(size / stride) outputs, the odd pixel of padding after the image."""
+    k, s = (v[0] if isinstance(v, tuple) else v for v in (layer.kernel_size, layer.stride))
+    before, after = zip(*((total // 2, total - total // 2) for total in
+                          (max((math.ceil(n / s) - 1) * s + k - n, 0) for n in x.shape[-2:])), strict=True)
+    pads = before[1], after[1], before[0], after[0]
+    if isinstance(layer, nn.MaxPool2d):
+        return nn.functional.max_pool2d(nn.functional.pad(x, pads, value=-math.inf), k, s)
+    return nn.functional.conv2d(nn.functional.pad(x, pads), layer.weight, None, s)
+
+
+@pytest.mark.parametrize('name', ['resnet18', 'resnet50'])
+def test_same_padding_is_that_of_tensorflow_in_every_layer_of_stride_2(name):
+    network = build_backbone(name, width=0.125, layers=[2, 1, 1, 1], padding='same', zero_init_last=False).eval()
+    plain = build_backbone(name, width=0.125, layers=[2, 1, 1, 1], zero_init_last=False).eval()
+    plain.load_state_dict(network.state_dict())                      # the same names
+    seen = []
+
+    def look(layer, inputs, output):
+        torch.testing.assert_close(output, tensorflows_same(inputs[0], layer))
+        seen.append(layer)
+    for layer in network.modules():
+        if isinstance(layer, (nn.Conv2d, nn.MaxPool2d)):
+            layer.register_forward_hook(look)
+    for size in (32, 30, 23):
+        seen.clear()
+        x = torch.randn(2, 3, size, size + 4)
+        with torch.no_grad():
+            assert network(x).shape == plain(x).shape
+            assert (network(x) - plain(x)).abs().max() > 0.01
+        assert {type(layer).__name__ for layer in seen} == {'Conv2d', 'Conv2dSame', 'MaxPool2dSame'}
+        assert len(set(seen)) == len([layer for layer in network.modules() if isinstance(layer, (nn.Conv2d, nn.MaxPool2d))])
+
+
+def test_same_padding_stays_with_weight_standardisation():
+    from ssl_zoo.layers import without_batch_statistics
+    network = without_batch_statistics(build_backbone('resnet18', width=0.125, padding='same'), 4).eval()
+    names = {name: type(layer).__name__ for name, layer in network.named_modules() if 'Conv2d' in type(layer).__name__}
+    assert names['conv1'] == names['layer2.0.conv1'] == 'StdConv2dSame' and names['layer1.0.conv1'] == 'StdConv2d'
+    assert 'Conv2d' not in names.values() and 'Conv2dSame' not in names.values()
+    x, conv = torch.randn(1, 3, 32, 32), network.conv1
+    weight = conv.weight - conv.weight.mean((1, 2, 3), keepdim=True)
+    weight = weight / (conv.weight.var((1, 2, 3), unbiased=False, keepdim=True) + conv.eps).sqrt()
+    padded = nn.functional.pad(x, (2, 3, 2, 3))
+    torch.testing.assert_close(conv(x), nn.functional.conv2d(padded, weight, None, 2), atol=1e-5, rtol=1e-5)
+
+
+def test_solo_learns_cifar_stem_pads_by_2():
+    network = build_backbone('resnet18', stem='cifar', stem_padding=2)
+    assert network.conv1.padding == (2, 2) and network.conv1(torch.randn(1, 3, 32, 32)).shape == (1, 64, 34, 34)
+
+
 @pytest.mark.parametrize('name', ['vit_tiny_patch16_224', 'mobilenetv3_small_050', 'convnext_atto'])
 def test_any_timm_model(name):
     network = build_backbone(name).eval()
@@ -85,6 +137,10 @@ def test_any_timm_model(name):
     (dict(name='resnet18', width=0.01), 'even number'),
     (dict(name='resnet18', fixed_patches=True), 'fixed_patches works for ViTs only'),
     (dict(name='vit_small_patch14_reg4_dinov2', fixed_patches=True, img_size=28), 'a position for each patch and nothing else'),
+    (dict(name='resnet18', padding='sme'), "padding is 'sme': did you mean 'same'"),
+    (dict(name='vit_tiny_patch16_224', padding='same'), "padding='same' works for ResNets only"),
+    (dict(name='resnet18', stem_padding=2), "stem_padding=2 with stem='imagenet'.* needs stem='cifar'"),
+    (dict(name='resnet18', stem='cifar', stem_padding=3), 'must be 0, 1 or 2'),
     (dict(name='resnet18', drop_pth=0.1), 'does not take these arguments'),
 ])
 def test_mistakes_get_a_sentence(arguments, sentence):

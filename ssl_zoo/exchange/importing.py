@@ -21,10 +21,11 @@ from .unpickling import read_foreign
 
 FILE = 'imported.pth'
 RESNETS = {('basic', (2, 2, 2, 2)): 'resnet18', ('basic', (3, 4, 6, 3)): 'resnet34', ('bottleneck', (3, 4, 6, 3)): 'resnet50',
-           ('bottleneck', (3, 4, 23, 3)): 'resnet101', ('bottleneck', (3, 8, 36, 3)): 'resnet152', ('bottleneck', (3, 24, 36, 3)): 'resnet200'}
+           ('bottleneck', (3, 4, 23, 3)): 'resnet101', ('bottleneck', (3, 8, 36, 3)): 'resnet152',
+           ('bottleneck', (3, 24, 36, 3)): 'resnet200'}
 WIDE = dict(resnet50='wide_resnet50_2', resnet101='wide_resnet101_2')
 VITS = {192: ('tiny', 3), 384: ('small', 6), 768: ('base', 12), 1024: ('large', 16)}          # timm's names, and heads
-CIFAR10 = dict(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))                   # solo-learn's (solo/data/pretrain_dataloader.py)
+CIFAR10 = dict(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))           # of solo/data/pretrain_dataloader.py
 
 
 @dataclass
@@ -112,6 +113,8 @@ def architecture(shapes: dict[str, tuple[int, ...]], found: Found, given: dict) 
     else:
         raise ConfigError(f'the backbone\'s names are neither those of a plain ResNet nor of a ViT: {_some(shapes)}; name the model with '
                           f'--backbone if timm has it under these names')
+    if 'name' in given:                                              # what a named model has itself is not asked of the weights
+        seen = {key: value for key, value in seen.items() if key not in ('layers', 'depth', 'embed_dim', 'patch_size')}
     return {**seen, **given}
 
 
@@ -174,8 +177,9 @@ def _fitted(weights: Weights, network: nn.Module, what: str) -> dict[str, Tensor
         raise ConfigError(f'the {what} in the file {" and ".join(said)}; name the model with --backbone if it is another one')
     for name, value in weights.items():
         if tuple(value.shape) != tuple(wanted[name].shape):
-            raise ConfigError(f'the {what} in the file has {name} of shape {tuple(value.shape)}, and the network {tuple(wanted[name].shape)}; '
-                              f'name the model with --backbone if it is another one')
+            raise ConfigError(f'the {what} in the file has {name} of shape {tuple(value.shape)}, and the network has it of '
+                              f'{tuple(wanted[name].shape)}; name the model '
+                              f'with --backbone if it is another one')
     out = {name: torch.zeros_like(wanted[name]) for name in counters}
     for name, value in weights.items():
         tensor = value.read()

@@ -47,6 +47,9 @@ class Inert(dict):
     def __setstate__(self, state):
         self.state = state
 
+    def __call__(self, *args, **kwargs):
+        return Inert(*args)
+
     def append(self, item):
         pass
 
@@ -200,8 +203,9 @@ def read_foreign(path: str | Path):
     except ConfigError:
         raise
     except Exception as error:                                       # unpickling raises any type for a torn or foreign file
-        raise ConfigError(f'{path} is not a checkpoint that can be read ({type(error).__name__}: {(str(error) or "it is too short").splitlines()[0]}); '
-                          f'it must be a file of torch.save, of safetensors, or a pickle of arrays') from None
+        what = (str(error) or 'it is too short').splitlines()[0]
+        raise ConfigError(f'{path} is not a checkpoint that can be read ({type(error).__name__}: {what}); it must be a file of '
+                          f'torch.save, of safetensors, or a pickle of arrays') from None
 
 
 def _read_zip(path: Path):
