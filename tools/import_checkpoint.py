@@ -19,7 +19,8 @@ def main(argv=None) -> int:
     parser.add_argument('--layout', default='auto', help="default: 'auto'; a wrong one is answered with all there are")
     parser.add_argument('--backbone', help='a timm model, or a dict of keys of build_backbone; default: as the weights show it')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
-                        help='changes to the data part of its config, such as data.test.root=/data/imagenet/val; evaluation can change it again')
+                        help='changes to the data part of its config, such as data.test.root=/data/imagenet/val; evaluation can change '
+                             'it again')
     args = parser.parse_args(argv)
     from ssl_zoo.exchange.importing import import_checkpoint
     from ssl_zoo.registry import ConfigError

@@ -2,6 +2,7 @@
 import ast
 import hashlib
 import math
+import re
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ RESNETS = {('basic', (2, 2, 2, 2)): 'resnet18', ('basic', (3, 4, 6, 3)): 'resnet
 WIDE = dict(resnet50='wide_resnet50_2', resnet101='wide_resnet101_2')
 VITS = {192: ('tiny', 3), 384: ('small', 6), 768: ('base', 12), 1024: ('large', 16)}          # timm's names, and heads
 CIFAR10 = dict(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))           # of solo/data/pretrain_dataloader.py
+# What stands behind the features in networks that keep it with the backbone.
+HEADS = re.compile(r'(fc|head|heads|head_dist|classifier|last_linear|projection_head|prototypes)\.')
 
 
 @dataclass
@@ -53,8 +56,14 @@ def import_checkpoint(file: str | Path, out: str | Path, layout: str = 'auto', b
         raise ConfigError(f'{path} exists already, and figures beside it may be of it; choose another --out')
     found = find(read_foreign(file), layout)
     config = dict(architecture({name: value.shape for name, value in found.networks['online'].backbone.items()}, found, _given(backbone)))
-    weights = {role: _fitted(network.backbone, build_backbone(**config), f'{role} backbone') for role, network in found.networks.items()}
-    layers, notes = _projector(found, _width(config))
+    with torch.device('meta'):                                       # names and shapes alone
+        empty = build_backbone(**config)
+    for network in found.networks.values():
+        heads = {name for name in network.backbone.keys() - empty.state_dict().keys() if HEADS.match(name)}
+        found.left_out += sorted(heads)
+        network.backbone = {name: value for name, value in network.backbone.items() if name not in heads}
+    weights = {role: _fitted(network.backbone, empty, f'{role} backbone') for role, network in found.networks.items()}
+    layers, notes = _projector(found, empty.embed_dim)
     with open(file, 'rb') as opened:
         digest = hashlib.file_digest(opened, 'sha256').hexdigest()
     source = dict(file=Path(file).name, sha256=digest, layout=found.layout, steps=found.steps)
@@ -78,12 +87,6 @@ def import_checkpoint(file: str | Path, out: str | Path, layout: str = 'auto', b
         raise ConfigError(f'could not write {path}: {str(error).splitlines()[0]}; free some space, or choose another --out') from None
     load_method(path)                                                # as every tool will
     return Report(path, _lines(found, config, method, layers, notes, settings, file, digest))
-
-
-def _width(config: dict) -> int:
-    """The features of a backbone."""
-    with torch.device('meta'):
-        return build_backbone(**config).embed_dim
 
 
 def _given(backbone: str | None) -> dict:
@@ -178,9 +181,8 @@ def _fitted(weights: Weights, network: nn.Module, what: str) -> dict[str, Tensor
     for name, value in weights.items():
         if tuple(value.shape) != tuple(wanted[name].shape):
             raise ConfigError(f'the {what} in the file has {name} of shape {tuple(value.shape)}, and the network has it of '
-                              f'{tuple(wanted[name].shape)}; name the model '
-                              f'with --backbone if it is another one')
-    out = {name: torch.zeros_like(wanted[name]) for name in counters}
+                              f'{tuple(wanted[name].shape)}; name the model with --backbone if it is another one')
+    out = {name: torch.zeros(wanted[name].shape, dtype=wanted[name].dtype) for name in counters}
     for name, value in weights.items():
         tensor = value.read()
         if not isinstance(tensor, Tensor) or tensor.shape != wanted[name].shape:
@@ -258,6 +260,7 @@ def _lines(found: Found, config: dict, method: nn.Module, layers: list | None, n
     data = asdict(settings.data)
     size, resize = settings.eval_geometry()
     return lines + [f'left out   {", ".join(left) or "nothing"}',
-                    f'data       {data["train"]}; short side to {resize}, centre {size}; mean {tuple(data["mean"])}, std {tuple(data["std"])}']
+                    f'data       {data["train"]}; short side to {resize}, centre {size}; mean {tuple(data["mean"])}, '
+                    f'std {tuple(data["std"])}']
 
 

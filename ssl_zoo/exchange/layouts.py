@@ -14,8 +14,6 @@ from ..registry import ConfigError, nearest
 from .unpickling import Inert, Stored
 
 Weights = dict[str, Stored]
-# What stands behind the features in networks that keep it with the backbone.
-HEADS = re.compile(r'(fc|head|head_dist|heads|classifier|last_linear|projection_head|prototypes|prototypes\.prototypes\d+)\.')
 WRAPPERS = ('state_dict', 'model', 'model_state_dict', 'student', 'teacher')
 FIRST = ('conv1.', 'cls_token', 'patch_embed.', 'layer1.', '0.', 'stem.', 'downsample_layers.')
 
@@ -98,7 +96,8 @@ def _mm_projector(name: str) -> str:
 
 
 _PLAIN = Place('')
-_MOCOV3_HEADS = "a ViT of width 384 has 12 heads in MoCo v3 (facebookresearch/moco-v3, vits.py) and 6 elsewhere, and the weights do not show it"
+_MOCOV3_HEADS = ('a ViT of width 384 has 12 heads in MoCo v3 (facebookresearch/moco-v3, vits.py) and 6 elsewhere, and the weights do not '
+                 'show which')
 LAYOUTS = {
     'dino': Layout(
         'facebookresearch/dino, main_dino.py', main='target', marks=('student.', 'teacher.'),
@@ -168,8 +167,11 @@ def find(content, layout: str = 'auto') -> Found:
 
 
 def _kind(content) -> str:
-    return f'it is a mapping with {", ".join(map(str, list(content)[:6])) or "nothing"}' if isinstance(content, dict) and content else \
-        f'it is {type(content).__name__}' if not isinstance(content, Inert) else 'it is a whole object; its authors can save its state_dict()'
+    if isinstance(content, Inert) and not content:
+        return 'it is a whole object; its authors can save its state_dict()'
+    if isinstance(content, dict):
+        return f'it is a mapping with {", ".join(map(str, list(content)[:6])) or "nothing"}'
+    return f'it is {type(content).__name__}'
 
 
 def _tensors(content) -> Weights:
@@ -234,7 +236,7 @@ def _take(layout: str, weights: Weights, content: dict) -> Found:
     for role, place in places.items():
         head = next((p for p in place.projectors if any(name.startswith(p) for name in weights)), None)
         in_head = {name for name in weights if head is not None and name.startswith(head)}
-        in_backbone = {name for name in weights if name.startswith(place.backbone) and not HEADS.match(name.removeprefix(place.backbone))}
+        in_backbone = {name for name in weights if name.startswith(place.backbone)} - in_head
         last = {name for name in in_head if name.startswith(f'{head}last_layer')}          # DINO's prototypes, in lightly's heads
         gelu = layout == 'dino' or bool(last)
         networks[role] = Network(
@@ -252,8 +254,8 @@ def _take(layout: str, weights: Weights, content: dict) -> Found:
         found.backbone = dict(num_heads=12)
     elif layout == 'solo_learn':
         found.backbone = dict(stem_padding=2)
-    elif layout == 'timm' and 'pos_embed' in networks['online'].backbone and not networks['online'].backbone['pos_embed'].read()[0, 0].any():
-        found.ambiguous_heads = _MOCOV3_HEADS                        # MoCo v3's fixed positions have zeros at the class token
+    elif layout == 'timm' and (positions := networks['online'].backbone.get('pos_embed')) and not positions.read()[0, 0].any():
+        found.ambiguous_heads = _MOCOV3_HEADS                        # its fixed positions have zeros at the class token
     return found
 
 

@@ -86,7 +86,8 @@ def drawn(rng) -> tuple[dict, dict]:
         shape = (*lead, channels)
         params[name] = dict(scale=rng.uniform(0.5, 1.5, shape).astype('f4'), offset=rng.normal(0, 0.3, shape).astype('f4'))
         for kind, values in (('mean', rng.normal(0, 0.3, shape)), ('var', rng.uniform(0.5, 1.5, shape))):
-            state[f'{name}/~/{kind}_ema'] = dict(counter=np.asarray(7, 'i4'), hidden=(values * 0.07).astype('f4'), average=values.astype('f4'))
+            average = values.astype('f4')
+            state[f'{name}/~/{kind}_ema'] = dict(counter=np.asarray(7, 'i4'), hidden=average * np.float32(0.07), average=average)
     weight('res_net50/~/initial_conv', 7, 7, 3, WIDTH)
     batchnorm('res_net50/~/initial_batchnorm', WIDTH, 1, 1, 1)
     inputs = WIDTH
@@ -155,7 +156,8 @@ def written(modules, tmp_path):
         online, target = drawn(rng), drawn(rng)
 
         def haiku(tree):
-            return modules.FlatMapping({name: modules.FlatMapping({k: wrap(v) for k, v in values.items()}) for name, values in tree.items()})
+            inner = {name: {key: wrap(value) for key, value in values.items()} for name, values in tree.items()}
+            return modules.FlatMapping({name: modules.FlatMapping(values) for name, values in inner.items()})
         made = modules.State(haiku(online[0]), haiku(target[0]), haiku(online[1]), haiku(target[1]), dict(mu=haiku(online[0])))
         content = dict(experiment_state=made, step=312500, rng=wrap(np.zeros((8, 2), 'u4')))
         (tmp_path / 'pretrain_res50x1.pkl').write_bytes(pickle.dumps(content, protocol))
@@ -179,7 +181,8 @@ def test_the_imported_networks_are_haikus(written, tmp_path, size):
         expected = resnet(image, params, state)
         with torch.no_grad():
             np.testing.assert_allclose(method.encoder(role)(x)[0].numpy(), expected, rtol=1e-9, atol=1e-9)
-            np.testing.assert_allclose(method.encoder(role, 'projector')(x)[0].numpy(), projector(expected, params, state), rtol=1e-9, atol=1e-9)
+            projected = method.encoder(role, 'projector')(x)[0].numpy()
+            np.testing.assert_allclose(projected, projector(expected, params, state), rtol=1e-9, atol=1e-9)
         outputs[role] = expected
     assert np.abs(outputs['online'] - outputs['target']).max() > 0.1
     other = build_backbone('resnet50', layers=[2, 1, 1, 1], width=0.125).double().eval()

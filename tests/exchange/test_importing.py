@@ -1,7 +1,6 @@
-"""ssl_zoo/exchange: every layout against the network it was saved from, DeepMind's against a transcription of haiku's, and files that lie."""
+"""ssl_zoo/exchange/importing.py: every layout against the network it was saved from; files that are something else, and that lie."""
 import argparse
 import collections
-import copy
 import hashlib
 import os
 import pickle
@@ -18,7 +17,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from ssl_zoo.engine.checkpoint import build_method, load_method, read_checkpoint
 from ssl_zoo.exchange.importing import FILE, import_checkpoint
-from ssl_zoo.exchange.layouts import NAMES, find
+from ssl_zoo.exchange.layouts import find
 from ssl_zoo.exchange.unpickling import Inert, read_foreign
 from ssl_zoo.registry import METHODS, ConfigError
 
@@ -193,7 +192,8 @@ def mmpretrain():
     (f, h), (k, hk) = pairs(Bottleneck, last_norm=True)
     state = under('backbone.', ('', f)) | {f'neck.{key}': value for key, value in neck(h).items()} | \
         under('target_net.module.0.', ('', k)) | {f'target_net.module.1.{key}': value for key, value in neck(hk).items()}
-    state |= {'head.predictor.fc0.weight': torch.randn(4, 4), 'data_preprocessor.mean': torch.ones(3, 1, 1), 'target_net.steps': torch.tensor(5)}
+    state |= {'head.predictor.fc0.weight': torch.randn(4, 4), 'data_preprocessor.mean': torch.ones(3, 1, 1),
+              'target_net.steps': torch.tensor(5)}
     history = type('HistoryBuffer', (), {'__module__': 'mmengine.logging.history_buffer'})
     return Case(dict(meta=dict(epoch=200), state_dict=state, message_hub=dict(log=np.arange(4.0)), kind=named(history)()),
                 dict(online=(f, h), target=(k, hk)), left=['head', 'data_preprocessor', 'meta'])
@@ -222,10 +222,10 @@ def torchvision():
 
 
 CASES = {case.__name__: (case, layout) for layout, case in [
-    ('moco', moco), ('moco', moco_v1), ('mocov3', mocov3_resnet), ('mocov3', mocov3_vit), ('simsiam', simsiam), ('barlow_twins', barlow_twins),
-    ('vicreg', vicreg), ('swav', swav), ('dino', dino_vit), ('timm', dino_plain_vit), ('solo_learn', solo_learn), ('lightly', lightly),
-    ('lightly', lightly_dino), ('lightly', lightly_benchmark), ('mmpretrain', mmpretrain), ('mmpretrain', mmpretrain_vit),
-    ('mmpretrain', mmselfsup), ('torchvision', torchvision)]}
+    ('moco', moco), ('moco', moco_v1), ('mocov3', mocov3_resnet), ('mocov3', mocov3_vit), ('simsiam', simsiam),
+    ('barlow_twins', barlow_twins), ('vicreg', vicreg), ('swav', swav), ('dino', dino_vit), ('timm', dino_plain_vit),
+    ('solo_learn', solo_learn), ('lightly', lightly), ('lightly', lightly_dino), ('lightly', lightly_benchmark),
+    ('mmpretrain', mmpretrain), ('mmpretrain', mmpretrain_vit), ('mmpretrain', mmselfsup), ('torchvision', torchvision)]}
 
 
 def named(cls: type) -> type:
@@ -381,8 +381,8 @@ def change(state: dict, **changes) -> dict:
     (lambda s: s, 'resnet50', "lacks layer1.0.bn3.bias.* name the model with --backbone"),
     (lambda s: s, 'resnet5O', "'resnet5O' is not a timm model: did you mean"),
     (lambda s: s, '{name: 3', 'neither a model of timm nor a dict such as'),
-    (lambda s: {'stem.conv.weight': torch.ones(1), 'rest': torch.ones(1)}, None, 'none of the layouts fits the names.*rest, stem; tried: dino, '),
-    (lambda s: {f'backbone.{k}'.replace('layer', '').replace('conv1', '0'): v for k, v in s.items()}, None, 'neither those of a plain ResNet'),
+    (lambda s: {'stem.conv.weight': torch.ones(1), 'rest': torch.ones(1)}, None, 'fits the names.*rest, stem; tried: dino, '),
+    (lambda s: {f'backbone.{k}'.replace('layer', '').replace('conv1', '0'): s[k] for k in s}, None, 'neither those of a plain ResNet'),
     (lambda s: dict(epoch=3, loss=0.5), None, r'holds no tensors by name \(it is a mapping with epoch, loss\)'),
     (lambda s: [1, 2], None, 'holds no tensors by name .it is list'),
 ])
@@ -394,7 +394,7 @@ def test_a_file_of_something_else_gets_a_sentence_and_leaves_nothing(tmp_path, m
 
 
 @pytest.mark.parametrize(('content', 'sentence'), [
-    (None, 'there is no file at'), (b'', 'not a checkpoint that can be read .EOFError'), (b'PK\x03\x04 torn', 'not a checkpoint that can be read'),
+    (None, 'there is no file at'), (b'', 'not a checkpoint that can be read .EOFError'), (b'PK\x03\x04 torn', 'that can be read'),
     (b'<html>404</html>', 'not a checkpoint that can be read'), (b'\x80\x02K\x05.', 'holds no tensors by name .it is int')])
 def test_a_file_that_is_no_checkpoint(tmp_path, content, sentence):
     if content is not None:
@@ -487,8 +487,10 @@ def test_a_malicious_pickle_runs_nothing(tmp_path, protocol):
 
 def test_attributes_that_a_pickle_writes_stay_in_it(tmp_path):
     """BUILD on what stands for a function or a class: neither the next file nor the library sees it."""
-    for target in (b'ctorch._utils\n_rebuild_tensor_v2\n', b'c_codecs\nencode\n', b'cany\nThing\n', b'cnumpy\ndtype\n', b'cbuiltins\ndict\n'):
-        (tmp_path / 'a.pkl').write_bytes(b'\x80\x02' + target + b'}(X\x05\x00\x00\x00__doc__K\x01X\x01\x00\x00\x00zK\x02ub.')
+    for name in ('torch._utils\n_rebuild_tensor_v2', 'torch\nFloatStorage', '_codecs\nencode', 'any\nThing', 'numpy\ndtype', 'builtins\ndict'):
+        build = b'}(X\x07\x00\x00\x00__doc__K\x01X\x01\x00\x00\x00zK\x02ub.'
+        for state in (build, b'N' + build[:-2] + b'\x86b.'):         # as attributes of the object, and as its slots
+            (tmp_path / 'a.pkl').write_bytes(b'\x80\x02c' + name.encode() + b'\n' + state)
         before = set(vars(Inert))
         try:
             read_foreign(tmp_path / 'a.pkl')
