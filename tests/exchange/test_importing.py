@@ -487,7 +487,8 @@ def test_a_malicious_pickle_runs_nothing(tmp_path, protocol):
 
 def test_attributes_that_a_pickle_writes_stay_in_it(tmp_path):
     """BUILD on what stands for a function or a class: neither the next file nor the library sees it."""
-    for name in ('torch._utils\n_rebuild_tensor_v2', 'torch\nFloatStorage', '_codecs\nencode', 'any\nThing', 'numpy\ndtype', 'builtins\ndict'):
+    for name in ('torch._utils\n_rebuild_tensor_v2', 'torch\nFloatStorage', '_codecs\nencode', 'any\nThing', 'numpy\ndtype',
+                 'builtins\ndict'):
         build = b'}(X\x07\x00\x00\x00__doc__K\x01X\x01\x00\x00\x00zK\x02ub.'
         for state in (build, b'N' + build[:-2] + b'\x86b.'):         # as attributes of the object, and as its slots
             (tmp_path / 'a.pkl').write_bytes(b'\x80\x02c' + name.encode() + b'\n' + state)
