@@ -1,13 +1,10 @@
 """Foreign checkpoints become checkpoints of the zoo: read, recognised, compared name by name with the network they are for, written."""
-import ast
 import hashlib
-import math
 import re
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -17,15 +14,12 @@ from ..engine.checkpoint import EVALUATION_OPTIONS, FORMAT, build_method, load_m
 from ..engine.config import apply_option
 from ..engine.settings import check, plain
 from ..registry import ConfigError
-from .layouts import Found, Network, Weights, find
+from .architecture import architecture, given_backbone, some
+from .found import Found, Network, Weights
+from .layouts import find
 from .unpickling import read_foreign
 
 FILE = 'imported.pth'
-RESNETS = {('basic', (2, 2, 2, 2)): 'resnet18', ('basic', (3, 4, 6, 3)): 'resnet34', ('bottleneck', (3, 4, 6, 3)): 'resnet50',
-           ('bottleneck', (3, 4, 23, 3)): 'resnet101', ('bottleneck', (3, 8, 36, 3)): 'resnet152',
-           ('bottleneck', (3, 24, 36, 3)): 'resnet200'}
-WIDE = dict(resnet50='wide_resnet50_2', resnet101='wide_resnet101_2')
-VITS = {192: ('tiny', 3), 384: ('small', 6), 768: ('base', 12), 1024: ('large', 16)}          # timm's names, and heads
 CIFAR10 = dict(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))           # of solo/data/pretrain_dataloader.py
 # What stands behind the features in networks that keep it with the backbone.
 HEADS = re.compile(r'(fc|head|heads|head_dist|classifier|last_linear|projection_head|prototypes)\.')
@@ -55,7 +49,8 @@ def import_checkpoint(file: str | Path, out: str | Path, layout: str = 'auto', b
     if path.exists():
         raise ConfigError(f'{path} exists already, and figures beside it may be of it; choose another --out')
     found = find(read_foreign(file), layout)
-    config = dict(architecture({name: value.shape for name, value in found.networks['online'].backbone.items()}, found, _given(backbone)))
+    shapes = {name: tuple(value.shape) for name, value in found.networks['online'].backbone.items()}
+    config = architecture(shapes, found, given_backbone(backbone))
     with torch.device('meta'):                                       # names and shapes alone
         empty = build_backbone(**config)
     for network in found.networks.values():
@@ -80,7 +75,7 @@ def import_checkpoint(file: str | Path, out: str | Path, layout: str = 'auto', b
         if layers is not None:
             part.projector.load_state_dict(_fitted(found.networks[role].projector, part.projector, f'{role} projector'))
     state = method.state_dict()
-    content = dict(format=FORMAT, config=settings.plain(), step=found.steps, method=state, versions=versions(), imported=source)
+    content = dict(format=FORMAT, config=settings.plain(), step=found.steps, method=state, versions=versions())
     try:
         write_atomically(path, lambda opened: torch.save(sealed(content), opened))
     except (OSError, RuntimeError) as error:                         # RuntimeError: torch's, when its archive cannot be finished
@@ -89,94 +84,13 @@ def import_checkpoint(file: str | Path, out: str | Path, layout: str = 'auto', b
     return Report(path, _lines(found, config, method, layers, notes, settings, file, digest))
 
 
-def _given(backbone: str | None) -> dict:
-    """What --backbone says."""
-    if backbone is None:
-        return {}
-    if not backbone.lstrip().startswith('{'):
-        return dict(name=backbone)
-    try:
-        value = ast.literal_eval(backbone)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        value = None
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise ConfigError(f'--backbone {backbone!r} is neither a model of timm nor a dict such as '
-                          f'"{{\'name\': \'vit_small_patch16_224\', \'num_heads\': 12}}"')
-    return value
-
-
-def architecture(shapes: dict[str, tuple[int, ...]], found: Found, given: dict) -> dict:
-    """Keys of build_backbone for weights of these shapes; what is given goes before what the shapes show."""
-    if 'conv1.weight' in shapes and 'layer1.0.conv1.weight' in shapes:
-        seen = _resnet(shapes, found)
-    elif 'cls_token' in shapes and 'patch_embed.proj.weight' in shapes and len(shapes['patch_embed.proj.weight']) == 4:
-        seen = _vit(shapes, found, given)
-    elif 'name' in given:
-        seen = {key: value for key, value in found.backbone.items() if key == 'padding'}
-    else:
-        raise ConfigError(f'the backbone\'s names are neither those of a plain ResNet nor of a ViT: {_some(shapes)}; name the model with '
-                          f'--backbone if timm has it under these names')
-    if 'name' in given:                                              # what a named model has itself is not asked of the weights
-        seen = {key: value for key, value in seen.items() if key not in ('layers', 'depth', 'embed_dim', 'patch_size')}
-    return {**seen, **given}
-
-
-def _resnet(shapes: dict, found: Found) -> dict:
-    depths = []
-    while any(name.startswith(f'layer{len(depths) + 1}.') for name in shapes):
-        i = len(depths) + 1
-        depths.append(len({name.split('.')[1] for name in shapes if name.startswith(f'layer{i}.')}))
-    kind = 'bottleneck' if 'layer1.0.conv3.weight' in shapes else 'basic'
-    channels, _, kernel, _ = shapes['conv1.weight']
-    name = RESNETS.get((kind, tuple(depths)))
-    seen = dict(name=name) if name else dict(name=dict(bottleneck='resnet50', basic='resnet18')[kind], layers=depths)
-    if kind == 'bottleneck' and shapes['layer1.0.conv1.weight'][0] == 2 * channels:          # torchvision's, wide inside of the blocks
-        seen['name'] = WIDE.get(seen['name'], seen['name'])
-    if channels != 64:
-        seen['width'] = channels / 64
-    if kernel == 3:
-        seen['stem'] = 'cifar'
-    return {**seen, **{key: value for key, value in found.backbone.items()
-                       if key == 'padding' or key == 'stem_padding' and kernel == 3}}
-
-
-def _vit(shapes: dict, found: Found, given: dict) -> dict:
-    width, patch = shapes['cls_token'][-1], shapes['patch_embed.proj.weight'][-1]
-    depth = len({name.split('.')[1] for name in shapes if name.startswith('blocks.')})
-    size, heads = VITS.get(width, ('tiny', None))
-    heads = found.backbone.get('num_heads', heads)
-    if 'num_heads' not in given and 'name' not in given and heads is None:
-        raise ConfigError(f'the file holds a ViT of width {width}, whose number of heads the weights do not show; give it, such as '
-                          f'--backbone "{{\'num_heads\': 4}}"')
-    if 'num_heads' not in given and width == 384 and found.ambiguous_heads:
-        raise ConfigError(f'{found.ambiguous_heads}; say it with --backbone "{{\'num_heads\': 12}}" or 6')
-    name = f'vit_{size}_patch{patch}_224'
-    usual = dict(name=name) if timm.is_model(name) else dict(name=f'vit_{size}_patch16_224', patch_size=patch)
-    seen = dict(usual)
-    if width not in VITS:
-        seen['embed_dim'] = width
-    if heads not in (None, VITS.get(width, (None, None))[1]):
-        seen['num_heads'] = heads
-    if depth != (24 if size == 'large' else 12):
-        seen['depth'] = depth
-    side = math.isqrt(max(shapes.get('pos_embed', (1, 197, 0))[1] - 1, 0))
-    if side * patch != 224:
-        seen['img_size'] = side * patch
-    return seen
-
-
-def _some(names) -> str:
-    names = list(names)
-    return ', '.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
-
-
 def _fitted(weights: Weights, network: nn.Module, what: str) -> dict[str, Tensor]:
     """The weights as a state_dict of the network, in its types. Raises ConfigError for a name or a shape that is not the network's."""
     wanted = network.state_dict()
     counters = {name for name in wanted if name.endswith('num_batches_tracked')}
     missing, unexpected = wanted.keys() - weights.keys() - counters, weights.keys() - wanted.keys()
     if missing or unexpected:
-        said = [f'{verb} {_some(sorted(names))}' for verb, names in (('lacks', missing), ('has besides', unexpected)) if names]
+        said = [f'{verb} {some(sorted(names))}' for verb, names in (('lacks', missing), ('has besides', unexpected)) if names]
         raise ConfigError(f'the {what} in the file {" and ".join(said)}; name the model with --backbone if it is another one')
     for name, value in weights.items():
         if tuple(value.shape) != tuple(wanted[name].shape):
@@ -185,8 +99,6 @@ def _fitted(weights: Weights, network: nn.Module, what: str) -> dict[str, Tensor
     out = {name: torch.zeros(wanted[name].shape, dtype=wanted[name].dtype) for name in counters}
     for name, value in weights.items():
         tensor = value.read()
-        if not isinstance(tensor, Tensor) or tensor.shape != wanted[name].shape:
-            raise ConfigError(f'the {what} in the file holds {name}, which is not the tensor that it says; fetch the file again')
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise ConfigError(f'the {what} in the file has values in {name} that are not finite; take another checkpoint of that run')
         out[name] = tensor.to(wanted[name].dtype)
@@ -213,7 +125,7 @@ def _layers(network: Network, width: int) -> list | None:
     if not weights:
         return None
     if not all(name.count('.') == 1 for name in weights):
-        raise ConfigError(f'its layers are not a plain sequence ({_some(weights)})')
+        raise ConfigError(f'its layers are not a plain sequence ({some(weights)})')
     places, layers = {int(name.split('.')[0]) for name in weights}, []
     for i in range(max(places) + 1):
         shape = {name.split('.')[1]: tuple(value.shape) for name, value in weights.items() if name.startswith(f'{i}.')}

@@ -70,11 +70,23 @@ class Storage:
 
 
 class Stored:
-    """A tensor or an array in a file, not yet read. ``shape``: its size; ``read()``: its numbers, a tensor of its own."""
-    __slots__ = ('shape', 'read')
+    """A tensor or an array in a file, not yet read. ``shape``: its size."""
+    __slots__ = ('shape', '_numbers')
 
-    def __init__(self, shape: tuple[int, ...], read):
-        self.shape, self.read = shape, read
+    def __init__(self, shape: tuple[int, ...], numbers):
+        self.shape, self._numbers = shape, numbers
+
+    def read(self) -> Tensor:
+        """Its numbers, a tensor of its own. Raises ConfigError if they are not in the file."""
+        try:
+            tensor = self._numbers()
+        except ConfigError:
+            raise
+        except Exception as error:                                   # of torch, zipfile, the system
+            _wrong(f'a tensor that cannot be read ({type(error).__name__}: {(str(error) or "too short").splitlines()[0]})')
+        if not isinstance(tensor, Tensor) or tuple(tensor.shape) != self.shape:
+            _wrong('a tensor of another size than it says')
+        return tensor
 
 
 class _Array(Stored):
@@ -87,13 +99,14 @@ class _Array(Stored):
     def __setstate__(self, state):
         _, shape, dtype, fortran, raw = state
         shape = _sizes(shape)
+        raw = raw.encode('latin1') if isinstance(raw, str) else raw      # of Python 2
         if not isinstance(dtype, _Dtype) or not isinstance(raw, bytes):
             return                                                   # of objects: it stays without content
         if len(raw) != math.prod(shape) * int(dtype.code[1:]):
             _wrong(f'an array of shape {shape} with {len(raw)} bytes')
         values = np.frombuffer(raw, dtype.order + dtype.code)
         self.shape = shape
-        self.read = lambda: torch.from_numpy(values.reshape(shape, order='F' if fortran else 'C').astype(dtype.code))
+        self._numbers = lambda: torch.from_numpy(values.reshape(shape, order='F' if fortran else 'C').astype(dtype.code))
 
 
 class _Dtype:

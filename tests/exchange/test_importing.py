@@ -297,7 +297,7 @@ def test_where_it_is_from_is_kept_and_its_data_can_be_changed(tmp_path):
     content = read_checkpoint(path)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     source = dict(file='byol-cifar10.ckpt', sha256=digest, layout='solo_learn', steps=195000)
-    assert content['config']['method']['source'] == source == content['imported'] and content['step'] == 195000
+    assert content['config']['method']['source'] == source and content['step'] == 195000
     _, settings, step = load_method(path, ['data.test.root=/third'])
     assert step == 195000 and settings.eval_geometry() == (32, 32)
     assert settings.data.train == dict(type='CIFAR10', root='/elsewhere') and settings.data.val == 7
@@ -513,5 +513,5 @@ def test_tensors_that_reach_beyond_their_storage_are_refused(tmp_path):
         with pytest.raises(ConfigError, match='which no library writes'):
             read_foreign(file)
     value = read_foreign(saved(dict(a=lie((2,), (3,), 2)), tmp_path / 'a.pth'))['a']
-    with pytest.raises(RuntimeError, match='out of bounds'):
+    with pytest.raises(ConfigError, match='a tensor that cannot be read .RuntimeError.*out of bounds'):
         value.read()

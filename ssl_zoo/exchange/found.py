@@ -1,0 +1,33 @@
+"""What is found in a foreign file, whatever its layout."""
+from dataclasses import dataclass, field
+
+from .unpickling import Stored
+
+Weights = dict[str, Stored]
+
+
+@dataclass
+class Network:
+    """Attributes: backbone, projector: names as timm has them, names within nn.Sequential, and what is stored under them."""
+    backbone: Weights
+    projector: Weights = field(default_factory=dict)
+    activation: str = 'relu'
+
+
+@dataclass
+class Found:
+    """What a file has.
+
+    Attributes:
+        layout: its name; networks: 'online' and perhaps 'target'; main: the one to evaluate.
+        left_out: names that were not taken; backbone: keys of build_backbone that no weight shows.
+        ambiguous_heads: why the number of a ViT's heads must be given, '' if it need not.
+        steps: optimiser steps done, 0 if the file does not say.
+    """
+    layout: str
+    networks: dict[str, Network]
+    main: str
+    left_out: list[str]
+    backbone: dict = field(default_factory=dict)
+    ambiguous_heads: str = ''
+    steps: int = 0
