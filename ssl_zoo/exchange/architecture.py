@@ -32,9 +32,11 @@ def given_backbone(backbone: str | None) -> dict:
 
 def architecture(shapes: dict[str, tuple[int, ...]], found: Found, given: dict) -> dict:
     """Keys of build_backbone for weights of these shapes; what is given goes before what the shapes show."""
-    if 'conv1.weight' in shapes and 'layer1.0.conv1.weight' in shapes:
+    def rank(name):
+        return len(shapes.get(name, ()))
+    if rank('conv1.weight') == rank('layer1.0.conv1.weight') == 4:
         seen = _resnet(shapes, found)
-    elif 'cls_token' in shapes and 'patch_embed.proj.weight' in shapes and len(shapes['patch_embed.proj.weight']) == 4:
+    elif rank('cls_token') == 3 and rank('patch_embed.proj.weight') == 4 and rank('pos_embed') in (0, 3):
         seen = _vit(shapes, found, given)
     elif 'name' in given:
         seen = {key: value for key, value in found.backbone.items() if key == 'padding'}
@@ -84,7 +86,7 @@ def _vit(shapes: dict, found: Found, given: dict) -> dict:
         seen['num_heads'] = heads
     if depth != (24 if size == 'large' else 12):
         seen['depth'] = depth
-    side = math.isqrt(max(shapes.get('pos_embed', (1, 197, 0))[1] - 1, 0))
+    side = math.isqrt(max((shapes.get('pos_embed') or (1, 197, 0))[1] - 1, 0))
     if side * patch != 224:
         seen['img_size'] = side * patch
     return seen

@@ -88,6 +88,6 @@ def _turned(value: Stored, key: str) -> Stored:
     def turn(tensor: Tensor) -> Tensor:
         if key != 'w':
             return tensor.flatten()
-        return tensor.permute(3, 2, 0, 1) if tensor.ndim == 4 else tensor.T
+        return tensor.permute(3, 2, 0, 1) if tensor.ndim == 4 else tensor.T if tensor.ndim == 2 else tensor
     shape = turn(torch.empty(value.shape, device='meta')).shape
     return Stored(tuple(shape), lambda: turn(value.read()).contiguous())

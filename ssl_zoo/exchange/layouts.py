@@ -225,6 +225,8 @@ def _take(layout: str, weights: Weights, content: dict) -> Found:
         found.backbone = dict(num_heads=12)
     elif layout == 'solo_learn':
         found.backbone = dict(stem_padding=2)
-    elif layout == 'timm' and (positions := networks['online'].backbone.get('pos_embed')) and not positions.read()[0, 0].any():
-        found.ambiguous_heads = _MOCOV3_HEADS                        # its fixed positions have zeros at the class token
+    elif layout == 'timm':
+        positions = networks['online'].backbone.get('pos_embed')
+        if positions is not None and len(positions.shape) == 3 and not positions.read()[0, 0].any():
+            found.ambiguous_heads = _MOCOV3_HEADS                    # its fixed positions have zeros at the class token
     return found

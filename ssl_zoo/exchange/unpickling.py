@@ -130,8 +130,10 @@ def _sizes(values) -> tuple[int, ...]:
     return values
 
 
-class _Reader(pickle.Unpickler):
+class _Reader(pickle._Unpickler):
     """An unpickler for which a name is one of those below, or Inert.
+
+    It is the one written in Python: that in C lets a few bytes ask for any amount of memory, for what it remembers by number.
 
     Args:
         file: opened for reading; storage: function of a Storage that gives its numbers, (N,).

@@ -378,6 +378,7 @@ def change(state: dict, **changes) -> dict:
     (lambda s: s | {'layer4.0.conv9.weight': torch.ones(1)}, None, 'has besides layer4.0.conv9.weight'),
     (lambda s: change(s, layer4_0_conv2_weight=torch.ones(64, 32, 3, 3)), None, r'layer4.0.conv2.weight of shape \(64, 32, 3, 3\)'),
     (lambda s: change(s, bn1_bias=torch.full((8,), float('nan'))), None, 'bn1.bias that are not finite'),
+    (lambda s: change(s, conv1_weight=torch.ones(8)), None, 'neither those of a plain ResNet nor of a ViT'),
     (lambda s: s, 'resnet50', "lacks layer1.0.bn3.bias.* name the model with --backbone"),
     (lambda s: s, 'resnet5O', "'resnet5O' is not a timm model: did you mean"),
     (lambda s: s, '{name: 3', 'neither a model of timm nor a dict such as'),
@@ -395,7 +396,8 @@ def test_a_file_of_something_else_gets_a_sentence_and_leaves_nothing(tmp_path, m
 
 @pytest.mark.parametrize(('content', 'sentence'), [
     (None, 'there is no file at'), (b'', 'not a checkpoint that can be read .EOFError'), (b'PK\x03\x04 torn', 'that can be read'),
-    (b'<html>404</html>', 'not a checkpoint that can be read'), (b'\x80\x02K\x05.', 'holds no tensors by name .it is int')])
+    (b'<html>404</html>', 'not a checkpoint that can be read'), (b'\x80\x02K\x05.', 'holds no tensors by name .it is int'),
+    (b'\x80\x02K\x05r\xff\xff\xff\x7f.', 'it is int')])               # to be remembered under a number that asks for 16 GiB
 def test_a_file_that_is_no_checkpoint(tmp_path, content, sentence):
     if content is not None:
         (tmp_path / 'a.pth').write_bytes(content)
