@@ -210,7 +210,7 @@ def read_foreign(path: str | Path):
     try:
         with open(path, 'rb') as file:
             start = file.read(9)
-        if zipfile.is_zipfile(path) and start.startswith(b'PK'):
+        if start.startswith(b'PK\x03\x04'):
             return _read_zip(path)
         if start[8:] == b'{':
             return _read_safetensors(path)
