@@ -1,1 +1,1 @@
-"""Weights that come from other libraries and go to them."""
+"""What goes to other libraries, and what comes from them."""
