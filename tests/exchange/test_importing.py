@@ -176,6 +176,12 @@ def lightly_dino():
     return Case({'pytorch-lightning_version': '2.0', 'state_dict': state}, dict(online=(s, hs), target=(t, ht)), main='target')
 
 
+def lightly_simclr():
+    (f, h), _ = pairs()
+    return Case({'pytorch-lightning_version': '2.0', 'state_dict': under('', ('backbone.', f), ('projection_head.layers.', h))},
+                dict(online=(f, h)))
+
+
 def lightly_benchmark():
     (f, h), (k, hk) = pairs()
     state = under('', ('backbone.', f), ('projection_head.layers.', h), ('teacher_backbone.', k), ('teacher_projection_head.layers.', hk))
@@ -224,7 +230,7 @@ def torchvision():
 CASES = {case.__name__: (case, layout) for layout, case in [
     ('moco', moco), ('moco', moco_v1), ('mocov3', mocov3_resnet), ('mocov3', mocov3_vit), ('simsiam', simsiam),
     ('barlow_twins', barlow_twins), ('vicreg', vicreg), ('swav', swav), ('dino', dino_vit), ('timm', dino_plain_vit),
-    ('solo_learn', solo_learn), ('lightly', lightly), ('lightly', lightly_dino), ('lightly', lightly_benchmark),
+    ('solo_learn', solo_learn), ('lightly', lightly), ('lightly', lightly_dino), ('lightly', lightly_benchmark), ('lightly', lightly_simclr),
     ('mmpretrain', mmpretrain), ('mmpretrain', mmpretrain_vit), ('mmpretrain', mmselfsup), ('torchvision', torchvision)]}
 
 
