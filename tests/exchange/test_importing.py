@@ -230,7 +230,8 @@ def torchvision():
 CASES = {case.__name__: (case, layout) for layout, case in [
     ('moco', moco), ('moco', moco_v1), ('mocov3', mocov3_resnet), ('mocov3', mocov3_vit), ('simsiam', simsiam),
     ('barlow_twins', barlow_twins), ('vicreg', vicreg), ('swav', swav), ('dino', dino_vit), ('timm', dino_plain_vit),
-    ('solo_learn', solo_learn), ('lightly', lightly), ('lightly', lightly_dino), ('lightly', lightly_benchmark), ('lightly', lightly_simclr),
+    ('solo_learn', solo_learn), ('lightly', lightly), ('lightly', lightly_dino), ('lightly', lightly_benchmark),
+    ('lightly', lightly_simclr),
     ('mmpretrain', mmpretrain), ('mmpretrain', mmpretrain_vit), ('mmpretrain', mmselfsup), ('torchvision', torchvision)]}
 
 
