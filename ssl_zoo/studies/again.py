@@ -1,0 +1,75 @@
+"""The part of a report that it takes to run a study again: commands, settings, hashes, versions."""
+import json
+
+from ..evaluation.results import rows_of
+from . import page
+from .summary import Study
+from .tables import Table
+
+
+def flat(value, name: str = '') -> dict[str, str]:
+    """Nested settings as 'a.b.0' -> JSON text."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if not items:
+        return {name: json.dumps(value)}
+    return {key: text for part, inner in items for key, text in flat(inner, f'{name}.{part}' if name else str(part)).items()}
+
+
+def shared_and_own(configs: list[dict[str, str]]) -> tuple[dict[str, str], list[dict[str, str]]]:
+    """What all flat configs say alike, and what each says apart from that."""
+    first = configs[0] if configs else {}
+    shared = {key: text for key, text in first.items() if all(config.get(key) == text for config in configs)}
+    return shared, [{key: text for key, text in config.items() if key not in shared} for config in configs]
+
+
+def settings(study: Study) -> str:
+    """The settings of the runs as they were trained: what all share, and what each arm has of its own."""
+    arms = [(arm, [flat(run['config']) for run in arm.runs.values() if isinstance(run.get('config'), dict)]) for arm in study.trained]
+    arms = [(arm, configs) for arm, configs in arms if configs]
+    if not arms:
+        return '<p>No run has recorded its settings yet.</p>\n'
+    same = [shared_and_own([{key: text for key, text in config.items() if key != 'seed'} for config in configs]) for _, configs in arms]
+    shared, own = shared_and_own([alike for alike, _ in same])
+    parts = [page.details(f'Settings that all runs share ({len(shared)}), as they were trained', page.preformatted(_lines(shared)))]
+    inside = ''
+    for (arm, _), alone, (_, differing) in zip(arms, own, same, strict=True):
+        between = [f'seed {seed}: {key} = {text}' for seed, rest in zip(arm.runs, differing, strict=False) for key, text in rest.items()]
+        inside += f'<h3>{page.html.escape(arm.name)}</h3>\n' + page.preformatted('\n'.join([_lines(alone), *between]).strip() or 'nothing of its own')
+    return ''.join(parts) + page.details('Settings that differ, arm by arm', inside)
+
+
+def _lines(config: dict[str, str]) -> str:
+    return '\n'.join(f'{key} = {text}' for key, text in config.items())
+
+
+def checkpoint_hash(run: dict) -> str:
+    """As the evaluations have noted it in results.jsonl."""
+    try:
+        found = [str(row['checkpoint_sha256']) for row in rows_of(run['folder'] / 'results.jsonl') if row.get('checkpoint_sha256')]
+    except OSError:
+        return ''
+    return found[-1] if found else ''
+
+
+def runs_table(study: Study) -> Table:
+    """A row for each run that is done."""
+    rows = [[arm.name, str(seed), run['folder'].relative_to(study.out).as_posix(), str(run.get('checkpoint') or ''), checkpoint_hash(run)[:16],
+             str(run.get('test_manifest') or ''), str(run.get('n_test') or ''), str((run.get('cost') or {}).get('device') or '')]
+            for arm in study.arms for seed, run in arm.runs.items()]
+    return Table('Runs', 'Folders are in that of the study, checkpoints in that of the run. SHA-256 of the checkpoint (first 16 digits) and manifest of the '
+                 'test images, as the evaluations noted them. Figures and costs of each run: runs.csv.',
+                 ['arm', 'seed', 'folder', 'checkpoint', 'SHA-256', 'test images', 'n', 'device'], rows)
+
+
+def how_to_run(study: Study) -> str:
+    plan = study.plan
+    methods = Table('Methods', '', ['method', 'config', 'options'], [
+        [name, str(entry.get('config', '')), ' '.join(map(str, entry.get('options') or []))] for name, entry in plan['methods'].items()])
+    machine = [f'{name} {version}' for name, version in (plan.get('versions') or {}).items()]
+    parts = ['<p>All of it, where it was stopped it goes on:</p>\n', page.preformatted(str(plan.get('command') or 'the command is not recorded')),
+             '<p>The recipe, options on top of every config:</p>\n', page.preformatted(' '.join(map(str, plan.get('recipe') or [])) or 'none'),
+             methods.as_html(), settings(study), page.details('Every run, with hashes', runs_table(study).as_html()),
+             page.details('study.json', page.preformatted(json.dumps(plan, indent=1, ensure_ascii=False))),
+             f'<p>Machine: {page.html.escape(str(plan.get("machine") or "not recorded"))}. '
+             f'Versions: {page.html.escape(", ".join(machine) or "not recorded")}.</p>\n']
+    return ''.join(parts)

@@ -1,0 +1,70 @@
+"""How figures look: colours and markers that the colour-blind can tell apart, panels, files. matplotlib is loaded when one is drawn."""
+import functools
+from pathlib import Path
+
+from ..atomic import write_atomically
+from ..registry import ConfigError
+
+# Okabe and Ito's colours (jfly.uni-koeln.de/color) without the yellow, which is faint on white.
+COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00', '#000000')
+MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X', '<', '>', '*')           # 10 beside 7 colours: 70 pairs
+GREY = '#BBBBBB'
+LOOK = {'font.size': 8.5, 'axes.titlesize': 8.5, 'axes.labelsize': 8.5, 'legend.fontsize': 8, 'xtick.labelsize': 7.5, 'ytick.labelsize': 7.5,
+        'font.family': ['DejaVu Sans', 'Arial', 'sans-serif'], 'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True,
+        'grid.color': '#E6E6E6', 'grid.linewidth': 0.6, 'axes.axisbelow': True, 'legend.frameon': False, 'figure.facecolor': 'white',
+        'svg.fonttype': 'none', 'svg.hashsalt': 'ssl_zoo'}              # a salt of its own would give other ids each time
+
+
+def colour(i: int) -> str:
+    return COLOURS[i % len(COLOURS)]
+
+
+def marker(i: int) -> str:
+    return MARKERS[i % len(MARKERS)]
+
+
+def styled(draw):
+    """A function that draws, under LOOK and nothing of the user's own settings."""
+    @functools.wraps(draw)
+    def drawn(*args, **kwargs):
+        import matplotlib
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()
+            matplotlib.rcParams.update(LOOK)
+            return draw(*args, **kwargs)
+    return drawn
+
+
+def panels(n: int, columns: int, width: float, height: float, legend: int = 0, sharey: bool = False):
+    """A figure of ``n`` panels over epochs and their axes, with room for a legend of so many entries below.
+
+    Args:
+        width: of the figure; height: of a panel; in inches.
+    """
+    from matplotlib.figure import Figure
+    columns = min(columns, n)
+    rows = -(-n // columns)
+    figure = Figure((width, rows * height + 0.35 + 0.2 * -(-legend // max(1, int(width // 1.6)))), layout='constrained')
+    axes = figure.subplots(rows, columns, sharex=True, sharey=sharey, squeeze=False).ravel()
+    for axis in axes[n:]:
+        axis.remove()
+    for axis in axes[max(n - columns, 0):n]:
+        axis.set_xlabel('epoch')
+        axis.tick_params(labelbottom=True)
+    return figure, axes[:n]
+
+
+@styled
+def save(figure, path: Path) -> Path:
+    """Write a figure whole, as its name ends: .png, .svg or .pdf. The same figure gives the same bytes.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    kind = path.suffix[1:].lower()
+    stamp = {} if kind == 'png' else dict(metadata={'Date': None} if kind == 'svg' else {'CreationDate': None})
+    try:
+        write_atomically(path, lambda file: figure.savefig(file, format=kind, dpi=200, **stamp))
+    except OSError as error:
+        raise ConfigError(f'could not write {path}: {error}; free some space, or choose another place') from None
+    return path

@@ -1,0 +1,205 @@
+"""Tables of a study, the same figures as HTML, Markdown and CSV."""
+import csv
+import html
+import io
+from dataclasses import dataclass
+
+from .figures import on_cpu
+from .statistics import Difference, Estimate
+from .summary import COSTS, Arm, Comparison, Study
+
+NONE = 'not measured'
+
+
+@dataclass
+class Table:
+    """Attributes: title; note: a sentence or more below it; head, rows: texts, where a line break begins another line of a cell."""
+    title: str
+    note: str
+    head: list[str]
+    rows: list[list[str]]
+
+    def as_html(self) -> str:
+        def cell(tag, text, more=''):
+            return f'<{tag}{more}>{html.escape(text).replace(chr(10), "<br>")}</{tag}>'
+        head = ''.join(cell('th', text, ' scope="col"') for text in self.head)
+        rows = ''.join('<tr>' + cell('th', row[0], ' scope="row"') + ''.join(cell('td', text) for text in row[1:]) + '</tr>\n' for row in self.rows)
+        note = f'<p class="note">{html.escape(self.note)}</p>' if self.note else ''
+        return (f'<h3>{html.escape(self.title)}</h3>\n<div class="scroll" tabindex="0" role="region" aria-label="{html.escape(self.title)}">'
+                f'<table><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table></div>\n{note}\n')
+
+    def as_markdown(self) -> str:
+        def line(cells):
+            return '| ' + ' | '.join(in_markdown(text).replace('\n', '<br>') for text in cells) + ' |'
+        rule = '|' + '---|' * len(self.head)
+        note = f'\n\n{in_markdown(self.note)}' if self.note else ''
+        return '\n'.join([f'### {in_markdown(self.title)}\n', line(self.head), rule, *map(line, self.rows)]) + note + '\n'
+
+
+def in_markdown(text: str) -> str:
+    """Plain text that Markdown shows as it is."""
+    text = html.escape(text, quote=False)
+    for sign in '\\`*_[]|':
+        text = text.replace(sign, '\\' + sign)
+    return text
+
+
+def percent(value: float) -> str:
+    return f'{value:.2f}'
+
+
+def points(value: float) -> str:
+    return '0.00' if abs(value) < 0.005 else f'{value:+.2f}'
+
+
+def probability(p: float | None) -> str:
+    return '' if p is None else f'{p:.1e}' if p < 0.0001 else f'{p:.4f}' if p < 0.001 else f'{p:.3f}' if p < 0.1 else f'{p:.2f}'
+
+
+def accuracy_cell(found: Estimate | None, usual: int) -> str:
+    """Mean (deviation), the interval below, and how many values if they are not as many as usual."""
+    if found is None:
+        return NONE
+    lines = [percent(found.mean) + (f' ({percent(found.std)})' if found.std is not None else '')]
+    if found.low is not None:
+        lines.append(f'{percent(found.low)} to {percent(found.high)}')
+    return '\n'.join(lines + [f'n = {found.n}'] * (found.n != usual))
+
+
+def cost_cells(arm: Arm) -> dict[str, str]:
+    """Text by column, of what the training took, mean over seeds."""
+    def text(key, scale=1.0, digits=2):
+        value = arm.cost(key)
+        return '' if value is None else shown(value * scale, digits)
+    return {'epochs': text('epochs'), 'minutes': text('train_seconds', 1 / 60), 'images/s': text('images_per_second', 1, 3),
+            'peak memory, MiB': text('peak_memory_bytes', 1 / 2 ** 20, 3), 'device-hours': text('device_hours'),
+            'parameters, millions': text('parameters', 1e-6, 3)}
+
+
+def shown(value: float, digits: int) -> str:
+    """With so many significant digits, and never an integer part cut short."""
+    return f'{value:,.0f}' if abs(value) >= 10 ** (digits - 1) else f'{value:.{digits}g}'
+
+
+def accuracy_table(study: Study) -> Table:
+    """A row for each arm, accuracy beside cost."""
+    cpu = on_cpu(study)
+    costs = [key.replace('device', 'core') if cpu else key for key in cost_cells(study.arms[0])] if study.arms else []
+    rates = bool([arm for arm in study.trained if arm.said('lr', 'value')])
+    head = ['method', *study.axes, *(f'{metric["name"]}, %' for metric in study.metrics), 'seeds', *(['learning rate'] if rates else []), *costs]
+    rows = []
+    for arm in study.arms:
+        n = len(arm.runs)
+        cells = [accuracy_cell(arm.estimate(metric['key']), n) for metric in study.metrics]
+        rate = [arm.said('lr', 'value')] if rates else []
+        rows.append([arm.method, *(arm.axes.get(axis, '') for axis in study.axes), *cells, str(n), *rate, *cost_cells(arm).values()])
+    memory = sorted({str(run['cost']['memory_of']) for arm in study.arms for run in arm.runs.values() if (run.get('cost') or {}).get('memory_of')})
+    note = ('Accuracy on the test images: mean (sample standard deviation) over training seeds, below it the 95 % interval of the mean '
+            "(Student's t over seeds; it holds how seeds differ, not how test images do). One seed has neither, and where all seeds "
+            'gave the same there is no interval. ' + ' '.join(f'{m["name"]}: {m.get("protocol", "")}.' for m in study.metrics) + ' '
+            'Random weights: the same network, not trained. Costs: mean over seeds of the training'
+            + (f'; peak memory of the {" or ".join(memory)}' if memory else '')
+            + ('; core-hours: hours times the cores used' if cpu else '; device-hours: hours times the devices used') + '.')
+    return Table('Accuracy and cost', note, head, rows)
+
+
+def difference_cells(found: Difference | None, p_holm: float | None) -> list[str]:
+    if found is None:
+        return [NONE, '', '', '', '0']
+    interval = '' if found.low is None else f'{points(found.low)} to {points(found.high)}'
+    return [points(found.mean), interval, probability(found.p), probability(p_holm), str(found.n)]
+
+
+PAIRED = ('Differences in percentage points, seed by seed: both arms have the seed, which fixes the first weights and the views. p: paired t test, '
+          'two-sided; {family} Fewer than two seeds in common, or differences that are all the same, allow no interval and no p. '
+          'With few seeds a true difference is easily missed: a large p does not say that two are equal.')
+
+
+def difference_table(study: Study, to_baseline: bool = False) -> Table | None:
+    """A row for each comparison: with the reference, or with the first labels of the axes. None if there are no two arms to compare."""
+    found = [c for metric in study.metrics for c in (study.against_baseline if to_baseline else study.against_reference)(metric['key'])]
+    if not found:
+        return None
+    names = {metric['key']: metric['name'] for metric in study.metrics}
+    place = {id(arm): i for i, arm in enumerate(study.arms)}
+    found.sort(key=lambda c: place[id(c.arm)])
+    rows = [[c.arm.method, *c.arm.axes.values(), names[c.metric], *difference_cells(c.difference, c.p_holm)] for c in found]
+    if to_baseline:
+        first = ', '.join(f'{axis} {labels[0]}' for axis, labels in study.axes.items())
+        title, family = f'Differences to {first}, same method', 'adjusted (Holm) over the other labels of the method, for each metric apart.'
+    else:
+        title, family = f'Differences to {study.plan["reference"]}', 'adjusted (Holm) over the methods'
+        family += ' under the same labels, for each metric apart.' if study.axes else ', for each metric apart.'
+    return Table(title, PAIRED.format(family=family), ['method', *study.axes, 'metric', 'difference', '95 % interval', 'p', 'p, adjusted', 'pairs'], rows)
+
+
+def tuning_table(study: Study) -> Table | None:
+    """A row for each trial."""
+    tunings = study.tunings()
+    if not tunings:
+        return None
+    rows = []
+    for tuning in tunings:
+        for trial in tuning.trials:
+            done = trial.get('status') == 'done'
+            chosen = trial.get('factor') == tuning.chosen and tuning.chosen is not None
+            mark = ('chosen' if tuning.settled else 'best so far') if chosen else ''
+            rows.append([tuning.name, f'{trial.get("factor", float("nan")):g}', f'{trial.get("value", float("nan")):g}',
+                         percent(trial['val_knn']) if done and 'val_knn' in trial else str(trial.get('status')), mark])
+    tune = study.plan['tune'] or {}
+    sizes = sorted({str(trial['n_val']) for trial in study.trials if trial.get('n_val')})
+    note = (f'Each method, seed {tune.get("seed", "unknown")}, with {" ".join(tune.get("options", [])) or "no other changes"}; the choice is by k-NN on '
+            f'{" or ".join(sizes) or "the"} val images, never on the test images.')
+    return Table(f'Tuning of {tune.get("key", "a setting")}', note, ['method', 'factor', tune.get('key', 'value'), 'k-NN on val, %', ''], rows)
+
+
+COLUMNS = ('n', 'mean', 'std', 'low', 'high', 'to_reference', 'to_reference_low', 'to_reference_high', 'to_reference_p', 'to_reference_p_holm',
+           'to_reference_pairs', 'to_baseline', 'to_baseline_low', 'to_baseline_high', 'to_baseline_p', 'to_baseline_p_holm', 'to_baseline_pairs')
+
+
+def _differences(prefix: str, comparison: Comparison | None) -> dict[str, str]:
+    if comparison is None or comparison.difference is None:
+        return {}
+    d = comparison.difference
+    cells = dict(zip(('', '_low', '_high'), ('' if v is None else points(v) for v in (d.mean, d.low, d.high)), strict=True))
+    cells |= {'_p': probability(d.p), '_p_holm': probability(comparison.p_holm), '_pairs': str(d.n)}
+    return {prefix + name: value for name, value in cells.items()}
+
+
+def arms_csv(study: Study) -> str:
+    """A row for each arm and metric, figures as in the tables."""
+    costs = list(cost_cells(study.arms[0])) if study.arms else []
+    rows = [['method', *study.axes, 'trained', 'metric', *COLUMNS, *costs]]
+    for metric in study.metrics:
+        comparisons = {name: {id(c.arm): c for c in found} for name, found in (
+            ('to_reference', study.against_reference(metric['key'])), ('to_baseline', study.against_baseline(metric['key'])))}
+        for arm in study.arms:
+            found = arm.estimate(metric['key'])
+            cells = {'n': str(found.n if found else 0)}
+            if found:
+                cells |= {key: percent(value) for key in ('mean', 'std', 'low', 'high') if (value := getattr(found, key)) is not None}
+            for name, by_arm in comparisons.items():
+                cells |= _differences(name, by_arm.get(id(arm)))
+            rows.append([arm.method, *(arm.axes.get(axis, '') for axis in study.axes), str(arm.trained).lower(), metric['key'],
+                         *(cells.get(key, '') for key in COLUMNS), *(text.replace(',', '') for text in cost_cells(arm).values())])
+    return _csv(rows)
+
+
+def runs_csv(study: Study) -> str:
+    """A row for each run that is done, figures and costs in full precision."""
+    keys = [metric['key'] for metric in study.metrics]
+    rows = [['method', *study.axes, 'seed', *keys, 'n_test', 'test_manifest', 'lr', *COSTS, 'memory_of', 'device', 'checkpoint', 'folder']]
+    for arm in study.arms:
+        for seed, run in arm.runs.items():
+            cost, values = run.get('cost') or {}, {key: arm.values(key).get(seed, '') for key in keys}
+            folder = run['folder'].relative_to(study.out)
+            rows.append([arm.method, *(arm.axes.get(axis, '') for axis in study.axes), seed, *values.values(), run.get('n_test', ''),
+                         run.get('test_manifest', ''), (run.get('lr') or {}).get('value', ''),
+                         *(cost.get(key, '') for key in (*COSTS, 'memory_of', 'device')), run.get('checkpoint', ''), folder.as_posix()])
+    return _csv(rows)
+
+
+def _csv(rows: list[list]) -> str:
+    file = io.StringIO()
+    csv.writer(file, lineterminator='\n').writerows(rows)
+    return file.getvalue()
