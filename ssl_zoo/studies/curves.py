@@ -5,7 +5,7 @@ import numpy as np
 
 from ..evaluation.results import rows_of
 from ..registry import ConfigError, nearest
-from .style import GREY, colour, panels, styled
+from .style import GREY, colour, panels, shortened, styled
 
 # What a log holds that tells of a run's course, with the unit that an axis shows.
 KEYS = {'train/loss': 'loss', 'val/knn': 'k-NN on val, %', 'train/lr': 'learning rate', 'train/decay': 'EMA decay',
@@ -108,6 +108,6 @@ def beside_the_others(groups: dict[str, list[Log]], key: str, width: float = 4.4
         for other in means.values():
             axis.plot(list(other), list(other.values()), color=GREY, linewidth=0.6)
         axis.plot(list(own), list(own.values()), color=colour(0), linewidth=1.8)
-        axis.set_title(label, loc='left')
+        axis.set_title(shortened(label, 13 if columns > 2 else 30), loc='left')
     figure.supylabel(KEYS.get(key, key), fontsize='medium')
     return figure

@@ -1,6 +1,6 @@
 """Figures of a study: accuracy of all arms, against cost, against an axis; the tuning grid."""
-from .style import colour, marker, styled
-from .summary import Study, Tuning
+from .style import colour, marker, shortened, styled
+from .summary import Arm, Study, Tuning
 
 WIDTH = 4.4                                                       # inches; shown about 420 px wide, so 8.5 pt are 11 px
 
@@ -35,10 +35,17 @@ def accuracy(study: Study, metrics: list[dict], width: float = WIDTH):
                 axis.legend(loc='lower center', bbox_to_anchor=(0.5, 1), borderaxespad=0.1)
                 break
         axis.set(xlabel=f'{metric["name"]}: accuracy on test images, %' if len(metrics) == 1 else f'{metric["name"]}, %',
-                 ylim=(-0.6, len(arms) - 0.4))
+                 ylim=(-0.6, len(arms) - 0.4), xlim=limits([arm for arm in study.arms if arm in arms or not arm.trained], metric))
         axis.set_yticks(range(len(arms)), [arm.method for arm in arms])
         axis.grid(axis='y', visible=False)
     return figure
+
+
+def limits(arms: list[Arm], metric: dict) -> tuple[float, float]:
+    """Ends of an axis with all seeds and some room; the interval of two seeds may be tens of points long, and would press all else together."""
+    values = [value for arm in arms for value in arm.values(metric['key']).values()]
+    room = max(0.35 * (max(values) - min(values)), 0.5)
+    return min(values) - room, min(max(values) + room, 101)
 
 
 @styled
@@ -63,6 +70,7 @@ def against_cost(study: Study, metric: dict):
     kind = 'core' if on_cpu(study) else 'device'
     axis.set(xlabel=f'{kind}-{unit} of training, mean over seeds', ylabel=f'{metric["name"]}: accuracy, %')
     axis.margins(x=0.08)
+    axis.set_ylim(limits([arm for _, arm, _, _ in points], metric))
     figure.legend(loc='outside lower center', ncols=min(4, len(points)), columnspacing=1, handletextpad=0.3)
     return figure
 
@@ -132,7 +140,7 @@ def tuning_grid(tunings: list[Tuning], key: str):
             axis.set_xscale('log', base=2)
         axis.set_xticks(factors, [f'{factor:g}' for factor in factors])
         axis.minorticks_off()
-        axis.set_title(tuning.name, loc='left')
+        axis.set_title(shortened(tuning.name, 13 if columns > 2 else 30), loc='left')
     for axis in axes[max(len(tried) - columns, 0):len(tried)]:
         axis.tick_params(labelbottom=True)
     figure.supxlabel(f"factor on the config's {key}", fontsize='medium')

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .style import styled
+from .style import shortened, styled
 
 PERPLEXITY = 30
 CLASSES = 10                                                      # that a map tells apart
@@ -72,10 +72,6 @@ def drawn_map(found: Map, places: np.ndarray):
     return figure
 
 
-def shortened(text: str, most: int) -> str:
-    return text if len(text) <= most else text[:most - 1] + '…'
-
-
 def neighbours(found: Map, queries: np.ndarray, k: int) -> np.ndarray:
     """(Q, k) int64: the images nearest to each of the queries (Q,), by cosine, nearest first, without itself."""
     unit = found.features / np.maximum(np.linalg.norm(found.features, axis=1, keepdims=True), 1e-12)
@@ -89,7 +85,7 @@ def first_of_each(labels: np.ndarray, n: int) -> np.ndarray:
     return np.array([np.flatnonzero(labels == label)[0] for label in np.unique(labels)[:n]])
 
 
-def drawn_neighbours(found: Map, queries: np.ndarray, nearest: np.ndarray, side: int = 60) -> bytes:
+def drawn_neighbours(found: Map, queries: np.ndarray, nearest: np.ndarray, side: int = 54) -> bytes:
     """A JPEG: in each row an image and the ones nearest to it. Of its class: a whole frame and a tick; of another: a broken frame and
     a cross."""
     from PIL import Image, ImageDraw, ImageFont
@@ -116,7 +112,7 @@ def drawn_neighbours(found: Map, queries: np.ndarray, nearest: np.ndarray, side:
             _sign(draw, x, y + side + 4, right)
             draw.text((x + 12, y + side + 2), name, 'black', font)
     file = io.BytesIO()
-    sheet.save(file, 'jpeg', quality=85, subsampling=0)
+    sheet.save(file, 'jpeg', quality=75, optimize=True)
     return file.getvalue()
 
 

@@ -89,11 +89,11 @@ def section(title: str, anchor: str, inside: str) -> str:
     return f'<h2 id="{anchor}">{html.escape(title)}</h2>\n{inside}'
 
 
-def as_jpeg(path: Path, side: int = 840) -> bytes:
-    """A picture small enough for a page: at most ``side`` pixels wide or high, JPEG."""
+def as_jpeg(path: Path, height: int, side: int = 840) -> bytes:
+    """A picture small enough for a page: its uppermost ``height`` pixels, then at most ``side`` pixels wide, JPEG."""
     from PIL import Image
     with Image.open(path) as image:
-        image = image.convert('RGB')
+        image = image.convert('RGB').crop((0, 0, image.width, min(height, image.height)))
         image.thumbnail((side, side))
         file = io.BytesIO()
         image.save(file, 'jpeg', quality=80)

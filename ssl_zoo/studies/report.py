@@ -14,7 +14,7 @@ from .summary import Arm, Study, read_study
 from .tables import Table, accuracy_table, arms_csv, difference_table, runs_csv, tuning_table
 
 SHOWN = [key for key in KEYS if key != 'train/spread']
-QUERIES, NEAREST = 5, 5
+QUERIES, NEAREST, ROWS = 5, 5, 4
 
 
 def write_report(out: str | Path) -> Path:
@@ -59,6 +59,12 @@ def kind_of(record: dict) -> str:
     if record['kind'] == 'trial':
         return f'trial of {name}, factor {record.get("factor")}'
     return f'{name}, seed {record.get("seed")}'
+
+
+def height_of(rows: int) -> int:
+    """Pixels that so many rows of a views.png take."""
+    from ..engine.progress import ViewsPictureHook as hook
+    return hook.HEAD + rows * (hook.SIDE + hook.GAP) + hook.GAP
 
 
 class Content:
@@ -113,7 +119,7 @@ class Content:
             if drawn:
                 shown.append(page.figure(self.save(drawn, f'accuracy {metric["key"]}', '.png'), f'{metric["name"]} accuracy of each method over '
                              f'seeds; the numbers are in the table below', f'{metric["name"]}. Circles: seeds; diamond: their mean (orange: '
-                             f'{self.study.plan["reference"]}); bar: 95 % interval; dashed: random weights.'))
+                             f'{self.study.plan["reference"]}); bar: 95 % interval, which goes on where it meets the frame; dashed: random weights.'))
         whole = figures.accuracy(self.study, self.study.metrics, width=2.1 * len(self.study.metrics) + 0.8)
         if whole:
             self.save(whole, 'accuracy', '.png')
@@ -139,7 +145,8 @@ class Content:
             drawn = figures.against_cost(self.study, metric)
             if drawn:
                 shown.append(page.figure(self.save(drawn, f'cost {metric["key"]}', '.png'), f'{metric["name"]} accuracy over the cost of training, a '
-                             f'point for each method; the numbers are in the table of results', f'{metric["name"]}; bars: 95 % interval over seeds.'))
+                             f'point for each method; the numbers are in the table of results', f'{metric["name"]}; bars: 95 % interval over seeds, '
+                                         'which goes on where it meets the frame.'))
         return page.grid(shown)
 
     def tuned(self) -> str:
@@ -148,8 +155,7 @@ class Content:
         drawn = figures.tuning_grid(self.study.tunings(), (self.study.plan['tune'] or {}).get('key', 'setting'))
         shown = page.grid([page.figure(self.save(drawn, 'tuning', '.png'), 'k-NN accuracy on val over the factors tried, a panel for each method; the '
                            'numbers are in the table below', 'Ring: the chosen trial; cross: a trial that failed, at the foot of the panel.')]) if drawn else ''
-        warned = [f'{tuning.name}: {tuning.warning}' for tuning in self.study.tunings() if tuning.warning]
-        return shown + (page.bullets(warned) if warned else '') + self.tuning.as_html()
+        return shown + self.tuning.as_html()
 
     def logs(self, arm: Arm) -> list:
         found = []
@@ -203,7 +209,7 @@ class Content:
             return []
         path = self.path(f'views {arm.method}', '.jpg')
         try:
-            content = page.as_jpeg(found)
+            content = page.as_jpeg(found, height_of(ROWS))
         except OSError as error:
             self.problem(f'{arm.name}: views.png cannot be read ({type(error).__name__})')
             return []

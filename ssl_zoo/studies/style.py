@@ -1,5 +1,6 @@
 """How figures look: colours and markers that the colour-blind can tell apart, panels, files. matplotlib is loaded when one is drawn."""
 import functools
+import io
 from pathlib import Path
 
 from ..atomic import write_atomically
@@ -10,7 +11,7 @@ COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00', '#0
 MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X', '<', '>', '*')           # 10 beside 7 colours: 70 pairs
 GREY = '#BBBBBB'
 LOOK = {'font.size': 8.5, 'axes.titlesize': 8.5, 'axes.labelsize': 8.5, 'legend.fontsize': 8, 'xtick.labelsize': 7.5, 'ytick.labelsize': 7.5,
-        'font.family': ['DejaVu Sans', 'Arial', 'sans-serif'], 'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True,
+        'font.family': 'sans-serif', 'font.sans-serif': ['DejaVu Sans'], 'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True,
         'grid.color': '#E6E6E6', 'grid.linewidth': 0.6, 'axes.axisbelow': True, 'legend.frameon': False, 'figure.facecolor': 'white',
         'svg.fonttype': 'none', 'svg.hashsalt': 'ssl_zoo'}              # a salt of its own would give other ids each time
 
@@ -21,6 +22,10 @@ def colour(i: int) -> str:
 
 def marker(i: int) -> str:
     return MARKERS[i % len(MARKERS)]
+
+
+def shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else text[:most - 1] + '…'
 
 
 def styled(draw):
@@ -62,9 +67,16 @@ def save(figure, path: Path) -> Path:
         ConfigError: it cannot be written.
     """
     kind = path.suffix[1:].lower()
-    stamp = {} if kind == 'png' else dict(metadata={'Date': None} if kind == 'svg' else {'CreationDate': None})
+    stamp = dict(png={}, svg={'Date': None}, pdf={'CreationDate': None})[kind]
+    content = io.BytesIO()
+    figure.savefig(content, format=kind, dpi=200, metadata=stamp)
+    if kind == 'png':                                             # of few colours: a palette takes a third of the bytes
+        from PIL import Image
+        image = Image.open(content).convert('RGB').quantize(128, dither=Image.Dither.NONE)
+        content = io.BytesIO()
+        image.save(content, 'png', optimize=True)
     try:
-        write_atomically(path, lambda file: figure.savefig(file, format=kind, dpi=200, **stamp))
+        write_atomically(path, lambda file: file.write(content.getvalue()))
     except OSError as error:
         raise ConfigError(f'could not write {path}: {error}; free some space, or choose another place') from None
     return path

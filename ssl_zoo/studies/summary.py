@@ -155,10 +155,10 @@ def tuning(arm: Arm, trials: list[dict], users: list[Arm]) -> Tuning:
     said = []
     if len(used) > 1:
         said.append(f'the runs used several values: {", ".join(f"{value:g}" for value in sorted(used))}')
-    if len(done) > 1 and chosen in (done[0], done[-1]):
-        side = 'lowest' if chosen is done[0] else 'highest'
-        said.append(f'the chosen value {chosen.get("value"):g} is the {side} that was tried and worked: a better one may lie beyond it')
-    if best['val_knn'] > chosen.get('val_knn', best['val_knn']):
+    if len(trials) > 1 and chosen in (trials[0], trials[-1]):              # a trial beyond it that failed is an edge of its own
+        side = 'lowest' if chosen is trials[0] else 'highest'
+        said.append(f'the chosen value {chosen.get("value"):g} is the {side} that was tried: a better one may lie beyond it')
+    if best and best['val_knn'] > chosen.get('val_knn', best['val_knn']):
         said.append(f'{best.get("value"):g} had the higher k-NN accuracy on val')
     return Tuning(arm.name, trials, chosen.get('factor'), bool(used), '; '.join(said) or None)
 

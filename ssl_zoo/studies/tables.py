@@ -68,17 +68,18 @@ def accuracy_cell(found: Estimate | None, usual: int) -> str:
 
 def cost_cells(arm: Arm) -> dict[str, str]:
     """Text by column, of what the training took, mean over seeds."""
-    def text(key, scale=1.0, digits=2):
+    def text(key, scale=1.0):
         value = arm.cost(key)
-        return '' if value is None else shown(value * scale, digits)
-    return {'epochs': text('epochs'), 'minutes': text('train_seconds', 1 / 60), 'images/s': text('images_per_second', 1, 3),
-            'peak memory, MiB': text('peak_memory_bytes', 1 / 2 ** 20, 3), 'device-hours': text('device_hours'),
-            'parameters, millions': text('parameters', 1e-6, 3)}
+        return '' if value is None else three_digits(value * scale)
+    epochs = arm.cost('epochs')
+    return {'epochs': '' if epochs is None else f'{epochs:g}', 'minutes': text('train_seconds', 1 / 60), 'images/s': text('images_per_second'),
+            'peak memory, MiB': text('peak_memory_bytes', 1 / 2 ** 20), 'device-hours': text('device_hours'),
+            'parameters, millions': text('parameters', 1e-6)}
 
 
-def shown(value: float, digits: int) -> str:
-    """With so many significant digits, and never an integer part cut short."""
-    return f'{value:,.0f}' if abs(value) >= 10 ** (digits - 1) else f'{value:.{digits}g}'
+def three_digits(value: float) -> str:
+    """Three significant ones, and never an integer part cut short."""
+    return f'{value:,.0f}' if abs(value) >= 99.95 else f'{value:#.3g}'
 
 
 def accuracy_table(study: Study) -> Table:
@@ -95,62 +96,66 @@ def accuracy_table(study: Study) -> Table:
         rows.append([arm.method, *(arm.axes.get(axis, '') for axis in study.axes), *cells, str(n), *rate, *cost_cells(arm).values()])
     memory = sorted({str(run['cost']['memory_of']) for arm in study.arms for run in arm.runs.values() if (run.get('cost') or {}).get('memory_of')})
     note = ('Accuracy on the test images: mean (sample standard deviation) over training seeds, below it the 95 % interval of the mean '
-            "(Student's t over seeds; it holds how seeds differ, not how test images do). One seed has neither, and where all seeds "
-            'gave the same there is no interval. ' + ' '.join(f'{m["name"]}: {m.get("protocol", "")}.' for m in study.metrics) + ' '
+            "(Student's t over seeds; it holds how seeds differ, not how test images do, and knows nothing of 100 %). One seed has neither, "
+            'and where all seeds gave the same there is no interval. ' + ' '.join(f'{m["name"]}: {m.get("protocol", "")}.' for m in study.metrics) + ' '
             'Random weights: the same network, not trained. Costs: mean over seeds of the training'
             + (f'; peak memory of the {" or ".join(memory)}' if memory else '')
             + ('; core-hours: hours times the cores used' if cpu else '; device-hours: hours times the devices used') + '.')
     return Table('Accuracy and cost', note, head, rows)
 
 
-def difference_cells(found: Difference | None, p_holm: float | None) -> list[str]:
+def difference_cell(found: Difference | None, p_holm: float | None, usual: int) -> str:
+    """Mean difference, its interval, p and adjusted p, and how many pairs if they are not as many as usual."""
     if found is None:
-        return [NONE, '', '', '', '0']
-    interval = '' if found.low is None else f'{points(found.low)} to {points(found.high)}'
-    return [points(found.mean), interval, probability(found.p), probability(p_holm), str(found.n)]
+        return NONE
+    lines = [points(found.mean)]
+    if found.low is not None:
+        lines += [f'{points(found.low)} to {points(found.high)}', f'p {probability(found.p)}, adjusted {probability(p_holm)}']
+    return '\n'.join(lines + [f'{found.n} pair{"s" if found.n > 1 else ""}'] * (found.n != usual))
 
 
-PAIRED = ('Differences in percentage points, seed by seed: both arms have the seed, which fixes the first weights and the views. p: paired t test, '
-          'two-sided; {family} Fewer than two seeds in common, or differences that are all the same, allow no interval and no p. '
-          'With few seeds a true difference is easily missed: a large p does not say that two are equal.')
+PAIRED = ('Mean difference in percentage points, seed by seed, over the {usual} seeds unless the cell says otherwise; its 95 % interval '
+          "(Student's t); p of the paired t test, two-sided, and {family} Fewer than two seeds in common, or differences that are all the "
+          'same, allow no interval and no p. With few seeds a true difference is easily missed: a large p does not say that two are equal.')
 
 
 def difference_table(study: Study, to_baseline: bool = False) -> Table | None:
     """A row for each comparison: with the reference, or with the first labels of the axes. None if there are no two arms to compare."""
-    found = [c for metric in study.metrics for c in (study.against_baseline if to_baseline else study.against_reference)(metric['key'])]
-    if not found:
+    compared = study.against_baseline if to_baseline else study.against_reference
+    by_metric, usual = [compared(metric['key']) for metric in study.metrics], len(study.plan['seeds'])
+    if not by_metric or not by_metric[0]:
         return None
-    names = {metric['key']: metric['name'] for metric in study.metrics}
-    place = {id(arm): i for i, arm in enumerate(study.arms)}
-    found.sort(key=lambda c: place[id(c.arm)])
-    rows = [[c.arm.method, *c.arm.axes.values(), names[c.metric], *difference_cells(c.difference, c.p_holm)] for c in found]
+    rows = [[of_arm[0].arm.method, *(of_arm[0].arm.axes.get(axis, '') for axis in study.axes),
+             *(difference_cell(c.difference, c.p_holm, usual) for c in of_arm)] for of_arm in zip(*by_metric, strict=True)]
     if to_baseline:
         first = ', '.join(f'{axis} {labels[0]}' for axis, labels in study.axes.items())
         title, family = f'Differences to {first}, same method', 'adjusted (Holm) over the other labels of the method, for each metric apart.'
     else:
         title, family = f'Differences to {study.plan["reference"]}', 'adjusted (Holm) over the methods'
         family += ' under the same labels, for each metric apart.' if study.axes else ', for each metric apart.'
-    return Table(title, PAIRED.format(family=family), ['method', *study.axes, 'metric', 'difference', '95 % interval', 'p', 'p, adjusted', 'pairs'], rows)
+    head = ['method', *study.axes, *(f'{metric["name"]}, points' for metric in study.metrics)]
+    return Table(title, PAIRED.format(family=family, usual=usual), head, rows)
 
 
 def tuning_table(study: Study) -> Table | None:
-    """A row for each trial."""
-    tunings = study.tunings()
+    """A row for each method, a column for each factor."""
+    tunings, tune = study.tunings(), study.plan['tune'] or {}
     if not tunings:
         return None
+    factors = sorted({*tune.get('factors', []), *(trial['factor'] for tuning in tunings for trial in tuning.trials)})
     rows = []
     for tuning in tunings:
+        cells = dict.fromkeys(factors, NONE)
         for trial in tuning.trials:
-            done = trial.get('status') == 'done'
-            chosen = trial.get('factor') == tuning.chosen and tuning.chosen is not None
-            mark = ('chosen' if tuning.settled else 'best so far') if chosen else ''
-            rows.append([tuning.name, f'{trial.get("factor", float("nan")):g}', f'{trial.get("value", float("nan")):g}',
-                         percent(trial['val_knn']) if done and 'val_knn' in trial else str(trial.get('status')), mark])
-    tune = study.plan['tune'] or {}
+            figure = percent(trial['val_knn']) if trial.get('status') == 'done' else str(trial.get('status'))
+            mark = ('\nchosen' if tuning.settled else '\nbest so far') if trial['factor'] == tuning.chosen else ''
+            cells[trial['factor']] = f'{figure} at {trial["value"]:g}{mark}'
+        rows.append([tuning.name, *cells.values(), tuning.warning or ''])
     sizes = sorted({str(trial['n_val']) for trial in study.trials if trial.get('n_val')})
-    note = (f'Each method, seed {tune.get("seed", "unknown")}, with {" ".join(tune.get("options", [])) or "no other changes"}; the choice is by k-NN on '
-            f'{" or ".join(sizes) or "the"} val images, never on the test images.')
-    return Table(f'Tuning of {tune.get("key", "a setting")}', note, ['method', 'factor', tune.get('key', 'value'), 'k-NN on val, %', ''], rows)
+    key = tune.get('key', 'value')
+    note = (f'k-NN accuracy in percent on {" or ".join(sizes) or "the"} val images, at this {key}; seed {tune.get("seed", "unknown")}, with '
+            f'{" ".join(map(str, tune.get("options") or [])) or "no other changes"}. The choice never saw the test images.')
+    return Table(f'Tuning of {key}', note, ['method', *(f'{key} x {factor:g}' for factor in factors), 'remarks'], rows)
 
 
 COLUMNS = ('n', 'mean', 'std', 'low', 'high', 'to_reference', 'to_reference_low', 'to_reference_high', 'to_reference_p', 'to_reference_p_holm',
