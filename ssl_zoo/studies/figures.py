@@ -108,7 +108,7 @@ def against_axis(study: Study, axis_name: str, metric: dict):
             axis.plot([x] * len(found), found, marker(i), color=colour(i), markersize=3, fillstyle='none', markeredgewidth=0.7, alpha=0.7)
     axis.set_xticks(range(len(labels)), labels)
     axis.grid(axis='x', visible=False)
-    axis.set(xlabel=axis_name, ylabel=f'{metric["name"]}: points from {labels[0]}', xlim=(-0.4, len(labels) - 0.6))
+    axis.set(xlabel=axis_name, ylabel=f'{metric["name"]}: change from {labels[0]}, points', xlim=(-0.4, len(labels) - 0.6))
     figure.legend(loc='outside lower center', ncols=min(4, len(lines)), columnspacing=1, handletextpad=0.4)
     return figure
 

@@ -1,4 +1,4 @@
-"""One HTML page that needs nothing beside it: its frame and style, pictures as data, lists. Everything that comes from outside is escaped."""
+"""One HTML page that needs nothing beside it: its frame and style, pictures as data, lists. All text that comes from outside is escaped."""
 import base64
 import html
 import io
@@ -40,6 +40,7 @@ th, td {{ border-bottom: 1px solid var(--line); padding: .3rem .6rem; text-align
 thead th {{ white-space: normal; vertical-align: bottom; }}
 th[scope=row] {{ position: sticky; left: 0; background: var(--back); font-weight: 600; white-space: normal; min-width: 6rem; }}
 pre {{ background: var(--box); padding: .6rem .8rem; overflow-x: auto; font-size: .82rem; max-height: 30rem; }}
+td.long {{ white-space: normal; min-width: 20rem; max-width: 45rem; }}
 details {{ margin: .5rem 0; }}
 summary {{ cursor: pointer; }}
 </style>

@@ -20,13 +20,15 @@ class Table:
     rows: list[list[str]]
 
     def as_html(self) -> str:
-        def cell(tag, text, more=''):
-            return f'<{tag}{more}>{html.escape(text).replace(chr(10), "<br>")}</{tag}>'
-        head = ''.join(cell('th', text, ' scope="col"') for text in self.head)
-        rows = ''.join('<tr>' + cell('th', row[0], ' scope="row"') + ''.join(cell('td', text) for text in row[1:]) + '</tr>\n' for row in self.rows)
-        note = f'<p class="note">{html.escape(self.note)}</p>' if self.note else ''
-        return (f'<h3>{html.escape(self.title)}</h3>\n<div class="scroll" tabindex="0" role="region" aria-label="{html.escape(self.title)}">'
-                f'<table><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table></div>\n{note}\n')
+        def cell(text, tag='td', more=''):
+            wide = ' class="long"' if max(map(len, text.split('\n'))) > 45 else ''
+            return f'<{tag}{more}{wide}>{html.escape(text).replace(chr(10), "<br>")}</{tag}>'
+        title = html.escape(self.title)
+        head = ''.join(cell(text, 'th', ' scope="col"') for text in self.head)
+        rows = ''.join('<tr>' + cell(row[0], 'th', ' scope="row"') + ''.join(map(cell, row[1:])) + '</tr>\n' for row in self.rows)
+        note = f'<p class="note">{html.escape(self.note)}</p>\n' if self.note else ''
+        return (f'<h3>{title}</h3>\n<div class="scroll" tabindex="0" role="region" aria-label="{title}"><table>\n'
+                f'<thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table></div>\n{note}')
 
     def as_markdown(self) -> str:
         def line(cells):
