@@ -3,7 +3,7 @@
     python tools/plot.py work_dirs/byol_digits/20260101-120000
     python tools/plot.py work_dirs/all/*/seed_0 --keys val/knn loss --out curves.svg
 
-A line for each run, named after its folder. Without --keys: loss, k-NN, learning rate, decay, RankMe and spread, as far as they were logged.
+A line for each run, named after its folder. Without --keys: loss, k-NN, learning rate, decay, RankMe and spread, as far as logged.
 """
 import argparse
 import sys

@@ -1,4 +1,5 @@
 """The part of a report that it takes to run a study again: commands, settings, hashes, versions."""
+import html
 import json
 
 from ..evaluation.results import rows_of
@@ -34,7 +35,8 @@ def settings(study: Study) -> str:
     inside = ''
     for (arm, _), alone, (_, differing) in zip(arms, own, same, strict=True):
         between = [f'seed {seed}: {key} = {text}' for seed, rest in zip(arm.runs, differing, strict=False) for key, text in rest.items()]
-        inside += f'<h3>{page.html.escape(arm.name)}</h3>\n' + page.preformatted('\n'.join([_lines(alone), *between]).strip() or 'nothing of its own')
+        text = '\n'.join([_lines(alone), *between]).strip()
+        inside += f'<h3>{html.escape(arm.name)}</h3>\n' + page.preformatted(text or 'nothing of its own')
     return ''.join(parts) + page.details('Settings that differ, arm by arm', inside)
 
 
@@ -53,11 +55,12 @@ def checkpoint_hash(run: dict) -> str:
 
 def runs_table(study: Study) -> Table:
     """A row for each run that is done."""
-    rows = [[arm.name, str(seed), run['folder'].relative_to(study.out).as_posix(), str(run.get('checkpoint') or ''), checkpoint_hash(run)[:16],
-             str(run.get('test_manifest') or ''), str(run.get('n_test') or ''), str((run.get('cost') or {}).get('device') or '')]
+    rows = [[arm.name, str(seed), run['folder'].relative_to(study.out).as_posix(), str(run.get('checkpoint') or ''),
+             checkpoint_hash(run)[:16], str(run.get('test_manifest') or ''), str(run.get('n_test') or ''),
+             str((run.get('cost') or {}).get('device') or '')]
             for arm in study.arms for seed, run in arm.runs.items()]
-    return Table('Runs', 'Folders are in that of the study, checkpoints in that of the run. SHA-256 of the checkpoint (first 16 digits) and manifest of the '
-                 'test images, as the evaluations noted them. Figures and costs of each run: runs.csv.',
+    return Table('Runs', 'Folders are in that of the study, checkpoints in that of the run. SHA-256 of the checkpoint (first 16 digits) '
+                 'and manifest of the test images, as the evaluations noted them. Figures and costs of each run: runs.csv.',
                  ['arm', 'seed', 'folder', 'checkpoint', 'SHA-256', 'test images', 'n', 'device'], rows)
 
 
@@ -65,11 +68,13 @@ def how_to_run(study: Study) -> str:
     plan = study.plan
     methods = Table('Methods', '', ['method', 'config', 'options'], [
         [name, str(entry.get('config', '')), ' '.join(map(str, entry.get('options') or []))] for name, entry in plan['methods'].items()])
-    machine = [f'{name} {version}' for name, version in (plan.get('versions') or {}).items()]
-    parts = ['<p>All of it, where it was stopped it goes on:</p>\n', page.preformatted(str(plan.get('command') or 'the command is not recorded')),
-             '<p>The recipe, options on top of every config:</p>\n', page.preformatted(' '.join(map(str, plan.get('recipe') or [])) or 'none'),
-             methods.as_html(), settings(study), page.details('Every run, with hashes', runs_table(study).as_html()),
-             page.details('study.json', page.preformatted(json.dumps(plan, indent=1, ensure_ascii=False))),
-             f'<p>Machine: {page.html.escape(str(plan.get("machine") or "not recorded"))}. '
-             f'Versions: {page.html.escape(", ".join(machine) or "not recorded")}.</p>\n']
-    return ''.join(parts)
+    versions = ', '.join(f'{name} {version}' for name, version in (plan.get('versions') or {}).items())
+    recipe = ' '.join(map(str, plan.get('recipe') or []))
+    return ''.join([
+        '<p>All of it (a study that was stopped goes on):</p>\n',
+        page.preformatted(str(plan.get('command') or 'the command is not recorded')),
+        '<p>The recipe, options on top of every config:</p>\n', page.preformatted(recipe or 'none'), methods.as_html(), settings(study),
+        page.details('Every run, with hashes', runs_table(study).as_html()),
+        page.details('study.json', page.preformatted(json.dumps(plan, indent=1, ensure_ascii=False))),
+        f'<p>Machine: {html.escape(str(plan.get("machine") or "not recorded"))}. '
+        f'Versions: {html.escape(versions or "not recorded")}.</p>\n'])

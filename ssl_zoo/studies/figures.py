@@ -1,13 +1,14 @@
 """Figures of a study: accuracy of all arms, against cost, against an axis; the tuning grid."""
 from .style import colour, marker, shortened, styled
-from .summary import Arm, Study, Tuning
+from .summary import Arm, Study
+from .tuning import Tuning
 
 WIDTH = 4.4                                                       # inches; shown about 420 px wide, so 8.5 pt are 11 px
 
 
 @styled
 def accuracy(study: Study, metrics: list[dict], width: float = WIDTH):
-    """Arms by their mean: seeds as circles, the mean as a diamond, its 95 % interval as a bar, random weights as a dashed line.
+    """Arms by their mean: seeds as circles, the mean filled, its 95 % interval as a bar, random weights as a dashed line.
 
     With axes, the arms are those with the first label of each. Returns None if nothing is measured.
     """
@@ -28,7 +29,8 @@ def accuracy(study: Study, metrics: list[dict], width: float = WIDTH):
             axis.plot(values, [y] * len(values), 'o', color=colour(0), fillstyle='none', markersize=4.5, alpha=0.8, markeredgewidth=0.8)
             if found.low is not None:
                 axis.plot([found.low, found.high], [y, y], color=colour(0), linewidth=1.4, zorder=1)
-            axis.plot(found.mean, y, 'D', color=colour(1) if arm.method == study.plan['reference'] else colour(0), markersize=5)
+            reference = arm.method == study.plan['reference']
+            axis.plot(found.mean, y, 's' if reference else 'D', color=colour(reference), markersize=5)
         for arm in study.arms:
             if not arm.trained and (found := arm.estimate(metric['key'])):
                 axis.axvline(found.mean, color='#555555', linestyle='--', linewidth=1, label=arm.method)
@@ -42,7 +44,7 @@ def accuracy(study: Study, metrics: list[dict], width: float = WIDTH):
 
 
 def limits(arms: list[Arm], metric: dict) -> tuple[float, float]:
-    """Ends of an axis with all seeds and some room; the interval of two seeds may be tens of points long, and would press all else together."""
+    """Ends of an axis with all seeds and some room: the interval of two seeds may be tens of points long, and would dwarf all else."""
     values = [value for arm in arms for value in arm.values(metric['key']).values()]
     room = max(0.35 * (max(values) - min(values)), 0.5)
     return min(values) - room, min(max(values) + room, 101)
@@ -63,7 +65,8 @@ def against_cost(study: Study, metric: dict):
     axis = figure.subplots()
     for i, arm, cost, found in points:
         bar = [[found.mean - found.low], [found.high - found.mean]] if found.low is not None else None
-        axis.errorbar(cost * scale, found.mean, bar, fmt=marker(i), color=colour(i), markersize=6, elinewidth=0.8, capsize=2, label=arm.method)
+        axis.errorbar(cost * scale, found.mean, bar, fmt=marker(i), color=colour(i), markersize=6, elinewidth=0.8, capsize=2,
+                      label=arm.method)
     costs = [cost for _, _, cost, _ in points]
     if max(costs) > 20 * min(costs):
         axis.set_xscale('log')
@@ -83,8 +86,8 @@ def on_cpu(study: Study) -> bool:
 
 @styled
 def against_axis(study: Study, axis_name: str, metric: dict):
-    """What accuracy loses from the first label of an axis on, as BYOL's figure 3: a line for each method through the means, a point for each
-    seed, both paired over seeds; None if no two labels are measured."""
+    """What accuracy loses from the first label of an axis on (as arXiv 2006.07733, fig. 3): a line for each method through the means, a
+    point for each seed, both paired over seeds; None if no two labels are measured."""
     from matplotlib.figure import Figure
     labels, lines = study.axes[axis_name], {}
     for i, method in enumerate(study.plan['methods']):
@@ -103,7 +106,8 @@ def against_axis(study: Study, axis_name: str, metric: dict):
     shift = 0.5 / max(len(lines), 2)                               # seeds of different methods beside each other
     for place, ((i, method), drops) in enumerate(lines.items()):
         at = [x + (place - (len(lines) - 1) / 2) * shift / 2 for x in drops]
-        axis.plot(at, [sum(d) / len(d) for d in drops.values()], marker=marker(i), color=colour(i), linewidth=1.5, markersize=5, label=method)
+        means = [sum(found) / len(found) for found in drops.values()]
+        axis.plot(at, means, marker=marker(i), color=colour(i), linewidth=1.5, markersize=5, label=method)
         for x, found in zip(at, drops.values(), strict=True):
             axis.plot([x] * len(found), found, marker(i), color=colour(i), markersize=3, fillstyle='none', markeredgewidth=0.7, alpha=0.7)
     axis.set_xticks(range(len(labels)), labels)

@@ -43,8 +43,10 @@ def plot(runs: list[str], out: str | Path, keys: list[str] | None = None) -> tup
     existing = keys_of(logs)
     keys = find_keys(keys, logs) if keys else [key for key in KEYS if key in existing]
     if not keys:
-        raise ConfigError(f'none of {", ".join(KEYS)} was logged; name what to draw with --keys. Allowed: {", ".join(existing) or "nothing"}.')
+        raise ConfigError(f'none of {", ".join(KEYS)} was logged; name what to draw with --keys. Allowed: '
+                          f'{", ".join(existing) or "nothing"}.')
     notes = [f'{label} has no {key}' for label, log in zip(labels, logs, strict=True) for key in keys if not series(log, key)]
     columns = min(3, len(keys))
-    drawn = curves({label: [log] for label, log in zip(labels, logs, strict=True)}, keys, columns, width=3.6 * columns if columns > 1 else 5.5)
+    groups = {label: [log] for label, log in zip(labels, logs, strict=True)}
+    drawn = curves(groups, keys, columns, width=3.6 * columns if columns > 1 else 5.5)
     return save(drawn, out), notes

@@ -10,9 +10,10 @@ from ..registry import ConfigError
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00', '#000000')
 MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X', '<', '>', '*')           # 10 beside 7 colours: 70 pairs
 GREY = '#BBBBBB'
-LOOK = {'font.size': 8.5, 'axes.titlesize': 8.5, 'axes.labelsize': 8.5, 'legend.fontsize': 8, 'xtick.labelsize': 7.5, 'ytick.labelsize': 7.5,
-        'font.family': 'sans-serif', 'font.sans-serif': ['DejaVu Sans'], 'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True,
-        'grid.color': '#E6E6E6', 'grid.linewidth': 0.6, 'axes.axisbelow': True, 'legend.frameon': False, 'figure.facecolor': 'white',
+LOOK = {'font.size': 8.5, 'axes.titlesize': 8.5, 'axes.labelsize': 8.5, 'legend.fontsize': 8, 'xtick.labelsize': 7.5,
+        'ytick.labelsize': 7.5, 'font.family': 'sans-serif', 'font.sans-serif': ['DejaVu Sans'], 'axes.spines.top': False,
+        'axes.spines.right': False, 'axes.grid': True, 'grid.color': '#E6E6E6', 'grid.linewidth': 0.6, 'axes.axisbelow': True,
+        'legend.frameon': False, 'figure.facecolor': 'white',
         'svg.fonttype': 'none', 'svg.hashsalt': 'ssl_zoo'}              # a salt of its own would give other ids each time
 
 

@@ -1,4 +1,4 @@
-"""What the folder of a study holds, and what follows from it: arms over seeds, differences, tuning, what failed and what is missing.
+"""What the folder of a study holds, and what follows from it: arms over seeds, differences, what failed and what is missing.
 
 An arm is a method under one setting of the axes. Whatever is not there yet is named in ``missing``; nothing is filled in.
 """
@@ -31,14 +31,14 @@ class Arm:
     def values(self, metric: str) -> dict[int, float]:
         """Figure by seed, in percent."""
         figures = {seed: (run.get('figures') or {}).get(metric) for seed, run in self.runs.items()}
-        return {seed: float(value) for seed, value in figures.items() if _number(value)}
+        return {seed: float(value) for seed, value in figures.items() if number(value)}
 
     def estimate(self, metric: str) -> Estimate | None:
         return estimate(self.values(metric).values())
 
     def cost(self, key: str) -> float | None:
         """Mean over the runs of an item of COSTS, None where none has it."""
-        found = estimate(value for run in self.runs.values() if _number(value := (run.get('cost') or {}).get(key)))
+        found = estimate(value for run in self.runs.values() if number(value := (run.get('cost') or {}).get(key)))
         return found and found.mean
 
     def said(self, *keys: str) -> str:
@@ -62,20 +62,9 @@ class Comparison:
     p_holm: float | None
 
 
-@dataclass(frozen=True)
-class Tuning:
-    """Attributes: name: of the arm; trials: records by factor; chosen: the factor that the runs use, or, before there are runs, that of the
-    best trial; settled: whether there are runs; warning: what is to be known of the choice, or None."""
-    name: str
-    trials: list[dict]
-    chosen: float | None
-    settled: bool
-    warning: str | None
-
-
 @dataclass
 class Study:
-    """Attributes: plan: study.json; arms: in its order, also those without a run; trials, failures: records; missing, problems: sentences."""
+    """Attributes: plan: study.json; arms: in its order, also those without a run; trials, failures: records; missing, problems: texts."""
     out: Path
     plan: dict
     arms: list[Arm]
@@ -114,20 +103,12 @@ class Study:
         pairs = [(arm, self.find(arm.method, first)) for arm in self.trained if arm.axes != first]
         return compared(metric, pairs, lambda arm: arm.method)
 
-    def tunings(self) -> list[Tuning]:
-        groups: dict[tuple, list[dict]] = {}
-        for trial in self.trials:
-            groups.setdefault((trial['method'], tuple(_axes(trial).items())), []).append(trial)
-        order = list(self.plan['methods'])
-        return [tuning(Arm(method, dict(axes)), trials, [a for a in self.trained if a.method == method and (not axes or a.axes == dict(axes))])
-                for (method, axes), trials in sorted(groups.items(), key=lambda item: order.index(item[0][0]) if item[0][0] in order else 99)]
 
-
-def _number(value) -> bool:
+def number(value) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _axes(record: dict) -> dict[str, str]:
+def axes_of(record: dict) -> dict[str, str]:
     return {str(axis): str(label) for axis, label in (record.get('axes') or {}).items()}
 
 
@@ -140,27 +121,6 @@ def compared(metric: str, pairs: list[tuple[Arm, Arm | None]], family) -> list[C
         ps = holm([differences[i][2] and differences[i][2].p for i in members])
         adjusted.update(zip(members, ps, strict=True))
     return [Comparison(arm, other, metric, found, adjusted[i]) for i, (arm, other, found) in enumerate(differences)]
-
-
-def tuning(arm: Arm, trials: list[dict], users: list[Arm]) -> Tuning:
-    """The trials of an arm's learning rate, and which one its runs took."""
-    trials = sorted(trials, key=lambda trial: trial.get('factor') or 0)
-    done = [trial for trial in trials if trial.get('status') == 'done' and _number(trial.get('val_knn'))]
-    used = {lr['value'] for user in users for run in user.runs.values() if (lr := run.get('lr')) and _number(lr.get('value'))}
-    best = max(done, key=lambda trial: trial['val_knn'], default=None)
-    chosen = next((trial for trial in trials if trial.get('value') in used), None) if used else best
-    if chosen is None:
-        text = 'the runs used a value that is none of the trials' if used else 'no trial is done'
-        return Tuning(arm.name, trials, None, bool(used), text)
-    said = []
-    if len(used) > 1:
-        said.append(f'the runs used several values: {", ".join(f"{value:g}" for value in sorted(used))}')
-    if len(trials) > 1 and chosen in (trials[0], trials[-1]):              # a trial beyond it that failed is an edge of its own
-        side = 'lowest' if chosen is trials[0] else 'highest'
-        said.append(f'the chosen value {chosen.get("value"):g} is the {side} that was tried: a better one may lie beyond it')
-    if best and best['val_knn'] > chosen.get('val_knn', best['val_knn']):
-        said.append(f'{best.get("value"):g} had the higher k-NN accuracy on val')
-    return Tuning(arm.name, trials, chosen.get('factor'), bool(used), '; '.join(said) or None)
 
 
 def read_study(out: str | Path) -> Study:
@@ -181,12 +141,15 @@ def read_study(out: str | Path) -> Study:
     problems: list[str] = []
     trials, runs = ([record for path in sorted(out.glob(pattern)) if (record := _read(path, problems))]
                     for pattern in ('trials/*/*/record.json', 'runs/*/*/record.json'))
-    study = Study(out, plan, _expected(plan), [trial for trial in trials if trial.get('method')],
+    for trial in trials:
+        if trial.get('status') == 'done' and not number(trial.get('val_knn')):
+            trial['status'] = 'no figure'
+    study = Study(out, plan, _expected(plan), [t for t in trials if number(t.get('factor')) and number(t.get('value'))],
                   [record for record in trials + runs if record.get('status') == 'failed'], [], problems)
     for run in runs:
         if run.get('status') == 'done':
             _place(study, run)
-    failed = [(r['kind'], r.get('method'), _axes(r), r.get('seed')) for r in study.failures]
+    failed = [(r['kind'], r.get('method'), axes_of(r), r.get('seed')) for r in study.failures]
     for arm in study.trained:
         lacking = [seed for seed in plan['seeds'] if seed not in arm.runs and ('run', arm.method, arm.axes, seed) not in failed]
         if lacking:
@@ -218,14 +181,14 @@ def _read(path: Path, problems: list[str]) -> dict | None:
 def _expected(plan: dict) -> list[Arm]:
     """The arms that the plan names under 'arms', or else every method under every combination of labels."""
     if 'arms' in plan:
-        return [Arm(arm['method'], _axes(arm)) for arm in plan['arms']]
+        return [Arm(arm['method'], axes_of(arm)) for arm in plan['arms']]
     return [Arm(method, dict(zip(plan['axes'], labels, strict=True)))
             for labels in itertools.product(*plan['axes'].values()) for method in plan['methods']]
 
 
 def _place(study: Study, run: dict) -> None:
     """Put a finished run into its arm; one that the plan does not name gets an arm of its own."""
-    trained, method, axes = run['kind'] != 'baseline', str(run.get('method')), _axes(run)
+    trained, method, axes = run['kind'] != 'baseline', str(run.get('method')), axes_of(run)
     arm = next((arm for arm in study.arms if (arm.trained, arm.method, arm.axes) == (trained, method, axes)), None)
     if arm is None:
         arm = Arm(method, axes, trained=trained)

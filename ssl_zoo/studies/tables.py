@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from .figures import on_cpu
 from .statistics import Difference, Estimate
 from .summary import COSTS, Arm, Comparison, Study
+from .tuning import tunings
 
 NONE = 'not measured'
 
@@ -74,9 +75,9 @@ def cost_cells(arm: Arm) -> dict[str, str]:
         value = arm.cost(key)
         return '' if value is None else three_digits(value * scale)
     epochs = arm.cost('epochs')
-    return {'epochs': '' if epochs is None else f'{epochs:g}', 'minutes': text('train_seconds', 1 / 60), 'images/s': text('images_per_second'),
-            'peak memory, MiB': text('peak_memory_bytes', 1 / 2 ** 20), 'device-hours': text('device_hours'),
-            'parameters, millions': text('parameters', 1e-6)}
+    return {'epochs': '' if epochs is None else f'{epochs:g}', 'minutes': text('train_seconds', 1 / 60),
+            'images/s': text('images_per_second'), 'peak memory, MiB': text('peak_memory_bytes', 1 / 2 ** 20),
+            'device-hours': text('device_hours'), 'parameters, millions': text('parameters', 1e-6)}
 
 
 def three_digits(value: float) -> str:
@@ -89,17 +90,18 @@ def accuracy_table(study: Study) -> Table:
     cpu = on_cpu(study)
     costs = [key.replace('device', 'core') if cpu else key for key in cost_cells(study.arms[0])] if study.arms else []
     rates = bool([arm for arm in study.trained if arm.said('lr', 'value')])
-    head = ['method', *study.axes, *(f'{metric["name"]}, %' for metric in study.metrics), 'seeds', *(['learning rate'] if rates else []), *costs]
+    head = ['method', *study.axes, *(f'{metric["name"]}, %' for metric in study.metrics), 'seeds', *['learning rate'] * rates, *costs]
     rows = []
     for arm in study.arms:
         n = len(arm.runs)
         cells = [accuracy_cell(arm.estimate(metric['key']), n) for metric in study.metrics]
         rate = [arm.said('lr', 'value')] if rates else []
         rows.append([arm.method, *(arm.axes.get(axis, '') for axis in study.axes), *cells, str(n), *rate, *cost_cells(arm).values()])
-    memory = sorted({str(run['cost']['memory_of']) for arm in study.arms for run in arm.runs.values() if (run.get('cost') or {}).get('memory_of')})
+    memory = sorted({text for arm in study.arms if (text := arm.said('cost', 'memory_of'))})
+    protocols = ''.join(f'{metric["name"]}: {metric["protocol"]}. ' for metric in study.metrics if metric.get('protocol'))
     note = ('Accuracy on the test images: mean (sample standard deviation) over training seeds, below it the 95 % interval of the mean '
-            "(Student's t over seeds; it holds how seeds differ, not how test images do, and knows nothing of 100 %). One seed has neither, "
-            'and where all seeds gave the same there is no interval. ' + ' '.join(f'{m["name"]}: {m.get("protocol", "")}.' for m in study.metrics) + ' '
+            "(Student's t over seeds; of how seeds differ, not of how test images do; it knows nothing of 100 %). One seed has neither; "
+            f'where all seeds gave the same there is no interval. {protocols}'
             'Random weights: the same network, not trained. Costs: mean over seeds of the training'
             + (f'; peak memory of the {" or ".join(memory)}' if memory else '')
             + ('; core-hours: hours times the cores used' if cpu else '; device-hours: hours times the devices used') + '.')
@@ -131,7 +133,7 @@ def difference_table(study: Study, to_baseline: bool = False) -> Table | None:
              *(difference_cell(c.difference, c.p_holm, usual) for c in of_arm)] for of_arm in zip(*by_metric, strict=True)]
     if to_baseline:
         first = ', '.join(f'{axis} {labels[0]}' for axis, labels in study.axes.items())
-        title, family = f'Differences to {first}, same method', 'adjusted (Holm) over the other labels of the method, for each metric apart.'
+        title, family = f'Differences to {first}, same method', 'adjusted (Holm) over the labels of a method, for each metric apart.'
     else:
         title, family = f'Differences to {study.plan["reference"]}', 'adjusted (Holm) over the methods'
         family += ' under the same labels, for each metric apart.' if study.axes else ', for each metric apart.'
@@ -141,12 +143,12 @@ def difference_table(study: Study, to_baseline: bool = False) -> Table | None:
 
 def tuning_table(study: Study) -> Table | None:
     """A row for each method, a column for each factor."""
-    tunings, tune = study.tunings(), study.plan['tune'] or {}
-    if not tunings:
+    found, tune = tunings(study), study.plan['tune'] or {}
+    if not found:
         return None
-    factors = sorted({*tune.get('factors', []), *(trial['factor'] for tuning in tunings for trial in tuning.trials)})
+    factors = sorted({*tune.get('factors', []), *(trial['factor'] for tuning in found for trial in tuning.trials)})
     rows = []
-    for tuning in tunings:
+    for tuning in found:
         cells = dict.fromkeys(factors, NONE)
         for trial in tuning.trials:
             figure = percent(trial['val_knn']) if trial.get('status') == 'done' else str(trial.get('status'))
@@ -155,13 +157,14 @@ def tuning_table(study: Study) -> Table | None:
         rows.append([tuning.name, *cells.values(), tuning.warning or ''])
     sizes = sorted({str(trial['n_val']) for trial in study.trials if trial.get('n_val')})
     key = tune.get('key', 'value')
-    note = (f'k-NN accuracy in percent on {" or ".join(sizes) or "the"} val images, at this {key}; seed {tune.get("seed", "unknown")}, with '
-            f'{" ".join(map(str, tune.get("options") or [])) or "no other changes"}. The choice never saw the test images.')
+    note = (f'k-NN accuracy in percent on {" or ".join(sizes) or "the"} val images, at this {key}; seed '
+            f'{tune.get("seed", "unknown")}, with {" ".join(map(str, tune.get("options") or [])) or "no other changes"}. The choice never '
+            'saw the test images.')
     return Table(f'Tuning of {key}', note, ['method', *(f'{key} x {factor:g}' for factor in factors), 'remarks'], rows)
 
 
-COLUMNS = ('n', 'mean', 'std', 'low', 'high', 'to_reference', 'to_reference_low', 'to_reference_high', 'to_reference_p', 'to_reference_p_holm',
-           'to_reference_pairs', 'to_baseline', 'to_baseline_low', 'to_baseline_high', 'to_baseline_p', 'to_baseline_p_holm', 'to_baseline_pairs')
+COLUMNS = ('n', 'mean', 'std', 'low', 'high',
+           *(f'{to}{what}' for to in ('to_reference', 'to_baseline') for what in ('', '_low', '_high', '_p', '_p_holm', '_pairs')))
 
 
 def _differences(prefix: str, comparison: Comparison | None) -> dict[str, str]:
