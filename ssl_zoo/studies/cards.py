@@ -6,12 +6,11 @@ from ..atomic import keep
 from ..registry import ConfigError
 from . import figures, page
 from . import map as maps
-from .curves import KEYS, Log, beside_the_others, curves, keys_of, read_log, series
+from .curves import KEYS, SHOWN, Log, beside_the_others, curves, keys_of, read_log, series
 from .style import save
 from .summary import Arm, Study
 from .tuning import tunings
 
-SHOWN = [key for key in KEYS if key != 'train/spread']
 QUERIES, NEAREST, ROWS = 5, 5, 4                                  # images with neighbours, neighbours of each, images with views
 BELOW = 'the numbers are in the table below'
 

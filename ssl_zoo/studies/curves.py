@@ -7,6 +7,7 @@ from ..evaluation.results import rows_of
 from ..registry import ConfigError, nearest
 from .style import GREY, colour, panels, shortened, styled
 
+SHOWN = ('train/loss', 'val/knn', 'train/lr', 'train/decay', 'val/rankme', 'val/spread')
 # What a log holds that tells of a run's course, with the unit that an axis shows.
 KEYS = {'train/loss': 'loss', 'val/knn': 'k-NN on val, %', 'train/lr': 'learning rate', 'train/decay': 'EMA decay',
         'val/rankme': 'RankMe, dimensions', 'val/spread': 'spread of embeddings', 'train/spread': 'spread of projections'}
@@ -79,12 +80,12 @@ def curves(groups: dict[str, list[Log]], keys: list[str], columns: int = 2, widt
     Returns:
         matplotlib Figure.
     """
-    figure, axes = panels(len(keys), columns, width, height=0.36 * width, legend=len(groups) if len(groups) > 1 else 0)
+    figure, axes = panels(len(keys), columns, width, height=0.72 * width / columns, legend=len(groups) if len(groups) > 1 else 0)
     shown = {}
     for axis, key in zip(axes, keys, strict=True):
         for i, (label, logs) in enumerate(groups.items()):
             lines = [line for log in logs if (line := series(log, key))]
-            look = dict(color=colour(i), linestyle=LINES[i // 7 % len(LINES)])
+            look = dict(color=colour(i), linestyle=LINES[i % len(LINES)])
             if len(lines) > 1:
                 for line in lines:
                     axis.plot(list(line), list(line.values()), **look, linewidth=0.6, alpha=0.45)

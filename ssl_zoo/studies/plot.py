@@ -2,7 +2,7 @@
 from pathlib import Path
 
 from ..registry import ConfigError
-from .curves import KEYS, curves, find_keys, keys_of, read_log, series
+from .curves import SHOWN, curves, find_keys, keys_of, read_log, series
 from .style import save
 
 ENDINGS = ('.png', '.svg', '.pdf')
@@ -30,7 +30,7 @@ def plot(runs: list[str], out: str | Path, keys: list[str] | None = None) -> tup
     """Draw the curves of runs side by side.
 
     Args:
-        runs: work directories, or files log.jsonl; out: the picture; keys: None for those of KEYS that were logged.
+        runs: work directories, or files log.jsonl; out: the picture; keys: None for those of SHOWN that were logged.
     Returns:
         The path of the picture, and sentences on what a run lacks.
     Raises:
@@ -41,9 +41,9 @@ def plot(runs: list[str], out: str | Path, keys: list[str] | None = None) -> tup
         raise ConfigError(f'--out is {str(out)!r}, but it must end in {", ".join(ENDINGS)}')
     labels, logs = labels_of(runs), [read_log(run) for run in runs]
     existing = keys_of(logs)
-    keys = find_keys(keys, logs) if keys else [key for key in KEYS if key in existing]
+    keys = find_keys(keys, logs) if keys else [key for key in SHOWN if key in existing]
     if not keys:
-        raise ConfigError(f'none of {", ".join(KEYS)} was logged; name what to draw with --keys. Allowed: '
+        raise ConfigError(f'none of {", ".join(SHOWN)} was logged; name what to draw with --keys. Allowed: '
                           f'{", ".join(existing) or "nothing"}.')
     notes = [f'{label} has no {key}' for label, log in zip(labels, logs, strict=True) for key in keys if not series(log, key)]
     columns = min(3, len(keys))
