@@ -12,6 +12,7 @@ from .summary import Arm, Study
 from .tuning import tunings
 
 QUERIES, NEAREST, ROWS = 5, 5, 4                                  # images with neighbours, neighbours of each, images with views
+BOTH = ('.svg', '.png')                                          # for pages that take no SVG
 BELOW = 'the numbers are in the table below'
 
 
@@ -40,7 +41,7 @@ class Cards:
         self.used.add(stem + ending)
         return self.folder / (stem + ending)
 
-    def card(self, drawn, name: str, alt: str, caption: str, endings: tuple[str, ...] = ('.svg', '.png')) -> list[str]:
+    def card(self, drawn, name: str, alt: str, caption: str, endings: tuple[str, ...] = ('.svg',)) -> list[str]:
         """Save a figure under all endings; the card shows the first."""
         if drawn is None:
             return []
@@ -60,7 +61,8 @@ class Cards:
                                f'{metric["name"]}. Circles: seeds; filled: their mean (orange square: '
                                f'{self.study.plan["reference"]}); bar: 95 % interval, which goes on where it meets the frame; dashed: '
                                'random weights.')
-        self.card(figures.accuracy(self.study, self.study.metrics, width=2.1 * len(self.study.metrics) + 0.8), 'accuracy', '', '')
+        whole = figures.accuracy(self.study, self.study.metrics, width=2.1 * len(self.study.metrics) + 0.8)
+        self.card(whole, 'accuracy', '', '', endings=BOTH)
         return cards
 
     def axes(self) -> list[str]:
@@ -70,7 +72,7 @@ class Cards:
                 cards += self.card(figures.against_axis(self.study, axis, metric), f'axis {axis} {metric["key"]}',
                                    f'{metric["name"]}: change of accuracy from {axis} {labels[0]}, a line for each method; {BELOW}',
                                    f'{metric["name"]}: what changes from {axis} {labels[0]}, each method against itself, paired over '
-                                   f'seeds. Lines: means; small signs: seeds; methods are set apart sideways.')
+                                   f'seeds. Lines: means; small signs: seeds; methods are set apart sideways.', BOTH)
         return cards
 
     def cost(self) -> list[str]:
@@ -104,7 +106,7 @@ class Cards:
             have = {method: logs for method, logs in groups.items() if any(series(log, key) for log in logs)}
             if key.startswith('val/') and len(have) > 1:
                 cards += self.card(beside_the_others(have, key), key, f'{name} over epochs, a panel for each method',
-                                   f'{name}: the method in colour, all the others in grey; means over seeds.')
+                                   f'{name}: the method in colour, all the others in grey; means over seeds.', BOTH)
         return cards
 
     def of_method(self, method: str) -> list[str]:
@@ -122,7 +124,7 @@ class Cards:
             return []
         n = max(map(len, groups.values()))
         return self.card(curves(groups, keys), f'curves {method}', f'{method}: {", ".join(KEYS[key] for key in keys)} over epochs',
-                         f'{method}: curves of {n} seed{"s" if n > 1 else ""}.', endings=('.svg',))
+                         f'{method}: curves of {n} seed{"s" if n > 1 else ""}.')
 
     def views(self, arm: Arm) -> list[str]:
         found = next((path for run in arm.runs.values() if (path := run['folder'] / 'views.png').is_file()), None)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ssl_zoo.registry import ConfigError
-from ssl_zoo.studies import cards
+from ssl_zoo.studies import cards, figures
 from ssl_zoo.studies import map as maps
 from ssl_zoo.studies.again import shared_and_own
 from ssl_zoo.studies.curves import find_keys, mean_over, series
@@ -22,6 +22,11 @@ from ssl_zoo.studies.tables import Table, accuracy_table, difference_table, prob
 @pytest.fixture
 def without_tsne(monkeypatch):
     monkeypatch.setattr(maps, 'tsne', lambda found: found.features[:, :2])
+
+
+@pytest.fixture
+def without_figures(monkeypatch):
+    monkeypatch.setattr(cards.Cards, 'card', lambda *_, **__: [])
 
 
 def saved_map(path, n=30):
@@ -42,7 +47,7 @@ def texts_of(page):
 
 def test_the_page_of_a_whole_study(study_folder, without_tsne):
     trials = [('BYOL', 0.5, 90.0), ('BYOL', 1, 95.0), ('BYOL', 2, None)]
-    out = study_folder(trials=trials, failed=[('MoCo|v2', 1, 'no <script>alert(1)</script>')])
+    out = study_folder(trials=trials, failed=[('MoCo|v2', 1, 'no <script>alert(1)</script>')], metrics=[dict(key='knn', name='k-NN')])
     saved_map(out / 'runs/arm_0/seed_0/map.npz')
     Image.new('RGB', (300, 700), 'red').save(out / 'runs/arm_0/seed_0/views.png')
     path = write_report(out)
@@ -59,13 +64,13 @@ def test_the_page_of_a_whole_study(study_folder, without_tsne):
     assert len(images) == page.count('<img') and {kind for kind, _ in images} == {'image/svg+xml', 'image/png', 'image/jpeg'}
     assert '8 of 9 runs are finished, 1 failed.' in page
     files = {file.name for file in path.parent.iterdir()}
-    assert {'accuracy.png', 'accuracy.svg', 'accuracy_knn.svg', 'cost_knn.svg', 'tuning.svg', 'curves_byol.svg', 'views_byol.jpg', 'map_byol.png',
-            'neighbours_byol.jpg', 'table.md', 'table.csv', 'runs.csv', 'val_knn.svg'} <= files
+    assert {'accuracy.png', 'accuracy.svg', 'accuracy_knn.svg', 'cost_knn.svg', 'tuning.svg', 'curves_byol.svg', 'views_byol.jpg',
+            'map_byol.png', 'neighbours_byol.jpg', 'table.md', 'table.csv', 'runs.csv', 'val_knn.svg'} <= files
     with Image.open(path.parent / 'views_byol.jpg') as views:
         assert views.size == (300, cards.height_of(4))
 
 
-def test_the_tables_have_the_same_figures(study_folder):
+def test_the_tables_have_the_same_figures(study_folder, without_figures):
     out = study_folder()
     write_report(out)
     markdown, page, rows = (out / 'report/table.md').read_text(), (out / 'report/index.html').read_text(), rows_of(out / 'report/table.csv')
@@ -94,15 +99,32 @@ def test_the_tables_have_the_same_figures(study_folder):
     assert accuracy_table(study).head[-2] == 'core-hours' and '| random weights | 70.00 | 71.00 | 1 |' in markdown
 
 
-def test_along_an_axis(study_folder):
-    figures = {(method, seed, label): 90.0 + seed - drop * (1 + seed / 10) for method in ('BYOL', 'SimCLR') for seed in (0, 1, 2)
-               for label, drop in (('256', 0), ('64', 4))}
-    out = study_folder(figures, labels=('256', '64'))
+def test_along_an_axis(study_folder, without_figures):
+    values = {(method, seed, label): 90.0 + seed - drop * (1 + seed / 10) for method in ('BYOL', 'SimCLR') for seed in (0, 1, 2)
+              for label, drop in (('256', 0), ('64', 4))}
+    out = study_folder(values, labels=('256', '64'))
     page = write_report(out).read_text()
-    assert 'Differences to batch size 256, same method' in page and (out / 'report/axis_batch_size_knn.svg').exists()
-    row = next(row for row in rows_of(out / 'report/table.csv') if (row['method'], row['batch size'], row['metric']) == ('BYOL', '64', 'knn'))
+    assert 'Differences to batch size 256, same method' in page
+    rows = rows_of(out / 'report/table.csv')
+    [row] = [row for row in rows if (row['method'], row['batch size'], row['metric']) == ('BYOL', '64', 'knn')]
     assert (row['to_baseline'], row['to_baseline_pairs'], row['to_reference']) == ('-4.40', '3', '')
     assert any(cell.startswith('-4.40\n') for cell in texts_of(page))
+    study = read_study(out)
+    drawn = figures.against_axis(study, 'batch size', study.metrics[0])
+    means = [line.get_ydata() for line in drawn.axes[0].lines if line.get_label() == 'SimCLR']
+    seeds = [sorted(line.get_ydata()) for line in drawn.axes[0].lines if line.get_fillstyle() == 'none']
+    assert np.allclose(means, [[0, -4.4]]) and np.allclose(seeds, [[0, 0, 0], [-4.8, -4.4, -4]] * 2)
+
+
+def test_the_figure_of_accuracy_shows_seeds_means_intervals_and_random_weights(study_folder):
+    study = read_study(study_folder())
+    [axis] = figures.accuracy(study, study.metrics[:1]).axes
+    assert [text.get_text() for text in axis.get_yticklabels()] == ['MoCo|v2', 'BYOL', 'A & <b>']       # best on top
+    seeds, bar, mean = (axis.lines[i].get_xdata() for i in (3, 4, 5))
+    half = 4.302653 / 3 ** 0.5                                         # t for 2 degrees of freedom, deviation 1
+    assert sorted(seeds) == [90, 91, 92] and mean[0] == 91 and list(bar) == pytest.approx([91 - half, 91 + half])
+    assert axis.lines[-1].get_xdata() == [70, 70]
+    assert axis.get_xlim()[0] < 70 and 95 < axis.get_xlim()[1] <= 101
 
 
 def test_a_study_that_has_hardly_begun(study_folder):
@@ -112,7 +134,7 @@ def test_a_study_that_has_hardly_begun(study_folder):
     assert 'BYOL: not finished for seed 0' in page and '<img' not in page
 
 
-def test_one_seed_and_files_that_cannot_be_read(study_folder):
+def test_one_seed_and_files_that_cannot_be_read(study_folder, without_figures):
     out = study_folder({('BYOL', 0): 90.0, ('MoCo', 0): 91.0}, log=False)
     (out / 'runs/arm_0/seed_0/map.npz').write_bytes(b'torn')
     (out / 'runs/arm_0/seed_0/views.png').write_bytes(b'torn')
@@ -125,7 +147,7 @@ def test_one_seed_and_files_that_cannot_be_read(study_folder):
 
 
 def test_a_report_is_the_same_each_time(study_folder):
-    out = study_folder()
+    out = study_folder({('BYOL', 0): 90.0}, metrics=[dict(key='knn', name='k-NN')])
     first = write_report(out).read_bytes()
     assert write_report(out).read_bytes() == first
 
@@ -165,8 +187,9 @@ def test_numbers_and_cells():
 
 
 def test_series_and_their_mean():
-    log = [{'step': 1, 'epoch': 0.5, 'val/knn': 90.0}, {'step': 2, 'epoch': 1.0, 'train/loss': 3.0}, {'step': 3, 'epoch': 1.5, 'val/knn': 92},
-           {'step': 3, 'epoch': 1.5, 'val/knn': 93.0}, {'step': 4, 'epoch': 2, 'val/knn': json.loads('NaN')}]
+    log = [{'step': 1, 'epoch': 0.5, 'val/knn': 90.0}, {'step': 2, 'epoch': 1.0, 'train/loss': 3.0},
+           {'step': 3, 'epoch': 1.5, 'val/knn': 92}, {'step': 3, 'epoch': 1.5, 'val/knn': 93.0},
+           {'step': 4, 'epoch': 2, 'val/knn': json.loads('NaN')}]
     assert series(log, 'val/knn') == {0.5: 90.0, 1.5: 93.0}
     assert mean_over([{0.5: 90.0, 1.5: 93.0}, {0.5: 92.0, 2.5: 1.0}]) == {0.5: 91.0} and mean_over([]) == {}
     assert find_keys(['loss', 'val/knn'], [log]) == ['train/loss', 'val/knn']

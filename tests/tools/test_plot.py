@@ -57,7 +57,7 @@ def test_labels_are_as_short_as_they_can_be():
 def test_mistakes_get_one_line(runs, plot, tmp_path):
     (tmp_path / 'empty').mkdir()
     (tmp_path / 'empty/log.jsonl').write_text('{"step": 1')
-    for arguments, words in (((runs[0], '--keys', 'lss'), "no run has logged 'lss': did you mean 'train/loss'? Allowed: train/decay, "),
+    for arguments, words in (((runs[0], '--keys', 'train/los'), "no run has logged 'train/los': did you mean 'train/loss' or "),
                              ((runs[0], '--keys', 'spread'), "'spread' may be val/spread or train/spread; write it in full"),
                              ((runs[0], 'none'), 'there is no curve in none/log.jsonl; give the work directory of a run'),
                              (('empty',), 'there is no curve in empty/log.jsonl'), ((runs[0], runs[0]), 'is given twice'),
