@@ -45,7 +45,9 @@ def _lines(config: dict[str, str]) -> str:
 
 
 def checkpoint_hash(run: dict) -> str:
-    """As the evaluations have noted it in results.jsonl."""
+    """As its record, or one of its evaluations, has noted it."""
+    if run.get('checkpoint_sha256'):
+        return str(run['checkpoint_sha256'])
     try:
         found = [str(row['checkpoint_sha256']) for row in rows_of(run['folder'] / 'results.jsonl') if row.get('checkpoint_sha256')]
     except OSError:
@@ -57,11 +59,11 @@ def runs_table(study: Study) -> Table:
     """A row for each run that is done."""
     rows = [[arm.name, str(seed), run['folder'].relative_to(study.out).as_posix(), str(run.get('checkpoint') or ''),
              checkpoint_hash(run)[:16], str(run.get('test_manifest') or ''), str(run.get('n_test') or ''),
-             str((run.get('cost') or {}).get('device') or '')]
+             str((run.get('cost') or {}).get('device') or ''), ' '.join(map(str, run.get('options') or []))]
             for arm in study.arms for seed, run in arm.runs.items()]
     return Table('Runs', 'Folders are in that of the study, checkpoints in that of the run. SHA-256 of the checkpoint (first 16 digits) '
                  'and manifest of the test images, as the evaluations noted them. Figures and costs of each run: runs.csv.',
-                 ['arm', 'seed', 'folder', 'checkpoint', 'SHA-256', 'test images', 'n', 'device'], rows)
+                 ['arm', 'seed', 'folder', 'checkpoint', 'SHA-256', 'test images', 'n', 'device', 'options'], rows)
 
 
 def how_to_run(study: Study) -> str:
@@ -69,11 +71,12 @@ def how_to_run(study: Study) -> str:
     methods = Table('Methods', '', ['method', 'config', 'options'], [
         [name, str(entry.get('config', '')), ' '.join(map(str, entry.get('options') or []))] for name, entry in plan['methods'].items()])
     versions = ', '.join(f'{name} {version}' for name, version in (plan.get('versions') or {}).items())
-    recipe = ' '.join(map(str, plan.get('recipe') or []))
+    recipe = ' '.join(map(str, [*(plan.get('recipe') or []), *(plan.get('changes') or [])]))
+    source = page.details(f'The study, {plan.get("file")}', page.preformatted(str(plan['source']))) if plan.get('source') else ''
     return ''.join([
         '<p>All of it (a study that was stopped goes on):</p>\n',
         page.preformatted(str(plan.get('command') or 'the command is not recorded')),
-        '<p>The recipe, options on top of every config:</p>\n', page.preformatted(recipe or 'none'), methods.as_html(), settings(study),
+        '<p>The recipe, options on top of every config:</p>\n', page.preformatted(recipe or 'none'), methods.as_html(), source, settings(study),
         page.details('Every run, with hashes', runs_table(study).as_html()),
         page.details('study.json', page.preformatted(json.dumps(plan, indent=1, ensure_ascii=False))),
         f'<p>Machine: {html.escape(str(plan.get("machine") or "not recorded"))}. '

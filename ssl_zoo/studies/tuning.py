@@ -32,15 +32,17 @@ def tuning(arm: Arm, trials: list[dict], users: list[Arm]) -> Tuning:
     """The trials of an arm's learning rate, and which one its runs took."""
     trials = sorted(trials, key=lambda trial: trial.get('factor') or 0)
     done = [trial for trial in trials if trial.get('status') == 'done' and number(trial.get('val_knn'))]
-    used = {lr['value'] for user in users for run in user.runs.values() if (lr := run.get('lr')) and number(lr.get('value'))}
+    taken = [lr for user in users for run in user.runs.values() if (lr := run.get('lr')) and number(lr.get('value'))]
+    values = {trial['value']: trial['factor'] for trial in trials}
+    used = {lr['factor'] if number(lr.get('factor')) else values.get(lr['value']) for lr in taken}      # an axis may change the value
     best = max(done, key=lambda trial: trial['val_knn'], default=None)
-    chosen = next((trial for trial in trials if trial.get('value') in used), None) if used else best
+    chosen = next((trial for trial in trials if trial['factor'] in used), None) if used else best
     if chosen is None:
         text = 'the runs used a value that is none of the trials' if used else 'no trial is done'
         return Tuning(arm.name, trials, None, bool(used), text)
     said = []
     if len(used) > 1:
-        said.append(f'the runs used several values: {", ".join(f"{value:g}" for value in sorted(used))}')
+        said.append('the runs did not all use the same')
     if len(trials) > 1 and chosen in (trials[0], trials[-1]):              # a trial beyond it that failed is an edge of its own
         side = 'lowest' if chosen is trials[0] else 'highest'
         said.append(f'the chosen value {chosen.get("value"):g} is the {side} that was tried: a better one may lie beyond it')
