@@ -76,7 +76,8 @@ def how_to_run(study: Study) -> str:
     return ''.join([
         '<p>All of it (a study that was stopped goes on):</p>\n',
         page.preformatted(str(plan.get('command') or 'the command is not recorded')),
-        '<p>The recipe, options on top of every config:</p>\n', page.preformatted(recipe or 'none'), methods.as_html(), source, settings(study),
+        '<p>The recipe, options on top of every config:</p>\n', page.preformatted(recipe or 'none'), methods.as_html(), source,
+        settings(study),
         page.details('Every run, with hashes', runs_table(study).as_html()),
         page.details('study.json', page.preformatted(json.dumps(plan, indent=1, ensure_ascii=False))),
         f'<p>Machine: {html.escape(str(plan.get("machine") or "not recorded"))}. '
