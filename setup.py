@@ -34,8 +34,9 @@ setup(
         'numpy>=1.26',
         'pillow>=10.1',
         'simplejpeg>=1.8',
+        'matplotlib>=3.8',
         'tensorboard>=2.16',
     ],
-    extras_require={'test': ['pytest>=8', 'pytest-xdist>=3', 'hypothesis>=6', *ONNX], 'bench': ['lightly>=1.5', 'matplotlib>=3.8'],
+    extras_require={'test': ['pytest>=8', 'pytest-xdist>=3', 'hypothesis>=6', *ONNX], 'bench': ['lightly>=1.5'],
                     'export': ONNX},
 )

@@ -33,8 +33,8 @@ def benchmark(args: argparse.Namespace) -> int:
 
     from ssl_zoo.registry import ConfigError
     from ssl_zoo.studies.plan import Units, describe
+    from ssl_zoo.studies.reading import load_study
     from ssl_zoo.studies.report import write_report
-    from ssl_zoo.studies.study import load_study
     from ssl_zoo.studies.work import Worker
     if args.jobs is not None and args.jobs < 1 or args.jobs and args.devices:
         raise ConfigError(f'--jobs is {args.jobs}; it must be at least 1, and not given with --devices, on each of which there is one run')

@@ -49,7 +49,9 @@ class Map:
 def tsne(found: Map) -> np.ndarray:
     """(N, 2) float32: scikit-learn's t-SNE of the features, cosine distance, started from their principal components."""
     from sklearn.manifold import TSNE
-    return TSNE(2, perplexity=found.perplexity, metric='cosine', init='pca', random_state=0).fit_transform(found.features)
+    from threadpoolctl import threadpool_limits
+    with threadpool_limits(1):                                    # it is small: threads would only wait for each other, and for other work
+        return TSNE(2, perplexity=found.perplexity, metric='cosine', init='pca', random_state=0).fit_transform(found.features)
 
 
 @styled

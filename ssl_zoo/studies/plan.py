@@ -108,7 +108,7 @@ class Units:
             options.append(f'{number["key"]}={number["value"]!r}')
         content = dict(kind=unit.kind, method=RANDOM if unit.kind == 'baseline' else arm.method,
                        axes={} if unit.kind == 'baseline' else arm.place, seed=unit.seed, config_file=str(arm.config.absolute()),
-                       options=options, evaluate=study.plain()['evaluate'], draw_map=unit.kind == 'run' and unit.seed == study.seeds[0],
+                       options=options, evaluate=study.plain()['evaluate'], draw_map=unit.kind != 'trial' and unit.seed == study.seeds[0],
                        of=str(unit.needs[0].absolute()) if unit.kind == 'baseline' else None, fingerprint=self.fingerprint(unit),
                        lr=number, **(number or {}))
         content['recorded'] = ['kind', 'method', 'seed', 'options', *(number if unit.kind == 'trial' else ('axes', 'lr'))]

@@ -181,7 +181,9 @@ def baseline(work: Work) -> None:
     checkpoint = checkpoints_in(Path(work.unit['of']))
     if not checkpoint:
         raise ConfigError(f'{work.unit["of"]} has no checkpoint, whose config says what network the untrained one is')
-    judged(work, checkpoint[0], random_weights=True)
+    subject = judged(work, checkpoint[0], random_weights=True)
+    if work.unit['draw_map']:
+        draw_map(work, subject)
     work.finish(**figures_of(work), config=read_checkpoint(checkpoint[0])['config'])
 
 

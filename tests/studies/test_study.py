@@ -1,4 +1,4 @@
-"""ssl_zoo/studies/study.py and plan.py: a study file becomes arms, units and a plan; mistakes show before anything runs."""
+"""ssl_zoo/studies/study.py, reading.py and plan.py: a study file becomes arms, units and a plan; mistakes show before anything runs."""
 import json
 from pathlib import Path
 
@@ -6,7 +6,8 @@ import pytest
 
 from ssl_zoo.registry import ConfigError
 from ssl_zoo.studies.plan import Units, describe, spoken
-from ssl_zoo.studies.study import Evaluation, load_study, slug
+from ssl_zoo.studies.reading import load_study
+from ssl_zoo.studies.study import Evaluation, slug
 from ssl_zoo.studies.unit import write_json
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import pytest
 from ssl_zoo.evaluation.results import rows_of
 from ssl_zoo.studies import unit as unit_module
 from ssl_zoo.studies.plan import Units
-from ssl_zoo.studies.study import load_study
+from ssl_zoo.studies.reading import load_study
 from ssl_zoo.studies.unit import main, read_json
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ import pytest
 
 from ssl_zoo.studies import work
 from ssl_zoo.studies.plan import Units
-from ssl_zoo.studies.study import load_study
+from ssl_zoo.studies.reading import load_study
 from ssl_zoo.studies.unit import read_json, write_json
 from ssl_zoo.studies.work import Worker, claimed
 
