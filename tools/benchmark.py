@@ -29,6 +29,8 @@ def parse(argv=None) -> argparse.Namespace:
 
 
 def benchmark(args: argparse.Namespace) -> int:
+    if args.devices:
+        os.environ['CUDA_VISIBLE_DEVICES'] = args.devices[0]               # where the plan times its steps
     import torch
 
     from ssl_zoo.registry import ConfigError
@@ -45,7 +47,8 @@ def benchmark(args: argparse.Namespace) -> int:
         return 0
     units.check_done()
     jobs = len(args.devices) if args.devices else args.jobs or 1
-    threads = max((os.cpu_count() or 1) // jobs, 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    threads = max(cores // jobs, 1)
     torch.set_num_threads(threads)
     expected = describe(units, jobs, threads)
     if args.plan:

@@ -2,15 +2,17 @@
 
     python tools/benchmark.py configs/studies/digits.py --jobs 2
 
-One backbone, one budget, one batch, one recipe of views, LARS for all; each method keeps its own heads and loss and gets the same three
-learning rates to choose from.
+One backbone, one budget, one batch, one recipe of views, LARS for all; each method keeps its own heads and loss (configs/<method>/digits.py)
+and gets the same three learning rates to choose from.
 """
 title = 'Six methods on the digits'
 question = 'With the same backbone, views, epochs, batch and number of trials, which method gives the best features of 8x8 digits?'
 caveats = [
     'It can show that a method learns at this budget, what it costs, and differences that are large against the deviation over seeds.',
     'It cannot show which method is better on photographs: 1,257 grey images of 8x8 pixels, a network of 0.3 M parameters and 10 epochs '
-    'are far from the conditions that the methods were made for, and the small numbers of test images and seeds leave wide intervals.']
+    'are far from the conditions that the methods were made for, and the small numbers of test images and seeds leave wide intervals.',
+    'Heads and other settings are those of configs/<method>/digits.py; some of those of MoCo, SimSiam and Barlow Twins were chosen after a '
+    'look at figures of the same test images, as their headers say.']
 
 methods = {
     'BYOL': '../byol/digits.py',
@@ -20,7 +22,7 @@ methods = {
     'Barlow Twins': '../barlow_twins/digits.py',
     'VICReg': '../vicreg/digits.py',
 }
-recipe = ['epochs=10', 'warmup_epochs=2', 'batch_size=64', 'weight_decay=1e-6', 'method.backbone.width=0.25',
+recipe = ['epochs=10', 'warmup_epochs=2', 'batch_size=64', 'base_lr=8', 'weight_decay=1e-6', 'method.backbone.width=0.25',
           'views.0.crop=(0.6, 1.0)', 'views.1.crop=(0.6, 1.0)',
           'data.on_device=True', 'workers=0', 'watch.every=2', 'log_every=20', 'checkpoint.every=5', 'checkpoint.keep=1']
 seeds = [0, 1, 2]

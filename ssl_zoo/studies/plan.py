@@ -1,13 +1,15 @@
 """The units of a study, what each needs before it can start, and the plan in words with its cost."""
-import math
 import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from ..data.splits import data_sources
 from ..engine.checkpoint import versions
+from ..engine.config import load_config
 from ..engine.dry_run import timed_step
 from ..engine.plan import Plan
 from ..registry import ConfigError, MissingData
@@ -47,7 +49,7 @@ class Units:
     """
 
     def __init__(self, study: Study, out: Path):
-        self.study, self.out = study, out
+        self.study, self.out, self.prints = study, out, {}
         arms = study.arms()
         self.first = {name: next(arm for arm in arms if arm.method == name) for name in study.methods}       # at the baseline of the axes
         self.trials = [Unit('trial', arm, study.tune.seed, out / 'trials' / slug(name) / f'{n}', factor)
@@ -67,15 +69,21 @@ class Units:
     def chosen(self, method: str) -> dict | None:
         """The number that the method's trials chose: key, factor, value; of several the first. None without tuning.
 
+        All trials must have come to their end, or a later call might choose otherwise for runs of the same method. One that diverged has.
+
         Raises:
-            ConfigError: no trial has succeeded.
+            ConfigError: a trial has failed, or all of them diverged.
         """
         if self.study.tune is None:
             return None
-        records = [read_json(unit.folder / 'record.json') or {} for unit in self.trials if unit.arm.method == method]
-        done = [record for record in records if record.get('status') == 'done' and math.isfinite(record['val_knn'])]
+        records = {unit.folder: read_json(unit.folder / 'record.json') or {} for unit in self.trials if unit.arm.method == method}
+        failed = [folder for folder, record in records.items() if record.get('status') != 'done']
+        if failed:
+            raise ConfigError(f'{len(failed)} of the {len(records)} trials of {method} failed, and a choice needs all of them; see '
+                              f'{failed[0] / "console.log"}')
+        done = [record for record in records.values() if record['val_knn'] is not None]
         if not done:
-            raise ConfigError(f'none of the {len(records)} trials of {method} has succeeded; see their console.log')
+            raise ConfigError(f'all {len(records)} trials of {method} diverged; give tune.factors smaller numbers')
         best = max(done, key=lambda record: record['val_knn'])
         return {key: best[key] for key in ('key', 'factor', 'value')}
 
@@ -88,20 +96,25 @@ class Units:
     def check_done(self) -> None:
         """Raise ConfigError if a folder holds a unit with other settings."""
         for unit in self:
-            before = read_json(unit.folder / 'unit.json')
-            if before and before['fingerprint'] != self.fingerprint(unit):
-                raise ConfigError(f'{unit.folder} holds a run with other settings than the study has now; choose another --out, or '
-                                  f'remove it')
+            self._check(unit)
+
+    def _check(self, unit: Unit) -> str:
+        """The unit's fingerprint. Raises ConfigError if it is another than before."""
+        now, before = self.fingerprint(unit), read_json(unit.folder / 'unit.json')
+        if before and before['fingerprint'] != now:
+            raise ConfigError(f'{unit.folder} holds a run with other settings than the study has now; choose another --out, or remove it')
+        if self.prints.setdefault(unit.folder, now) != now:
+            raise ConfigError(f'the config of {unit.label} has changed since the study was started; set it back, or start another study')
+        return now
 
     def prepare(self, unit: Unit) -> None:
-        """Write unit.json. Raises ConfigError if what it needs has failed."""
-        study, arm = self.study, unit.arm
+        """Write unit.json. Raises ConfigError if what it needs has failed, or if its config is no longer what it was."""
+        study, arm, fingerprint = self.study, unit.arm, self._check(unit)
         number = None
         options = [*arm.options, f'seed={unit.seed}']
         if unit.kind == 'trial':
-            value = number_in(arm.settings(), study.tune.key) * unit.factor
-            number = dict(key=study.tune.key, factor=unit.factor, value=value)
-            options += [*study.tune.options, 'data.test=None']             # the test images are not for choices
+            number = dict(key=study.tune.key, factor=unit.factor, value=number_in(arm.settings(), study.tune.key) * unit.factor)
+            options = study.trial_options(arm)
         elif unit.kind == 'run' and (chosen := self.chosen(arm.method)):
             number = dict(chosen, value=number_in(arm.settings(), chosen['key']) * chosen['factor'])
         if number:
@@ -109,7 +122,7 @@ class Units:
         content = dict(kind=unit.kind, method=RANDOM if unit.kind == 'baseline' else arm.method,
                        axes={} if unit.kind == 'baseline' else arm.place, seed=unit.seed, config_file=str(arm.config.absolute()),
                        options=options, evaluate=study.plain()['evaluate'], draw_map=unit.kind != 'trial' and unit.seed == study.seeds[0],
-                       of=str(unit.needs[0].absolute()) if unit.kind == 'baseline' else None, fingerprint=self.fingerprint(unit),
+                       of=str(unit.needs[0].absolute()) if unit.kind == 'baseline' else None, fingerprint=fingerprint,
                        lr=number, **(number or {}))
         content['recorded'] = ['kind', 'method', 'seed', 'options', *(number if unit.kind == 'trial' else ('axes', 'lr'))]
         write_json(unit.folder / 'unit.json', content)
@@ -157,8 +170,8 @@ def describe(units: Units, jobs: int, threads: int, tell=print) -> dict[tuple[st
         if kind not in speeds:
             speeds[kind] = timed_step(settings, plan, most=min(plan.device_batch, 64)).images_per_second
         seconds['run', arm.id] = plan.steps * plan.batch_size / speeds[kind]
-        if tune:
-            shorter = Plan.of(arm.settings(*tune.options), plan.images)
+        if tune and arm in units.first.values():
+            shorter = Plan.of(load_config(arm.config, study.trial_options(arm)), plan.images)
             seconds['trial', arm.id] = shorter.steps * shorter.batch_size / speeds[kind]
         lines.append((' '.join([arm.method, *arm.place.values()]), f'{settings.epochs:g}', f'{plan.images:,}', f'{plan.batch_size}',
                       f'{plan.steps:,}', f'{speeds[kind]:,.0f}', f'{seconds["run", arm.id] / 60:.1f}'))
@@ -167,6 +180,8 @@ def describe(units: Units, jobs: int, threads: int, tell=print) -> dict[tuple[st
     for line in (head, *lines):
         tell('  ' + '  '.join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))))
     total = sum(seconds[unit.kind, unit.arm.id] for unit in left if unit.kind != 'baseline') / jobs
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()                                           # the units need it
     tell(f'  images/s from one synthetic step on {threads} thread{"s" * (threads > 1)}; training alone, {jobs} at a time: about '
          f'{spoken(total)} from here; evaluation, start and what else the machine does come on top')
     return seconds

@@ -5,7 +5,9 @@ from pathlib import Path
 from mmengine.config import Config
 
 from ..data.labels import PER_CLASS, SHARE
+from ..engine.config import load_config
 from ..engine.settings import plain
+from ..evaluation.logistic import check_strengths
 from ..evaluation.recipes import LINEAR
 from ..registry import ConfigError, nearest
 from .study import RANDOM, Evaluation, Study, Tuning, number_in, slug
@@ -45,7 +47,7 @@ def load_study(path: str | Path, small: bool = False, seeds: list[int] | None = 
 
 def _checked(cfg: dict, path: Path, small: bool, changes: tuple[str, ...]) -> Study:
     for key, cls in (('tune', Tuning), ('evaluate', Evaluation)):
-        if cfg.get(key) is not None:
+        if cfg.get(key) is not None or key == 'evaluate' and key in cfg:
             cfg[key] = _built(cls, cfg[key], f'{path.name}: {key}')
     study = _built(Study, cfg, path.name, dict(name=path.stem + ('_small' if small else ''), path=path, small=small, changes=changes))
 
@@ -57,11 +59,11 @@ def _checked(cfg: dict, path: Path, small: bool, changes: tuple[str, ...]) -> St
     methods = {}
     for name, method in study.methods.items():
         method = dict(config=method) if isinstance(method, str) else method
-        need(isinstance(method, dict) and isinstance(method.get('config'), str) and set(method) <= {'config', 'options'}
-             and _texts(method.get('options', ())), f'methods[{name!r}]', method,
+        need(isinstance(method, dict) and isinstance(method.get('config'), str) and set(method) <= {'config', 'options', 'trial'}
+             and _texts(method.get('options', ())) and _texts(method.get('trial', ())), f'methods[{name!r}]', method,
              "a config file or dict(config='...', options=['key=value'])")
         need(name != RANDOM, 'a method', name, 'called otherwise: that is the name of the untrained network')
-        methods[name] = dict(config=method['config'], options=list(method.get('options', [])))
+        methods[name] = dict(config=method['config'], **{key: list(method.get(key, [])) for key in ('options', 'trial')})
     for key in ('recipe', 'caveats'):
         need(_texts(getattr(study, key)), key, getattr(study, key), 'a list of texts')
     need(study.seeds and all(isinstance(s, int) and s >= 0 for s in study.seeds) and len(set(study.seeds)) == len(study.seeds), 'seeds',
@@ -77,6 +79,8 @@ def _checked(cfg: dict, path: Path, small: bool, changes: tuple[str, ...]) -> St
         need(study.tune.seed not in study.seeds, 'tune.seed', study.tune.seed,
              'none of seeds: a run that served the choice is no measurement')
         need(_texts(study.tune.options), 'tune.options', study.tune.options, 'a list of texts')
+        need(isinstance(study.tune.key, str), 'tune.key', study.tune.key, "a key of the configs, such as 'base_lr'")
+        need(isinstance(study.tune.seed, int) and study.tune.seed >= 0, 'tune.seed', study.tune.seed, 'a whole number of at least 0')
     reference = study.reference or next(iter(methods))
     if reference not in methods:
         raise ConfigError(f'{path.name}: reference is {reference!r}: {nearest(reference, methods)}')
@@ -95,8 +99,13 @@ def _checked(cfg: dict, path: Path, small: bool, changes: tuple[str, ...]) -> St
         if settings.data.test is None or settings.data.val is None:
             raise ConfigError(f'{path.name}: {arm.method} has no data.{"test" if settings.data.test is None else "val"}; a study chooses '
                               f'on a hold-out and measures on test images, so give both in recipe')
-        if study.tune is not None:
-            number_in(settings, study.tune.key)
+        if study.tune is not None and not any(arm.place[axis] != next(iter(labels)) for axis, labels in study.axes.items()):
+            number = number_in(settings, study.tune.key)
+            for factor in study.tune.factors:
+                try:
+                    load_config(arm.config, [*study.trial_options(arm), f'{study.tune.key}={number * factor!r}'])
+                except ConfigError as error:
+                    raise ConfigError(f'{path.name}: trial of {arm.method}: {error}') from None
     return study
 
 
@@ -109,6 +118,9 @@ def _built(cls, given: dict, where: str, own: dict | None = None):
     wrong = next((key for key in given if key not in names), None)
     if wrong is not None:
         raise ConfigError(f'{where} has no key {wrong!r}: {nearest(wrong, names)}')
+    flat = next((f.name for f in fields(cls) if str(f.type).startswith('tuple') and not isinstance(given.get(f.name, []), list)), None)
+    if flat:
+        raise ConfigError(f'{where}: {flat} is {given[flat]!r}, but it must be a list')
     missing = next((f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING and f.name not in given
                     and f.name not in own), None)
     if missing:
@@ -123,8 +135,11 @@ def _texts(values) -> bool:
 def _check_evaluation(evaluate: Evaluation, where: str) -> None:
     try:
         for values, what in ((evaluate.k, 'k'), (evaluate.temperature, 'temperature')):
-            if not values or not all(isinstance(v, (int, float)) and v > 0 for v in values):
-                raise ConfigError(f'{what} is {values!r}, but it must be one or more numbers above 0')
+            kinds = int if what == 'k' else (int, float)
+            if not values or not all(isinstance(v, kinds) and v > 0 for v in values):
+                raise ConfigError(f'{what} is {list(values)}, but it must be one or more {"whole " * (kinds is int)}numbers above 0')
+        if evaluate.linear == 'logistic' and not (evaluate.strengths and check_strengths(evaluate.strengths)):
+            raise ConfigError("strengths is [], but linear='logistic' needs one or more numbers above 0")
         if evaluate.precision not in ('float32', 'bf16'):
             raise ConfigError(f"precision is {evaluate.precision!r}, but it must be 'float32' or 'bf16'")
         if evaluate.linear not in (None, 'logistic'):
@@ -132,7 +147,8 @@ def _check_evaluation(evaluate: Evaluation, where: str) -> None:
                 raise ConfigError(f'linear is {evaluate.linear!r}: {nearest(evaluate.linear, ["logistic", *LINEAR])}')
             evaluate.linear_preset()
         for labels in evaluate.labels:
-            if not (SHARE.fullmatch(labels) or PER_CLASS.fullmatch(labels)):
+            share = SHARE.fullmatch(str(labels))
+            if not (share and 0 < float(share[1]) <= 100 or PER_CLASS.fullmatch(str(labels))):
                 raise ConfigError(f"labels has {labels!r}, but it must be a share such as '1%', or a number such as '4-per-class'")
             evaluate.recipe_of(labels)
     except (ConfigError, TypeError) as error:

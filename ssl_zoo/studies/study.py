@@ -105,7 +105,8 @@ class Study:
 
     Attributes:
         title, question: for the report; caveats: what its scale can and cannot show.
-        methods: name -> config file (relative to the study's), or dict(config=..., options=[...]).
+        methods: name -> config file (relative to the study's), or dict(config=..., options=[...], trial=[...]), with options of all its
+            trainings and of its trials alone.
         recipe: options for all of them, such as 'epochs=100'; changes: more of them, from the command line, above all others.
         axes: axis -> {label: [options]}; every method is run at every place. The first label of each is the baseline.
         seeds: of the runs.
@@ -138,6 +139,10 @@ class Study:
                 options = (*self.recipe, *method['options'], *options, *self.changes)
                 out.append(Arm(name, place, self.path.parent / method['config'], options))
         return out
+
+    def trial_options(self, arm: Arm) -> list[str]:
+        """Options of every trial, before the number that is searched for: without test images, which are not for choices."""
+        return [*arm.options, f'seed={self.tune.seed}', *self.tune.options, *self.methods[arm.method]['trial'], 'data.test=None']
 
     def plain(self) -> dict:
         """As nested dicts of plain values, for study.json and for the report."""

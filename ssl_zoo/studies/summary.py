@@ -189,6 +189,9 @@ def _expected(plan: dict) -> list[Arm]:
 def _place(study: Study, run: dict) -> None:
     """Put a finished run into its arm; one that the plan does not name gets an arm of its own."""
     trained, method, axes = run['kind'] != 'baseline', str(run.get('method')), axes_of(run)
+    if run.get('seed') not in study.plan['seeds']:
+        study.problems.append(f'{Arm(method, axes).name}: seed {run.get("seed")} is none of the study\'s, and left out')
+        return
     arm = next((arm for arm in study.arms if (arm.trained, arm.method, arm.axes) == (trained, method, axes)), None)
     if arm is None:
         arm = Arm(method, axes, trained=trained)

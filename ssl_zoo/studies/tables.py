@@ -102,7 +102,7 @@ def accuracy_table(study: Study) -> Table:
     note = ('Accuracy on the test images: mean (sample standard deviation) over training seeds, below it the 95 % interval of the mean '
             "(Student's t over seeds; of how seeds differ, not of how test images do; it knows nothing of 100 %). One seed has neither; "
             f'where all seeds gave the same there is no interval. {protocols}'
-            'Random weights: the same network, not trained. Costs: mean over seeds of the training'
+            'Random weights: the same network, not trained. Costs: mean over seeds of the training with its looks at k-NN'
             + (f'; peak memory of the {" or ".join(memory)}' if memory else '')
             + ('; core-hours: hours times the cores used' if cpu else '; device-hours: hours times the devices used') + '.')
     return Table('Accuracy and cost', note, head, rows)

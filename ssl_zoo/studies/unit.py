@@ -5,8 +5,10 @@
 reads FOLDER/unit.json, which ssl_zoo/studies/work.py has written, does what it says, and writes FOLDER/record.json. Stopped or killed
 it goes on from where it was: the training from its checkpoint, the evaluation from its last figure.
 """
+import ctypes
 import json
 import resource
+import signal
 import statistics
 import sys
 import time
@@ -69,7 +71,7 @@ class Work:
     def finish(self, **record) -> None:
         write_json(self.folder / 'record.json', dict({key: self.unit[key] for key in self.unit['recorded']}, status='done', error=None,
                                                      **record))
-        (self.folder / 'partial.json').unlink()
+        (self.folder / 'partial.json').unlink(missing_ok=True)
 
     def train(self) -> Path:
         """Train, or go on with it; the last checkpoint."""
@@ -111,8 +113,13 @@ def cost_of(runner, peak: int, folder: Path) -> dict:
 
 
 def trial(work: Work) -> None:
-    """Train without test images; the figure is k-NN on the hold-out at the end."""
-    work.train()
+    """Train without test images; the figure is k-NN on the hold-out at the end. One that diverges has come to its end as well."""
+    try:
+        work.train()
+    except FloatingPointError as error:
+        work.finish(val_knn=None, n_val=None, seconds=work.kept['seconds'], diverged=str(error))
+        print(f'diverged: {error}')
+        return
     looks = [row for row in rows_of(work.folder / 'results.jsonl') if row['metric'] == 'knn_top1' and row['weights'] == 'trained']
     if not looks:
         raise ConfigError(f'the training has left no k-NN figure of the hold-out, see {work.folder / "train.log"}')
@@ -187,14 +194,25 @@ def baseline(work: Work) -> None:
     work.finish(**figures_of(work), config=read_checkpoint(checkpoint[0])['config'])
 
 
+def die_with_the_worker() -> None:
+    """Let Linux send SIGTERM when the worker that started this process is gone, even if it was killed: another may take the unit then."""
+    if sys.platform == 'linux':
+        ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))                # PR_SET_PDEATHSIG
+
+
 def main(folder: str) -> int:
     work = Work(Path(folder))
 
     def act() -> int:
-        dict(trial=trial, run=run, baseline=baseline)[work.unit['kind']](work)
+        try:
+            dict(trial=trial, run=run, baseline=baseline)[work.unit['kind']](work)
+        except BaseException:
+            work.keep()                                                # of its seconds
+            raise
         return 0
     return told(act, 'tools/benchmark.py goes on from here')
 
 
 if __name__ == '__main__':
+    die_with_the_worker()
     sys.exit(main(sys.argv[1]))

@@ -41,11 +41,18 @@ class Running:
     """A unit at work in a process of its own; what it prints goes to console.log in its folder."""
 
     def __init__(self, unit: Unit, lock, environment: dict):
-        self.unit, self.lock, self.began = unit, lock, time.time()
+        self.unit, self.lock, self.began, self.heard = unit, lock, time.time(), 0
         self.log = open(unit.folder / 'console.log', 'a')
         # A session of its own: Ctrl-C reaches the worker alone, which hands it on once.
         self.process = subprocess.Popen([*COMMAND, str(unit.folder)], stdout=self.log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                                         env={**os.environ, **environment}, start_new_session=True)
+
+    def hear(self, signals: list[int]) -> None:
+        """Hand on the signals that it has not got yet, each once: a second Ctrl-C would stop it without saving."""
+        for number in signals[self.heard:]:
+            self.heard += 1
+            with suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGINT if number == signal.SIGHUP else number)
 
     def end(self, stopping: bool) -> dict:
         """Its record, after its process has ended; one that says what went wrong if it left none."""
@@ -86,7 +93,11 @@ class Worker:
         self.settled: dict[Path, dict] = {}                            # folder -> record
         self.running: list[tuple[Running, dict]] = []
         self.spent: dict[str, list[float]] = defaultdict(list)         # kind -> seconds measured / expected
-        self.signal: int | None = None
+        self.signals: list[int] = []                                   # received
+
+    @property
+    def signal(self) -> int | None:
+        return self.signals[0] if self.signals else None
 
     def work(self) -> list[dict]:
         """All records. On Ctrl-C, SIGTERM, SIGUSR1 or SIGHUP the running units are told once, they save, and then this returns; ``signal``
@@ -109,11 +120,10 @@ class Worker:
                 signal.signal(s, handler)
 
     def _stop(self, number: int, _) -> None:
-        self.signal = number
+        self.signals.append(number)
         self.tell(f'{signal.Signals(number).name}: {len(self.running)} at work save what they have; once more to stop at once')
         for running, _ in self.running:
-            with suppress(ProcessLookupError):
-                running.process.send_signal(signal.SIGINT if number == signal.SIGHUP else number)
+            running.hear(self.signals)
 
     def _collect(self) -> None:
         for running, place in [pair for pair in self.running if pair[0].process.poll() is not None]:
@@ -149,7 +159,7 @@ class Worker:
         moved = False
         at_work = {running.unit.folder for running, _ in self.running}
         for unit in self.units:
-            if not self.free:
+            if not self.free or self.signal is not None:
                 break
             if unit.folder in self.settled or unit.folder in at_work or not all(need in self.settled for need in unit.needs):
                 continue
@@ -168,8 +178,10 @@ class Worker:
                 return True
             self.units.prepare(unit)
             place = self.free[0]
-            self.running.append((Running(unit, lock, place), place))
+            running = Running(unit, lock, place)
+            self.running.append((running, place))
             self.free.pop(0)
+            running.hear(self.signals)                                 # one may have come while it was started
         except (ConfigError, OSError) as error:                        # what it needs has failed, or its folder; others may do
             self._settle(unit, failed(unit, str(error)))
             self.tell(f'{len(self.settled)}/{len(self.units)}  {unit.label}  FAILED: {error}')
@@ -186,5 +198,6 @@ class Worker:
 
 def figures(record: dict) -> str:
     if record['kind'] == 'trial':
-        return f'{record["key"]} {record["value"]:g}: k-NN {record["val_knn"]:.2f} % on the hold-out'
+        found = 'diverged' if record['val_knn'] is None else f'k-NN {record["val_knn"]:.2f} % on the hold-out'
+        return f'{record["key"]} {record["value"]:g}: {found}'
     return '  '.join(f'{key} {value:.2f} %' for key, value in record['figures'].items())

@@ -66,7 +66,7 @@ def test_units_their_needs_and_the_choice(write, tmp_path):
     units.prepare(units.trials[0])
     said = json.loads((units.trials[0].folder / 'unit.json').read_text())
     assert said['options'][-3:] == ['epochs=1', 'data.test=None', 'base_lr=4.0'] and said['seed'] == 1000 and 'seed=1000' in said['options']
-    with pytest.raises(ConfigError, match='none of the 2 trials of SimCLR has succeeded'):
+    with pytest.raises(ConfigError, match='2 of the 2 trials of SimCLR failed, and a choice needs all of them'):
         units.prepare(run)
     for folder, value, accuracy in zip(trials, (4.0, 16.0), (80.0, 90.0), strict=True):
         record = dict(kind='trial', status='done', key='base_lr', factor=value / 8, value=value, val_knn=accuracy)
@@ -75,8 +75,14 @@ def test_units_their_needs_and_the_choice(write, tmp_path):
     said = json.loads((run.folder / 'unit.json').read_text())
     assert said['lr'] == dict(key='base_lr', factor=2.0, value=6.0)               # twice that arm's own 3
     assert said['options'][-2:] == ['seed=0', 'base_lr=6.0'] and not any('data.test' in option for option in said['options'])
-    write_json(trials[1] / 'record.json', dict(kind='trial', status='done', key='base_lr', factor=2.0, value=16.0, val_knn=float('nan')))
-    assert units.chosen('SimCLR')['factor'] == 0.5                                   # not a number is no accuracy
+    write_json(trials[1] / 'record.json', dict(kind='trial', status='done', key='base_lr', factor=2.0, value=16.0, val_knn=None))
+    assert units.chosen('SimCLR')['factor'] == 0.5                                   # the other one diverged
+    write_json(trials[0] / 'record.json', dict(kind='trial', status='failed', error='x'))
+    with pytest.raises(ConfigError, match='1 of the 2 trials of SimCLR failed'):     # it may do better next time: no choice before
+        units.chosen('SimCLR')
+    write_json(trials[0] / 'record.json', dict(kind='trial', status='done', val_knn=None))
+    with pytest.raises(ConfigError, match='all 2 trials of SimCLR diverged'):
+        units.chosen('SimCLR')
 
 
 def test_a_folder_with_other_settings_is_refused(write, tmp_path):
@@ -89,13 +95,28 @@ def test_a_folder_with_other_settings_is_refused(write, tmp_path):
         Units(load_study(write(tune=dict(factors=[1, 2]))), tmp_path / 'out').check_done()
 
 
+def test_a_config_that_changes_while_the_study_runs_is_noticed(write, tmp_path):
+    config = tmp_path / 'own.py'
+    text = (ROOT / 'configs/byol/digits.py').read_text().replace("'../_base_", f"'{ROOT}/configs/_base_")
+    config.write_text(text)
+    units = Units(load_study(write(methods={'BYOL': str(config)}, axes={})), tmp_path / 'out')
+    units.prepare(units.trials[0])
+    units.check_done()
+    config.write_text(text + '\nweight_decay = 1e-3\n')
+    with pytest.raises(ConfigError, match='other settings than the study has now'):
+        units.prepare(units.trials[0])
+    with pytest.raises(ConfigError, match='has changed since the study was started'):
+        units.prepare(units.trials[1])
+
+
 def test_the_plan_says_what_and_how_long(write, tmp_path):
     lines = []
     expected = describe(Units(load_study(write()), tmp_path / 'out'), 2, 1, lines.append)
     text = '\n'.join(lines)
     assert '2 methods x 2 batch x 2 seeds = 8 runs, 4 trials (base_lr x 0.5, 2 for each method, seed 1000)' in text
     assert '0 of 14 done before' in text and 'SimCLR 32' in text and 'whole network fine-tuned' in text
-    assert set(expected) == {(kind, arm) for kind in ('run', 'trial') for arm in ('byol-64', 'byol-32', 'simclr-64', 'simclr-32')}
+    assert set(expected) == {*(('run', arm) for arm in ('byol-64', 'byol-32', 'simclr-64', 'simclr-32')), ('trial', 'byol-64'),
+                             ('trial', 'simclr-64')}
     assert expected['trial', 'byol-64'] == pytest.approx(expected['run', 'byol-64'] * 19 / 39)          # steps of 1 and of 2 epochs
     assert not (tmp_path / 'out').exists()                                           # a plan leaves nothing
 
@@ -112,6 +133,15 @@ def test_the_plan_says_what_and_how_long(write, tmp_path):
     (dict(axes={'a': []}), "a dict of axis: {label: ['key=value', ...]}"),
     (dict(axes={'a': {'x y': [], 'x_y': ['batch_size=32']}}), 'two rows would share the folder'),
     (dict(axes={'a': {'x': ['epoch=3']}}), "epoch is not a config key"),
+    (dict(seeds=3), 'seeds is 3, but it must be a list'), (dict(tune=dict(factors=0.5)), 'factors is 0.5, but it must be a list'),
+    (dict(tune=dict(factors=[1, 2], key=5)), "tune.key is 5, but it must be a key"),
+    (dict(tune=dict(factors=[1, 2], seed='a')), "tune.seed is 'a', but it must be a whole number"),
+    (dict(tune=dict(factors=[0.5, 2], key='batch_size')), 'trial of BYOL: batch_size=32.0 is of type float'),
+    (dict(tune=dict(factors=[1, 2], options=['epoch=3'])), 'trial of BYOL: epoch is not a config key'),
+    (dict(evaluate=None), 'evaluate is None, but it must be a dict'), (dict(evaluate=dict(strengths=[])), 'strengths is []'),
+    (dict(evaluate=dict(strengths=[-1.0])), 'a strength must be a finite number above 0'),
+    (dict(evaluate=dict(k=[20.5])), 'k is [20.5], but it must be one or more whole numbers'),
+    (dict(evaluate=dict(labels=['500%'])), "labels has '500%'"),
     (dict(tune=dict(factors=[1])), 'two or more different numbers above 0'),
     (dict(tune=dict(factors=[1, 2], key='method.speed')), "tune.key is 'method.speed', which the config of BYOL does not have"),
     (dict(tune=dict(factors=[1, 2], key='method.type')), "which is 'BYOL' in the config of BYOL, and no number"),
@@ -120,7 +150,7 @@ def test_the_plan_says_what_and_how_long(write, tmp_path):
     (dict(evaluate=dict(labels=['few'])), "must be a share such as '1%'"),
     (dict(evaluate=dict(finetune=dict(speed=3))), 'evaluate: '),
     (dict(recipe=['data.test=None']), 'has no data.test; a study chooses on a hold-out'),
-    (dict(title=[], _x=1, recipe='epochs=3'), 'a list of texts'),
+    (dict(_x=1, recipe='epochs=3'), "recipe is 'epochs=3', but it must be a list"), (dict(recipe=[3]), 'a list of texts'),
 ])
 def test_mistakes_are_answered_in_a_sentence(more, sentence, write):
     with pytest.raises(ConfigError) as error:

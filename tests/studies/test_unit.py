@@ -1,6 +1,9 @@
 """ssl_zoo/studies/unit.py: a trial never sees test images, a run leaves its figures and cost, what was found is not found again."""
 import json
 import statistics
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +109,35 @@ def test_what_was_found_is_not_found_again(units, monkeypatch, tmp_path):
     assert main(str(tmp_path)) == 0
     record = read_json(tmp_path / 'record.json')
     assert set(record['figures']) == set(before['figures']) and record['cost']['total_seconds'] > record['cost']['train_seconds'] > 0
+
+
+def test_a_trial_that_diverges_has_come_to_its_end(units, tmp_path, monkeypatch):
+    def diverged(_):
+        raise FloatingPointError('the loss is nan at step 3')
+    said = read_json(units.trials[0].folder / 'unit.json')
+    (tmp_path / 'unit.json').write_text(json.dumps(said))
+    monkeypatch.setattr(unit_module.Work, 'train', diverged)
+    assert main(str(tmp_path)) == 0
+    record = read_json(tmp_path / 'record.json')
+    assert (record['status'], record['val_knn'], record['diverged'], record['value']) == ('done', None, 'the loss is nan at step 3', 8)
+
+
+def test_a_unit_dies_with_its_worker(units, tmp_path):
+    said = read_json(units.runs[0].folder / 'unit.json')
+    said['options'] = [*said['options'], 'epochs=5000']
+    (tmp_path / 'unit.json').write_text(json.dumps(said))
+    worker = ("import subprocess, sys; p = subprocess.Popen([sys.executable, '-m', 'ssl_zoo.studies.unit', sys.argv[1]], "
+              "start_new_session=True, stdout=open(sys.argv[1] + '/out', 'w')); print(p.pid, flush=True); p.wait()")
+    with subprocess.Popen([sys.executable, '-c', worker, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+        pid = int(process.stdout.readline())
+        deadline = time.monotonic() + 60
+        while not (tmp_path / 'log.jsonl').exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.kill()
+    while Path(f'/proc/{pid}/stat').exists() and Path(f'/proc/{pid}/stat').read_text().split()[2] != 'Z':
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert any((tmp_path / 'checkpoints').glob('step_*.pth')) and not (tmp_path / 'record.json').exists()      # it saved
 
 
 def test_a_folder_without_a_unit(tmp_path):

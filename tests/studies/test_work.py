@@ -79,7 +79,7 @@ def test_a_failure_stops_nobody_and_is_tried_again(units, monkeypatch):
     wrong = [record for record in records if record['status'] != 'done']
     assert len(records) == 10 and {record['method'] for record in wrong} == {'B'} and len(wrong) == 4
     assert sum('exit code 1: out of luck' in line for line in lines) == 2                                  # the trials
-    assert sum('none of the 2 trials of B has succeeded' in line for line in lines) == 2                   # and so the runs
+    assert sum('2 of the 2 trials of B failed' in line for line in lines) == 2                             # and so the runs
     assert read_json(units.trials[1].folder / 'record.json')['error'] == 'exit code 1: out of luck'
     monkeypatch.delenv('BREAK')
     before = len(order(units))
@@ -106,6 +106,22 @@ def test_workers_share_a_study(units):
     os.waitpid(pid, 0)
     assert len(records) == 10 and len(order(units)) == 9
     assert read_json(units.runs[0].folder / 'record.json')['lr']['factor'] == 1                             # of the other's 99 %
+
+
+def test_nothing_is_started_after_a_stop(units, monkeypatch):
+    """The signal comes while units are being started: what was started hears it once, and nothing else is."""
+    monkeypatch.setenv('SLOW', '1')
+    worker = Worker(units, [{}] * 4, {}, lambda line: None)
+    prepare, started = units.prepare, []
+
+    def prepared(unit):
+        started.append(unit)
+        prepare(unit)
+        if len(started) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+    monkeypatch.setattr(units, 'prepare', prepared)
+    began = time.monotonic()
+    assert worker.work() == [] and len(started) == 2 and time.monotonic() - began < 20
 
 
 def test_a_stop_is_handed_on_and_the_work_goes_on_later(units, monkeypatch):
