@@ -158,7 +158,7 @@ def tuning_table(study: Study) -> Table | None:
     sizes = sorted({str(trial['n_val']) for trial in study.trials if trial.get('n_val')})
     key = tune.get('key', 'value')
     note = (f'k-NN accuracy in percent on {" or ".join(sizes) or "the"} val images, at this {key}; seed '
-            f'{tune.get("seed", "unknown")}, with {" ".join(map(str, tune.get("options") or [])) or "no other changes"}. The choice never '
+            f'{tune.get("seed", "unknown")}, with {" ".join(map(str, tune.get("options") or [])) or "no other changes"}. This choice never '
             'saw the test images.')
     return Table(f'Tuning of {key}', note, ['method', *(f'{key} x {factor:g}' for factor in factors), 'remarks'], rows)
 
