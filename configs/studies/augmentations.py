@@ -39,7 +39,7 @@ _digit = dict(size=32, crop=(0.6, 1.0), flip_p=0.0, jitter=(0.4, 0.4, 0.0, 0.0),
 small = dict(
     caveats=['After figure 3b of BYOL, in miniature: the authors used ImageNet, ResNet-50 and 300 epochs. Digits are grey: colour is brightness '
              'and contrast alone here, so that what the authors found of colour, that without it contrastive methods may compare histograms, '
-             'has no room to show. (On as few photographs as two cores can train on, BYOL came hardly above random weights.)'],
+             'has no room to show. (On 3,000 photographs BYOL came hardly above random weights in 12 epochs, so they could not serve.)'],
     methods={'BYOL': '../byol/digits.py', 'SimCLR': '../simclr/digits.py'},
     recipe=[f'views={[_digit, _digit]}', 'epochs=10', 'warmup_epochs=2', 'method.backbone.width=0.25', 'data.on_device=True', 'workers=0',
             'watch.every=2', 'log_every=20', 'checkpoint.every=5', 'checkpoint.keep=1'],
