@@ -122,3 +122,22 @@ def test_the_chosen_trial_is_that_of_the_runs_and_an_edge_is_warned_of(study_fol
         path.unlink()
     byol, *_ = tunings(read_study(out))
     assert (byol.chosen, byol.settled) == (0.5, False) and 'is the lowest that was tried' in byol.warning
+
+
+def test_runs_of_other_seeds_are_left_out_and_named(study_folder):
+    """A folder may hold runs of an earlier call with more seeds: they are none of this study's figures."""
+    study = read_study(study_folder({('BYOL', 0): 90.0, ('BYOL', 1): 92.0, ('BYOL', 7): 10.0}, seeds=[0, 1]))
+    assert study.arms[0].estimate('knn').mean == 91.0 and study.arms[0].estimate('knn').n == 2
+    assert any("BYOL: seed 7 is none of the study's" in text for text in study.problems)
+
+
+def test_a_trial_that_diverged_is_no_choice(study_folder):
+    out = study_folder(trials=[('BYOL', 0.5, 80.0), ('BYOL', 1, 85.0), ('BYOL', 2, 90.0)])
+    path = out / 'trials/BYOL/2/record.json'
+    path.write_text(path.read_text().replace('90.0', 'null'))
+    study = read_study(out)
+    for arm in study.trained:
+        for run in arm.runs.values():
+            run.pop('lr', None)
+    [found] = tunings(study)
+    assert found.chosen == 1 and found.warning is None
