@@ -75,8 +75,9 @@ def _vit(shapes: dict, found: Found, given: dict) -> dict:
     if 'num_heads' not in given and 'name' not in given and heads is None:
         raise ConfigError(f'the file holds a ViT of width {width}, whose number of heads the weights do not show; give it, such as '
                           f'--backbone "{{\'num_heads\': 4}}"')
-    if 'num_heads' not in given and width == 384 and found.ambiguous_heads:
-        raise ConfigError(f'{found.ambiguous_heads}; say it with --backbone "{{\'num_heads\': 12}}" or 6')
+    if 'num_heads' not in given and width in (192, 384) and found.ambiguous_heads:
+        raise ConfigError(f'a ViT of width {width} has 12 heads in MoCo v3 ({found.ambiguous_heads}) and {heads} elsewhere, and the '
+                          f'weights do not show which; say it with --backbone "{{\'num_heads\': 12}}" or "{{\'num_heads\': {heads}}}"')
     name = f'vit_{size}_patch{patch}_224'
     usual = dict(name=name) if timm.is_model(name) else dict(name=f'vit_{size}_patch16_224', patch_size=patch)
     seen = dict(usual)

@@ -21,7 +21,8 @@ class Found:
     Attributes:
         layout: its name; networks: 'online' and perhaps 'target'; main: the one to evaluate.
         left_out: names that were not taken; backbone: keys of build_backbone that no weight shows.
-        ambiguous_heads: why the number of a ViT's heads must be given, '' if it need not.
+        ambiguous_heads: who gives ViTs 12 heads where others give fewer, so that the number must be given; '' if it need not.
+        dataset: name of what it was trained on, in lower case, '' if the file does not say.
         steps: optimiser steps done, 0 if the file does not say.
     """
     layout: str
@@ -31,3 +32,4 @@ class Found:
     backbone: dict = field(default_factory=dict)
     ambiguous_heads: str = ''
     steps: int = 0
+    dataset: str = ''

@@ -20,7 +20,10 @@ from .layouts import find
 from .unpickling import read_foreign
 
 FILE = 'imported.pth'
-CIFAR10 = dict(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))           # of solo/data/pretrain_dataloader.py
+# Of solo/data/pretrain_dataloader.py.
+CIFAR = dict(CIFAR10=dict(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)),
+             CIFAR100=dict(mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762)))
+SWAV = dict(mean=(0.485, 0.456, 0.406), std=(0.228, 0.224, 0.225))             # of facebookresearch/swav, src/multicropdataset.py
 # What stands behind the features in networks that keep it with the backbone.
 HEADS = re.compile(r'(fc|head|heads|head_dist|classifier|last_linear|projection_head|prototypes)\.')
 
@@ -35,6 +38,9 @@ class Report:
 def import_checkpoint(file: str | Path, out: str | Path, layout: str = 'auto', backbone: str | None = None,
                       options: list[str] = ()) -> Report:
     """Write ``out``/imported.pth, a checkpoint for every evaluation tool, from the file of another library.
+
+    The network to evaluate is the trained one, but the average that follows it where the library evaluates that: DINO, and of lightly the
+    files with a student_backbone or, as its MoCo v2, a query_backbone.
 
     Args:
         file: a checkpoint of one of the layouts, see ssl_zoo.exchange.layouts.NAMES.
@@ -143,15 +149,18 @@ def _layers(network: Network, width: int) -> list | None:
 
 
 def _config(backbone: dict, found: Found, layers: list | None, source: dict) -> dict:
-    """A config of the method Imported; its data are ImageNet's folders, or CIFAR-10 for a network with a CIFAR stem."""
+    """A config of the method Imported; its data are ImageNet's folders, or for a network with a CIFAR stem CIFAR-10, unless the file says
+    CIFAR-100."""
     cifar = backbone.get('stem') == 'cifar'
     size = backbone.get('img_size', 32 if cifar else 224)
     if cifar:
-        data = dict(train=dict(type='CIFAR10', root='data/cifar10'), val=5000, train_on_val=True,
-                    test=dict(type='CIFAR10', root='data/cifar10', split='test'), **(CIFAR10 if found.layout == 'solo_learn' else {}))
+        kind = 'CIFAR100' if found.dataset == 'cifar100' else 'CIFAR10'
+        root = f'data/{kind.lower()}'
+        data = dict(train=dict(type=kind, root=root), val=5000, train_on_val=True, test=dict(type=kind, root=root, split='test'),
+                    **(CIFAR[kind] if found.layout == 'solo_learn' else {}))
     else:
         data = dict(train=dict(type='ImageFolder', root='data/imagenet/train'), val=10009, train_on_val=True,
-                    test=dict(type='ImageFolder', root='data/imagenet/val'))
+                    test=dict(type='ImageFolder', root='data/imagenet/val'), **(SWAV if found.layout == 'swav' else {}))
     method = dict(type='Imported', backbone=backbone, projector=layers, target='target' in found.networks, main=found.main, source=source)
     return plain(dict(method=method, data=data, views=[dict(size=size)], optimizer=dict(type='SGD'), epochs=1, batch_size=256, base_lr=1.0,
                       watch=dict(every=0)))
@@ -171,8 +180,21 @@ def _lines(found: Found, config: dict, method: nn.Module, layers: list | None, n
     left = [name if n == 1 else f'{name} ({n} names)' for name, n in groups.items()] + notes
     data = asdict(settings.data)
     size, resize = settings.eval_geometry()
+    lines += [f'warning    {line}' for line in _warnings(found, config, data)]
     return lines + [f'left out   {", ".join(left) or "nothing"}',
                     f'data       {data["train"]}; short side to {resize}, centre {size}; mean {tuple(data["mean"])}, '
                     f'std {tuple(data["std"])}']
 
 
+def _warnings(found: Found, config: dict, data: dict) -> list[str]:
+    """What a reader should check before he trusts a figure."""
+    others = sorted({match[1] for name in found.left_out if (match := re.match(r'(\w+_backbone)\.', name))})
+    lines = [f'the file also has {" and ".join(others)}, which this layout does not know and which is left out: see that the networks '
+             f'above are the ones you mean, or try another --layout'] if others else []
+    if config.get('stem') == 'cifar' and data['train'].get('type') == 'CIFAR10' and found.dataset != 'cifar10':
+        says = f'names the data set {found.dataset!r}' if found.dataset else 'does not name its data set'
+        mean, std = (','.join(map(str, CIFAR['CIFAR100'][key])) for key in ('mean', 'std'))
+        new = "{'type': 'CIFAR100', 'root': 'data/cifar100'}"
+        lines.append(f'the file {says}: CIFAR-10 is assumed; for CIFAR-100 give --cfg-options data.train="{new}" '
+                     f'data.test="{new[:-1]}, \'split\': \'test\'}}" data.mean="({mean})" data.std="({std})"')
+    return lines

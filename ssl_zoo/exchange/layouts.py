@@ -13,6 +13,8 @@ from .haiku import experiment_state, from_haiku
 from .unpickling import Inert, Stored
 
 WRAPPERS = ('state_dict', 'model', 'model_state_dict', 'student', 'teacher')
+# lightly's trained networks whose average, called backbone, is what its own benchmarks evaluate (forward of dino.py and mocov2.py there).
+AVERAGE_EVALUATED = ('student_backbone.', 'query_backbone.')
 FIRST = ('conv1.', 'cls_token', 'patch_embed.', 'layer1.', '0.', 'stem.', 'downsample_layers.')
 
 
@@ -67,8 +69,7 @@ def _mm_projector(name: str) -> str:
 
 
 _PLAIN = Place('')
-_MOCOV3_HEADS = ('a ViT of width 384 has 12 heads in MoCo v3 (facebookresearch/moco-v3, vits.py) and 6 elsewhere, and the weights do not '
-                 'show which')
+_MOCOV3_HEADS = 'facebookresearch/moco-v3, vits.py; vturrisi/solo-learn, solo/backbones/vit/vit_mocov3.py'
 LAYOUTS = {
     'dino': Layout(
         'facebookresearch/dino, main_dino.py', main='target', marks=('student.', 'teacher.'),
@@ -89,7 +90,9 @@ LAYOUTS = {
     'lightly': Layout(
         'lightly-ai/lightly, benchmarks/imagenet/resnet50 and examples', heads=_MOCOV3_HEADS,
         backbone_name=_lightly_backbone, projector_name=_lightly_projector,
-        online=(Place('student_backbone.', ('student_projection_head.', 'student_head.')), Place('backbone.', ('projection_head.',))),
+        # MoCo v2 (benchmarks/imagenet/resnet50/mocov2.py) trains query_backbone, and backbone is the average that follows it.
+        online=(Place('query_backbone.', ('query_projection_head.',)),
+                Place('student_backbone.', ('student_projection_head.', 'student_head.')), Place('backbone.', ('projection_head.',))),
         target=(Place('teacher_backbone.', ('teacher_projection_head.', 'teacher_head.')),
                 Place('backbone_momentum.', ('projection_head_momentum.',)), Place('backbone.', ('projection_head.',)))),
     'solo_learn': Layout(
@@ -168,8 +171,8 @@ def _recognised(content: dict, weights: Weights) -> str:
     for name in ('dino', 'moco', 'mocov3', 'simsiam', 'swav'):
         if has(*LAYOUTS[name].marks):
             return name
-    if (has('student_backbone.') or has('teacher_backbone.') or has('backbone_momentum.') or has('backbone.', 'projection_head.')
-            or has('backbone.0.weight')):
+    if (any(has(f'{name}.') for name in ('query_backbone', 'student_backbone', 'teacher_backbone', 'backbone_momentum'))
+            or has('backbone.', 'projection_head.') or has('backbone.0.weight')):
         return 'lightly'
     if 'pytorch-lightning_version' in content and (has('backbone.') or has('encoder.')):
         return 'solo_learn'
@@ -177,7 +180,15 @@ def _recognised(content: dict, weights: Weights) -> str:
         for name in ('barlow_twins', 'vicreg'):
             if has(*LAYOUTS[name].marks):
                 return name
+    # Without Lightning's key: weights alone.
+    if any(has(f'{name}.', other) for name in ('backbone', 'encoder') for other in ('projector.', f'momentum_{name}.')):
+        return 'solo_learn'
     if any(_present(weights, place) for place in LAYOUTS['mmpretrain'].online):
+        first = weights.get('backbone.conv1.weight')
+        if (first is not None and first.shape[-1:] == (3,) and 'meta' not in content
+                and not any(has(prefix) for prefix in ('neck.', 'head.', 'target_net.', 'data_preprocessor.'))):
+            raise ConfigError('the file holds a backbone with a first convolution of 3 px and nothing that says who wrote it: solo-learn '
+                              'pads it by 2, others by 1; say which with --layout solo_learn, lightly or mmpretrain')
         return 'mmpretrain'
     if has(*LAYOUTS['torchvision'].marks):
         return 'torchvision'
@@ -186,6 +197,25 @@ def _recognised(content: dict, weights: Weights) -> str:
     firsts = sorted({name.split('.')[0] for name in weights})
     raise ConfigError(f'none of the layouts fits the names in the file, which begin with {", ".join(firsts[:8])}; tried: '
                       f'{", ".join(NAMES[1:])}')
+
+
+def _solo_dataset(content: dict) -> str:
+    """The name of the data set in the settings that Lightning keeps, '' if it does not stand there as text.
+
+    solo-learn had it as a setting of its own, later below ``data``, of omegaconf's mappings (main_pretrain.py, solo/args).
+    """
+    places = [_opened(content.get('hyper_parameters'))]
+    for keys in (('cfg', 'extra_args'), ('data',)):
+        places += [_opened(place[key]) for place in places if isinstance(place, dict) for key in keys if key in place]
+    names = [_opened(place.get('dataset')) for place in places if isinstance(place, dict)]
+    return next((name.lower() for name in names if isinstance(name, str)), '')
+
+
+def _opened(value):
+    """What is in one of omegaconf's containers or nodes (omegaconf/base.py: _content, _val) or in a namespace; any other value itself."""
+    if isinstance(value, Inert) and not value and isinstance(value.state, dict):
+        return next((value.state[key] for key in ('_content', '_val') if key in value.state), value.state)
+    return value
 
 
 def _present(weights: Weights, place: Place) -> bool:
@@ -215,7 +245,7 @@ def _take(layout: str, weights: Weights, content: dict) -> Found:
             {spec.projector_name(name.removeprefix(head)): weights[name] for name in weights if name in in_head - last},
             'gelu' if gelu else 'relu')
         taken |= in_backbone | in_head - last
-    teacher = 'target' in networks and (spec.main == 'target' or places['online'].backbone == 'student_backbone.')
+    teacher = 'target' in networks and (spec.main == 'target' or places['online'].backbone in AVERAGE_EVALUATED)
     steps = content.get('global_step')
     left_out = [name for name in weights if name not in taken] + [
         f'{key} (of the file)' for key, value in content.items() if isinstance(value, (dict, list)) and key not in WRAPPERS]
@@ -225,8 +255,9 @@ def _take(layout: str, weights: Weights, content: dict) -> Found:
         found.backbone = dict(num_heads=12)
     elif layout == 'solo_learn':
         found.backbone = dict(stem_padding=2)
+        found.dataset = _solo_dataset(content)
     elif layout == 'timm':
         positions = networks['online'].backbone.get('pos_embed')
-        if positions is not None and len(positions.shape) == 3 and not positions.read()[0, 0].any():
+        if positions is not None and len(positions.shape) == 3 and 0 not in positions.shape and not positions.read()[0, 0].any():
             found.ambiguous_heads = _MOCOV3_HEADS                    # its fixed positions have zeros at the class token
     return found

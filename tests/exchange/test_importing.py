@@ -4,6 +4,7 @@ import collections
 import hashlib
 import os
 import pickle
+import shlex
 import sys
 import types
 from pathlib import Path
@@ -18,7 +19,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from ssl_zoo.engine.checkpoint import build_method, load_method, read_checkpoint
 from ssl_zoo.exchange.importing import FILE, import_checkpoint
 from ssl_zoo.exchange.layouts import find
-from ssl_zoo.exchange.unpickling import Inert, read_foreign
+from ssl_zoo.exchange.unpickling import Inert, Stored, read_foreign
 from ssl_zoo.registry import METHODS, ConfigError
 
 
@@ -150,13 +151,29 @@ def dino_plain_vit():
     return Case(f.state_dict(), dict(online=(f, None)), backbone="{'num_heads': 3}")
 
 
-def solo_learn():
+def solo_learn_weights():
     (f, h), (k, hk) = [(TinyResNet(cifar_padding=2), head(64, 32, 16)) for _ in range(2)]
     state = under('', ('backbone.', f), ('projector.', h), ('momentum_backbone.', k), ('momentum_projector.', hk),
                   ('classifier.', nn.Linear(64, 10)), ('predictor.', head(16, 8, 16)))
+    return state, dict(online=(f, h), target=(k, hk))
+
+
+def solo_learn():
+    state, networks = solo_learn_weights()
     content = {'epoch': 999, 'global_step': 195000, 'pytorch-lightning_version': '1.6.4', 'state_dict': state, 'callbacks': {},
                'hyper_parameters': collections.defaultdict(dict, method=argparse.Namespace(name='byol'))}
-    return Case(content, dict(online=(f, h), target=(k, hk)), left=['classifier', 'predictor', 'hyper_parameters'])
+    return Case(content, networks, left=['classifier', 'predictor', 'hyper_parameters'])
+
+
+def solo_learn_bare():
+    """Without Lightning's key, and with a stem that only solo-learn pads by 2."""
+    state, networks = solo_learn_weights()
+    return Case(dict(state_dict=state), networks)
+
+
+def solo_learn_online():
+    f, h = TinyResNet(cifar_padding=2), head(64, 32, 16)
+    return Case(under('', ('backbone.', f), ('projector.', h)), dict(online=(f, h)))
 
 
 def lightly():
@@ -174,6 +191,13 @@ def lightly_dino():
     for name in ('', 'student_'):
         state[f'{name}projection_head.last_layer.weight_v'] = torch.randn(30, 16)
     return Case({'pytorch-lightning_version': '2.0', 'state_dict': state}, dict(online=(s, hs), target=(t, ht)), main='target')
+
+
+def lightly_mocov2():
+    """benchmarks/imagenet/resnet50/mocov2.py: the query networks are trained, and what is called backbone follows them."""
+    (q, hq), (k, hk) = pairs()
+    state = under('', ('backbone.', k), ('projection_head.layers.', hk), ('query_backbone.', q), ('query_projection_head.layers.', hq))
+    return Case({'pytorch-lightning_version': '2.0', 'state_dict': state}, dict(online=(q, hq), target=(k, hk)), main='target')
 
 
 def lightly_simclr():
@@ -231,7 +255,7 @@ CASES = {case.__name__: (case, layout) for layout, case in [
     ('moco', moco), ('moco', moco_v1), ('mocov3', mocov3_resnet), ('mocov3', mocov3_vit), ('simsiam', simsiam),
     ('barlow_twins', barlow_twins), ('vicreg', vicreg), ('swav', swav), ('dino', dino_vit), ('timm', dino_plain_vit),
     ('solo_learn', solo_learn), ('lightly', lightly), ('lightly', lightly_dino), ('lightly', lightly_benchmark),
-    ('lightly', lightly_simclr),
+    ('lightly', lightly_simclr), ('lightly', lightly_mocov2), ('solo_learn', solo_learn_bare), ('solo_learn', solo_learn_online),
     ('mmpretrain', mmpretrain), ('mmpretrain', mmpretrain_vit), ('mmpretrain', mmselfsup), ('torchvision', torchvision)]}
 
 
@@ -310,6 +334,60 @@ def test_where_it_is_from_is_kept_and_its_data_can_be_changed(tmp_path):
     for option in ('epochs=3', 'method.main=target'):
         with pytest.raises(ConfigError, match='an import can change data'):
             import_checkpoint(file, tmp_path / 'other', options=[option])
+
+
+def test_swavs_deviation_is_its_own(tmp_path):
+    """0.228, not 0.229: facebookresearch/swav, src/multicropdataset.py and eval_linear.py."""
+    settings = load_method(import_checkpoint(saved(swav().content, tmp_path / 'a.pth'), tmp_path / 'out').path)[1]
+    assert settings.data.mean == (0.485, 0.456, 0.406) and settings.data.std == (0.228, 0.224, 0.225)
+
+
+def node(value):
+    """As omegaconf keeps values and containers (omegaconf/base.py), read as Inert."""
+    inert = Inert()
+    inert.state = {'_val': value} if isinstance(value, str) else {'_content': value}
+    return inert
+
+
+@pytest.mark.parametrize(('kept', 'dataset'), [
+    (dict(dataset='cifar100'), 'CIFAR100'), (dict(dataset='cifar10'), 'CIFAR10'), (dict(data=dict(dataset='cifar100')), 'CIFAR100'),
+    (dict(extra_args=dict(dataset='cifar100')), 'CIFAR100'), (dict(cfg=dict(data=dict(dataset='cifar100'))), 'CIFAR100'),
+    (node(dict(data=node(dict(dataset=node('cifar100'))))), 'CIFAR100'), (dict(dataset=7), None), ([], None), (None, None)])
+def test_solo_learns_data_set_is_read_where_it_stands(kept, dataset):
+    content = solo_learn().content | dict(hyper_parameters=kept)
+    content['state_dict'] = {name: Stored(tuple(value.shape), lambda value=value: value) for name, value in content['state_dict'].items()}
+    assert find(content).dataset == (dataset or '').lower()
+
+
+def test_the_data_set_that_is_assumed_is_said(tmp_path):
+    content = solo_learn().content
+    report = import_checkpoint(saved(content, tmp_path / 'a.ckpt'), tmp_path / 'silent')
+    [warning] = [line for line in report.lines if line.startswith('warning')]
+    assert 'does not name its data set: CIFAR-10 is assumed; for CIFAR-100 give --cfg-options' in warning
+    options = shlex.split(warning.split('--cfg-options ')[1])
+    given = import_checkpoint(tmp_path / 'a.ckpt', tmp_path / 'given', options=options)
+    content['hyper_parameters'] = dict(dataset='cifar100')
+    read = import_checkpoint(saved(content, tmp_path / 'b.ckpt'), tmp_path / 'read')
+    for report in (given, read):
+        data = load_method(report.path)[1].data
+        assert data.train == dict(type='CIFAR100', root='data/cifar100') and data.test == dict(data.train, split='test')
+        assert data.mean == (0.5071, 0.4865, 0.4409) and data.std == (0.2673, 0.2564, 0.2762)
+        assert not any(line.startswith('warning') for line in report.lines)
+
+
+def test_a_backbone_that_is_left_out_is_a_warning(tmp_path):
+    content = dict(state_dict=moco_v1().content['state_dict'] | under('module.key_backbone.', ('', TinyResNet())))
+    report = import_checkpoint(saved(content, tmp_path / 'a.pth'), tmp_path / 'out')
+    assert [line for line in report.lines if line.startswith('warning    the file also has key_backbone, which this layout does not know')]
+
+
+def test_a_cifar_stem_of_nobody_is_asked_for(tmp_path):
+    file = saved(under('backbone.', ('', TinyResNet(cifar_padding=2))), tmp_path / 'a.pth')
+    with pytest.raises(ConfigError, match='solo-learn pads it by 2, others by 1; say which with --layout solo_learn, '):
+        import_checkpoint(file, tmp_path / 'out')
+    for layout, padding in (('solo_learn', 2), ('mmpretrain', 1)):
+        path = import_checkpoint(file, tmp_path / layout, layout).path
+        assert load_method(path)[0].backbone.conv1.padding == (padding, padding)
 
 
 def test_imagenets_constants_and_crops_are_the_default(tmp_path):
@@ -429,7 +507,10 @@ def test_heads_that_the_weights_do_not_show_are_asked_for(tmp_path):
     solo = {'pytorch-lightning_version': '1', 'state_dict': under('backbone.', ('', vit(6, 384)))}
     network = vit(6, 384)
     network.pos_embed.data[:, 0] = 0                                 # as MoCo v3's fixed positions
-    for content, sentence in ((solo, '12 heads in MoCo v3'), (network.state_dict(), '12 heads in MoCo v3'),
+    tiny = {'pytorch-lightning_version': '1', 'state_dict': under('backbone.', ('', vit(3, 192)))}       # solo-learn's has 12, others 3
+    for content, sentence in ((solo, "12 heads in MoCo v3 .*and 6 elsewhere.*'num_heads': 12}.*'num_heads': 6}"),
+                              (tiny, "width 192 has 12 heads in MoCo v3 .*and 3 elsewhere.*'num_heads': 12}.*'num_heads': 3}"),
+                              (network.state_dict(), '12 heads in MoCo v3'),
                               (vit().state_dict(), 'a ViT of width 24, whose number of heads')):
         file = saved(content, tmp_path / 'a.pth')
         with pytest.raises(ConfigError, match=sentence):
