@@ -130,18 +130,39 @@ def _sizes(values) -> tuple[int, ...]:
     return values
 
 
+class _Within:
+    """A file whose reads cannot ask for more than is left of it: a few bytes of a pickle may claim any length, and memory for it would be
+    taken before a byte is read. ``size``: of the file, in bytes."""
+    SMALL = 2 ** 16                                                  # is read without asking where the file stands
+
+    def __init__(self, file, size: int):
+        self.file, self.size = file, size
+        self.readline, self.tell, self.seek = file.readline, file.tell, file.seek
+
+    def read(self, n: int) -> bytes:
+        if n > self.SMALL and n > (left := self.size - self.file.tell()):
+            _wrong(f'a value of {n:,} bytes where {left:,} are left')
+        return self.file.read(n)
+
+
 class _Reader(pickle._Unpickler):
     """An unpickler for which a name is one of those below, or Inert.
 
     It is the one written in Python: that in C lets a few bytes ask for any amount of memory, for what it remembers by number.
 
     Args:
-        file: opened for reading; storage: function of a Storage that gives its numbers, (N,).
+        file: a _Within; storage: function of a Storage that gives its numbers, (N,).
     """
+    dispatch = dict(pickle._Unpickler.dispatch)
 
     def __init__(self, file, storage=None, encoding: str = 'latin1'):
         super().__init__(file, encoding=encoding)
         self.storage, self.dtypes = storage, {}                      # by the storages' keys
+
+    def _bytearray(self):
+        # Numpy's arrays in protocol 5. pickle's own takes the memory before it reads; this one reads first, and no more than there is.
+        self.append(bytearray(self.read(*struct.unpack('<Q', self.read(8)))))
+    dispatch[pickle.BYTEARRAY8[0]] = _bytearray
 
     def find_class(self, module: str, name: str):
         # Functions made for this one file, so that a pickle that writes attributes to them changes nothing else.
@@ -190,9 +211,13 @@ def _filled(state) -> _Array:
 
 
 def _numbers(raw: bytes, storage: Storage) -> Tensor:
-    if len(raw) != storage.numel * storage.dtype.itemsize:
-        _wrong(f'a storage of {storage.numel} numbers in {len(raw)} bytes')
+    _check_bytes(len(raw), storage)
     return torch.frombuffer(bytearray(raw), dtype=storage.dtype) if raw else torch.empty(0, dtype=storage.dtype)
+
+
+def _check_bytes(n: int, storage: Storage) -> None:
+    if n != storage.numel * storage.dtype.itemsize:
+        _wrong(f'a storage of {storage.numel} numbers in {n} bytes')
 
 
 def read_foreign(path: str | Path):
@@ -225,29 +250,38 @@ def read_foreign(path: str | Path):
 
 def _read_zip(path: Path):
     with zipfile.ZipFile(path) as archive:
-        names = set(archive.namelist())
+        names, whole = set(archive.namelist()), path.stat().st_size
         [pickled] = [name for name in names if name.count('/') == 1 and name.endswith('/data.pkl')] or [None]
         if pickled is None:
             raise ConfigError(f'{path} is a zip archive, but not one of torch.save; unpack it, and give the checkpoint in it')
         folder = pickled.removesuffix('data.pkl')
         if folder + 'constants.pkl' in names:
             raise ConfigError(f'{path} is a TorchScript program, whose code would have to run; ask its authors for a state_dict')
-        if folder + 'byteorder' in names and archive.read(folder + 'byteorder') != sys.byteorder.encode():
+        for member in archive.infolist():
+            # torch.save stores; what is packed may be a thousand times what it seems, and would be unpacked before anything is checked.
+            if member.compress_type != zipfile.ZIP_STORED or not member.file_size == member.compress_size <= whole:
+                _wrong(f'{member.filename} compressed, or of another size than it says')
+        if folder + 'byteorder' in names and (archive.getinfo(folder + 'byteorder').file_size > 8
+                                              or archive.read(folder + 'byteorder') != sys.byteorder.encode()):
             raise ConfigError(f'{path} was written on a machine of another byte order; save it again on one like this')
 
         def numbers(storage: Storage) -> Tensor:
             with zipfile.ZipFile(path) as archive:
-                return _numbers(archive.read(f'{folder}data/{storage.key}'), storage)
+                name = f'{folder}data/{storage.key}'
+                _check_bytes(archive.getinfo(name).file_size, storage)
+                return _numbers(archive.read(name), storage)
         with archive.open(pickled) as file:
-            return _Reader(file, numbers).load()
+            return _Reader(_Within(file, archive.getinfo(pickled).file_size), numbers).load()
 
 
 def _read_pickle(path: Path):
-    with open(path, 'rb') as file:
+    with open(path, 'rb') as opened:
         places: dict[str, int] = {}
+        file = _Within(opened, path.stat().st_size)
 
         def numbers(storage: Storage) -> Tensor:
-            with open(path, 'rb') as file:
+            with open(path, 'rb') as opened:
+                file = _Within(opened, path.stat().st_size)
                 file.seek(places[storage.key])
                 return _numbers(file.read(storage.numel * storage.dtype.itemsize), storage)
         first = _Reader(file).load()

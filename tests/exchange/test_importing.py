@@ -1,12 +1,16 @@
 """ssl_zoo/exchange/importing.py: every layout against the network it was saved from; files that are something else, and that lie."""
 import argparse
 import collections
+import contextlib
 import hashlib
 import os
 import pickle
 import shlex
+import struct
 import sys
+import tracemalloc
 import types
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -570,6 +574,66 @@ def test_a_malicious_pickle_runs_nothing(tmp_path, protocol):
         with pytest.raises(ConfigError):
             import_checkpoint(tmp_path / 'a.pkl', tmp_path / 'out')
         assert not (tmp_path / 'ran').exists() and 'antigravity' not in sys.modules, name
+
+
+@contextlib.contextmanager
+def memory_below(most: int):
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < most
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize('zipped', [False, True])
+@pytest.mark.parametrize('claim', [
+    pickle.BYTEARRAY8 + struct.pack('<Q', 2 ** 28), pickle.BYTEARRAY8 + struct.pack('<Q', 2 ** 62),
+    pickle.BINBYTES8 + struct.pack('<Q', 2 ** 28), pickle.BINBYTES8 + struct.pack('<Q', 2 ** 62),
+    pickle.BINUNICODE8 + struct.pack('<Q', 2 ** 28), pickle.FRAME + struct.pack('<Q', 2 ** 28),
+    pickle.BINBYTES + struct.pack('<I', 2 ** 28), pickle.BINUNICODE + struct.pack('<I', 2 ** 28),
+    pickle.BINSTRING + struct.pack('<i', 2 ** 28), pickle.LONG4 + struct.pack('<i', 2 ** 28),
+    pickle.FRAME + struct.pack('<Q', 9) + pickle.BINBYTES8 + struct.pack('<Q', 2 ** 28)], ids=lambda claim: claim.hex())
+def test_a_length_that_the_file_does_not_have_takes_no_memory(tmp_path, claim, zipped):
+    content = b'\x80\x05' + claim + b'x.'
+    if zipped:
+        with zipfile.ZipFile(tmp_path / 'a.pth', 'w') as archive:
+            archive.writestr('a/data.pkl', content)
+    else:
+        (tmp_path / 'a.pth').write_bytes(content)
+    with memory_below(2 ** 22), pytest.raises(ConfigError, match='the file holds a value of [0-9,]+ bytes where 2 are left, which no'):
+        read_foreign(tmp_path / 'a.pth')
+
+
+def test_a_storage_that_the_file_does_not_have_takes_no_memory(tmp_path):
+    file = saved(dict(a=torch.zeros(4)), tmp_path / 'a.pth', _use_new_zipfile_serialization=False)
+    four = b'K\x04N'                                                 # how many numbers, and no view of them
+    assert file.read_bytes().count(four) == 1
+    file.write_bytes(file.read_bytes().replace(four, b'J' + struct.pack('<i', 2 ** 26) + b'N'))
+    with memory_below(2 ** 22), pytest.raises(ConfigError, match='which no library writes'):
+        read_foreign(file)['a'].read()
+
+
+@pytest.mark.parametrize('member', ['data.pkl', 'byteorder', 'data/0', 'rest'])
+def test_compressed_members_are_not_unpacked(tmp_path, member):
+    saved(dict(a=torch.zeros(4)), tmp_path / 'plain.pth')
+    with zipfile.ZipFile(tmp_path / 'plain.pth') as old, zipfile.ZipFile(tmp_path / 'a.pth', 'w') as new:
+        for name in old.namelist():
+            if not name.endswith('/' + member):
+                new.writestr(name, old.read(name))
+        new.writestr(f'plain/{member}', bytes(2 ** 25), zipfile.ZIP_DEFLATED)
+    with memory_below(2 ** 22), pytest.raises(ConfigError, match=f'the file holds plain/{member} compressed, or of another size'):
+        read_foreign(tmp_path / 'a.pth')
+
+
+@pytest.mark.parametrize('member', ['byteorder', 'data/0'])
+def test_members_of_another_size_are_not_read(tmp_path, member):
+    saved(dict(a=torch.zeros(4)), tmp_path / 'plain.pth')
+    with zipfile.ZipFile(tmp_path / 'plain.pth') as old, zipfile.ZipFile(tmp_path / 'a.pth', 'w') as new:
+        for name in old.namelist():
+            new.writestr(name, bytes(2 ** 25) if name.endswith('/' + member) else old.read(name))
+    with memory_below(2 ** 22), pytest.raises(ConfigError, match='of another byte order|a storage of 4 numbers in 33554432 bytes'):
+        read_foreign(tmp_path / 'a.pth')['a'].read()
 
 
 def test_attributes_that_a_pickle_writes_stay_in_it(tmp_path):
