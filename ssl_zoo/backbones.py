@@ -32,15 +32,16 @@ def build_backbone(name: str, stem: str = 'imagenet', width: float = 1, fixed_pa
         The network, with its output width as the attribute ``embed_dim``.
 
     Raises:
-        ConfigError: an unknown name, stem or padding, a stem, width or padding that the model cannot have.
+        ConfigError: an unknown name, stem or padding, a stem, width or padding that the model cannot have, what timm refuses.
     """
+    _check_types(name, stem, width, fixed_patches, padding, stem_padding)
     if not timm.is_model(name):
         raise ConfigError(f'{name!r} is not a timm model: {_near(name)}')
     if stem not in ('imagenet', 'cifar'):
         raise ConfigError(f'stem is {stem!r}: {nearest(stem, ("imagenet", "cifar"))}')
     if padding not in ('symmetric', 'same'):
         raise ConfigError(f'padding is {padding!r}: {nearest(padding, ("symmetric", "same"))}')
-    if stem_padding != 1 and (stem != 'cifar' or isinstance(stem_padding, bool) or stem_padding not in (0, 2)):
+    if stem_padding != 1 and (stem != 'cifar' or stem_padding not in (0, 2)):
         raise ConfigError(f"stem_padding={stem_padding!r} with stem={stem!r}, but it must be 0, 1 or 2, and it needs stem='cifar'")
     stem_channels = round(64 * width)
     if width != 1:
@@ -48,12 +49,11 @@ def build_backbone(name: str, stem: str = 'imagenet', width: float = 1, fixed_pa
             raise ConfigError(f'width={width} gives a stem of {64 * width:g} channels; choose one that gives an even number')
         # timm fixes a plain stem at 64 channels but lets a deep one (three 3x3 convolutions) be 2 * stem_width wide;
         # built so, the stages fit, and the deep stem is replaced below by the plain one.
-        timm_arguments = dict(channels=[stem_channels << i for i in range(4)], stem_type='deep',
-                              stem_width=stem_channels // 2, **timm_arguments)
-    try:
-        network = timm.create_model(name, num_classes=0, **timm_arguments)
-    except TypeError as error:
-        raise ConfigError(f'{name!r} does not take these arguments ({error}); width works for ResNets only') from None
+        wide = dict(channels=[stem_channels << i for i in range(4)], stem_type='deep', stem_width=stem_channels // 2)
+        for key in timm_arguments.keys() & wide.keys():
+            raise ConfigError(f'width={width} sets {key}, which is given as {timm_arguments[key]!r} too; leave one of them out')
+        timm_arguments = {**wide, **timm_arguments}
+    network = _created(name, timm_arguments, '; width works for ResNets only' if width != 1 else '')
     if isinstance(network, ResNet):
         if width != 1 or stem == 'cifar':
             _plain_stem(network, stem, stem_channels, stem_padding)
@@ -75,6 +75,37 @@ def build_backbone(name: str, stem: str = 'imagenet', width: float = 1, fixed_pa
         _fix_patches(network)
     network.embed_dim = network.head_hidden_size
     return network
+
+
+def _check_types(name, stem, width, fixed_patches, padding, stem_padding) -> None:
+    for key, value, kind, what in (('name', name, str, 'the name of a timm model'), ('stem', stem, str, "'imagenet' or 'cifar'"),
+                                   ('fixed_patches', fixed_patches, bool, 'True or False'),
+                                   ('padding', padding, str, "'symmetric' or 'same'"), ('stem_padding', stem_padding, int, '0, 1 or 2')):
+        if not isinstance(value, kind) or kind is int and isinstance(value, bool):
+            raise ConfigError(f'{key} of the backbone is {value!r}, but it must be {what}')
+    if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 < width < math.inf:
+        raise ConfigError(f'width of the backbone is {width!r}, but it must be a number above 0')
+
+
+def _created(name: str, arguments: dict, remark: str) -> nn.Module:
+    """timm's model. Raises ConfigError for whatever timm answers: it checks little, and values fail where they are first used."""
+    said = ', '.join(f'{key}={value!r}' for key, value in arguments.items())
+    try:
+        network = timm.create_model(name, num_classes=0, **arguments)
+    except TypeError as error:
+        raise ConfigError(f'{name!r} does not take these arguments ({_first_line(error)}){remark}') from None
+    except Exception as error:
+        raise ConfigError(f'timm cannot build {name!r} with {said or "its own arguments"} ({type(error).__name__}: {_first_line(error)})'
+                          f'{remark}; change or leave out what does not fit') from None
+    if not hasattr(network, 'head_hidden_size') or isinstance(network, ResNet) and not all(
+            len(getattr(network, f'layer{i}', ())) for i in range(1, 5)):
+        raise ConfigError(f'{name!r} with {said or "its own arguments"} is no backbone with a feature vector for each image; leave out '
+                          f'what does not fit')
+    return network
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or 'it does not say why').splitlines()[0]
 
 
 def _near(name: str) -> str:

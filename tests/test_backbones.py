@@ -141,7 +141,21 @@ def test_any_timm_model(name):
     (dict(name='vit_tiny_patch16_224', padding='same'), "padding='same' works for ResNets only"),
     (dict(name='resnet18', stem_padding=2), "stem_padding=2 with stem='imagenet'.* needs stem='cifar'"),
     (dict(name='resnet18', stem='cifar', stem_padding=3), 'must be 0, 1 or 2'),
-    (dict(name='resnet18', drop_pth=0.1), 'does not take these arguments'),
+    (dict(name='resnet18', drop_pth=0.1), r"does not take these arguments \(.*drop_pth'\)$"),
+    (dict(name='vit_tiny_patch16_224', num_heads=5), r'timm cannot build .* with num_heads=5 \(\w+: .*; change or leave out'),
+    (dict(name='vit_tiny_patch16_224', num_heads=0), r'timm cannot build .* with num_heads=0 \('),
+    (dict(name='vit_tiny_patch16_224', patch_size=0), r'timm cannot build .* with patch_size=0 \(ZeroDivisionError'),
+    (dict(name='vit_tiny_patch16_224', embed_dim='8'), 'does not take these arguments|timm cannot build'),
+    (dict(name='resnet18', num_classes=3), 'does not take these arguments'),
+    (dict(name='resnet18', layers=[0, 1, 1, 1]), r'with layers=\[0, 1, 1, 1\]'),
+    (dict(name='resnet18', features_only=True), 'with features_only=True is no backbone'),
+    (dict(name='resnet18', width=2, channels=[8] * 4), 'width=2 sets channels'),
+    (dict(name=5), 'name of the backbone is 5, but it must be the name of a timm model'),
+    (dict(name='resnet18', width='2'), "width of the backbone is '2', but it must be a number above 0"),
+    (dict(name='resnet18', width=float('nan')), 'width of the backbone is nan'), (dict(name='resnet18', width=True), 'is True'),
+    (dict(name='resnet18', width=-1), 'width of the backbone is -1'), (dict(name='resnet18', stem=3), 'stem of the backbone is 3'),
+    (dict(name='resnet18', padding=None), 'padding of the backbone is None'), (dict(name='resnet18', fixed_patches=1), 'True or False'),
+    (dict(name='resnet18', stem='cifar', stem_padding=2.0), 'stem_padding of the backbone is 2.0'),
 ])
 def test_mistakes_get_a_sentence(arguments, sentence):
     with pytest.raises(ConfigError, match=sentence):
