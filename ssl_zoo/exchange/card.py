@@ -39,11 +39,9 @@ def model_card(subject: Subject, encoder: nn.Module, name: str, size: int, sha25
     """
     content = read_checkpoint(subject.path)
     config, method = subject.settings.plain(), subject.settings.method['type']
-    images, batch = content.get('images'), config['batch_size']
-    passes = f'{subject.step * batch / images:.1f} of {config["epochs"]:g}' if images else f'{config["epochs"]:g} in the config'
-    data = {key: value for key, value in config['data']['train'].items() if key not in PLACES}
-    training = {key: config[key] for key in TRAINING}
-    trained_with, now = content.get('versions') or {}, versions()
+    imported = method == 'Imported'
+    now = versions()
+    made_with = ', '.join(f'{key} {value}' for key, value in (content.get('versions') or {}).items()) or 'not recorded'
     parameters = sum(p.numel() for p in encoder.parameters())
     lines = [
         '---', 'tags:', '- self-supervised-learning', f'- {method.lower()}', '- ssl_zoo', 'pipeline_tag: image-feature-extraction', '---',
@@ -52,17 +50,34 @@ def model_card(subject: Subject, encoder: nn.Module, name: str, size: int, sha25
         '| | |', '|---|---|',
         f'| file | `{_cell(name)}`, {size:,} bytes |', f'| SHA-256 | `{sha256}` |',
         f'| parameters | {parameters:,} |', f'| features | {subject.width} |',
-        f'| optimiser steps | {subject.step:,} of {batch:,} images |', f'| passes over the training images | {passes} |',
-        f'| training images | {f"{images:,}" if images else "not recorded"}, `{_cell(json.dumps(data))}` |',
-        f'| their names and labels, as a hash | {_cell(content.get("manifest") or "not recorded")} |',
+        *(_origin(config['method'].get('source') or {}) if imported else _history(content, config, subject.step)),
         f'| checkpoint, SHA-256 | `{subject.checkpoint_hash}` (its first 16 digits) |',
-        f'| trained with | {_cell(", ".join(f"{k} {v}" for k, v in trained_with.items()) or "not recorded")} |',
+        f'| {"imported" if imported else "trained"} with | {_cell(made_with)} |',
         f'| exported with | {_cell(", ".join(f"{k} {now[k]}" for k in ("ssl_zoo", "torch", "torchvision", "timm")))} |',
         f'| read back | {proof} |',
         '', '## To load it', '', '```python', *code, '```', '', 'Its images, from an RGB Pillow image:', '', '```python',
         *preprocessing_code(subject.preprocessing), '```', '', '## Method', '', '```json', json.dumps(config['method']), '```', '',
-        '## Training', '', '```json', json.dumps(training), '```', '', '## Results', '', *_results(subject)]
+        *([] if imported else ['## Training', '', '```json', json.dumps({key: config[key] for key in TRAINING}), '```', '']),
+        '## Results', '', *_results(subject)]
     return '\n'.join(lines) + '\n'
+
+
+def _history(content: dict, config: dict, step: int) -> list[str]:
+    """Rows on how it was trained."""
+    images, batch = content.get('images'), config['batch_size']
+    passes = f'{step * batch / images:.1f} of {config["epochs"]:g}' if images else f'{config["epochs"]:g} in the config'
+    data = {key: value for key, value in config['data']['train'].items() if key not in PLACES}
+    return [f'| optimiser steps | {step:,} of {batch:,} images |', f'| passes over the training images | {passes} |',
+            f'| training images | {f"{images:,}" if images else "not recorded"}, `{_cell(json.dumps(data))}` |',
+            f'| their names and labels, as a hash | {_cell(content.get("manifest") or "not recorded")} |']
+
+
+def _origin(source: dict) -> list[str]:
+    """Rows on what it was imported from, whose config says nothing of its training: what stands there for it are placeholders."""
+    steps = source.get('steps')
+    return [f'| imported from | `{_cell(source.get("file", "not recorded"))}`, layout {_cell(source.get("layout", "not recorded"))} |',
+            f'| its SHA-256 | `{_cell(source.get("sha256", "not recorded"))}` |',
+            f'| optimiser steps | {f"{steps:,}" if steps else "not recorded"} |']
 
 
 def _results(subject: Subject) -> list[str]:

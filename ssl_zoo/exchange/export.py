@@ -90,12 +90,18 @@ def export(subject: Subject, form: str, out: str, images: int = 64) -> Proof:
         with open(file.name, 'rb') as written:
             facts['sha256'] = hashlib.file_digest(written, 'sha256').hexdigest()
         if card:
-            text = model_card(subject, encoder, out.name, Path(file.name).stat().st_size, facts['sha256'], made.code, proof)
-            write_atomically(card, lambda readme: readme.write(text.encode(errors='replace')))
+            size = Path(file.name).stat().st_size
+            facts['card'] = model_card(subject, encoder, out.name, size, facts['sha256'], made.code, proof).encode(errors='replace')
     try:
         write_atomically(out, write)
     except OSError as error:
         raise ConfigError(f'could not write {out}: {error}; free some space, or choose another --out') from None
+    if card:                                                         # it speaks of a file, which must be there before it
+        try:
+            write_atomically(card, lambda readme: readme.write(facts['card']))
+        except OSError as error:
+            raise ConfigError(f'{out} is there, proven, sha256 {facts["sha256"]}, but its model card {card} could not be written: {error}; '
+                              f'to have both, free some space, remove {out.name} and export it again') from None
     print(f'{out}: {out.stat().st_size / 2 ** 20:.1f} MiB, sha256 {facts["sha256"]}' + (f'; model card in {card}' if card else ''))
     print(f'  {subject.settings.method["type"]}, {subject.network} backbone of step {subject.step:,}')
     print(f'  read back by {READERS[form]}: {facts["proof"]}')

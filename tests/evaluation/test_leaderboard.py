@@ -111,6 +111,39 @@ def test_ranks_hold_within_a_metric_and_a_test_set(boards):
     assert [f.rank for f in boards(row(50.0), metrics=['knn_top1']).figures] == [1]
 
 
+def test_label_budgets_and_other_numbers_of_images_have_ranks_of_their_own(boards):
+    """1 % and 10 % of the labels are two tasks, and so are all images of a set and those that could be read."""
+    few, many = dict(label_set='1%', labelled=128), dict(label_set='10%', labelled=1281)
+    other, b = dict(config=dict(base_lr=4.0)), dict(test_manifest='bb22')
+    found = boards(row(90.0, **many), row(40.0, **few), row(50.0, **few, **other), row(95.0, n=359, **few), row(80.0, **many, **other),
+                   row(70.0, labelled=128, label_set='mine.txt'), row(60.0), row(99.0, **few, **b))
+    expected = [(60.0, 1), (50.0, 1), (40.0, 2), (95.0, 1), (70.0, 1), (90.0, 1), (80.0, 2), (99.0, 1)]
+    assert [(f.value, f.rank) for f in found.figures] == expected
+    shown = text(found, 140).splitlines()
+    assert [line for line in shown if ' on ' in line and line.startswith('knn')] == [
+        'knn_top1 on test set A, Digits aa11, 360 images', 'knn_top1 on test set A, Digits aa11, 360 images, trained on 128 labels (1%)',
+        'knn_top1 on test set A, Digits aa11, 359 images, trained on 128 labels (1%)',
+        'knn_top1 on test set A, Digits aa11, 360 images, trained on 128 labels (mine.txt)',
+        'knn_top1 on test set A, Digits aa11, 360 images, trained on 1,281 labels (10%)',
+        'knn_top1 on test set B, Digits bb22, 360 images, trained on 128 labels (1%)']
+    lines = list(csv.DictReader(io.StringIO(as_csv(found.figures))))
+    assert [(float(line['value']), int(line['rank'])) for line in lines] == expected
+    assert [(line['label_set'], line['labelled']) for line in lines[:2]] == [('', ''), ('1%', '128')]
+    cells, n = Page(page(found)).cells, len(COLUMNS)
+    assert [(int(cells[n * i]), 'trained on 128 labels (1%)' in cells[n * i + 1]) for i in range(4)] == [
+        (1, False), (1, True), (2, True), (1, True)]
+
+
+def test_imported_weights_show_where_they_are_from_and_no_epochs(boards):
+    """Their config's epochs are a placeholder, see ssl_zoo/exchange/importing.py."""
+    def imported(**source):
+        return dict(method=dict(type='Imported', source=source), epochs=1)
+    found = boards(row(3.0, config=imported(file='a.pth', layout='moco', sha256='0', steps=0)), row(2.0), row(1.0, config=imported()))
+    assert [(f.method, f.epochs) for f in found.figures] == [
+        ('Imported (moco, a.pth)', None), ('BYOL', 30), ('Imported (of unknown origin)', None)]
+    assert 'Imported (moco, a.pth)' in text(found, 140) and 'Imported (moco, a.pth)' in page(found)
+
+
 def test_configs_of_a_method_are_told_apart(boards):
     a, b, c = boards(row(3.0), row(2.0, config=dict(base_lr=4.0, watch=dict(every=3))),
                      row(1.0, config=dict(method=dict(type='DINO', proj_dim=4)))).figures

@@ -22,6 +22,7 @@ from ssl_zoo.evaluation.features import Preprocessing
 from ssl_zoo.exchange import export as module
 from ssl_zoo.exchange.export import export, prove
 from ssl_zoo.exchange.foreign import timm_recipe, torchvision_recipe
+from ssl_zoo.exchange.importing import import_checkpoint
 from ssl_zoo.layers import without_batch_statistics
 from ssl_zoo.protocols.subject import Subject
 from ssl_zoo.registry import ConfigError
@@ -344,6 +345,29 @@ def test_a_disk_that_is_full_leaves_nothing(subject, tmp_path, monkeypatch, owne
     assert os.listdir(tmp_path) == ['run']
 
 
+def test_the_card_comes_after_its_file(subject, tmp_path, monkeypatch):
+    """A card alone would speak of a file that is not there."""
+    made, out, real = subject(), tmp_path / 'a.safetensors', os.replace
+
+    def fails(name):
+        def replace(old, new):
+            if Path(new).name == name:
+                raise OSError(28, 'No space left on device')
+            return real(old, new)
+        return replace
+    monkeypatch.setattr(os, 'replace', fails('a.safetensors'))
+    with pytest.raises(ConfigError, match='could not write .*a.safetensors: .*No space left'):
+        export(made, 'safetensors', str(out))
+    assert os.listdir(tmp_path) == ['run']
+    monkeypatch.setattr(os, 'replace', fails('README.md'))
+    with pytest.raises(ConfigError, match='a.safetensors is there, proven, sha256 [0-9a-f]{64}, but its model card .*README.md could not '
+                                          'be written: .*No space left on device; to have both, free some space, remove a.safetensors'):
+        export(made, 'safetensors', str(out))
+    assert sorted(os.listdir(tmp_path)) == ['a.safetensors', 'run']
+    network = timm.create_model('resnet18', num_classes=0, **LAYERS, channels=[8, 16, 32, 64], stem_type='deep', stem_width=4)
+    assert safetensors.torch.load_file(out).keys() & network.state_dict().keys()
+
+
 # --- the images of the proof
 
 def test_images_that_are_not_here_are_asked_for(subject, tmp_path):
@@ -436,6 +460,20 @@ def test_the_card_says_what_the_checkpoint_and_its_results_say(checkpoint, subje
     assert said['format'] == 'pt' and said['method'] == 'BYOL' and said['checkpoint_sha256'] == own and json.loads(said['backbone']) == TINY
     code = body.split('```python\n')[1].split('```')[0].splitlines()
     torch.testing.assert_close(features(run_code(code, out.parent)['model']), features(made.encoder), rtol=0, atol=1e-6)
+
+
+def test_the_card_of_imported_weights_says_where_they_are_from_and_no_placeholder(subject, tmp_path):
+    file, network = tmp_path / 'theirs.pth', build_backbone('resnet18', **LAYERS)
+    torch.save(network.state_dict(), file)
+    path = import_checkpoint(file, tmp_path / 'in').path
+    export(subject(path=path, options=['data.eval_size=32', 'data.eval_resize=32']), 'safetensors', str(tmp_path / 'out' / 'm.safetensors'))
+    text = (tmp_path / 'out' / 'README.md').read_text()
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    for said in ('| imported from | `theirs.pth`, layout torchvision |', f'| its SHA-256 | `{digest}` |',
+                 '| optimiser steps | not recorded |', '| imported with | ', '## Results'):
+        assert said in text, said
+    for unsaid in ('## Training', 'passes over', 'training images', 'ImageFolder', 'SGD', 'batch_size', 'trained with', 'epochs'):
+        assert unsaid not in text, unsaid
 
 
 def test_a_card_without_results_and_without_places(subject, tmp_path):
