@@ -37,8 +37,9 @@ class Figure:
     """One line of the table.
 
     Attributes:
-        mark: letter of the test set, '' where its images are not known; rank: among the figures of its metric and test set, best 1, None
-            without mark.
+        mark: letter of the test set, '' where its images are not known; rank: among the figures that compare (see ``compared``), best 1,
+            None without mark.
+        label_set, labelled: the labels that a semi-supervised figure was trained on, '' and None for others.
         value: mean over ``runs``; std: sample standard deviation over them, or the row's own, as ``std_of`` says; interval: 95 %, of one
             run, or None.
         config: what sets its config apart from the others of its method and test set.
@@ -57,6 +58,8 @@ class Figure:
     test: str
     manifest: str
     images: int | None
+    label_set: str
+    labelled: int | None
     weights: str
     network: str
     layer: str
@@ -72,7 +75,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Board:
-    """Attributes: figures: by metric and test set, best first; damaged: a sentence for each line that is none; files, rows: how many."""
+    """Attributes: figures: by what compares, best first; damaged: a sentence for each line that is none; files, rows: how many."""
     figures: list[Figure]
     damaged: list[str]
     files: int
@@ -194,14 +197,39 @@ def _figure(group: list[Row]) -> Figure:
     seconds = [s for row in chosen if (s := row.at('seconds', kind=(int, float))) is not None]
     own_draw = one.at('draw', kind=int)
     return Figure(
-        mark='', rank=None, method=one.at('config', 'method', 'type') or '?', metric=one.items['metric'], value=statistics.fmean(values),
+        mark='', rank=None, method=_method(one), metric=one.items['metric'], value=statistics.fmean(values),
         std=std, std_of=std_of, runs=len(values), interval=interval,
         protocol=(protocols.pop() if len(protocols) == 1 else protocol_of(one)) + (f', draw {own_draw}' if own_draw is not None else ''),
-        test=one.at('test') or '?', manifest=one.at('test_manifest') or '', images=one.at('n', kind=int), weights=one.at('weights') or '?',
-        network=one.at('network') or '', layer=one.at('layer') or '', epochs=one.at('config', 'epochs', kind=(int, float)),
+        test=one.at('test') or '?', manifest=one.at('test_manifest') or '', images=one.at('n', kind=int),
+        label_set=one.at('label_set') or '', labelled=one.at('labelled', kind=int), weights=one.at('weights') or '?',
+        network=one.at('network') or '', layer=one.at('layer') or '',
+        epochs=None if _imported(one) else one.at('config', 'epochs', kind=(int, float)),             # an import's are a placeholder
         seconds=statistics.fmean(seconds) if seconds else None, device=_several(row.at('versions', 'device') for row in chosen),
         seeds=_seeds(list(runs)), config='', checkpoint=_several((row.at('checkpoint') for row in chosen), '\n'),
         command=_several((row.at('command') for row in chosen), '\n'), again=len(group) - len(chosen))
+
+
+def _imported(row: Row) -> bool:
+    return row.at('config', 'method', 'type') == 'Imported'
+
+
+def _method(row: Row) -> str:
+    name = row.at('config', 'method', 'type') or '?'
+    if _imported(row):
+        origin = [row.at('config', 'method', 'source', key) for key in ('layout', 'file')]
+        name += f' ({", ".join(text for text in origin if text) or "of unknown origin"})'
+    return name
+
+
+def compared(f: Figure) -> tuple:
+    """What figures must share to be ranked with each other: the images, how many of them were read, the labels they were trained on."""
+    return f.metric, f.manifest, f.images, f.label_set, f.labelled
+
+
+def labels_of(f: Figure) -> str:
+    """The labels that a figure was trained on, in words, '' where the row does not say."""
+    count = f'{f.labelled:,} labels' if f.labelled is not None else ''
+    return f'{count} ({f.label_set})' if count and f.label_set else count or (f'labels {f.label_set}' if f.label_set else '')
 
 
 def _several(texts, between: str = '; ') -> str:
@@ -234,9 +262,10 @@ def _ranked(figures: list[Figure]) -> list[Figure]:
     sets = sorted({(f.test, f.manifest) for f in figures if f.manifest})
     marks = {manifest: letters(i) for i, manifest in enumerate(dict.fromkeys(manifest for _, manifest in sets))}
     ranked = []
-    for f in sorted(figures, key=lambda f: (f.metric, not f.manifest, len(marks.get(f.manifest, '')), marks.get(f.manifest, ''), f.test,
-                                            -f.value)):
-        better = sum(g.value > f.value for g in figures if (g.metric, g.manifest) == (f.metric, f.manifest))
+    for f in sorted(figures, key=lambda f: (
+            f.metric, not f.manifest, len(marks.get(f.manifest, '')), marks.get(f.manifest, ''), '' if f.manifest else f.test,
+            f.labelled or 0, f.label_set, -(f.images or 0), -f.value)):
+        better = sum(g.value > f.value for g in figures if compared(g) == compared(f))
         ranked.append(replace(f, mark=marks.get(f.manifest, ''), rank=better + 1 if f.manifest else None))
     return ranked
 

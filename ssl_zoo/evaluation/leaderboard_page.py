@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..atomic import write_atomically
 from ..registry import ConfigError
-from .leaderboard import Board, Figure, board
+from .leaderboard import Board, Figure, board, labels_of
 from .leaderboard_text import as_csv, figure_text, shortened, text
 
 # Name, whether its values are numbers, and what a first click should bring to the top: 1 the least, -1 the greatest.
@@ -73,7 +73,7 @@ SCRIPT = '''
     count.textContent = `${n} of ${rows.length} figures shown`;
     marks.hidden = sets.size < 2;
     marks.textContent = `The rows shown are of ${sets.size} test sets (${[...sets].join(', ')}): figures of different test sets do not ` +
-      'compare. A rank holds within one test set and one metric.';
+      'compare. A rank holds within one test set, one metric and one set of training labels.';
   }
   function sort(column, direction) {
     const number = heads[column].dataset.number === '1', key = row => row.cells[column].dataset.key;
@@ -117,8 +117,9 @@ def page(found: Board) -> str:
     tests = {_test(f): f'{f.mark or "?"}: {f.test} {f.manifest}' for f in sorted(figures, key=lambda f: (not f.mark, len(f.mark), f.mark))}
     again = sum(f.again for f in figures)
     notes = [f'{len(figures)} figures of {found.rows} rows in {found.files} files. Rows that differ in the seed alone are one figure: '
-             f'mean, sample standard deviation, number of seeds. Ranks hold within one metric and one test set; equal letters are equal '
-             f'test sets, by the hash of their images\' names and labels.']
+             f'mean, sample standard deviation, number of seeds. Ranks hold within one metric, one test set, as many '
+             f'images of it and the same training labels; equal letters are equal test sets, by the hash of their images\' names and '
+             f'labels.']
     notes += [f'{again} rows are left out: the same seed was measured again later.'] if again else []
     damage = (f'<details><summary>{len(found.damaged)} damaged lines are left out</summary><ul>'
               + ''.join(f'<li>{escape(line)}</li>' for line in found.damaged) + '</ul></details>') if found.damaged else ''
@@ -175,12 +176,14 @@ def _row(f: Figure) -> str:
     low, high = f.interval or (None, None)
     seconds = '' if f.seconds is None else f'{f.seconds:,.0f}' if f.seconds >= 10 else f'{f.seconds:.1f}'
     images = f', {f.images:,} images' if f.images is not None else ''
+    labels = labels_of(f)
     more = ''.join(f'<details><summary>{name}</summary><code>{escape(content)}</code></details>'
                    for name, content in (('checkpoint', f.checkpoint), ('command', f.command)) if content)
     cells = [                                                # what is compared, what is shown, class
         (number, number or '<span title="the images are not known">not ranked</span>', 'number'),
         (f'{f.mark} {f.test}', f'<span class="mark" style="border-color: hsl({hue} 60% 50%)">{escape(f.mark) or "?"}</span> '
-         f'{escape(f.test)}<small>{escape(f.manifest) or "images not known"}{images}</small>', ''),
+         f'{escape(f.test)}<small>{escape(f.manifest) or "images not known"}{images}</small>'
+         + (f'<small>trained on {escape(labels)}</small>' if labels else ''), ''),
         (f.metric, escape(f.metric).replace('_', '_<wbr>'), ''),
         (f.method, escape(f.method) + (f'<small title="{escape(f.config)}">{escape(shortened(f.config))}</small>' if f.config else ''), ''),
         (repr(f.value), escape(figure_text(f)).replace(' (', '<small>(', 1) + ('</small>' if f.std is not None else ''), 'number'),
@@ -193,7 +196,7 @@ def _row(f: Figure) -> str:
         (f.device, escape(f.device), ''),
         (f.checkpoint, more, ''),
     ]
-    words = ' '.join((f.metric, f.method, f.config, who, f.protocol, f.test, f.manifest, f.device, f.checkpoint, f.command)).lower()
+    words = ' '.join((f.metric, f.method, f.config, who, labels, f.protocol, f.test, f.manifest, f.device, f.checkpoint, f.command)).lower()
     inside = ''.join(f'<td role="cell" data-label="{escape(name)}" data-key="{escape(key)}"{f" class={kind}" if kind else ""}>'
                      f'<div>{content}</div></td>' for (name, _, _), (key, content, kind) in zip(COLUMNS, cells, strict=True))
     return (f'<tr role="row" data-metric="{escape(f.metric)}" data-test="{escape(_test(f))}" data-mark="{escape(f.mark or "?")}" '

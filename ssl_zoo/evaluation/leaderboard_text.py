@@ -5,7 +5,7 @@ import shutil
 from collections import defaultdict
 from dataclasses import fields
 
-from .leaderboard import Board, Figure
+from .leaderboard import Board, Figure, compared, labels_of
 
 
 def figure_text(f: Figure) -> str:
@@ -23,16 +23,17 @@ def line_of(text: str) -> str:
 
 
 def text(found: Board, width: int | None = None) -> str:
-    """The table for a terminal: a list for each metric and test set, for figures of different images have no common order."""
+    """The table for a terminal: a list for what compares, for figures of different images or other labels have no common order."""
     width = max(width or shutil.get_terminal_size((140, 24)).columns, 80)
     lists = defaultdict(list)
     for f in found.figures:
-        lists[f.metric, f.mark, f.test if not f.mark else ''].append(f)
+        lists[compared(f), f.test if not f.mark else ''].append(f)
     lines = []
-    for (metric, mark, _), some in lists.items():
+    for some in lists.values():
+        metric, mark, labels = some[0].metric, some[0].mark, labels_of(some[0])
         what = f'test set {mark}, {some[0].test} {some[0].manifest}' if mark else f'{some[0].test}, images not known: not ranked'
         images = f', {some[0].images:,} images' if some[0].images is not None else ''
-        lines.append(line_of(f'{metric} on {what}{images}')[:width])
+        lines.append(line_of(f'{metric} on {what}{images}{f", trained on {labels}" if labels else ""}')[:width])
         cells = [[f'{f.rank or "-"}', figure_text(f), line_of(f.method), line_of(' '.join(filter(None, (f.weights, f.network, f.layer)))),
                   line_of('; '.join(filter(None, (shortened(f.config), f.protocol))))] for f in some]
         widths = [max(len(row[c]) for row in cells) for c in range(4)]
