@@ -4,7 +4,8 @@
     python tools/leaderboard.py work_dirs/all other/results.jsonl --metric knn_top1 --out board.html --csv board.csv
 
 Rows that differ in the seed alone become one: mean, sample standard deviation, number of runs. Ranks hold within one metric, one test
-set, which the hash of its images' names and labels tells from others, as many images of it, and the same training labels. The page is one file and loads nothing.
+set, which the hash of its images' names and labels tells from others, as many images of it, and the same training labels.
+The page is one file and loads nothing.
 """
 import argparse
 import sys
