@@ -57,6 +57,8 @@ def names() -> list[str]:
 def settings_of(name: str):
     method, changes = VARIANTS.get(name, (name, {}))
     for path in sorted((ROOT / 'configs').glob('[!_]*/digits*.py')):
+        if path.parent.name == 'studies':
+            continue
         settings = load_config(path)
         if settings.method['type'] == method:
             settings.method.update(SMALL.get(method, {}))

@@ -52,6 +52,9 @@ class There(nn.Module):
     def forward(self, data, training=True):
         return dict(views=self.views, index=data['index'])
 
+    def pixels(self, views):
+        return (views.clamp(0, 1) * 255).byte()
+
 
 def zoo_loop(steps: int, sleep: float):
     settings = check(dict(

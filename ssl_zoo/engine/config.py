@@ -35,6 +35,8 @@ def load_config(path: str | Path, options: list[str] | None = None) -> Settings:
     except BaseException as error:                               # a config may raise anything, or call sys.exit
         raise ConfigError(f'the config {path} cannot be read: {type(error).__name__}: {error}') from error
     cfg = {key: value for key, value in cfg.items() if not key.startswith('_')}          # the config's own variables
+    if 'methods' in cfg and 'method' not in cfg:
+        raise ConfigError(f'{path} is a study of several methods; run it with tools/benchmark.py')
     for option in options or []:
         apply_option(cfg, option)
     if not isinstance(cfg.get('imports', []), list) or not all(isinstance(file, str) for file in cfg.get('imports', [])):

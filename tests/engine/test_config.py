@@ -157,3 +157,8 @@ def test_evaluation_size_follows_the_first_view(config):
     assert load_config(config).eval_geometry() == (20, 20)
     assert load_config(config, ['views.0.size=224']).eval_geometry() == (224, 256)
     assert load_config(config, ['views.0.size=224', 'data.eval_size=32', 'data.eval_resize=40']).eval_geometry() == (32, 40)
+
+
+def test_a_study_is_no_config(root):
+    with pytest.raises(ConfigError, match='digits.py is a study of several methods; run it with tools/benchmark.py'):
+        load_config(root / 'configs/studies/digits.py')
