@@ -30,3 +30,13 @@ def test_the_page_on_reliability_has_every_method_and_names_tests_that_exist(roo
             assert f'\n| {name} |' in text, name
     named = set(re.findall(r'(?:tests|benchmarks)/[\w/]+\.py', text))
     assert len(named) > 8 and not [path for path in named if not (root / path).exists()]
+
+
+def test_the_example_of_a_study_loads(root, tmp_path):
+    from ssl_zoo.studies.reading import load_study
+    [text] = re.findall(r'```python\n# configs/studies/photographs.py\n(.*?)```', (root / 'docs' / 'studies.md').read_text(), re.S)
+    path = tmp_path / 'photographs.py'
+    path.write_text(text.replace("'../", f"'{root}/configs/"))
+    study = load_study(path)
+    assert [arm.id for arm in study.arms()] == ['byol-100', 'byol-300', 'simclr-100', 'simclr-300']
+    assert study.arms()[1].settings().epochs == 300 and len(study.evaluate.metrics()) == 4
