@@ -131,8 +131,8 @@ def test_a_unit_dies_with_its_worker(units, tmp_path):
     with subprocess.Popen([sys.executable, '-c', worker, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
         pid = int(process.stdout.readline())
         deadline = time.monotonic() + 60
-        while not (tmp_path / 'log.jsonl').exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        while not any('train/loss' in row for row in rows_of(tmp_path / 'log.jsonl')) and time.monotonic() < deadline:
+            time.sleep(0.05)                                                  # a step is done: from then on it saves
         process.kill()
     while Path(f'/proc/{pid}/stat').exists() and Path(f'/proc/{pid}/stat').read_text().split()[2] != 'Z':
         assert time.monotonic() < deadline
