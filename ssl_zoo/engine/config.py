@@ -26,15 +26,7 @@ def load_config(path: str | Path, options: list[str] | None = None) -> Settings:
         ConfigError: a missing file, a key or a value that does not exist or does not fit.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f'there is no config at {path.absolute()}; give the path of a .py file, such as configs/byol/digits.py')
-    try:
-        cfg = plain(Config.fromfile(str(path), import_custom_modules=False).to_dict())
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:                               # a config may raise anything, or call sys.exit
-        raise ConfigError(f'the config {path} cannot be read: {type(error).__name__}: {error}') from error
-    cfg = {key: value for key, value in cfg.items() if not key.startswith('_')}          # the config's own variables
+    cfg = read_program(path, 'config', 'configs/byol/digits.py')
     if 'methods' in cfg and 'method' not in cfg:
         raise ConfigError(f'{path} is a study of several methods; run it with tools/benchmark.py')
     for option in options or []:
@@ -45,6 +37,23 @@ def load_config(path: str | Path, options: list[str] | None = None) -> Settings:
     for file in cfg['imports']:
         import_file(file)
     return check(_with_preset(cfg))
+
+
+def read_program(path: Path, what: str, example: str) -> dict:
+    """The variables that a config or a study ends with, as plain values, without those that begin with _: they are its own.
+
+    Args:
+        path: the file; what: what it should be, for the messages; example: the path of one.
+    """
+    if not path.is_file():
+        raise ConfigError(f'there is no {what} at {path.absolute()}; give the path of a .py file, such as {example}')
+    try:
+        cfg = plain(Config.fromfile(str(path), import_custom_modules=False).to_dict())
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:                               # it may raise anything, or call sys.exit
+        raise ConfigError(f'the {what} {path} cannot be read: {type(error).__name__}: {error}') from error
+    return {key: value for key, value in cfg.items() if not key.startswith('_')}
 
 
 def import_file(file: str) -> None:

@@ -2,11 +2,8 @@
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
-from mmengine.config import Config
-
 from ..data.labels import PER_CLASS, SHARE
-from ..engine.config import load_config
-from ..engine.settings import plain
+from ..engine.config import load_config, read_program
 from ..evaluation.logistic import check_strengths
 from ..evaluation.recipes import LINEAR
 from ..registry import ConfigError, nearest
@@ -26,15 +23,7 @@ def load_study(path: str | Path, small: bool = False, seeds: list[int] | None = 
         ConfigError: a missing file, a key or value that does not exist or does not fit, in the study or in a config of it.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f'there is no study at {path.absolute()}; give the path of a .py file, such as configs/studies/digits.py')
-    try:
-        cfg = plain(Config.fromfile(str(path), import_custom_modules=False).to_dict())
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:                                     # a study may raise anything, or call sys.exit
-        raise ConfigError(f'the study {path} cannot be read: {type(error).__name__}: {error}') from error
-    cfg = {key: value for key, value in cfg.items() if not key.startswith('_')}
+    cfg = read_program(path, 'study', 'configs/studies/digits.py')
     shrunk = cfg.pop('small', None)
     if small:
         if not isinstance(shrunk, dict):
