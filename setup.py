@@ -1,13 +1,20 @@
 """Packaging of ssl_zoo. The top-level folder methods/ is installed as the import package ssl_zoo.methods."""
+
 import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-VERSION = re.search(r"__version__ = '([^']+)'", (ROOT / 'ssl_zoo' / '__init__.py').read_text()).group(1)
+VERSION = re.search(
+    r"__version__ = '([^']+)'", (ROOT / 'ssl_zoo' / '__init__.py').read_text()
+).group(1)
 LINUX_X86 = 'sys_platform == "linux" and platform_machine == "x86_64"'
-ONNX = ['onnx>=1.18', 'onnxscript>=0.5', 'onnxruntime>=1.22']             # 40 MB to fetch, 120 MB on disk, Python 3.11 and 3.12
+ONNX = [
+    'onnx>=1.18',
+    'onnxscript>=0.5',
+    'onnxruntime>=1.22',
+]  # 40 MB to fetch, 120 MB on disk, Python 3.11 and 3.12
 OTHER = 'sys_platform != "linux" or platform_machine != "x86_64"'
 
 setup(
@@ -25,11 +32,11 @@ setup(
         'torchvision>=0.26',
         'timm>=1.0.20',
         'mmengine>=0.10.7,<0.11',
-        'setuptools; python_version >= "3.12"',         # mmengine 0.10.7 imports distutils
+        'setuptools; python_version >= "3.12"',  # mmengine 0.10.7 imports distutils
         'scikit-learn>=1.4',
         'scipy>=1.11',
         'tqdm>=4.64',
-        f'faiss-gpu>=1.14; {LINUX_X86}',                # runs without a GPU as well
+        f'faiss-gpu>=1.14; {LINUX_X86}',  # runs without a GPU as well
         f'faiss-cpu>=1.9; {OTHER}',
         'numpy>=1.26',
         'pillow>=10.1',
@@ -37,6 +44,9 @@ setup(
         'matplotlib>=3.8',
         'tensorboard>=2.16',
     ],
-    extras_require={'test': ['pytest>=8', 'pytest-xdist>=3', 'hypothesis>=6', *ONNX], 'bench': ['lightly>=1.5'],
-                    'export': ONNX},
+    extras_require={
+        'test': ['pytest>=8', 'pytest-xdist>=3', 'hypothesis>=6', *ONNX],
+        'bench': ['lightly>=1.5'],
+        'export': ONNX,
+    },
 )

@@ -1,17 +1,18 @@
 """Bad inputs for every tool: is each answered with a sentence, and is nothing broken by it?
 
-    python benchmarks/bad_inputs.py [--only train knn_eval] [--examples 300]          # needs hypothesis: pip install -e '.[test]'
+    python benchmarks/bad_inputs.py [--only train knn] [--examples 300]          # needs hypothesis: pip install -e '.[test]'
 
 An input is handled if the exit code is not 0, no traceback is shown, stderr has a sentence, files that were there are as they were,
 nothing in a file was executed, no temporary file is left, and where something new is left the correct command works in the same
 place. An input that is legal (+ below) must succeed. Tools run in this process, some inputs also in one of their own. Then random
 options, bytes and lists: each gives its result or a ConfigError. Prints inputs tried and handled; exits with 1 if any is not.
 """
+
 import argparse
 import contextlib
 import gzip
 import hashlib
-import importlib.util
+import importlib
 import io
 import json
 import os
@@ -35,10 +36,10 @@ import torch
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-SECONDS = 60                      # that a tool may take for an input; none here has much to do
-MEMORY = 24 << 30                 # bytes of address space: a huge number must not take the machine with it
+SECONDS = 60  # that a tool may take for an input; none here has much to do
+MEMORY = 24 << 30  # bytes of address space: a huge number must not take the machine with it
 
-CONFIG = '''
+CONFIG = """
 method = dict(type='BYOL', backbone=dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1]), hidden_dim=16, proj_dim=8)
 data = dict(train=dict(type='ImageFolder', root={root!r} + '/images/train'), val=6, mean=[0.5] * 3, std=[0.5] * 3,
             test=dict(type='ImageFolder', root={root!r} + '/images/test'))
@@ -48,24 +49,25 @@ epochs = 1
 batch_size = 6
 base_lr = 1.0
 workers = 0
-watch = dict(every=0)
-'''
+online_eval = dict(every=0)
+"""
 
 # One command line each. '+' in front: legal, it must succeed. NAME=value in front: the environment. {name}: a file made below. @name:
 # a copy of a folder made below, in the present directory. Where no --work-dir is given, GOOD's is used.
 GOOD = dict(
     train='{good} --work-dir work',
-    train_all='{home}/none.py --out work',                          # a run of its own takes seconds; it has cases of its own below
+    train_all='{home}/none.py --out work',  # a run of its own takes seconds; it has cases of its own below
     extract_features='{ckpt} --work-dir work',
-    knn_eval='{ckpt} --work-dir work --k 1',
-    linear_eval='{ckpt} --work-dir work --epochs 1 --lrs 0.1 --batch-size 6',
+    knn='{ckpt} --work-dir work --k 1',
+    linear='{ckpt} --work-dir work --epochs 1 --lrs 0.1 --batch-size 6',
     semi_supervised='{ckpt} --work-dir work --labels 2-per-class --epochs 1 --lrs 0.1 --batch-size 4',
     transfer='{ckpt} --work-dir work --train {home}/images/train --test {home}/images/test --strengths 1',
     compare='{preds} {preds}',
     new_method='my_method --out work',
-    make_shards='"{source}" work')
+    make_shards='"{source}" work',
+)
 
-CONFIGS = '''
+CONFIGS = """
 {home}/none.py
 {home}
 {home}/images/train
@@ -99,8 +101,8 @@ CONFIGS = '''
 {home}/{long}.py
 {home}/ünïcode.py
 ""
-'''
-OPTIONS = '''
+"""
+OPTIONS = """
 epoch=3
 =3
 epochs
@@ -179,13 +181,13 @@ schedule.gamma=a
 "schedule.shape=steps schedule.milestones=[[1]]"
 "schedule={{'shape': []}}"
 schedule=cosine
-watch=3
-watch.every=-1
-watch.k=0
-watch.temperature=0
-watch.bank=0
-watch.queries=-2
-watch.nosuch=1
+online_eval=3
+online_eval.every=-1
+online_eval.k=0
+online_eval.temperature=0
+online_eval.bank=0
+online_eval.queries=-2
+online_eval.nosuch=1
 checkpoint.keep=0
 checkpoint.every=0
 checkpoint.keep_every=0
@@ -323,8 +325,8 @@ epochs={long}
 "data.train.root='\\\\udcff'"
 schedule.=1
 ..=1
-'''
-LEGAL_OPTIONS = '''
+"""
+LEGAL_OPTIONS = """
 "data.train.root={home}/images/one data.test=None"
 data.mean=[0,0,0]
 "data.train={{'type': 'TarShards', 'shards': '{home}/shards'}} data.val=None data.test=None"
@@ -332,20 +334,20 @@ data.mean=[0,0,0]
 "data.train={{'type': 'Images', 'root': '{home}/images/train'}} data.val=None data.test=None"
 "accumulate=auto max_device_batch=4"
 base_lr=1e-12
-watch.k=1000000
+online_eval.k=1000000
 schedule={{}}
 clip_grad=1e-300
 seed=3
-'''
-DRY_OPTIONS = '''
+"""
+DRY_OPTIONS = """
 epochs=1e300
 epochs=1e9
 base_lr=1e300
 base_lr=1e30
 method.hidden_dim=0
 views.0.size=100000
-'''
-TRAIN = '''
+"""
+TRAIN = """
 {good} --work-dir {good}
 {good} --work-dir {good}/x
 {good} --work-dir /proc/none
@@ -409,13 +411,46 @@ SLURM_STEP_NUM_TASKS=2 SLURM_STEP_NODELIST=a SLURM_PROCID=2 {good} --work-dir wo
 SLURM_STEP_NUM_TASKS=2 SLURM_JOB_ID=a {good} --work-dir work
 + WORLD_SIZE= {good} --work-dir work
 + WORLD_SIZE=1 RANK=a {good} --work-dir work
-'''
-CHECKPOINTS = ('none.pth', '', 'run', 'empty.pth', 'binary.pth', 'text.pth', 'cut.pth', 'flipped.pth', 'hostile.pth', 'foreign.pth',
-               'list.pth', 'plain.pth', 'format_tensor.pth', 'format_only.pth', 'sha_tensor.pth', 'no_sha.pth', 'no_config.pth',
-               'config_int.pth', 'config_list.pth', 'config_data_int.pth', 'config_unknown.pth', 'config_types.pth', 'config_dotted.pth',
-               'config_no_method.pth', 'config_keys_int.pth', 'config_infinite.pth', 'no_step.pth', 'step_text.pth', 'weights_int.pth',
-               'weights_list.pth', 'weights_few.pth', 'weights_shapes.pth', 'weights_nan.pth', 'no_weights.pth', 'good.py', '{long}.pth')
-EVALUATION = '''
+"""
+CHECKPOINTS = (
+    'none.pth',
+    '',
+    'run',
+    'empty.pth',
+    'binary.pth',
+    'text.pth',
+    'cut.pth',
+    'flipped.pth',
+    'hostile.pth',
+    'foreign.pth',
+    'list.pth',
+    'plain.pth',
+    'format_tensor.pth',
+    'format_only.pth',
+    'sha_tensor.pth',
+    'no_sha.pth',
+    'no_config.pth',
+    'config_int.pth',
+    'config_list.pth',
+    'config_data_int.pth',
+    'config_unknown.pth',
+    'config_types.pth',
+    'config_dotted.pth',
+    'config_no_method.pth',
+    'config_keys_int.pth',
+    'config_infinite.pth',
+    'no_step.pth',
+    'step_text.pth',
+    'weights_int.pth',
+    'weights_list.pth',
+    'weights_few.pth',
+    'weights_shapes.pth',
+    'weights_nan.pth',
+    'no_weights.pth',
+    'good.py',
+    '{long}.pth',
+)
+EVALUATION = """
 {ckpt} --network teacher
 {ckpt} --network ""
 {ckpt} --layer backbon
@@ -468,9 +503,9 @@ WORLD_SIZE=2 {ckpt}
 SLURM_STEP_NUM_TASKS=x {ckpt}
 + {ckpt} --work-dir ünï
 + {ckpt} --random-weights --precision bf16
-'''
+"""
 OWN = dict(
-    knn_eval='''
+    knn="""
 {ckpt} --k 0
 {ckpt} --k
 {ckpt} --k -1 5
@@ -497,8 +532,8 @@ OWN = dict(
 + {ckpt} --work-dir @features_rubbish
 + {ckpt} --work-dir @features_pickled
 + {ckpt} --work-dir @results_rubbish
-''',
-    linear_eval='''
+""",
+    linear="""
 {ckpt} --preset byl
 {ckpt} --preset ""
 {ckpt} --lrs 0
@@ -538,8 +573,8 @@ OWN = dict(
 + {ckpt} --batch-size 99999999999
 + {ckpt} --cached --strengths
 + {ckpt} --cached --strengths 1e-200
-''',
-    semi_supervised='''
+""",
+    semi_supervised="""
 {ckpt} --labels 0%
 {ckpt} --labels 101%
 {ckpt} --labels -1%
@@ -582,8 +617,8 @@ OWN = dict(
 {ckpt} --work-dir @semi_hostile
 + {ckpt} --labels 100%
 + {nolabels} --list {home}/labels.txt
-''',
-    transfer='''
+""",
+    transfer="""
 {bare}
 {bare} --dataset CIFAR
 {bare} --dataset ""
@@ -624,8 +659,8 @@ OWN = dict(
 + {ckpt} --metric mean_per_class
 + {ckpt} --strengths 1e-200 1
 + {ckpt} --finetune --steps 1 --lrs 0.1 --weight-decays 0 --batch-size 6
-''',
-    extract_features='''
+""",
+    extract_features="""
 {ckpt} --data tset
 {ckpt} --data
 {ckpt} --data train --dtype float64
@@ -651,8 +686,9 @@ OWN = dict(
 + {ckpt} --source "{{'type': 'Images', 'root': '{home}/images/train'}}" --dtype float16
 + {ckpt} --work-dir @features_rubbish
 + {ckpt} --work-dir @features_pickled
-''')
-TRAIN_ALL = '''
+""",
+)
+TRAIN_ALL = """
 
 {home}/none.py --out work
 {home}/syntax.py --out work
@@ -680,8 +716,8 @@ TRAIN_ALL = '''
 {good} --out @all_words --cfg-options base_lr=nan
 {good} --out work --cfg-options data.train.root=/none
 {good} --out @all_console_folder
-'''
-COMPARE = '''
+"""
+COMPARE = """
 
 {preds}
 {preds} {home}/none.npz
@@ -712,8 +748,8 @@ COMPARE = '''
 + {preds} {home}/p_row_strange.npz
 + {preds} {home}/p_row_strange.npz --json
 + {preds} {preds} --metric mean_per_class
-'''
-NEW_METHOD = '''
+"""
+NEW_METHOD = """
 
 ""
 ../x
@@ -744,8 +780,8 @@ my_method --out
 my_method --nosuch
 + my_method --out ünï
 + match --out work
-'''
-MAKE_SHARDS = '''
+"""
+MAKE_SHARDS = """
 
 "{source}"
 "" work
@@ -788,8 +824,8 @@ images work
 + "{source}" @shards --per-shard 10
 + "{{'type': 'Images', 'root': '{home}/images/torn'}}" work
 + "{source}" ünï
-'''
-REPLAY = '''
+"""
+REPLAY = """
 
 {home}/none
 {good}
@@ -798,11 +834,21 @@ REPLAY = '''
 @run --nosuch
 /proc/none
 {long}
-'''
-PROCESSES = (('train', 'WORLD_SIZE=2 RANK=1 MASTER_ADDR=localhost MASTER_PORT=29513 {good} --cfg-options parallel.timeout=1'),
-             ('train', '{home}/none.py'), ('train', '{good} --cfg-options epochs=nan'), ('train', 'WORLD_SIZE=2 {good}'),
-             ('knn_eval', '{home}/hostile.pth --work-dir work'), ('linear_eval', '{home}/cut.pth --work-dir work'),
-             ('make_shards', '"{{[]: 3}}" work'), ('new_method', '{long} --out work'), ('compare', '{preds} {home}/hostile.npz'))
+"""
+PROCESSES = (
+    (
+        'train',
+        'WORLD_SIZE=2 RANK=1 MASTER_ADDR=localhost MASTER_PORT=29513 {good} --cfg-options parallel.timeout=1',
+    ),
+    ('train', '{home}/none.py'),
+    ('train', '{good} --cfg-options epochs=nan'),
+    ('train', 'WORLD_SIZE=2 {good}'),
+    ('knn', '{home}/hostile.pth --work-dir work'),
+    ('linear', '{home}/cut.pth --work-dir work'),
+    ('make_shards', '"{{[]: 3}}" work'),
+    ('new_method', '{long} --out work'),
+    ('compare', '{preds} {home}/hostile.npz'),
+)
 
 
 class Hostile:
@@ -820,6 +866,7 @@ class Late(BaseException):
 @dataclass
 class Result:
     """Attributes: tried, handled: inputs of each tool; failures: (tool, input, what is wrong, the output's last lines)."""
+
     tried: Counter = field(default_factory=Counter)
     handled: Counter = field(default_factory=Counter)
     failures: list[tuple[str, str, str, str]] = field(default_factory=list)
@@ -834,38 +881,79 @@ class Result:
     def told(self) -> str:
         def short(text):
             return re.sub(r'(.)\1{49,}', r'\1...\1', re.sub(r'/\S*?/home\b', 'HOME', text))[:400]
-        lines = [f'NOT HANDLED  {tool}  {short(what)}\n    {wrong}\n' + ''.join(f'    | {short(line)}\n' for line in output.splitlines())
-                 for tool, what, wrong, output in self.failures]
+
+        lines = [
+            f'NOT HANDLED  {tool}  {short(what)}\n    {wrong}\n'
+            + ''.join(f'    | {short(line)}\n' for line in output.splitlines())
+            for tool, what, wrong, output in self.failures
+        ]
         rows = [f'{tool:<28} {self.tried[tool]:>6} / {self.handled[tool]}' for tool in self.tried]
-        return '\n'.join([*lines, f'{"inputs":<28}  tried / handled', *rows,
-                          f'{"all":<28} {self.tried.total():>6} / {self.handled.total()}'])
+        return '\n'.join(
+            [
+                *lines,
+                f'{"inputs":<28}  tried / handled',
+                *rows,
+                f'{"all":<28} {self.tried.total():>6} / {self.handled.total()}',
+            ]
+        )
 
 
 def commands(tool: str) -> list[str]:
     """The command lines of a tool, with '+' in front of those that are legal."""
+
     def lines(text):
         return [line for line in text.split('\n')[1:-1]]
+
     if tool == 'train':
+
         def with_options(text, plus=''):
-            return [f'{plus}{{good}} --work-dir work --cfg-options ' + (line[1:-1] if ' ' in line and line[0] == '"' and "'" not in line
-                                                                        else line) for line in lines(text)]
-        return [*(f'{line} --work-dir work' for line in lines(CONFIGS)), *with_options(OPTIONS), *_legal(), *lines(TRAIN),
-                *(f'{{good}} --dry-run --cfg-options {line}' for line in lines(OPTIONS)[::5]),
-                *(f'? {{good}} --dry-run --cfg-options {line}' for line in lines(DRY_OPTIONS))]
+            return [
+                f'{plus}{{good}} --work-dir work --cfg-options '
+                + (line[1:-1] if ' ' in line and line[0] == '"' and "'" not in line else line)
+                for line in lines(text)
+            ]
+
+        return [
+            *(f'{line} --work-dir work' for line in lines(CONFIGS)),
+            *with_options(OPTIONS),
+            *_legal(),
+            *lines(TRAIN),
+            *(f'{{good}} --dry-run --cfg-options {line}' for line in lines(OPTIONS)[::5]),
+            *(f'? {{good}} --dry-run --cfg-options {line}' for line in lines(DRY_OPTIONS)),
+        ]
     if tool in OWN:
         tail = GOOD[tool].removeprefix('{ckpt} ')
         found = [f'{{home}}/{name}' for name in CHECKPOINTS] + lines(EVALUATION) + lines(OWN[tool])
-        if tool == 'transfer':                                          # which has data of its own
-            found = [line for line in found if '--cfg-options data.train.root=' not in line or '/none' in line or 'torn' in line]
+        if tool == 'transfer':  # which has data of its own
+            found = [
+                line
+                for line in found
+                if '--cfg-options data.train.root=' not in line or '/none' in line or 'torn' in line
+            ]
         return [_with_tail(line, tail) for line in found]
-    return lines(dict(train_all=TRAIN_ALL, compare=COMPARE, new_method=NEW_METHOD, make_shards=MAKE_SHARDS, replay=REPLAY)[tool])
+    return lines(
+        dict(
+            train_all=TRAIN_ALL,
+            compare=COMPARE,
+            new_method=NEW_METHOD,
+            make_shards=MAKE_SHARDS,
+            replay=REPLAY,
+        )[tool]
+    )
 
 
 def _legal() -> list[str]:
     out = []
     for line in LEGAL_OPTIONS.split('\n')[1:-1]:
-        out.append('+ {good} --work-dir work --cfg-options ' + ' '.join(
-            shlex.quote(part) for part in (re.split(r' (?=\w+[.\w]*=)', shlex.split(line)[0]) if line[0] == '"' else [line])))
+        out.append(
+            '+ {good} --work-dir work --cfg-options '
+            + ' '.join(
+                shlex.quote(part)
+                for part in (
+                    re.split(r' (?=\w+[.\w]*=)', shlex.split(line)[0]) if line[0] == '"' else [line]
+                )
+            )
+        )
     return out
 
 
@@ -886,28 +974,41 @@ class Campaign:
     def __init__(self, home: Path):
         self.home, self.result, self.tools = home, Result(), {}
         self.marker = home.parent / 'executed'
-        self.names = dict(home=str(home), good=f'{home}/good.py', marker=str(self.marker), long='n' * 300, n245='n' * 245,
-                          deep='(' * 500 + '1' + ',)' * 500, zeros='0' * 400, source=f"{{'type': 'ImageFolder', 'root': "
-                          f"'{home}/images/train'}}")
+        self.names = dict(
+            home=str(home),
+            good=f'{home}/good.py',
+            marker=str(self.marker),
+            long='n' * 300,
+            n245='n' * 245,
+            deep='(' * 500 + '1' + ',)' * 500,
+            zeros='0' * 400,
+            source=f"{{'type': 'ImageFolder', 'root': '{home}/images/train'}}",
+        )
         self.make()
         self.before = self.state(home)
 
     def main(self, tool: str):
         if tool not in self.tools:
-            spec = importlib.util.spec_from_file_location(f'bad_inputs_{tool}', ROOT / 'tools' / f'{tool}.py')
-            self.tools[tool] = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(self.tools[tool])
+            module = 'import_checkpoint' if tool == 'import' else tool
+            self.tools[tool] = importlib.import_module(f'ssl_zoo.cli.{module}')
         return self.tools[tool].main
 
     @staticmethod
     def state(folder: Path) -> dict[str, str]:
-        return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob('*'))
-                if path.is_file() and not re.fullmatch(r'index-\w+\.npz', path.name)}     # a cache, made anew if it is damaged
+        return {
+            str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.rglob('*'))
+            if path.is_file() and not re.fullmatch(r'index-\w+\.npz', path.name)
+        }  # a cache, made anew if it is damaged
 
-    def call(self, tool: str, words: list[str], env: dict[str, str], cwd: Path) -> tuple[int | None, str, str, str | None]:
+    def call(
+        self, tool: str, words: list[str], env: dict[str, str], cwd: Path
+    ) -> tuple[int | None, str, str, str | None]:
         """(exit code, stdout, stderr, what broke out of the tool) of a tool called in this process."""
+
         def late(*_):
             raise Late(f'not done after {SECONDS} s')
+
         out, err, kept, broke, code = io.StringIO(), io.StringIO(), dict(os.environ), None, None
         argv, place, handler = sys.argv, os.getcwd(), signal.signal(signal.SIGALRM, late)
         modules = {name for name in sys.modules if name.startswith('ssl_zoo_user.')}
@@ -922,7 +1023,7 @@ class Campaign:
             code = 0 if stop.code is None else stop.code if isinstance(stop.code, int) else 1
             if isinstance(stop.code, str):
                 err.write(stop.code)
-        except BaseException:                                           # whatever it is: it is what the campaign looks for
+        except BaseException:  # whatever it is: it is what the campaign looks for
             broke = traceback.format_exc()
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -931,15 +1032,27 @@ class Campaign:
             os.environ.clear()
             os.environ.update(kept)
             sys.argv = argv
-            for name in [name for name in sys.modules if name.startswith('ssl_zoo_user.') and name not in modules]:
+            for name in [
+                name
+                for name in sys.modules
+                if name.startswith('ssl_zoo_user.') and name not in modules
+            ]:
                 del sys.modules[name]
             if torch.distributed.is_initialized():
                 torch.distributed.destroy_process_group()
         return code, out.getvalue(), err.getvalue(), broke
 
-    def process(self, tool: str, words: list[str], env: dict[str, str], cwd: Path) -> tuple[int | None, str, str, str | None]:
-        done = subprocess.run([sys.executable, str(ROOT / 'tools' / f'{tool}.py'), *words], cwd=cwd, env={**os.environ, **env}, text=True,
-                              capture_output=True, timeout=SECONDS)
+    def process(
+        self, tool: str, words: list[str], env: dict[str, str], cwd: Path
+    ) -> tuple[int | None, str, str, str | None]:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / 'tools' / f'{tool}.py'), *words],
+            cwd=cwd,
+            env={**os.environ, **env},
+            text=True,
+            capture_output=True,
+            timeout=SECONDS,
+        )
         return done.returncode, done.stdout, done.stderr, None
 
     def split(self, line: str, cwd: Path) -> tuple[list[str], dict[str, str]]:
@@ -967,17 +1080,25 @@ class Campaign:
                 wrong = self.damage(cwd, there, code)
             after = self.state(cwd)
             if wrong is None and code and after.keys() - there.keys() and tool != 'train_all':
-                place = [words[words.index('--work-dir') + 1]] if '--work-dir' in words else ['work']
+                place = (
+                    [words[words.index('--work-dir') + 1]] if '--work-dir' in words else ['work']
+                )
                 again = shlex.split(GOOD[tool].format(**self.names))
                 again = [place[0] if word == 'work' else word for word in again]
-                if place[0] == 'work':                                  # a place of its own, not one with rubbish in it
+                if place[0] == 'work':  # a place of its own, not one with rubbish in it
                     code, out, err, broke = self.call(tool, again, {}, cwd)
                     if code != 0:
                         wrong = f'and then the correct command gives {code} in the same place'
-            self.result.add(tool if call is None else f'{tool}, a process', shlex.join([*(f'{k}={v}' for k, v in env.items()), *words]),
-                            wrong, broke or err or out)
+            self.result.add(
+                tool if call is None else f'{tool}, a process',
+                shlex.join([*(f'{k}={v}' for k, v in env.items()), *words]),
+                wrong,
+                broke or err or out,
+            )
 
-    def judge(self, kind: str, code: int | None, out: str, err: str, broke: str | None) -> str | None:
+    def judge(
+        self, kind: str, code: int | None, out: str, err: str, broke: str | None
+    ) -> str | None:
         if broke:
             return 'an exception reaches the user'
         if 'Traceback (most recent call last)' in out + err:
@@ -1005,7 +1126,11 @@ class Campaign:
         left = [path for path in after if '.tmp.' in path]
         if left:
             return f'{left[0]} is left'
-        changed = [path for path, digest in there.items() if digest not in (after.get(path), after.get(f'{path}.unreadable'))]
+        changed = [
+            path
+            for path, digest in there.items()
+            if digest not in (after.get(path), after.get(f'{path}.unreadable'))
+        ]
         if code and changed:
             return f'{changed[0]} is not as it was'
         return None
@@ -1020,7 +1145,13 @@ class Campaign:
     def make(self) -> None:
         home = self.home
         rng = np.random.default_rng(0)
-        for name, classes, n in (('train', 'abc', 8), ('test', 'abc', 4), ('one', 'a', 24), ('strange', 'axyz', 4), ('torn', 'abc', 4)):
+        for name, classes, n in (
+            ('train', 'abc', 8),
+            ('test', 'abc', 4),
+            ('one', 'a', 24),
+            ('strange', 'axyz', 4),
+            ('torn', 'abc', 4),
+        ):
             for c in classes:
                 (home / 'images' / name / c).mkdir(parents=True)
                 for i in range(n):
@@ -1039,16 +1170,32 @@ class Campaign:
     def _configs(self) -> None:
         home, good = self.home, CONFIG.format(root=str(self.home))
         texts = dict(
-            good=good, empty='', syntax='a = = 3', raises=good + "\nraise RuntimeError('on purpose')", raises_empty='raise ValueError',
-            exits='import sys\nsys.exit(0)', interrupts='raise GeneratorExit', recursive='def f(): f()\nf()',
-            base_of_itself="_base_ = 'base_of_itself.py'\n" + good, base_missing="_base_ = 'none.py'\n" + good,
-            no_method=re.sub('method = .*', '', good), method_none=good + '\nmethod = None',
-            method_dotted=good + f"\nmethod = dict(type='os.system', command='touch {self.marker}')",
-            method_list_type=good + "\nmethod['type'] = ['BYOL']", function_value=good + '\nepochs = lambda: 3',
-            object_value=good + '\nbase_lr = object()', set_value=good + '\nviews = {1, 2}', data_list=good + '\ndata = [data]',
-            views_dict=good + '\nviews = dict(size=16)', imports_missing=good + "\nimports = ['none.py']",
-            imports_string=good + "\nimports = 'good.py'", imports_raises=good + "\nimports = ['raises.py']",
-            imports_exits=good + "\nimports = ['exits.py']", presets_bad=good + '\npresets = [3]')
+            good=good,
+            empty='',
+            syntax='a = = 3',
+            raises=good + "\nraise RuntimeError('on purpose')",
+            raises_empty='raise ValueError',
+            exits='import sys\nsys.exit(0)',
+            interrupts='raise GeneratorExit',
+            recursive='def f(): f()\nf()',
+            base_of_itself="_base_ = 'base_of_itself.py'\n" + good,
+            base_missing="_base_ = 'none.py'\n" + good,
+            no_method=re.sub('method = .*', '', good),
+            method_none=good + '\nmethod = None',
+            method_dotted=good
+            + f"\nmethod = dict(type='os.system', command='touch {self.marker}')",
+            method_list_type=good + "\nmethod['type'] = ['BYOL']",
+            function_value=good + '\nepochs = lambda: 3',
+            object_value=good + '\nbase_lr = object()',
+            set_value=good + '\nviews = {1, 2}',
+            data_list=good + '\ndata = [data]',
+            views_dict=good + '\nviews = dict(size=16)',
+            imports_missing=good + "\nimports = ['none.py']",
+            imports_string=good + "\nimports = 'good.py'",
+            imports_raises=good + "\nimports = ['raises.py']",
+            imports_exits=good + "\nimports = ['exits.py']",
+            presets_bad=good + '\npresets = [3]',
+        )
         for name, text in texts.items():
             (home / f'{name}.py').write_text(text)
         (home / 'config.txt').write_text(good)
@@ -1059,7 +1206,9 @@ class Campaign:
     def quietly(self, tool: str, *words: str) -> None:
         code, out, err, broke = self.call(tool, list(map(str, words)), {}, self.home)
         if code != 0:
-            raise SystemExit(f'the files of the campaign cannot be made: {tool} {shlex.join(map(str, words))}\n{broke or err}')
+            raise SystemExit(
+                f'the files of the campaign cannot be made: {tool} {shlex.join(map(str, words))}\n{broke or err}'
+            )
 
     def _runs(self) -> None:
         home, good = self.home, self.names['good']
@@ -1073,13 +1222,16 @@ class Campaign:
         shutil.copy(home / 'other_run/checkpoints' / ckpt.name, home / 'ckpt_other.pth')
 
     def _checkpoints(self) -> None:
-        from ssl_zoo.engine.checkpoint import sealed
+        from ssl_zoo.checkpoint import add_digest
+
         home, data = self.home, Path(self.names['ckpt']).read_bytes()
         (home / 'empty.pth').write_bytes(b'')
         (home / 'binary.pth').write_bytes(bytes(range(256)) * 40)
         (home / 'text.pth').write_text('these are words\n')
-        (home / 'cut.pth').write_bytes(data[:len(data) // 2])
-        (home / 'flipped.pth').write_bytes(data[:len(data) // 2] + bytes([data[len(data) // 2] ^ 16]) + data[len(data) // 2 + 1:])
+        (home / 'cut.pth').write_bytes(data[: len(data) // 2])
+        (home / 'flipped.pth').write_bytes(
+            data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 16]) + data[len(data) // 2 + 1 :]
+        )
         (home / 'hostile.pth').write_bytes(pickle.dumps(Hostile(self.marker)))
         torch.save(torch.nn.Linear(2, 2), home / 'foreign.pth')
         torch.save([1, 2], home / 'list.pth')
@@ -1090,11 +1242,12 @@ class Campaign:
             if change is not None:
                 change(content)
             content.pop('sha256')
-            torch.save(sealed(content), home / f'{name}.pth')
+            torch.save(add_digest(content), home / f'{name}.pth')
+
         content = torch.load(self.names['ckpt'], weights_only=True)
         torch.save(content['method'], home / 'plain.pth')
         torch.save(dict(content, format=torch.zeros(3)), home / 'format_tensor.pth')
-        torch.save(sealed(dict(format=content['format'])), home / 'format_only.pth')
+        torch.save(add_digest(dict(format=content['format'])), home / 'format_only.pth')
         torch.save(dict(content, sha256=torch.zeros(3)), home / 'sha_tensor.pth')
         torch.save({k: v for k, v in content.items() if k != 'sha256'}, home / 'no_sha.pth')
         for key, name in (('config', 'no_config'), ('step', 'no_step'), ('method', 'no_weights')):
@@ -1105,19 +1258,27 @@ class Campaign:
         save('config_data_int', config=dict(config, data=5))
         save('config_unknown', config=dict(config, nosuch=5))
         save('config_types', config=dict(config, epochs='ten', views=3, workers=[]))
-        save('config_dotted', config=dict(config, method=dict(type='os.system', command=f'touch {self.marker}')))
+        save(
+            'config_dotted',
+            config=dict(config, method=dict(type='os.system', command=f'touch {self.marker}')),
+        )
         save('config_no_method', config={k: v for k, v in config.items() if k != 'method'})
         save('config_keys_int', config={**config, 5: 3})
         save('config_infinite', config=dict(config, base_lr=float('inf')))
         save('step_text', step='ten')
-        save('step_late', step=10 ** 6)
+        save('step_late', step=10**6)
         save('weights_int', method=5)
         save('weights_list', method=[1])
         few = dict(list(content['method'].items())[:3])
         save('weights_few', method=few)
         save('weights_shapes', method={k: torch.zeros(1, 2, 3) for k in content['method']})
-        save('weights_nan', method={k: torch.full_like(v, float('nan')) if v.is_floating_point() else v
-                                    for k, v in content['method'].items()})
+        save(
+            'weights_nan',
+            method={
+                k: torch.full_like(v, float('nan')) if v.is_floating_point() else v
+                for k, v in content['method'].items()
+            },
+        )
         save('optimizer_int', optimizer=5)
         save('optimizer_few', optimizer=dict(state={}, param_groups=[]))
         save('manifest_tensor', manifest=torch.zeros(3))
@@ -1125,18 +1286,34 @@ class Campaign:
     def _lists(self) -> None:
         home = self.home
         names = [f'{c}/train{i}.png' for c in 'abc' for i in range(8)]
-        texts = dict(list_missing='no/1.png\nno/2.png\n', list_latin=b'\xe4\xf6\xfc.png\n', list_empty='\n\n',
-                     list_half='a.png\t1\nb.png\n', list_nul='a\0b.png\n', list_long='n' * 5000 + '\n',
-                     list_gone='images/train/a/train0.png\t0\nno.png\t1\n',
-                     labels='\n'.join(names[::3]) + '\n', labels_unknown='a/none.png\n', labels_twice=f'{names[0]}\n{names[0]}\n',
-                     labels_one='\n'.join(names[:3]), labels_all='\n'.join(names))
+        texts = dict(
+            list_missing='no/1.png\nno/2.png\n',
+            list_latin=b'\xe4\xf6\xfc.png\n',
+            list_empty='\n\n',
+            list_half='a.png\t1\nb.png\n',
+            list_nul='a\0b.png\n',
+            list_long='n' * 5000 + '\n',
+            list_gone='images/train/a/train0.png\t0\nno.png\t1\n',
+            labels='\n'.join(names[::3]) + '\n',
+            labels_unknown='a/none.png\n',
+            labels_twice=f'{names[0]}\n{names[0]}\n',
+            labels_one='\n'.join(names[:3]),
+            labels_all='\n'.join(names),
+        )
         for name, text in texts.items():
             (home / f'{name}.txt').write_bytes(text if isinstance(text, bytes) else text.encode())
         self.quietly('make_shards', self.names['source'], home / 'shards', '--per-shard', '10')
-        for name in ('shards_cut', 'shards_text', 'shards_gzip', 'shards_hostile_index', 'shards_json_text', 'shards_json_folder'):
+        for name in (
+            'shards_cut',
+            'shards_text',
+            'shards_gzip',
+            'shards_hostile_index',
+            'shards_json_text',
+            'shards_json_folder',
+        ):
             (home / name).mkdir()
         whole = (home / 'shards/shard-000000.tar').read_bytes()
-        (home / 'shards_cut/a.tar').write_bytes(whole[:len(whole) // 2])
+        (home / 'shards_cut/a.tar').write_bytes(whole[: len(whole) // 2])
         (home / 'shards_text/a.tar').write_text('words')
         (home / 'shards_gzip/a.tar').write_bytes(gzip.compress(whole))
         (home / 'shards_json_text/shards.json').write_text('words')
@@ -1145,8 +1322,10 @@ class Campaign:
         (home / 'shards_json_folder/shards.json/x').write_text('')
         shutil.copytree(home / 'shards', home / 'shards_hostile_index', dirs_exist_ok=True)
         name = f'index-{hashlib.sha256(json.dumps([f"shard-{i:06d}.tar" for i in range(3)]).encode()).hexdigest()[:8]}.npz'
-        fields = dict.fromkeys(('counts', 'offsets', 'sizes', 'suffixes', 'labels', 'ends', 'keys', 'state'),
-                               np.array([Hostile(self.marker)], dtype=object))
+        fields = dict.fromkeys(
+            ('counts', 'offsets', 'sizes', 'suffixes', 'labels', 'ends', 'keys', 'state'),
+            np.array([Hostile(self.marker)], dtype=object),
+        )
         np.savez(home / 'shards_hostile_index' / name, allow_pickle=True, **fields)
         flowers = home / 'flowers_rubbish/flowers-102'
         (flowers / 'jpg').mkdir(parents=True)
@@ -1155,22 +1334,34 @@ class Campaign:
 
     def _predictions(self) -> None:
         home = self.home
-        self.quietly('knn_eval', self.names['ckpt'], '--work-dir', home / 'figures', '--k', '1')
+        self.quietly('knn', self.names['ckpt'], '--work-dir', home / 'figures', '--k', '1')
         path = next((home / 'figures/predictions').iterdir())
         self.names['preds'] = str(path)
         data, arrays = path.read_bytes(), dict(np.load(path))
         middle = data.index(b'predicted.npy') + 60
-        (home / 'cut.npz').write_bytes(data[:len(data) // 2])
-        (home / 'flipped.npz').write_bytes(data[:middle] + bytes([data[middle] ^ 16]) + data[middle + 1:])
-        np.savez(home / 'hostile.npz', **dict(arrays, predicted=np.array([Hostile(self.marker)], dtype=object)))
+        (home / 'cut.npz').write_bytes(data[: len(data) // 2])
+        (home / 'flipped.npz').write_bytes(
+            data[:middle] + bytes([data[middle] ^ 16]) + data[middle + 1 :]
+        )
+        np.savez(
+            home / 'hostile.npz',
+            **dict(arrays, predicted=np.array([Hostile(self.marker)], dtype=object)),
+        )
         n = len(arrays['labels'])
         for name, change in dict(
-                shapes=dict(predicted=arrays['predicted'][:3]), floats=dict(predicted=arrays['predicted'] * 1.5),
-                negative=dict(labels=arrays['labels'] - 5), huge=dict(labels=arrays['labels'] + 2 ** 60),
-                empty=dict(predicted=np.zeros((0, 1), int), labels=np.zeros(0, int), names=np.array([], 'U')),
-                other_names=dict(names=np.array([f'x{i}' for i in range(n)])), other_labels=dict(labels=arrays['labels'][::-1].copy()),
-                row_list=dict(row=np.array('[1]')), row_text=dict(row=np.array('{')),
-                row_strange=dict(row=np.array('{"config": [1], "weights": {"a": []}, "layer": 5}'))).items():
+            shapes=dict(predicted=arrays['predicted'][:3]),
+            floats=dict(predicted=arrays['predicted'] * 1.5),
+            negative=dict(labels=arrays['labels'] - 5),
+            huge=dict(labels=arrays['labels'] + 2**60),
+            empty=dict(
+                predicted=np.zeros((0, 1), int), labels=np.zeros(0, int), names=np.array([], 'U')
+            ),
+            other_names=dict(names=np.array([f'x{i}' for i in range(n)])),
+            other_labels=dict(labels=arrays['labels'][::-1].copy()),
+            row_list=dict(row=np.array('[1]')),
+            row_text=dict(row=np.array('{')),
+            row_strange=dict(row=np.array('{"config": [1], "weights": {"a": []}, "layer": 5}')),
+        ).items():
             np.savez(home / f'p_{name}.npz', **dict(arrays, **change))
         np.savez(home / 'p_missing.npz', labels=arrays['labels'])
 
@@ -1186,33 +1377,69 @@ class Campaign:
         for path in (home / 'features_pickled').rglob('*.npy'):
             np.save(path, np.array([Hostile(self.marker)], dtype=object), allow_pickle=True)
         (home / 'results_rubbish/results.jsonl').write_bytes(b'\xff\xfe words without end')
-        from ssl_zoo.protocols import linear
+        from ssl_zoo.evaluation.protocols import linear
+
         rmtree, linear.shutil.rmtree = shutil.rmtree, lambda *_, **__: None
         try:
-            self.quietly('linear_eval', *shlex.split(GOOD['linear_eval'].format(**self.names).replace(' work ', f' {home}/linear ')))
+            self.quietly(
+                'linear',
+                *shlex.split(
+                    GOOD['linear'].format(**self.names).replace(' work ', f' {home}/linear ')
+                ),
+            )
         finally:
             linear.shutil.rmtree = rmtree
-        self.quietly('semi_supervised', *shlex.split(GOOD['semi_supervised'].format(**self.names).replace(' work ', f' {home}/semi ')))
+        self.quietly(
+            'semi_supervised',
+            *shlex.split(
+                GOOD['semi_supervised'].format(**self.names).replace(' work ', f' {home}/semi ')
+            ),
+        )
 
         def variant(of, name, pattern, write):
             shutil.copytree(home / of, home / name)
             [path] = (home / name).rglob(pattern)
             write(path)
+
         variant('linear', 'linear_rubbish', 'trained.pth', lambda p: p.write_bytes(b'words'))
         variant('linear', 'linear_foreign', 'trained.pth', lambda p: torch.save(dict(heads={}), p))
-        variant('linear', 'linear_hostile', 'trained.pth', lambda p: p.write_bytes(pickle.dumps(Hostile(self.marker))))
-        variant('linear', 'linear_state', 'trained.pth', lambda p: p.rename(p.with_name('state.pth')).write_bytes(b'words'))
+        variant(
+            'linear',
+            'linear_hostile',
+            'trained.pth',
+            lambda p: p.write_bytes(pickle.dumps(Hostile(self.marker))),
+        )
+        variant(
+            'linear',
+            'linear_state',
+            'trained.pth',
+            lambda p: p.rename(p.with_name('state.pth')).write_bytes(b'words'),
+        )
         variant('semi', 'semi_scores_text', 'scores.json', lambda p: p.write_text('words'))
         variant('semi', 'semi_scores_types', 'scores.json', lambda p: p.write_text('{"a": 3}'))
-        variant('semi', 'semi_scores_many', 'scores.json', lambda p: p.write_text('[[1, 2], [3, 4], [5, 6]]'))
+        variant(
+            'semi',
+            'semi_scores_many',
+            'scores.json',
+            lambda p: p.write_text('[[1, 2], [3, 4], [5, 6]]'),
+        )
         variant('semi', 'semi_best_text', 'best.pth', lambda p: p.write_bytes(b'words'))
         variant('semi', 'semi_best_foreign', 'best.pth', lambda p: torch.save(dict(a=3), p))
         variant('semi', 'semi_best_gone', 'best.pth', lambda p: p.unlink())
-        variant('semi', 'semi_hostile', 'best.pth', lambda p: p.write_bytes(pickle.dumps(Hostile(self.marker))))
+        variant(
+            'semi',
+            'semi_hostile',
+            'best.pth',
+            lambda p: p.write_bytes(pickle.dumps(Hostile(self.marker))),
+        )
         run = Path('all_done', f'{home.name}_good', 'seed_0')
         shutil.copytree(home / 'run', home / run)
-        variant('all_done', 'all_other_settings', 'results.jsonl', lambda p: p.write_text(p.read_text().replace('"batch_size": 6',
-                                                                                                               '"batch_size": 7')))
+        variant(
+            'all_done',
+            'all_other_settings',
+            'results.jsonl',
+            lambda p: p.write_text(p.read_text().replace('"batch_size": 6', '"batch_size": 7')),
+        )
         variant('all_done', 'all_rubbish', 'results.jsonl', lambda p: p.write_bytes(b'\xff\xfe\n'))
         variant('all_done', 'all_words', 'results.jsonl', lambda p: p.write_text('3\n["a"]\n'))
         (home / 'all_table_folder/table.md').mkdir(parents=True)
@@ -1225,10 +1452,52 @@ class Campaign:
 
 # --- Random inputs.
 
-NASTY = ('nan', 'inf', '-inf', '1e400', '-1e400', '0', '-0.0', '-1', '1', '2', '1e-300', '1e300', '10**9', '9' * 400, '9' * 5000,
-         str(2 ** 63), 'None', 'True', 'False', '[]', '{}', '()', "''", "'a'", '[[]]', '{[]: 1}', '{1: 2}', '(' * 300,
-         '[' * 100 + ']' * 100, "b'a'", "'\\0'", "'\\udcff'", '1j', '...', '{1, 2}', '[None]', '[nan]', '0.5', '1.5', '[0.1, 0.2]',
-         '[1, 2, 3]', 'auto', 'cosine', 'steps')
+NASTY = (
+    'nan',
+    'inf',
+    '-inf',
+    '1e400',
+    '-1e400',
+    '0',
+    '-0.0',
+    '-1',
+    '1',
+    '2',
+    '1e-300',
+    '1e300',
+    '10**9',
+    '9' * 400,
+    '9' * 5000,
+    str(2**63),
+    'None',
+    'True',
+    'False',
+    '[]',
+    '{}',
+    '()',
+    "''",
+    "'a'",
+    '[[]]',
+    '{[]: 1}',
+    '{1: 2}',
+    '(' * 300,
+    '[' * 100 + ']' * 100,
+    "b'a'",
+    "'\\0'",
+    "'\\udcff'",
+    '1j',
+    '...',
+    '{1, 2}',
+    '[None]',
+    '[nan]',
+    '0.5',
+    '1.5',
+    '[0.1, 0.2]',
+    '[1, 2, 3]',
+    'auto',
+    'cosine',
+    'steps',
+)
 
 
 def properties(examples: int, home: Path, names: dict[str, str], result: Result) -> None:
@@ -1236,29 +1505,46 @@ def properties(examples: int, home: Path, names: dict[str, str], result: Result)
     from hypothesis import HealthCheck, given, settings
     from hypothesis import strategies as st
 
-    from ssl_zoo.data.files import FileList
-    from ssl_zoo.data.labels import draw_labels, read_list
-    from ssl_zoo.data.shard_index import find_shards
-    from ssl_zoo.data.shards import TarShards
+    from ssl_zoo.checkpoint import digest, read_checkpoint
+    from ssl_zoo.config.loading import load_config
+    from ssl_zoo.config.settings import (
+        Checkpoints,
+        Data,
+        OnlineEvaluation,
+        Parallel,
+        Schedule,
+        Settings,
+        settings_from_dict,
+    )
+    from ssl_zoo.data.label_lists import draw_labels, read_list
+    from ssl_zoo.data.sources.files import FileList
+    from ssl_zoo.data.sources.shard_index import find_shards
+    from ssl_zoo.data.sources.shards import TarShards
     from ssl_zoo.data.views import View
-    from ssl_zoo.engine.checkpoint import digest, read_checkpoint
-    from ssl_zoo.engine.config import load_config
     from ssl_zoo.engine.plan import Plan
-    from ssl_zoo.engine.settings import Checkpoints, Data, Parallel, Schedule, Settings, Watch, check
-    from ssl_zoo.registry import ConfigError
+    from ssl_zoo.errors import ConfigError
+
     seen = set()
 
     def attempt(kind: str, what: str, function) -> object:
         """What the function gives, None for a ConfigError; anything else is a failure, told once for each place."""
+
         def late(*_):
             raise Late('not done after 20 s')
+
         handler = signal.signal(signal.SIGALRM, late)
         signal.setitimer(signal.ITIMER_REAL, 20)
         try:
             found = function()
         except ConfigError as error:
             found = None
-            result.add(kind, what, None if str(error).strip() and '\n' not in str(error)[:5] else 'an error without a sentence')
+            result.add(
+                kind,
+                what,
+                None
+                if str(error).strip() and '\n' not in str(error)[:5]
+                else 'an error without a sentence',
+            )
         except (Exception, Late) as error:
             found, frame = None, traceback.extract_tb(error.__traceback__)[-1]
             key = kind, type(error), frame.filename, frame.lineno
@@ -1273,20 +1559,63 @@ def properties(examples: int, home: Path, names: dict[str, str], result: Result)
         return found
 
     def campaign(function):
-        settings(max_examples=examples, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))(function)()
+        settings(
+            max_examples=examples,
+            derandomize=True,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )(function)()
 
     def fields_of(cls, prefix=''):
         return [prefix + name for name in cls.__dataclass_fields__]
-    keys = st.sampled_from([
-        *fields_of(Settings), *fields_of(Data, 'data.'), *fields_of(Watch, 'watch.'), *fields_of(Checkpoints, 'checkpoint.'),
-        *fields_of(Parallel, 'parallel.'), *fields_of(Schedule, 'schedule.'), *fields_of(View, 'views.0.'), 'views.1', 'views.7.size',
-        *(f'method.{k}' for k in ('type', 'hidden_dim', 'proj_dim', 'base_ema', 'backbone.name', 'backbone.width', 'backbone.layers')),
-        *(f'optimizer.{k}' for k in ('type', 'momentum', 'lr', 'x')), *(f'data.train.{k}' for k in ('type', 'root', 'limit')), 'presets'])
+
+    keys = st.sampled_from(
+        [
+            *fields_of(Settings),
+            *fields_of(Data, 'data.'),
+            *fields_of(OnlineEvaluation, 'online_eval.'),
+            *fields_of(Checkpoints, 'checkpoint.'),
+            *fields_of(Parallel, 'parallel.'),
+            *fields_of(Schedule, 'schedule.'),
+            *fields_of(View, 'views.0.'),
+            'views.1',
+            'views.7.size',
+            *(
+                f'method.{k}'
+                for k in (
+                    'type',
+                    'hidden_dim',
+                    'proj_dim',
+                    'base_ema',
+                    'backbone.name',
+                    'backbone.width',
+                    'backbone.layers',
+                )
+            ),
+            *(f'optimizer.{k}' for k in ('type', 'momentum', 'lr', 'x')),
+            *(f'data.train.{k}' for k in ('type', 'root', 'limit')),
+            'presets',
+        ]
+    )
     numbers = st.one_of(st.integers(), st.integers(0, 300), st.floats(), st.floats(0, 3))
-    literals = st.recursive(st.one_of(st.none(), st.booleans(), numbers, st.text(max_size=5)), lambda inner: st.one_of(
-        st.lists(inner, max_size=4), st.tuples(inner, inner), st.dictionaries(st.text(max_size=5), inner, max_size=3)), max_leaves=6)
-    values = st.one_of(numbers.map(repr), literals.map(repr), st.sampled_from(NASTY), st.text(max_size=20))
-    option = st.one_of(st.builds('{}={}'.format, keys, values), st.builds('{}={}'.format, keys, values), st.text(max_size=20))
+    literals = st.recursive(
+        st.one_of(st.none(), st.booleans(), numbers, st.text(max_size=5)),
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=4),
+            st.tuples(inner, inner),
+            st.dictionaries(st.text(max_size=5), inner, max_size=3),
+        ),
+        max_leaves=6,
+    )
+    values = st.one_of(
+        numbers.map(repr), literals.map(repr), st.sampled_from(NASTY), st.text(max_size=20)
+    )
+    option = st.one_of(
+        st.builds('{}={}'.format, keys, values),
+        st.builds('{}={}'.format, keys, values),
+        st.text(max_size=20),
+    )
     good = names['good']
 
     @given(st.lists(option, min_size=1, max_size=4))
@@ -1294,37 +1623,81 @@ def properties(examples: int, home: Path, names: dict[str, str], result: Result)
         attempt('random options', shlex.join(options), lambda: load_config(good, options))
 
     # Values of about the right kind, so that some get through the check.
-    likely = {key: st.one_of(st.integers(0, 10), st.integers(1, 10 ** 6), st.floats(0, 5), st.floats(0, 1e300), numbers)
-              for key in ('epochs', 'batch_size', 'base_lr', 'weight_decay', 'weight_decay_end', 'warmup_epochs', 'max_device_batch',
-                          'norm_and_bias_lr', 'clip_grad', 'seed', 'log_every')}
+    likely = {
+        key: st.one_of(
+            st.integers(0, 10), st.integers(1, 10**6), st.floats(0, 5), st.floats(0, 1e300), numbers
+        )
+        for key in (
+            'epochs',
+            'batch_size',
+            'base_lr',
+            'weight_decay',
+            'weight_decay_end',
+            'warmup_epochs',
+            'max_device_batch',
+            'norm_and_bias_lr',
+            'clip_grad',
+            'seed',
+            'log_every',
+        )
+    }
     likely['accumulate'] = st.one_of(st.just('auto'), st.integers(1, 64))
-    parts = st.fixed_dictionaries({}, optional=dict(
-        shape=st.sampled_from(['cosine', 'steps']), start=st.floats(0, 1), end=st.floats(0, 1), gamma=st.floats(0, 1),
-        per_epoch=st.booleans(), milestones=st.lists(st.one_of(st.integers(1, 9), st.floats(0, 9)), max_size=3)))
-    base = load_config(good).plain()
+    parts = st.fixed_dictionaries(
+        {},
+        optional=dict(
+            shape=st.sampled_from(['cosine', 'steps']),
+            start=st.floats(0, 1),
+            end=st.floats(0, 1),
+            gamma=st.floats(0, 1),
+            per_epoch=st.booleans(),
+            milestones=st.lists(st.one_of(st.integers(1, 9), st.floats(0, 9)), max_size=3),
+        ),
+    )
+    base = load_config(good).to_builtin()
 
-    @given(st.fixed_dictionaries({}, optional=likely), parts, st.integers(1, 10 ** 7), st.integers(1, 16))
+    @given(
+        st.fixed_dictionaries({}, optional=likely), parts, st.integers(1, 10**7), st.integers(1, 16)
+    )
     def random_plans(changes, schedule, images, processes):
         def plan():
-            found = Plan.of(check(dict(base, schedule=schedule, **changes) if not changes.keys() & base.keys() else
-                                  {**base, 'schedule': schedule, **changes}), images, processes)
-            for step in {0, 1, min(found.warmup_steps, found.steps - 1), found.steps // 2, found.steps - 1}:
+            found = Plan.of(
+                settings_from_dict(
+                    dict(base, schedule=schedule, **changes)
+                    if not changes.keys() & base.keys()
+                    else {**base, 'schedule': schedule, **changes}
+                ),
+                images,
+                processes,
+            )
+            for step in {
+                0,
+                1,
+                min(found.warmup_steps, found.steps - 1),
+                found.steps // 2,
+                found.steps - 1,
+            }:
                 lr, decay = found.lr(step), found.weight_decay(step)
                 if not (0 <= lr < float('inf') and 0 <= decay < float('inf')):
                     raise ValueError(f'lr {lr}, weight decay {decay} at step {step}')
             return found
+
         attempt('random plans', f'{changes} {schedule} images={images} processes={processes}', plan)
 
     data, original = Path(names['ckpt']).read_bytes(), digest(read_checkpoint(names['ckpt']))
 
-    @given(st.integers(0, len(data)), st.one_of(st.integers(0, 40), st.integers(0, len(data))), st.binary(max_size=40))
+    @given(
+        st.integers(0, len(data)),
+        st.one_of(st.integers(0, 40), st.integers(0, len(data))),
+        st.binary(max_size=40),
+    )
     def spliced(start, cut, new):
         path = home.parent / 'spliced.pth'
-        path.write_bytes(data[:start] + new + data[start + cut:])
+        path.write_bytes(data[:start] + new + data[start + cut :])
 
         def read():
             if digest(read_checkpoint(path)) != original:
                 raise ValueError('other content was read')
+
         attempt('spliced checkpoints', f'{start}, {cut}, {new!r}', read)
 
     # Places that the bytes of tensors fill seldom: the zip's directory and the pickle.
@@ -1335,12 +1708,31 @@ def properties(examples: int, home: Path, names: dict[str, str], result: Result)
         place = max(start + offset, 0)
         spliced.hypothesis.inner_test(place, len(new), new)
 
-    lines = st.one_of(st.sampled_from(['images/train/a/train0.png', 'images/train/b/train1.png', 'a/train0.png', 'train0.png', '.', '..',
-                                       '/']), st.text(max_size=12))
-    ends = st.sampled_from(['', '\t0', '\tdog', ' 1', '\t', '\t99999999999', '\t-1', '\t²', '\t٣', '\ta\tb'])
-    texts = st.one_of(st.lists(st.builds('{}{}'.format, lines, ends), max_size=5).map(
-        lambda rows: '\n'.join(rows).encode(errors='surrogatepass')), st.binary(max_size=60))
-    from ssl_zoo.data.files import ImageFolder
+    lines = st.one_of(
+        st.sampled_from(
+            [
+                'images/train/a/train0.png',
+                'images/train/b/train1.png',
+                'a/train0.png',
+                'train0.png',
+                '.',
+                '..',
+                '/',
+            ]
+        ),
+        st.text(max_size=12),
+    )
+    ends = st.sampled_from(
+        ['', '\t0', '\tdog', ' 1', '\t', '\t99999999999', '\t-1', '\t²', '\t٣', '\ta\tb']
+    )
+    texts = st.one_of(
+        st.lists(st.builds('{}{}'.format, lines, ends), max_size=5).map(
+            lambda rows: '\n'.join(rows).encode(errors='surrogatepass')
+        ),
+        st.binary(max_size=60),
+    )
+    from ssl_zoo.data.sources.files import ImageFolder
+
     source, file = ImageFolder(f'{home}/images/train'), home.parent / 'random.txt'
 
     @given(texts)
@@ -1349,16 +1741,50 @@ def properties(examples: int, home: Path, names: dict[str, str], result: Result)
         attempt('random lists', repr(text), lambda: FileList(str(file), str(home)).manifest())
         attempt('random lists', repr(text), lambda: read_list(file, source))
 
-    @given(st.one_of(st.text(max_size=12), st.builds('{}{}'.format, st.integers(), st.sampled_from(['%', '-per-class', '.%', ' %'])),
-                     st.from_regex(r'[\d.]{1,400}%', fullmatch=True)))
+    @given(
+        st.one_of(
+            st.text(max_size=12),
+            st.builds(
+                '{}{}'.format, st.integers(), st.sampled_from(['%', '-per-class', '.%', ' %'])
+            ),
+            st.from_regex(r'[\d.]{1,400}%', fullmatch=True),
+        )
+    )
     def random_labels(text):
         attempt('random labels', repr(text), lambda: draw_labels(source, text, 0))
 
-    pieces = st.sampled_from(['{', '}', '{0..3}', '{a,b}', '{000..146}', '{9..0}', ',', '..', '*', '?', '[', ']', '[a-', '/', '~', 'shard-',
-                              '.tar', '\0', '{0..99999999999}', 'x' * 300, '**'])
+    pieces = st.sampled_from(
+        [
+            '{',
+            '}',
+            '{0..3}',
+            '{a,b}',
+            '{000..146}',
+            '{9..0}',
+            ',',
+            '..',
+            '*',
+            '?',
+            '[',
+            ']',
+            '[a-',
+            '/',
+            '~',
+            'shard-',
+            '.tar',
+            '\0',
+            '{0..99999999999}',
+            'x' * 300,
+            '**',
+        ]
+    )
 
-    @given(st.one_of(st.lists(st.one_of(pieces, st.text(max_size=4)), max_size=8).map(''.join),
-                     st.one_of(st.none(), st.integers(), st.lists(st.text(max_size=3), max_size=2))))
+    @given(
+        st.one_of(
+            st.lists(st.one_of(pieces, st.text(max_size=4)), max_size=8).map(''.join),
+            st.one_of(st.none(), st.integers(), st.lists(st.text(max_size=3), max_size=2)),
+        )
+    )
     def random_patterns(pattern):
         shards = f'{home}/shards/{pattern}' if isinstance(pattern, str) else pattern
         attempt('random shard patterns', repr(shards), lambda: find_shards(shards))
@@ -1366,13 +1792,29 @@ def properties(examples: int, home: Path, names: dict[str, str], result: Result)
     tar, folder = (home / 'shards/shard-000000.tar').read_bytes(), home.parent / 'spliced'
     folder.mkdir(exist_ok=True)
 
-    @given(st.one_of(st.integers(0, len(tar)), st.integers(0, 1600)), st.integers(0, 20), st.binary(max_size=20))
+    @given(
+        st.one_of(st.integers(0, len(tar)), st.integers(0, 1600)),
+        st.integers(0, 20),
+        st.binary(max_size=20),
+    )
     def spliced_shards(start, cut, new):
         for left in folder.iterdir():
             left.unlink()
-        (folder / 'a.tar').write_bytes(tar[:start] + new + tar[start + cut:])
-        attempt('spliced shards', f'{start}, {cut}, {new!r}', lambda: TarShards(str(folder)).manifest())
-    for function in (random_options, random_plans, spliced, spliced_heads, random_lists, random_labels, random_patterns, spliced_shards):
+        (folder / 'a.tar').write_bytes(tar[:start] + new + tar[start + cut :])
+        attempt(
+            'spliced shards', f'{start}, {cut}, {new!r}', lambda: TarShards(str(folder)).manifest()
+        )
+
+    for function in (
+        random_options,
+        random_plans,
+        spliced,
+        spliced_heads,
+        random_lists,
+        random_labels,
+        random_patterns,
+        spliced_shards,
+    ):
         campaign(function)
 
 
@@ -1381,10 +1823,19 @@ def tools() -> list[str]:
 
 
 def main(argv=None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--only', nargs='+', choices=[*tools(), 'processes', 'random'], metavar='PART',
-                        help='tools, processes, random; default: all')
-    parser.add_argument('--examples', type=int, default=300, help='of each kind of random input; default: 300')
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--only',
+        nargs='+',
+        choices=[*tools(), 'processes', 'random'],
+        metavar='PART',
+        help='tools, processes, random; default: all',
+    )
+    parser.add_argument(
+        '--examples', type=int, default=300, help='of each kind of random input; default: 300'
+    )
     args = parser.parse_args(argv)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     only, started = args.only or [*tools(), 'processes', 'random'], time.perf_counter()

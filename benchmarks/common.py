@@ -1,4 +1,5 @@
 """What the measurements share: alternating rounds, ratios in one run, the machine's name, images, JSON."""
+
 import argparse
 import io
 import json
@@ -13,25 +14,50 @@ import numpy as np
 import torch
 from PIL import Image
 
-os.environ.setdefault('LIGHTLY_DID_VERSION_CHECK', 'True')            # lightly asks its server for news when it is imported
+os.environ.setdefault(
+    'LIGHTLY_DID_VERSION_CHECK', 'True'
+)  # lightly asks its server for news when it is imported
 
 
 def arguments(doc: str, rounds: int = 5) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
-    parser.add_argument('--rounds', type=int, default=rounds, help='alternating rounds, of which the median is taken')
+    parser.add_argument(
+        '--rounds',
+        type=int,
+        default=rounds,
+        help='alternating rounds, of which the median is taken',
+    )
     parser.add_argument('--json', help='write the figures there')
     return parser
 
 
 def machine() -> dict:
     """What the figures depend on."""
-    model = next((line.split(':')[1].strip() for line in open('/proc/cpuinfo') if line.startswith('model name')), platform.machine()) \
-        if os.path.exists('/proc/cpuinfo') else platform.machine()
-    return dict(cpu=model, cores=os.cpu_count(), threads=torch.get_num_threads(), torch=str(torch.__version__),
-                gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None, python=platform.python_version())
+    model = (
+        next(
+            (
+                line.split(':')[1].strip()
+                for line in open('/proc/cpuinfo')
+                if line.startswith('model name')
+            ),
+            platform.machine(),
+        )
+        if os.path.exists('/proc/cpuinfo')
+        else platform.machine()
+    )
+    return dict(
+        cpu=model,
+        cores=os.cpu_count(),
+        threads=torch.get_num_threads(),
+        torch=str(torch.__version__),
+        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        python=platform.python_version(),
+    )
 
 
-def alternate(runs: dict[str, Callable[[], object]], rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
+def alternate(
+    runs: dict[str, Callable[[], object]], rounds: int, warm_up: int = 1
+) -> dict[str, list[float]]:
     """Seconds of each run in each round; every other round goes backwards."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for r in range(rounds + warm_up):
@@ -47,8 +73,14 @@ def alternate(runs: dict[str, Callable[[], object]], rounds: int, warm_up: int =
 
 def rows_of(times: dict[str, list[float]], items: int, base: str) -> dict[str, dict]:
     """Median items per second, and the median over rounds of how many times as fast as ``base`` it was."""
-    return {name: dict(per_second=items / statistics.median(t), milliseconds=1e3 * statistics.median(t) / items,
-                       ratio=statistics.median(b / a for a, b in zip(t, times[base], strict=True))) for name, t in times.items()}
+    return {
+        name: dict(
+            per_second=items / statistics.median(t),
+            milliseconds=1e3 * statistics.median(t) / items,
+            ratio=statistics.median(b / a for a, b in zip(t, times[base], strict=True)),
+        )
+        for name, t in times.items()
+    }
 
 
 def table(rows: dict[str, dict], what: str, base: str) -> None:
@@ -64,7 +96,9 @@ def write(path: str | None, **figures) -> None:
 def jpegs(folder: str | None, n: int = 100) -> list[bytes]:
     """The first JPEG files below a folder, or as many made here: clouds of noise of 500 x 375 pixels in about 100 kB each."""
     if folder:
-        files = sorted(path for path in Path(folder).rglob('*') if path.suffix.lower() in ('.jpg', '.jpeg'))[:n]
+        files = sorted(
+            path for path in Path(folder).rglob('*') if path.suffix.lower() in ('.jpg', '.jpeg')
+        )[:n]
         if not files:
             raise SystemExit(f'no JPEG files below {folder}')
         return [file.read_bytes() for file in files]
@@ -72,8 +106,10 @@ def jpegs(folder: str | None, n: int = 100) -> list[bytes]:
     for _ in range(n):
         total = np.zeros((375, 500, 3))
         for side in (2, 4, 8, 16, 32, 64, 128, 256):
-            noise = Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)).resize((500, 375), Image.Resampling.BICUBIC)
-            total += np.asarray(noise, dtype=np.float64) / side ** 0.6
+            noise = Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)).resize(
+                (500, 375), Image.Resampling.BICUBIC
+            )
+            total += np.asarray(noise, dtype=np.float64) / side**0.6
         total = (total - total.min()) / (total.max() - total.min()) * 255
         file = io.BytesIO()
         Image.fromarray(total.astype(np.uint8)).save(file, 'JPEG', quality=95)

@@ -7,8 +7,9 @@ Three optimiser steps on the same global batches: (a) on one process; (b) on two
 (d) the same in two passes per step; (e) and (f) on one process without BatchNorm, in one pass and in two. Compared are b with a, d
 with c, f with e: the losses, every gradient of every step, BatchNorm's running statistics, and after the last step weights, averages
 of weights, queues, centres. A figure is the largest difference in its column relative to the largest value of the tensor that it is in.
-Whatever is named in ``whole_batch`` makes f differ from e: it sees half of the batch in each pass.
+Whatever is named in ``batch_coupling`` makes f differ from e: it sees half of the batch in each pass.
 """
+
 import argparse
 import json
 import tempfile
@@ -22,36 +23,54 @@ import torch.multiprocessing as mp
 from mmengine.model import MMDistributedDataParallel
 from torch import nn
 
-from ssl_zoo.batchnorm import Statistics, synchronise
+from ssl_zoo.build import build_method
+from ssl_zoo.config.loading import load_config
 from ssl_zoo.data.random import mix
 from ssl_zoo.distributed import rank, world_size
-from ssl_zoo.engine.checkpoint import build_method
-from ssl_zoo.engine.config import load_config
+from ssl_zoo.distributed.batchnorm import RunningStatistics, convert_sync_batchnorm
 from ssl_zoo.engine.dry_run import synthetic_batch
-from ssl_zoo.engine.loop import ZooOptimWrapper
+from ssl_zoo.engine.optim_wrapper import ZooOptimWrapper
 from ssl_zoo.engine.plan import Plan
 from ssl_zoo.engine.runner import build_optimizer
-from ssl_zoo.layers import without_batch_statistics
+from ssl_zoo.layers import batchnorm_to_groupnorm
 from ssl_zoo.registry import METHODS
 
 ROOT = Path(__file__).parents[1]
 BATCH, STEPS = 16, 3
-SMALL = {'MoCo': dict(queue_size=40), 'ReSSL': dict(queue_size=40), 'NNCLR': dict(queue_size=40), 'SwAV': dict(queue_size=32),
-         'WMSE': dict(whiten_size=8, proj_dim=4)}                     # so that a queue wraps, or fills, within the steps
+SMALL = {
+    'MoCo': dict(queue_size=40),
+    'ReSSL': dict(queue_size=40),
+    'NNCLR': dict(queue_size=40),
+    'SwAV': dict(queue_size=32),
+    'WMSE': dict(whiten_size=8, proj_dim=4),
+}  # so that a queue wraps, or fills, within the steps
 VARIANTS = {
-    'SimCLR, v2 head': ('SimCLR', dict(proj_layers=3)), 'MoCo v1': ('MoCo', dict(hidden_dim=None)),
+    'SimCLR, v2 head': ('SimCLR', dict(proj_layers=3)),
+    'MoCo v1': ('MoCo', dict(hidden_dim=None)),
     'MoCo, as many parts as processes': ('MoCo', dict(bn_splits=2)),
     'MoCoV3, ViT heads': ('MoCoV3', dict(proj_layers=3, predictor_norm=True)),
-    'DCLW': ('DCL', dict(sigma=0.5)), 'DINO, gains': ('DINO', dict(norm_last_layer=False)), 'SwAV, no queue': ('SwAV', dict(queue_size=0)),
-    'BYOL, GroupNorm': ('BYOL', dict(groups=4)), "SimCLR of BYOL's ablation": ('BYOLAblation', dict(target='gradient', pred_layers=0)),
+    'DCLW': ('DCL', dict(sigma=0.5)),
+    'DINO, gains': ('DINO', dict(norm_last_layer=False)),
+    'SwAV, no queue': ('SwAV', dict(queue_size=0)),
+    'BYOL, GroupNorm': ('BYOL', dict(groups=4)),
+    "SimCLR of BYOL's ablation": ('BYOLAblation', dict(target='gradient', pred_layers=0)),
     'BYOL, batch-normalised': ('BYOLAblation', dict(negatives=0.0, normalise='batch')),
-    'BYOL without negatives': ('BYOLAblation', dict(negatives=0.0))}
-CASES = dict(a=(1, 1, True), b=(2, 1, True), c=(1, 2, True), d=(2, 2, True), e=(1, 1, False), f=(1, 2, False))
-COMPARED = dict(processes='ba', both='dc', passes='fe')              # 2 processes; 2 processes and 2 passes; 2 passes without BatchNorm
+    'BYOL without negatives': ('BYOLAblation', dict(negatives=0.0)),
+}
+CASES = dict(
+    a=(1, 1, True), b=(2, 1, True), c=(1, 2, True), d=(2, 2, True), e=(1, 1, False), f=(1, 2, False)
+)
+COMPARED = dict(
+    processes='ba', both='dc', passes='fe'
+)  # 2 processes; 2 processes and 2 passes; 2 passes without BatchNorm
 
 
 def names() -> list[str]:
-    return [name for name in METHODS.names() if METHODS.find(name).__module__.startswith('ssl_zoo.methods')] + list(VARIANTS)
+    return [
+        name
+        for name in METHODS.names()
+        if METHODS.find(name).__module__.startswith('ssl_zoo.methods')
+    ] + list(VARIANTS)
 
 
 def settings_of(name: str):
@@ -62,7 +81,10 @@ def settings_of(name: str):
         settings = load_config(path)
         if settings.method['type'] == method:
             settings.method.update(SMALL.get(method, {}))
-            settings.method.update(changes, backbone=dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1]))
+            settings.method.update(
+                changes,
+                backbone=dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1]),
+            )
             settings.batch_size = BATCH
             return settings
     raise SystemExit(f'there is no method {name!r}; there are {", ".join(names())}')
@@ -78,37 +100,54 @@ class Through(nn.Module):
 def trained(name: str, passes: int, batchnorm: bool) -> dict[str, dict[str, torch.Tensor]]:
     """What STEPS steps leave: {kind: {name: tensor}}."""
     settings = settings_of(name)
-    method = build_method(settings, pass_images=BATCH // passes)
+    method = build_method(settings, microbatch_images=BATCH // passes)
     views = method.data_preprocessor.double()
     if not batchnorm:
-        without_batch_statistics(method, 4)
+        batchnorm_to_groupnorm(method, 4)
     method.double().train()
     method.data_preprocessor = Through()
-    method.progress, method.epoch = 0.5, 10_000.0                    # late, when all parts are at work
+    method.progress, method.epoch = 0.5, 10_000.0  # late, when all parts are at work
     model = method
     if world_size() > 1:
         if method.sync_batchnorm:
-            synchronise(method, torch.device('cpu'))
+            convert_sync_batchnorm(method, torch.device('cpu'))
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', FutureWarning)
-            model = MMDistributedDataParallel(method, broadcast_buffers=False, find_unused_parameters=method.unused_parameters)
+            model = MMDistributedDataParallel(
+                method, broadcast_buffers=False, find_unused_parameters=method.unused_parameters
+            )
     optimizer = build_optimizer(settings, Plan.of(settings, 1257), method)
-    wrapper, statistics = ZooOptimWrapper(optimizer, method, settings, passes), Statistics(method)
+    wrapper, statistics = (
+        ZooOptimWrapper(optimizer, method, settings, passes),
+        RunningStatistics(method),
+    )
     for group in optimizer.param_groups:
         group['lr'] *= 0.1
     out = dict(loss={}, gradient={})
 
     def note_gradients(step):
-        out['gradient'].update({f'{step} {key}': p.grad.clone() for key, p in method.named_parameters() if p.grad is not None})
+        out['gradient'].update(
+            {
+                f'{step} {key}': p.grad.clone()
+                for key, p in method.named_parameters()
+                if p.grad is not None
+            }
+        )
+
     for step in range(STEPS):
         torch.manual_seed(mix(5, step))
         batch = synthetic_batch(settings, BATCH)
-        whole = views(batch, True)['views']                          # (BATCH, 3, H, W) each
+        whole = views(batch, True)['views']  # (BATCH, 3, H, W) each
         wrapper.before_step = lambda step=step: note_gradients(step)
         for part in range(passes):
             own = slice(part * BATCH // passes + rank(), (part + 1) * BATCH // passes, world_size())
-            torch.manual_seed(mix(6, step, part, rank()))            # processes must not count on equal generators
-            outputs = model.train_step(dict(views=[view[own].double() for view in whole], index=batch['index'][own]), wrapper)
+            torch.manual_seed(
+                mix(6, step, part, rank())
+            )  # processes must not count on equal generators
+            outputs = model.train_step(
+                dict(views=[view[own].double() for view in whole], index=batch['index'][own]),
+                wrapper,
+            )
             loss = outputs['loss'].detach().clone()
             if world_size() > 1:
                 dist.all_reduce(loss)
@@ -117,7 +156,13 @@ def trained(name: str, passes: int, batchnorm: bool) -> dict[str, dict[str, torc
         statistics.average()
     trains = {key for key, p in method.named_parameters() if p.requires_grad}
     for key, value in method.state_dict().items():
-        kind = 'weights' if key in trains else 'statistics' if 'running' in key else 'average and queue'
+        kind = (
+            'weights'
+            if key in trains
+            else 'statistics'
+            if 'running' in key
+            else 'average and queue'
+        )
         if value.is_floating_point():
             out.setdefault(kind, {})[key] = value
     return out
@@ -126,7 +171,9 @@ def trained(name: str, passes: int, batchnorm: bool) -> dict[str, dict[str, torc
 def work(number: int, folder: str, chosen: list[str], processes: int) -> None:
     torch.set_num_threads(1)
     if processes > 1:
-        dist.init_process_group('gloo', init_method=f'file://{folder}/store', rank=number, world_size=processes)
+        dist.init_process_group(
+            'gloo', init_method=f'file://{folder}/store', rank=number, world_size=processes
+        )
     for name in chosen:
         for case, (n, passes, batchnorm) in CASES.items():
             if n == processes:
@@ -141,27 +188,41 @@ def difference(a: dict, b: dict) -> dict[str, float]:
     """{kind: largest difference relative to the largest value of the tensor, or to 1e-6 of the largest of its kind}."""
     worst = {}
     for kind in a:
-        assert a[kind].keys() == b[kind].keys(), f'{kind}: {sorted(a[kind].keys() ^ b[kind].keys())}'
-        least = 1e-6 * max(v.abs().max().item() for v in b[kind].values())           # what is 0 but for rounding stays below that
-        worst[kind] = max((a[kind][key] - value).abs().max().item() / max(value.abs().max().item(), least, 1e-300)
-                          for key, value in b[kind].items())
+        assert a[kind].keys() == b[kind].keys(), (
+            f'{kind}: {sorted(a[kind].keys() ^ b[kind].keys())}'
+        )
+        least = 1e-6 * max(
+            v.abs().max().item() for v in b[kind].values()
+        )  # what is 0 but for rounding stays below that
+        worst[kind] = max(
+            (a[kind][key] - value).abs().max().item() / max(value.abs().max().item(), least, 1e-300)
+            for key, value in b[kind].items()
+        )
     return worst
 
 
 def compared(folder: str, name: str) -> dict:
     out = {}
     for what, (one, other) in COMPARED.items():
-        a, b = (torch.load(f'{folder}/{case} {name}.pt', weights_only=True) for case in (one, other))
-        if what == 'passes':                                         # the mean of the passes is the loss of the step
-            a['loss'] = {f'{s} 0': (a['loss'][f'{s} 0'] + a['loss'][f'{s} 1']) / 2 for s in range(STEPS)}
+        a, b = (
+            torch.load(f'{folder}/{case} {name}.pt', weights_only=True) for case in (one, other)
+        )
+        if what == 'passes':  # the mean of the passes is the loss of the step
+            a['loss'] = {
+                f'{s} 0': (a['loss'][f'{s} 0'] + a['loss'][f'{s} 1']) / 2 for s in range(STEPS)
+            }
         out[what] = difference(a, b)
     settings = settings_of(name)
-    return dict(out, whole_batch=build_method(settings).whole_batch)
+    return dict(out, batch_coupling=build_method(settings).batch_coupling)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--methods', nargs='+', default=names(), help='some of: ' + ', '.join(names()))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--methods', nargs='+', default=names(), help='some of: ' + ', '.join(names())
+    )
     parser.add_argument('--json', help='file for the figures')
     args = parser.parse_args()
     for name in args.methods:
@@ -173,15 +234,27 @@ def main() -> None:
         for name in args.methods:
             results[name] = compared(folder, name)
     kinds = ('loss', 'gradient', 'statistics', 'weights', 'average and queue')
-    print(f'largest relative difference over {STEPS} steps of {BATCH} images, float64, torch {torch.__version__}')
-    print(f'{"":<34}{"2 processes against 1":^63}  {"2 x 2 passes":>12}  2 passes against 1, no BatchNorm')
-    print(f'{"":<34}' + ''.join(f'{kind:>13}' for kind in ('loss', 'gradient', 'BN stat.', 'weights', 'EMA, queue')))
+    print(
+        f'largest relative difference over {STEPS} steps of {BATCH} images, float64, torch {torch.__version__}'
+    )
+    print(
+        f'{"":<34}{"2 processes against 1":^63}  {"2 x 2 passes":>12}  2 passes against 1, no BatchNorm'
+    )
+    print(
+        f'{"":<34}'
+        + ''.join(
+            f'{kind:>13}' for kind in ('loss', 'gradient', 'BN stat.', 'weights', 'EMA, queue')
+        )
+    )
     for name, r in results.items():
         two = r['processes']
         passes = max(r['passes'].values())
-        half = f'  (half is seen of: {r["whole_batch"]})' if r['whole_batch'] else ''
-        print(f'{name:<34}' + ''.join(f'{two[kind]:13.1e}' if kind in two else f'{"-":>13}' for kind in kinds)
-              + f'{max(r["both"].values()):12.1e}  {passes:10.1e}{half}')
+        half = f'  (half is seen of: {r["batch_coupling"]})' if r['batch_coupling'] else ''
+        print(
+            f'{name:<34}'
+            + ''.join(f'{two[kind]:13.1e}' if kind in two else f'{"-":>13}' for kind in kinds)
+            + f'{max(r["both"].values()):12.1e}  {passes:10.1e}{half}'
+        )
     print(f'{time.time() - started:.0f} s')
     if args.json:
         Path(args.json).write_text(json.dumps(results))

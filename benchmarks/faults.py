@@ -9,6 +9,7 @@ and torchrun ends the other. A kill is survived if the next start continues from
 final weights, averages, queue and optimiser state are, bit for bit, those of the run that nothing happened to. The limit for a
 process to end after another one was killed is 60 seconds.
 """
+
 import argparse
 import json
 import os
@@ -27,7 +28,11 @@ ROOT = Path(__file__).parents[1]
 PHASES = ('step', 'saving', 'evaluation')
 BYOL = 'dict(type="BYOL", backbone=_backbone, hidden_dim=1024, proj_dim=64, base_ema=0.9)'
 MOCO = 'dict(type="MoCo", backbone=_backbone, hidden_dim=1024, proj_dim=64, queue_size=1000, bn_splits=2)'
-RUNS = {'BYOL, 2 workers': (1, BYOL, 'workers=2'), 'MoCo, queue, bf16': (1, MOCO, 'precision="bf16"'), 'BYOL, 2 processes': (2, BYOL, '')}
+RUNS = {
+    'BYOL, 2 workers': (1, BYOL, 'workers=2'),
+    'MoCo, queue, bf16': (1, MOCO, 'precision="bf16"'),
+    'BYOL, 2 processes': (2, BYOL, ''),
+}
 CONFIG = """
 _backbone = dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1])
 method = {method}
@@ -35,7 +40,7 @@ data = dict(train=dict(type='Digits', split='val'), val=40, mean=[0.5] * 3, std=
 views = [dict(size=20, jitter=[0.4, 0.4, 0.2, 0.1], jitter_p=0.8, gray_p=0.2, blur_p=0.5)] * 2
 optimizer = dict(type='LARS', momentum=0.9)
 epochs, batch_size, base_lr, warmup_epochs, workers, log_every = {epochs}, 20, 1.0, 2, 0, 5
-watch = dict(every=2, probe=True)
+online_eval = dict(every=2, probe=True)
 checkpoint = dict(every=1, keep=2)
 parallel = dict(timeout=60)
 {more}
@@ -47,9 +52,10 @@ def child(arguments: list[str]) -> int:
     sys.path.insert(0, str(ROOT / 'tools'))
     import train
 
-    from ssl_zoo.engine.checkpoint import CheckpointHook
+    from ssl_zoo.engine.hooks.checkpoint import CheckpointHook
+    from ssl_zoo.engine.hooks.online_evaluation import OnlineEvaluationHook
     from ssl_zoo.engine.loop import TrainLoop
-    from ssl_zoo.engine.watch import WatchHook
+
     torch.set_num_threads(1)
     path = Path(f'{os.environ["PHASE_FILE"]}.{os.environ.get("RANK", 0)}')
 
@@ -62,11 +68,13 @@ def child(arguments: list[str]) -> int:
                 return real(*args, **kwargs)
             finally:
                 path.write_text(f'{os.getpid()} between')
+
         setattr(cls, name, told)
+
     telling(TrainLoop, 'one_pass', 'step')
     telling(CheckpointHook, 'save', 'saving')
-    telling(WatchHook, 'look', 'evaluation')
-    telling(WatchHook, 'report', 'evaluation')
+    telling(OnlineEvaluationHook, 'look', 'evaluation')
+    telling(OnlineEvaluationHook, 'report', 'evaluation')
     return train.main(arguments)
 
 
@@ -77,13 +85,28 @@ class Leg:
         self.phase, self.work_dir = folder / 'phase', folder / name
         for left in folder.glob('phase.*'):
             left.unlink()
-        launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2'] if processes == 2 else []
+        launcher = (
+            ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
+            if processes == 2
+            else []
+        )
         env = {**os.environ, 'PHASE_FILE': str(self.phase), 'OMP_NUM_THREADS': '1'}
         self.log = open(folder / f'{name}.log', 'a+')
         self.before = self.log.tell()
-        arguments = ['--child', folder / 'config.py', '--work-dir', self.work_dir, '--resume', 'auto']
-        self.process = subprocess.Popen([sys.executable, *launcher, __file__, *map(str, arguments)], env=env, stdout=self.log,
-                                        stderr=subprocess.STDOUT)
+        arguments = [
+            '--child',
+            folder / 'config.py',
+            '--work-dir',
+            self.work_dir,
+            '--resume',
+            'auto',
+        ]
+        self.process = subprocess.Popen(
+            [sys.executable, *launcher, __file__, *map(str, arguments)],
+            env=env,
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+        )
 
     def kill(self, phase: str, entries: int, delay: float, victim: int) -> tuple[int, float] | None:
         """SIGKILL, ``delay`` seconds after ``phase`` was entered for the given time. Returns what was the newest complete checkpoint, and
@@ -92,7 +115,7 @@ class Leg:
         while self.process.poll() is None and time.time() < deadline:
             try:
                 pid, now = path.read_text().split()
-            except (OSError, ValueError):                              # not there yet, or being written
+            except (OSError, ValueError):  # not there yet, or being written
                 continue
             entered += now == phase != last
             last = now
@@ -117,18 +140,27 @@ class Leg:
 
 def newest(work_dir: Path) -> int:
     """The step of the newest complete checkpoint, 0 if there is none."""
-    return max((int(p.stem.split('_')[1]) for p in (work_dir / 'checkpoints').glob('step_*.pth')), default=0)
+    return max(
+        (int(p.stem.split('_')[1]) for p in (work_dir / 'checkpoints').glob('step_*.pth')),
+        default=0,
+    )
 
 
 def final(work_dir: Path) -> dict:
-    from ssl_zoo.engine.checkpoint import read_checkpoint
+    from ssl_zoo.checkpoint import read_checkpoint
+
     content = read_checkpoint(max((work_dir / 'checkpoints').glob('step_*.pth')))
-    return dict(content['method'], **{f'{i} {k}': v for i, s in content['optimizer']['state'].items() for k, v in s.items()},
-                step=torch.tensor(content['step']))
+    return dict(
+        content['method'],
+        **{f'{i} {k}': v for i, s in content['optimizer']['state'].items() for k, v in s.items()},
+        step=torch.tensor(content['step']),
+    )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('--kills', type=int, default=30)
     parser.add_argument('--epochs', type=int, default=20)
     parser.add_argument('--seed', type=int, default=0)
@@ -141,9 +173,13 @@ def main() -> int:
         for number, (name, (processes, method, more)) in enumerate(RUNS.items()):
             home = Path(folder, str(number))
             home.mkdir()
-            (home / 'config.py').write_text(CONFIG.format(method=method, more=more, epochs=args.epochs))
+            (home / 'config.py').write_text(
+                CONFIG.format(method=method, more=more, epochs=args.epochs)
+            )
             text = Leg(home, processes, 'whole').finish()
-            assert 'random weights' in text and newest(home / 'whole') == args.epochs * 7, text[-2000:]
+            assert 'random weights' in text and newest(home / 'whole') == args.epochs * 7, text[
+                -2000:
+            ]
             reference = final(home / 'whole')
             for again in range(2):
                 if tried >= args.kills:
@@ -153,15 +189,27 @@ def main() -> int:
                     phase = PHASES[(len(kills) + again + number) % 3]
                     leg = Leg(home, processes, run)
                     # A start makes some way before it is killed; a step takes about 20 ms, writing 10 ms, an evaluation 100 ms.
-                    entries = draw.randint(8, 25) if phase == 'step' else draw.randint(1, 3) if phase == 'saving' else draw.randint(1, 2)
-                    delay = draw.uniform(0, {'step': 0.02, 'saving': 0.012, 'evaluation': 0.15}[phase])
+                    entries = (
+                        draw.randint(8, 25)
+                        if phase == 'step'
+                        else draw.randint(1, 3)
+                        if phase == 'saving'
+                        else draw.randint(1, 2)
+                    )
+                    delay = draw.uniform(
+                        0, {'step': 0.02, 'saving': 0.012, 'evaluation': 0.15}[phase]
+                    )
                     end = leg.kill(phase, entries, delay, draw.randrange(processes))
                     resumed = re.search(r'resumed at step (\d+)', leg.said())
                     if complete and (not resumed or int(resumed[1]) != complete):
                         fine = False
-                        notes.append(f'{name}: the newest checkpoint was of step {complete}: {leg.said()[-800:]}')
+                        notes.append(
+                            f'{name}: the newest checkpoint was of step {complete}: {leg.said()[-800:]}'
+                        )
                     if end is None:
-                        notes.append(f'{name}: the run ended before kill {len(kills) + 1}: {leg.said()[-300:]}')
+                        notes.append(
+                            f'{name}: the run ended before kill {len(kills) + 1}: {leg.said()[-300:]}'
+                        )
                         break
                     complete, seconds = end
                     slowest = max(slowest, seconds)
@@ -169,25 +217,45 @@ def main() -> int:
                     fine &= seconds < 60
                 text = Leg(home, processes, run).finish()
                 ended = final(home / run) if newest(home / run) else {}
-                same = ended.keys() == reference.keys() and all(torch.equal(ended[key], reference[key]) for key in reference)
+                same = ended.keys() == reference.keys() and all(
+                    torch.equal(ended[key], reference[key]) for key in reference
+                )
                 rows = [(home / place / 'results.jsonl') for place in ('whole', run)]
-                figures = [json.loads(line)['value'] for path in rows if path.exists() for line in path.open()]
+                figures = [
+                    json.loads(line)['value']
+                    for path in rows
+                    if path.exists()
+                    for line in path.open()
+                ]
                 left_over = list((home / run).rglob('*.tmp.*'))
-                fine &= same and figures[:len(figures) // 2] == figures[len(figures) // 2:] and not left_over
+                fine &= (
+                    same
+                    and figures[: len(figures) // 2] == figures[len(figures) // 2 :]
+                    and not left_over
+                )
                 if not fine:
-                    notes.append(f'{name}: same weights {same}, figures {figures}, left over {left_over}\n{text[-800:]}')
+                    notes.append(
+                        f'{name}: same weights {same}, figures {figures}, left over {left_over}\n{text[-800:]}'
+                    )
                 for phase in kills:
                     by_phase[phase][1] += 1
                     by_phase[phase][0] += fine
                 survived, tried = survived + fine * len(kills), tried + len(kills)
-                print(f'{name:<20} killed while: {", ".join(kills)}; in the end {"the same" if fine else "NOT THE SAME"}', flush=True)
+                print(
+                    f'{name:<20} killed while: {", ".join(kills)}; in the end {"the same" if fine else "NOT THE SAME"}',
+                    flush=True,
+                )
                 while notes:
                     print('note:', notes.pop(), flush=True)
     print('; '.join(f'{phase} {good} / {n}' for phase, (good, n) in by_phase.items()))
-    print(f'faults survived / tried: {survived} / {tried}; all processes had ended at most {slowest:.1f} s after a kill; '
-          f'{time.time() - started:.0f} s, torch {torch.__version__}')
+    print(
+        f'faults survived / tried: {survived} / {tried}; all processes had ended at most {slowest:.1f} s after a kill; '
+        f'{time.time() - started:.0f} s, torch {torch.__version__}'
+    )
     if args.json:
-        Path(args.json).write_text(json.dumps(dict(survived=survived, tried=tried, slowest=slowest, phases=by_phase)))
+        Path(args.json).write_text(
+            json.dumps(dict(survived=survived, tried=tried, slowest=slowest, phases=by_phase))
+        )
     return int(survived < tried or not tried)
 
 

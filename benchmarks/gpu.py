@@ -12,6 +12,7 @@ the device, bf16 and compile=True, until its k-NN on held-out images has reached
 
 --tiny makes everything small enough for a CPU, to see that it runs; its figures mean nothing.
 """
+
 import copy
 import json
 import tempfile
@@ -26,13 +27,13 @@ from mmengine.hooks import Hook
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ssl_zoo.build import build_method
+from ssl_zoo.config.loading import load_config
 from ssl_zoo.data.loader import ViewDataset, default_workers, train_loader
-from ssl_zoo.engine.checkpoint import build_method
-from ssl_zoo.engine.config import load_config
-from ssl_zoo.engine.loop import ZooOptimWrapper
+from ssl_zoo.engine.compile import compile_backbones
+from ssl_zoo.engine.optim_wrapper import ZooOptimWrapper
 from ssl_zoo.engine.plan import Plan
 from ssl_zoo.engine.runner import build_optimizer, build_runner
-from ssl_zoo.engine.spread import compile_backbones
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVICE = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
@@ -47,14 +48,23 @@ class Ours:
     """The training loop's step of configs/byol/r50_imagenet.py, from batches as its loader gives them."""
 
     def __init__(self, batch: int, compiled: bool | str, tiny: bool):
-        small = ['method.backbone.name=resnet18', 'method.backbone.width=0.125', 'method.hidden_dim=64'] if tiny else []
-        self.settings = load_config(str(ROOT / 'configs/byol/r50_imagenet.py'), [f'batch_size={batch}', f'compile={compiled}', *small])
+        small = (
+            ['method.backbone.name=resnet18', 'method.backbone.width=0.125', 'method.hidden_dim=64']
+            if tiny
+            else []
+        )
+        self.settings = load_config(
+            str(ROOT / 'configs/byol/r50_imagenet.py'),
+            [f'batch_size={batch}', f'compile={compiled}', *small],
+        )
         self.settings.seed = 0
         self.method = build_method(self.settings).to(DEVICE).train()
         if compiled:
             compile_backbones(self.method, DEVICE, compiled)
         plan = Plan.of(self.settings, 1_281_167)
-        self.wrapper = ZooOptimWrapper(build_optimizer(self.settings, plan, self.method), self.method, self.settings, 1)
+        self.wrapper = ZooOptimWrapper(
+            build_optimizer(self.settings, plan, self.method), self.method, self.settings, 1
+        )
         for group in self.wrapper.optimizer.param_groups:
             group['lr'] = 0.1
         self.method.progress = 0.5
@@ -71,7 +81,12 @@ class There(nn.Module):
 
     def __init__(self, batch: int):
         super().__init__()
-        self.views = [torch.randn(batch, 3, 224, 224, device=DEVICE).contiguous(memory_format=torch.channels_last) for _ in range(2)]
+        self.views = [
+            torch.randn(batch, 3, 224, 224, device=DEVICE).contiguous(
+                memory_format=torch.channels_last
+            )
+            for _ in range(2)
+        ]
 
     def forward(self, data, training=True):
         return dict(views=self.views, index=None)
@@ -85,21 +100,34 @@ class Lightly:
         from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead
         from lightly.models.utils import deactivate_requires_grad, update_momentum
         from torchvision.models import resnet18, resnet50
+
         resnet, width = (resnet18(), 512) if tiny else (resnet50(), 2048)
-        self.views, self.update, self.criterion = [view.contiguous() for view in views], update_momentum, NegativeCosineSimilarity()
+        self.views, self.update, self.criterion = (
+            [view.contiguous() for view in views],
+            update_momentum,
+            NegativeCosineSimilarity(),
+        )
         self.backbone = nn.Sequential(*list(resnet.children())[:-1]).to(DEVICE)
-        self.head, self.predict = BYOLProjectionHead(width, 4096, 256).to(DEVICE), BYOLPredictionHead(256, 4096, 256).to(DEVICE)
+        self.head, self.predict = (
+            BYOLProjectionHead(width, 4096, 256).to(DEVICE),
+            BYOLPredictionHead(256, 4096, 256).to(DEVICE),
+        )
         self.followed = copy.deepcopy(self.backbone), copy.deepcopy(self.head)
         for network in self.followed:
             deactivate_requires_grad(network)
-        self.optimizer = torch.optim.SGD([p for n in (self.backbone, self.head, self.predict) for p in n.parameters()], lr=0.06)
+        self.optimizer = torch.optim.SGD(
+            [p for n in (self.backbone, self.head, self.predict) for p in n.parameters()], lr=0.06
+        )
 
     def __call__(self) -> None:
         self.update(self.backbone, self.followed[0], m=0.99)
         self.update(self.head, self.followed[1], m=0.99)
         with torch.autocast(DEVICE.type, torch.bfloat16):
             p = [self.predict(self.head(self.backbone(x).flatten(start_dim=1))) for x in self.views]
-            z = [self.followed[1](self.followed[0](x).flatten(start_dim=1)).detach() for x in self.views]
+            z = [
+                self.followed[1](self.followed[0](x).flatten(start_dim=1)).detach()
+                for x in self.views
+            ]
             loss = 0.5 * (self.criterion(p[0], z[1]) + self.criterion(p[1], z[0]))
         loss.backward()
         self.optimizer.step()
@@ -116,7 +144,7 @@ def peak(tiny: bool) -> float:
         for _ in range(10):
             a @ b
         wait()
-        best = max(best, 10 * 2 * n ** 3 / (time.perf_counter() - started))
+        best = max(best, 10 * 2 * n**3 / (time.perf_counter() - started))
     return best
 
 
@@ -124,20 +152,38 @@ def steps(args) -> list[dict]:
     done, most = [], peak(args.tiny)
     for batch in args.batches:
         there, kinds = There(batch), {}
-        for name, compiled in (('ssl_zoo', False), ('ssl_zoo, compiled', True), ('ssl_zoo, CUDA graphs', 'reduce-overhead')):
+        for name, compiled in (
+            ('ssl_zoo', False),
+            ('ssl_zoo, compiled', True),
+            ('ssl_zoo, CUDA graphs', 'reduce-overhead'),
+        ):
             ours = Ours(batch, compiled, args.tiny)
             ours.method.data_preprocessor = there
             kinds[name] = lambda ours=ours: ours({})
         with FlopCounterMode(display=False) as counter:
             kinds['ssl_zoo']()
-        rows = rows_of(alternate({'lightly': Lightly(there.views, args.tiny)} | kinds, args.rounds, warm_up=3), batch, 'lightly')
+        rows = rows_of(
+            alternate({'lightly': Lightly(there.views, args.tiny)} | kinds, args.rounds, warm_up=3),
+            batch,
+            'lightly',
+        )
         del kinds
         for row in rows.values():
             row['of peak'] = row['per_second'] / batch * counter.get_total_flops() / most
-        rows['ssl_zoo, compiled, from JPEGs'] = dict(per_second=from_jpegs(batch, args), ratio=float('nan'))
-        print(f'batch {batch}: {counter.get_total_flops() / 1e12:.2f} T operations per step, peak {most / 1e12:.0f} T/s')
+        rows['ssl_zoo, compiled, from JPEGs'] = dict(
+            per_second=from_jpegs(batch, args), ratio=float('nan')
+        )
+        print(
+            f'batch {batch}: {counter.get_total_flops() / 1e12:.2f} T operations per step, peak {most / 1e12:.0f} T/s'
+        )
         table(rows, 'images', 'lightly')
-        print('  of peak: ' + ', '.join(f'{name} {row["of peak"]:.0%}' for name, row in rows.items() if 'of peak' in row), flush=True)
+        print(
+            '  of peak: '
+            + ', '.join(
+                f'{name} {row["of peak"]:.0%}' for name, row in rows.items() if 'of peak' in row
+            ),
+            flush=True,
+        )
         done.append(dict(batch=batch, rows=rows, peak=most, operations=counter.get_total_flops()))
     return done
 
@@ -146,8 +192,11 @@ def from_jpegs(batch: int, args) -> float:
     """Images/s of the compiled step fed by the loader."""
     ours, files = Ours(batch, True, args.tiny), jpegs(args.images, 20 if args.tiny else 1000)
     batches = 3 if args.tiny else 30
-    dataset = ViewDataset(input_path.Bytes(files), ours.settings.recipes(), 0)
-    loader, seconds = iter(train_loader(dataset, batch, default_workers() or 1, stop=batches + 3)), []
+    dataset = ViewDataset(input_path.Bytes(files), ours.settings.build_views(), 0)
+    loader, seconds = (
+        iter(train_loader(dataset, batch, default_workers() or 1, stop=batches + 3)),
+        [],
+    )
     for i in range(batches + 3):
         started = time.perf_counter()
         ours(next(loader))
@@ -167,9 +216,18 @@ def profile(args) -> list[dict]:
         ours({})
         wait()
     cuda = DEVICE.type == 'cuda'
-    events = sorted(profiler.key_averages(), key=lambda e: -(e.self_device_time_total if cuda else e.self_cpu_time_total))[:10]
-    rows = [dict(kernel=e.key, milliseconds=(e.self_device_time_total if cuda else e.self_cpu_time_total) / 1e3, calls=e.count)
-            for e in events]
+    events = sorted(
+        profiler.key_averages(),
+        key=lambda e: -(e.self_device_time_total if cuda else e.self_cpu_time_total),
+    )[:10]
+    rows = [
+        dict(
+            kernel=e.key,
+            milliseconds=(e.self_device_time_total if cuda else e.self_cpu_time_total) / 1e3,
+            calls=e.count,
+        )
+        for e in events
+    ]
     for row in rows:
         print(f'  {row["milliseconds"]:9.2f} ms{row["calls"]:6d} x  {row["kernel"][:90]}')
     return rows
@@ -180,30 +238,45 @@ class _Reached(Exception):
 
 
 class _Clock(Hook):
-    """Notes when the k-NN of the watch reaches each target."""
+    """Notes when the online k-NN evaluation reaches each target."""
+
     priority = 'LOWEST'
 
     def __init__(self, targets: list[float], path: Path):
-        self.targets, self.path, self.reached, self.started = sorted(targets), path, {}, time.perf_counter()
+        self.targets, self.path, self.reached, self.started = (
+            sorted(targets),
+            path,
+            {},
+            time.perf_counter(),
+        )
 
     def after_optimizer_step(self, runner):
         if not self.path.exists():
             return
-        seen = [json.loads(line) for line in self.path.read_text().splitlines() if 'val/knn' in line]
+        seen = [
+            json.loads(line) for line in self.path.read_text().splitlines() if 'val/knn' in line
+        ]
         values = [row['val/knn'] for row in seen]
         for target in self.targets:
             if values and max(values) >= target and target not in self.reached:
-                self.reached[target] = dict(minutes=(time.perf_counter() - self.started) / 60, epoch=runner.plan.epoch(runner.step))
-                print(f'{target:g} % k-NN after {self.reached[target]["minutes"]:.1f} minutes, epoch {self.reached[target]["epoch"]:.0f}',
-                      flush=True)
+                self.reached[target] = dict(
+                    minutes=(time.perf_counter() - self.started) / 60,
+                    epoch=runner.plan.epoch(runner.step),
+                )
+                print(
+                    f'{target:g} % k-NN after {self.reached[target]["minutes"]:.1f} minutes, epoch {self.reached[target]["epoch"]:.0f}',
+                    flush=True,
+                )
         if len(self.reached) == len(self.targets):
             raise _Reached
 
 
 def cifar(args) -> dict:
-    options = ['compile=True', 'workers=0', 'watch.every=2', *args.cfg_options]
+    options = ['compile=True', 'workers=0', 'online_eval.every=2', *args.cfg_options]
     with tempfile.TemporaryDirectory() as folder:
-        runner = build_runner(load_config(str(ROOT / 'configs/byol/r18_cifar10.py'), options), Path(folder, 'run'))
+        runner = build_runner(
+            load_config(str(ROOT / 'configs/byol/r18_cifar10.py'), options), Path(folder, 'run')
+        )
         clock = _Clock(args.targets, Path(folder, 'run', 'log.jsonl'))
         runner.register_hook(clock)
         try:

@@ -7,6 +7,7 @@ growth_input.png: images/s of the training loader (JPEG bytes to two crops of 22
 processes of one thread each, both against the straight line through the first point. growth_evaluation.png: seconds of features and of
 the k-NN search over the number of training images, with the slope in double logarithmic axes: 1 is proportional.
 """
+
 import json
 import os
 import statistics
@@ -31,14 +32,17 @@ matplotlib.use('Agg')
 from matplotlib import pyplot as plt  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
-BLUE, ORANGE, GRAY = '#0072B2', '#D55E00', '#777777'                   # safe for the colour-blind (Okabe and Ito)
+BLUE, ORANGE, GRAY = '#0072B2', '#D55E00', '#777777'  # safe for the colour-blind (Okabe and Ito)
 BATCH = 32
 
 
 def over_workers(files: list[bytes], counts: list[int], rounds: int) -> dict[int, float]:
     """Images/s of the loader once its first batches are there."""
     torch.set_num_threads(1)
-    dataset, seconds = ViewDataset(input_path.Bytes(files), input_path.VIEWS, seed=0), {n: [] for n in counts}
+    dataset, seconds = (
+        ViewDataset(input_path.Bytes(files), input_path.VIEWS, seed=0),
+        {n: [] for n in counts},
+    )
     for _ in range(rounds):
         for n in counts:
             batches, warm_up = 40, 5 * max(n, 1)
@@ -59,13 +63,45 @@ def over_processes(counts: list[int], rounds: int, shared: bool) -> dict[int, fl
     for _ in range(rounds):
         for n in counts:
             with tempfile.TemporaryDirectory() as folder:
-                launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', str(n)]
-                subprocess.run([sys.executable, *launcher, 'tools/train.py', 'configs/byol/digits.py', '--work-dir', f'{folder}/run',
-                                '--cfg-options', 'epochs=2', 'warmup_epochs=1', 'watch.every=0', 'workers=0', 'log_every=10',
-                                f'sync_batchnorm={shared}'], cwd=ROOT, check=True, capture_output=True,
-                               env={**os.environ, 'OMP_NUM_THREADS': '1'})
-                rows = [json.loads(line) for line in Path(folder, 'run/log.jsonl').read_text().splitlines()]
-                rates[n].append([row['train/images_per_second'] for row in rows if 'train/images_per_second' in row][-2])
+                launcher = [
+                    '-m',
+                    'torch.distributed.run',
+                    '--standalone',
+                    '--nproc-per-node',
+                    str(n),
+                ]
+                subprocess.run(
+                    [
+                        sys.executable,
+                        *launcher,
+                        'tools/train.py',
+                        'configs/byol/digits.py',
+                        '--work-dir',
+                        f'{folder}/run',
+                        '--cfg-options',
+                        'epochs=2',
+                        'warmup_epochs=1',
+                        'online_eval.every=0',
+                        'workers=0',
+                        'log_every=10',
+                        f'sync_batchnorm={shared}',
+                    ],
+                    cwd=ROOT,
+                    check=True,
+                    capture_output=True,
+                    env={**os.environ, 'OMP_NUM_THREADS': '1'},
+                )
+                rows = [
+                    json.loads(line)
+                    for line in Path(folder, 'run/log.jsonl').read_text().splitlines()
+                ]
+                rates[n].append(
+                    [
+                        row['train/images_per_second']
+                        for row in rows
+                        if 'train/images_per_second' in row
+                    ][-2]
+                )
     return {n: statistics.median(values) for n, values in rates.items()}
 
 
@@ -73,12 +109,19 @@ def over_images(counts: list[int], rounds: int) -> dict[str, dict[int, float]]:
     """Seconds of features (CIFAR ResNet-18, an eighth wide, 32 px) and of 1,000 queries' k-NN against them."""
     torch.set_num_threads(os.cpu_count())
     from on_device import Clouds
-    network, how = build_backbone('resnet18', stem='cifar', width=0.125), Preprocessing(32, 32, (0.5,) * 3, (0.25,) * 3)
+
+    network, how = (
+        build_backbone('resnet18', stem='cifar', width=0.125),
+        Preprocessing(32, 32, (0.5,) * 3, (0.25,) * 3),
+    )
     seconds = {'features': {}, 'k-NN search': {}}
     queries = np.random.default_rng(1).normal(size=(1000, 512)).astype(np.float32)
     for n in counts:
         source, taken, searched = Clouds(n), [], []
-        bank, labels = np.random.default_rng(0).normal(size=(n, 512)).astype(np.float32), np.arange(n) % 10
+        bank, labels = (
+            np.random.default_rng(0).normal(size=(n, 512)).astype(np.float32),
+            np.arange(n) % 10,
+        )
         for _ in range(rounds):
             started = time.perf_counter()
             extract_features(network, source, how)
@@ -86,7 +129,10 @@ def over_images(counts: list[int], rounds: int) -> dict[str, dict[int, float]]:
             started = time.perf_counter()
             knn_predict(bank, labels, queries, 10, 20)
             searched.append(time.perf_counter() - started)
-        seconds['features'][n], seconds['k-NN search'][n] = statistics.median(taken), statistics.median(searched)
+        seconds['features'][n], seconds['k-NN search'][n] = (
+            statistics.median(taken),
+            statistics.median(searched),
+        )
     return seconds
 
 
@@ -94,25 +140,51 @@ def slope(points: dict[int, float]) -> float:
     return float(np.polyfit(np.log(list(points)), np.log(list(points.values())), 1)[0])
 
 
-def draw(workers: dict[int, float], processes: dict[str, dict[int, float]], evaluation: dict, folder: Path) -> None:
+def draw(
+    workers: dict[int, float],
+    processes: dict[str, dict[int, float]],
+    evaluation: dict,
+    folder: Path,
+) -> None:
     plt.rcParams.update({'font.size': 11, 'axes.spines.top': False, 'axes.spines.right': False})
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout='constrained')
     for axis, lines, what, title in (
-            (axes[0], {'measured': workers}, 'loader workers', 'Loader: JPEGs to two crops of 224 px'),
-            (axes[1], processes, 'processes, one thread each', 'Training the digits')):
+        (axes[0], {'measured': workers}, 'loader workers', 'Loader: JPEGs to two crops of 224 px'),
+        (axes[1], processes, 'processes, one thread each', 'Training the digits'),
+    ):
         counts, one = list(next(iter(lines.values()))), max(points[1] for points in lines.values())
-        axis.plot(counts, [one * max(n, 1) for n in counts], '--', color=GRAY, label='in proportion')
+        axis.plot(
+            counts, [one * max(n, 1) for n in counts], '--', color=GRAY, label='in proportion'
+        )
         for (name, points), colour in zip(lines.items(), (BLUE, ORANGE), strict=False):
             axis.plot(counts, list(points.values()), 'o-', color=colour, label=name)
             for n, value in points.items():
-                axis.annotate(f'{value:.0f}', (n, value), textcoords='offset points', xytext=(0, -16 if colour == BLUE else 8), ha='center')
-        axis.set(xlabel=what, ylabel='images/s', title=title, xticks=counts, ylim=(0, 1.45 * one * max(counts)))
+                axis.annotate(
+                    f'{value:.0f}',
+                    (n, value),
+                    textcoords='offset points',
+                    xytext=(0, -16 if colour == BLUE else 8),
+                    ha='center',
+                )
+        axis.set(
+            xlabel=what,
+            ylabel='images/s',
+            title=title,
+            xticks=counts,
+            ylim=(0, 1.45 * one * max(counts)),
+        )
         axis.margins(x=0.15)
         axis.legend(loc='upper left', frameon=False)
     figure.savefig(folder / 'growth_input.png', dpi=110)
     figure, axis = plt.subplots(figsize=(6.5, 4.2), layout='constrained')
     for (name, points), colour in zip(evaluation.items(), (BLUE, ORANGE), strict=True):
-        axis.loglog(list(points), list(points.values()), 'o-', color=colour, label=f'{name}, slope {slope(points):.2f}')
+        axis.loglog(
+            list(points),
+            list(points.values()),
+            'o-',
+            color=colour,
+            label=f'{name}, slope {slope(points):.2f}',
+        )
     axis.set(xlabel='training images', ylabel='seconds', title='Evaluation')
     axis.set_xticks(list(points), [f'{n:,}' for n in points])
     axis.minorticks_off()
@@ -128,17 +200,36 @@ def main() -> None:
     cores = os.cpu_count()
     counts = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= cores]
     workers = over_workers(jpegs(args.images), [0, *counts], args.rounds)
-    processes = {name: over_processes(counts, args.rounds, shared) for name, shared in (
-        ('BatchNorm of each process apart', False), ('BatchNorm over all processes', True))}
+    processes = {
+        name: over_processes(counts, args.rounds, shared)
+        for name, shared in (
+            ('BatchNorm of each process apart', False),
+            ('BatchNorm over all processes', True),
+        )
+    }
     evaluation = over_images([2500, 5000, 10_000, 20_000], args.rounds)
-    print(f'{machine()["cpu"]}, {cores} cores, torch {torch.__version__}, median of {args.rounds} rounds')
+    print(
+        f'{machine()["cpu"]}, {cores} cores, torch {torch.__version__}, median of {args.rounds} rounds'
+    )
     for name, points in {'workers': workers, **processes}.items():
-        print(f'  {name}: ' + ', '.join(f'{n}: {value:.0f} images/s' for n, value in points.items()))
+        print(
+            f'  {name}: ' + ', '.join(f'{n}: {value:.0f} images/s' for n, value in points.items())
+        )
     for name, points in evaluation.items():
-        print(f'  {name}: ' + ', '.join(f'{n:,}: {value:.2f} s' for n, value in points.items()) + f'; slope {slope(points):.2f}')
+        print(
+            f'  {name}: '
+            + ', '.join(f'{n:,}: {value:.2f} s' for n, value in points.items())
+            + f'; slope {slope(points):.2f}'
+        )
     draw(workers, processes, evaluation, Path(args.out))
-    write(args.json, command='growth', workers=workers, processes=processes, evaluation=evaluation,
-          slopes={name: slope(points) for name, points in evaluation.items()})
+    write(
+        args.json,
+        command='growth',
+        workers=workers,
+        processes=processes,
+        evaluation=evaluation,
+        slopes={name: slope(points) for name, points in evaluation.items()},
+    )
 
 
 if __name__ == '__main__':

@@ -10,6 +10,7 @@ the end. ``host part`` is what our loader's workers do where the
 photometric step is left to the device: decoding and cropping, uint8 at the end (mirroring is then the device's as well). Before
 anything is timed, our crops are compared with Pillow's of the same boxes: they may be off by one grey level on average.
 """
+
 import io
 import statistics
 import time
@@ -28,7 +29,10 @@ from ssl_zoo.data.views import View, crop, crop_box
 
 BATCH = 64
 _BOTH = dict(size=224, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2)
-VIEWS = [View(**_BOTH, blur_p=1.0), View(**_BOTH, blur_p=0.1, solarize_p=0.2)]             # as configs/byol/r50_imagenet.py
+VIEWS = [
+    View(**_BOTH, blur_p=1.0),
+    View(**_BOTH, blur_p=0.1, solarize_p=0.2),
+]  # as configs/byol/r50_imagenet.py
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -49,13 +53,18 @@ class Ours:
     """Batches of BATCH images, made by the data set that the training's loader has."""
 
     def __init__(self, files: list[bytes], photometric: bool, compiled: bool = False):
-        self.dataset, self.photometric = ViewDataset(Bytes(files), VIEWS, seed=0), Photometric(VIEWS, MEAN, STD) if photometric else None
+        self.dataset, self.photometric = (
+            ViewDataset(Bytes(files), VIEWS, seed=0),
+            Photometric(VIEWS, MEAN, STD) if photometric else None,
+        )
         if photometric:
             self.photometric.compiled = compiled
 
     def __call__(self) -> None:
         for at in range(0, len(self.dataset), BATCH):
-            batch = self.dataset.__getitems__([(0, i) for i in range(at, min(at + BATCH, len(self.dataset)))])
+            batch = self.dataset.__getitems__(
+                [(0, i) for i in range(at, min(at + BATCH, len(self.dataset)))]
+            )
             if self.photometric is not None:
                 self.photometric(batch)
 
@@ -63,6 +72,7 @@ class Ours:
 class Lightly:
     def __init__(self, files: list[bytes]):
         from lightly.transforms.byol_transform import BYOLTransform
+
         self.files, self.transform = files, BYOLTransform()
 
     def __call__(self) -> None:
@@ -74,18 +84,30 @@ class Lightly:
 class Torchvision:
     def __init__(self, files: list[bytes]):
         from torchvision.transforms import v2
+
         self.files = files
 
         def view(blur_p: float, solarize_p: float):
-            return v2.Compose([
-                v2.RandomResizedCrop(224, antialias=True, interpolation=v2.InterpolationMode.BICUBIC), v2.RandomHorizontalFlip(),
-                v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.2, 0.1)], 0.8), v2.RandomGrayscale(0.2),
-                v2.RandomApply([v2.GaussianBlur(23, (0.1, 2.0))], blur_p), v2.RandomSolarize(128, solarize_p),
-                v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
+            return v2.Compose(
+                [
+                    v2.RandomResizedCrop(
+                        224, antialias=True, interpolation=v2.InterpolationMode.BICUBIC
+                    ),
+                    v2.RandomHorizontalFlip(),
+                    v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.2, 0.1)], 0.8),
+                    v2.RandomGrayscale(0.2),
+                    v2.RandomApply([v2.GaussianBlur(23, (0.1, 2.0))], blur_p),
+                    v2.RandomSolarize(128, solarize_p),
+                    v2.ToDtype(torch.float32, scale=True),
+                    v2.Normalize(MEAN, STD),
+                ]
+            )
+
         self.views = view(1.0, 0.0), view(0.1, 0.2)
 
     def __call__(self) -> None:
         from torchvision.transforms.v2 import functional as F
+
         for data in self.files:
             with Image.open(io.BytesIO(data)) as image:
                 pixels = F.pil_to_tensor(image.convert('RGB'))
@@ -95,73 +117,111 @@ class Torchvision:
 
 def fidelity(files: list[bytes]) -> tuple[float, float]:
     """Mean absolute difference of our crops to Pillow's, in grey levels: over all images, and of the worst image."""
-    batch, differences = ViewDataset(Bytes(files), VIEWS, seed=0).__getitems__([(0, i) for i in range(len(files))]), []
+    batch, differences = (
+        ViewDataset(Bytes(files), VIEWS, seed=0).__getitems__([(0, i) for i in range(len(files))]),
+        [],
+    )
     for view, rows, got in zip(VIEWS, batch['params'], batch['views'], strict=True):
         for data, row, pixels in zip(files, rows.numpy(), got.numpy(), strict=True):
             with Image.open(io.BytesIO(data)) as image:
                 box = crop_box(row, image.height, image.width)
-                expected = np.asarray(image.convert('RGB').crop(box).resize((view.size, view.size), Image.Resampling.BICUBIC))
+                expected = np.asarray(
+                    image.convert('RGB')
+                    .crop(box)
+                    .resize((view.size, view.size), Image.Resampling.BICUBIC)
+                )
             differences.append(np.abs(pixels.astype(int) - expected.transpose(2, 0, 1)).mean())
     return float(np.mean(differences)), float(np.max(differences))
 
 
 def parts(files: list[bytes], rounds: int) -> dict[str, float]:
     """Milliseconds per image of decoding and cropping, and of decoding at half the scale, which we do not do."""
-    images, dataset = [read_pixels(data) for data in files], ViewDataset(Bytes(files), VIEWS, seed=0)
+    images, dataset = (
+        [read_pixels(data) for data in files],
+        ViewDataset(Bytes(files), VIEWS, seed=0),
+    )
     out = [[torch.empty(3, 224, 224, dtype=torch.uint8) for _ in VIEWS] for _ in files]
     params = dataset._params(np.zeros(len(files), int), np.arange(len(files)))
-    times = alternate({
-        'decode, Pillow': lambda: [np.asarray(Image.open(io.BytesIO(data)).convert('RGB')) for data in files],
-        'decode, ours': lambda: [read_pixels(data) for data in files],
-        'decode at half the scale': lambda: [simplejpeg.decode_jpeg(data, 'RGB', min_height=1, min_width=1, min_factor=2)
-                                             for data in files],
-        'two crops, ours': lambda: [crop(pixels, VIEWS, params[:, i], out[i]) for i, pixels in enumerate(images)]}, rounds)
+    times = alternate(
+        {
+            'decode, Pillow': lambda: [
+                np.asarray(Image.open(io.BytesIO(data)).convert('RGB')) for data in files
+            ],
+            'decode, ours': lambda: [read_pixels(data) for data in files],
+            'decode at half the scale': lambda: [
+                simplejpeg.decode_jpeg(data, 'RGB', min_height=1, min_width=1, min_factor=2)
+                for data in files
+            ],
+            'two crops, ours': lambda: [
+                crop(pixels, VIEWS, params[:, i], out[i]) for i, pixels in enumerate(images)
+            ],
+        },
+        rounds,
+    )
     return {name: 1e3 * statistics.median(t) / len(files) for name, t in times.items()}
 
 
 def could_be_halved(files: list[bytes]) -> float:
     """The share of images both of whose crops are at least twice as large as the views."""
-    params = ViewDataset(Bytes(files), VIEWS, seed=0)._params(np.zeros(len(files), int), np.arange(len(files)))
+    params = ViewDataset(Bytes(files), VIEWS, seed=0)._params(
+        np.zeros(len(files), int), np.arange(len(files))
+    )
     count = 0
     for i, data in enumerate(files):
         boxes = [crop_box(rows[i], *simplejpeg.decode_jpeg_header(data)[:2]) for rows in params]
-        count += all(min(right - left, bottom - top) >= 2 * view.size
-                     for view, (left, top, right, bottom) in zip(VIEWS, boxes, strict=True))
+        count += all(
+            min(right - left, bottom - top) >= 2 * view.size
+            for view, (left, top, right, bottom) in zip(VIEWS, boxes, strict=True)
+        )
     return count / len(files)
 
 
 def measure(files: list[bytes], rounds: int, peers: bool = True, compiled: bool = True) -> dict:
     torch.set_num_threads(1)
-    keep_freed_memory()                                                # as in our loader's workers; here for all
+    keep_freed_memory()  # as in our loader's workers; here for all
     mean, worst = fidelity(files)
     if mean >= 1:
-        raise SystemExit(f'our crops differ from Pillow\'s by {mean:.2f} grey levels on average')
+        raise SystemExit(f"our crops differ from Pillow's by {mean:.2f} grey levels on average")
     runs = {'lightly BYOLTransform': Lightly(files)}
     if peers:
         runs['torchvision v2 classes, uint8 tensors'] = Torchvision(files)
     runs |= {'ssl_zoo, host part': Ours(files, False), 'ssl_zoo, all on the CPU': Ours(files, True)}
     if compiled:
         runs['ssl_zoo, all on the CPU, compiled'] = Ours(files, True, compiled=True)
-        runs['ssl_zoo, all on the CPU, compiled']()                                          # the compiler's own time is not in it
+        runs['ssl_zoo, all on the CPU, compiled']()  # the compiler's own time is not in it
     times = alternate(runs, rounds)
-    return dict(rows=rows_of(times, len(files), 'lightly BYOLTransform'), difference=mean, worst=worst, images=len(files))
+    return dict(
+        rows=rows_of(times, len(files), 'lightly BYOLTransform'),
+        difference=mean,
+        worst=worst,
+        images=len(files),
+    )
 
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument('--images', help='a folder of JPEG files, of which the first 100 are taken; without it, made here from noise')
+    parser.add_argument(
+        '--images',
+        help='a folder of JPEG files, of which the first 100 are taken; without it, made here from noise',
+    )
     args = parser.parse_args()
     files = jpegs(args.images)
     started = time.perf_counter()
     figures = measure(files, args.rounds)
     figures['parts'], figures['could be halved'] = parts(files, args.rounds), could_be_halved(files)
-    print(f'{len(files)} JPEG files of {np.mean([len(f) for f in files]) / 1e3:.0f} kB on average to two BYOL views of 224 px, one thread, '
-          f'{machine()["cpu"]}, torch {torch.__version__}, median of {args.rounds} rounds')
+    print(
+        f'{len(files)} JPEG files of {np.mean([len(f) for f in files]) / 1e3:.0f} kB on average to two BYOL views of 224 px, one thread, '
+        f'{machine()["cpu"]}, torch {torch.__version__}, median of {args.rounds} rounds'
+    )
     table(figures['rows'], 'images', 'lightly')
-    print(f'our crops against Pillow\'s: {figures["difference"]:.3f} grey levels on average, {figures["worst"]:.3f} in the worst image')
+    print(
+        f"our crops against Pillow's: {figures['difference']:.3f} grey levels on average, {figures['worst']:.3f} in the worst image"
+    )
     for name, value in figures['parts'].items():
         print(f'  {name:<52}{value:10.2f} ms per image')
-    print(f'images both of whose crops could come from half the scale: {figures["could be halved"]:.0%}')
+    print(
+        f'images both of whose crops could come from half the scale: {figures["could be halved"]:.0%}'
+    )
     print(f'({time.perf_counter() - started:.0f} s in all)')
     write(args.json, command='input_path', **figures)
 

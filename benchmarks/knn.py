@@ -9,6 +9,7 @@ end with a class for each query (ours scales to unit length itself, inside the c
 batches, as its own classifier does (of 256 in its ImageNet benchmark), and all at once. Rounds alternate; a ratio is the median over
 rounds. Both must give the same classes (ties aside) before anything is timed.
 """
+
 import argparse
 import json
 import os
@@ -27,24 +28,40 @@ BATCHES = (256, 1024, 10_000)
 
 
 def data(n: int, dim: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    rng, centres = np.random.default_rng(seed), np.random.default_rng(1).normal(size=(classes, dim)).astype(np.float32)
+    rng, centres = (
+        np.random.default_rng(seed),
+        np.random.default_rng(1).normal(size=(classes, dim)).astype(np.float32),
+    )
     labels = rng.integers(0, classes, n)
     return rng.normal(size=(n, dim)).astype(np.float32) * 4 + centres[labels], labels
 
 
-def lightly_predict(bank: torch.Tensor, labels: torch.Tensor, queries: torch.Tensor, args, batch: int) -> np.ndarray:
+def lightly_predict(
+    bank: torch.Tensor, labels: torch.Tensor, queries: torch.Tensor, args, batch: int
+) -> np.ndarray:
     from lightly.utils.benchmarking.knn import knn_predict as predict
-    return torch.cat([predict(part, bank, labels, args.classes, args.k, args.t)[:, 0] for part in queries.split(batch)]).numpy()
+
+    return torch.cat(
+        [
+            predict(part, bank, labels, args.classes, args.k, args.t)[:, 0]
+            for part in queries.split(batch)
+        ]
+    ).numpy()
 
 
 def peer(args) -> None:
-    (bank, labels), (queries, _) = data(args.bank, args.dim, args.classes, 2), data(args.queries, args.dim, args.classes, 3)
+    (bank, labels), (queries, _) = (
+        data(args.bank, args.dim, args.classes, 2),
+        data(args.queries, args.dim, args.classes, 3),
+    )
     unit = [torch.nn.functional.normalize(torch.from_numpy(x), dim=1) for x in (bank, queries)]
     transposed, theirs = unit[0].t().contiguous(), torch.from_numpy(labels)
     runs = {'ssl_zoo': lambda: knn_predict(bank, labels, queries, args.classes, args.k, args.t)}
     for batch in BATCHES:
-        runs[f'lightly, batches of {batch}'] = lambda batch=batch: lightly_predict(transposed, theirs, unit[1], args, batch)
-    answers = {name: run() for name, run in runs.items()}                                    # also warms up
+        runs[f'lightly, batches of {batch}'] = lambda batch=batch: lightly_predict(
+            transposed, theirs, unit[1], args, batch
+        )
+    answers = {name: run() for name, run in runs.items()}  # also warms up
     equal = {name: float((answer == answers['ssl_zoo']).mean()) for name, answer in answers.items()}
     if min(equal.values()) < 0.999:
         raise SystemExit(f'the predictions differ: {equal}')
@@ -54,14 +71,29 @@ def peer(args) -> None:
             started = time.perf_counter()
             runs[name]()
             times[name].append(time.perf_counter() - started)
-    best = min((name for name in runs if name != 'ssl_zoo'), key=lambda name: statistics.median(times[name]))
-    rows = {name: dict(seconds=statistics.median(t), ratio=statistics.median(a / b for a, b in zip(t, times['ssl_zoo'], strict=True)),
-                       equal=equal[name]) for name, t in times.items()}
-    print(f'{args.queries:,} queries, bank of {args.bank:,} x {args.dim}, k = {args.k}, {torch.get_num_threads()} threads, '
-          f'{platform.machine()}, torch {torch.__version__}, faiss {faiss.__version__}, median of {args.rounds} rounds')
+    best = min(
+        (name for name in runs if name != 'ssl_zoo'),
+        key=lambda name: statistics.median(times[name]),
+    )
+    rows = {
+        name: dict(
+            seconds=statistics.median(t),
+            ratio=statistics.median(a / b for a, b in zip(t, times['ssl_zoo'], strict=True)),
+            equal=equal[name],
+        )
+        for name, t in times.items()
+    }
+    print(
+        f'{args.queries:,} queries, bank of {args.bank:,} x {args.dim}, k = {args.k}, {torch.get_num_threads()} threads, '
+        f'{platform.machine()}, torch {torch.__version__}, faiss {faiss.__version__}, median of {args.rounds} rounds'
+    )
     for name, row in rows.items():
-        print(f'  {name:<26}{row["seconds"]:8.2f} s{row["ratio"]:8.2f} x ssl_zoo   equal classes {100 * row["equal"]:.2f} %')
-    print(f'ssl_zoo is {rows[best]["ratio"]:.2f} times as fast as lightly at its best ({best.split(", ")[1]})')
+        print(
+            f'  {name:<26}{row["seconds"]:8.2f} s{row["ratio"]:8.2f} x ssl_zoo   equal classes {100 * row["equal"]:.2f} %'
+        )
+    print(
+        f'ssl_zoo is {rows[best]["ratio"]:.2f} times as fast as lightly at its best ({best.split(", ")[1]})'
+    )
     ks, ts = (10, 20, 100, args.k), (0.07, args.t)
     started = time.perf_counter()
     knn_grid(bank, labels, queries, args.classes, list(ks), list(ts))
@@ -71,8 +103,10 @@ def peer(args) -> None:
             setting = argparse.Namespace(**{**vars(args), 'k': k, 't': t})
             lightly_predict(transposed, theirs, unit[1], setting, int(best.split()[-1]))
     theirs_seconds = time.perf_counter() - started
-    print(f'a grid of {len(ks)} k and {len(ts)} temperatures: ssl_zoo {ours:.2f} s (one search), lightly {theirs_seconds:.2f} s (a call '
-          f'for each): {theirs_seconds / ours:.1f} times as fast')
+    print(
+        f'a grid of {len(ks)} k and {len(ts)} temperatures: ssl_zoo {ours:.2f} s (one search), lightly {theirs_seconds:.2f} s (a call '
+        f'for each): {theirs_seconds / ours:.1f} times as fast'
+    )
     if args.json:
         with open(args.json, 'w') as file:
             json.dump(dict(rows=rows, best=best, arguments=vars(args)), file, indent=2)
@@ -93,16 +127,25 @@ def slope(args) -> None:
         print(f'  bank of {n:>7,} x 2048: {points[-1]:.2f} s for 2,000 queries')
     per, fixed = np.polyfit(sizes, points, 1)
     whole = (per * 1_281_167 + fixed) * 50_000 / 2000
-    print(f'slope {1e6 * per:.2f} microseconds per row of the bank for 2,000 queries; so 50,000 queries against 1,281,167 x 2048 take '
-          f'about {whole / 60:.0f} min on these {torch.get_num_threads()} threads.\nmemory: the file of features has '
-          f'{1_281_167 * 2048 * 4 / 2 ** 30:.1f} GiB, of which a search holds a part of 65,536 ({2 ** 16 * 2048 * 4 / 2 ** 30:.1f} GiB, '
-          f'some copies of it) and the queries; with clusters and 8 bits (--ivf) {1_281_167 * 2048 / 2 ** 30:.1f} GiB; peak of this run, '
-          f'its own data included, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20:.1f} GiB')
+    print(
+        f'slope {1e6 * per:.2f} microseconds per row of the bank for 2,000 queries; so 50,000 queries against 1,281,167 x 2048 take '
+        f'about {whole / 60:.0f} min on these {torch.get_num_threads()} threads.\nmemory: the file of features has '
+        f'{1_281_167 * 2048 * 4 / 2**30:.1f} GiB, of which a search holds a part of 65,536 ({2**16 * 2048 * 4 / 2**30:.1f} GiB, '
+        f'some copies of it) and the queries; with clusters and 8 bits (--ivf) {1_281_167 * 2048 / 2**30:.1f} GiB; peak of this run, '
+        f'its own data included, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB'
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, default in (('rounds', 5), ('queries', 10_000), ('bank', 50_000), ('dim', 512), ('classes', 10), ('k', 200)):
+    for name, default in (
+        ('rounds', 5),
+        ('queries', 10_000),
+        ('bank', 50_000),
+        ('dim', 512),
+        ('classes', 10),
+        ('k', 200),
+    ):
         parser.add_argument(f'--{name}', type=int, default=default)
     parser.add_argument('--t', type=float, default=0.1)
     parser.add_argument('--slope', action='store_true')

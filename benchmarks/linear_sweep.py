@@ -7,6 +7,7 @@ Trains heads on a frozen encoder with random weights, with images that lie in me
 the ratio nearer to 1. Rounds alternate; the ratio is the median over rounds of time with 12 / time with 1. --cached measures heads on
 stored features, where no encoder hides their cost.
 """
+
 import argparse
 import json
 import platform
@@ -16,9 +17,9 @@ import time
 import torch
 
 from ssl_zoo.backbones import build_backbone
+from ssl_zoo.evaluation.classifiers import Classifier, Heads, train_classifier
 from ssl_zoo.evaluation.features import Preprocessing
 from ssl_zoo.evaluation.recipes import LINEAR, Setting
-from ssl_zoo.evaluation.training import Heads, Network, train_classifier
 
 
 class Batches:
@@ -39,7 +40,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--name', default='resnet18')
     parser.add_argument('--stem', default='cifar')
-    for name, default in (('size', 32), ('classes', 10), ('batch', 128), ('steps', 2), ('heads', 12), ('rounds', 7)):
+    for name, default in (
+        ('size', 32),
+        ('classes', 10),
+        ('batch', 128),
+        ('steps', 2),
+        ('heads', 12),
+        ('rounds', 7),
+    ):
         parser.add_argument(f'--{name}', type=int, default=default)
     parser.add_argument('--cached', action='store_true', help='heads on stored features')
     parser.add_argument('--json', help='write the figures there')
@@ -52,26 +60,50 @@ def main() -> None:
     recipe = LINEAR['byol'].with_changes(epochs=(1,), batch_size=args.batch)
 
     def seconds(heads: int) -> float:
-        network = Network(None if args.cached else encoder, Heads(encoder.embed_dim, args.classes, heads, 'normal', 0), True, preprocessing)
+        network = Classifier(
+            None if args.cached else encoder,
+            Heads(encoder.embed_dim, args.classes, heads, 'normal', 0),
+            True,
+            preprocessing,
+        )
         started = time.perf_counter()
-        train_classifier(network, Batches(x, args.classes, args.steps), recipe, [Setting(0.1 / (i + 1), 0.0, 1) for i in range(heads)], 0)
+        train_classifier(
+            network,
+            Batches(x, args.classes, args.steps),
+            recipe,
+            [Setting(0.1 / (i + 1), 0.0, 1) for i in range(heads)],
+            0,
+        )
         return time.perf_counter() - started
+
     times = {1: [], args.heads: []}
     for r in range(args.rounds + 1):
         for heads in (1, args.heads) if r % 2 else (args.heads, 1):
             taken = seconds(heads)
-            if r:                                                    # the first round warms up
+            if r:  # the first round warms up
                 times[heads].append(taken)
     ratio = statistics.median(b / a for a, b in zip(times[1], times[args.heads], strict=True))
     what = 'stored features' if args.cached else f'{args.name}, {args.size} px'
-    print(f'{what}, {encoder.embed_dim} features, {args.classes} classes, batch {args.batch}, {args.steps} steps, '
-          f'{torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__}, median of {args.rounds} rounds')
+    print(
+        f'{what}, {encoder.embed_dim} features, {args.classes} classes, batch {args.batch}, {args.steps} steps, '
+        f'{torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__}, median of {args.rounds} rounds'
+    )
     for heads, t in times.items():
-        print(f'  {heads:>3} setting{"s" if heads > 1 else " "}  {1e3 * statistics.median(t) / args.steps:8.1f} ms per step')
+        print(
+            f'  {heads:>3} setting{"s" if heads > 1 else " "}  {1e3 * statistics.median(t) / args.steps:8.1f} ms per step'
+        )
     print(f'{args.heads} settings cost {ratio:.2f} times one')
     if args.json:
         with open(args.json, 'w') as file:
-            json.dump(dict(ratio=ratio, seconds={h: statistics.median(t) for h, t in times.items()}, arguments=vars(args)), file, indent=2)
+            json.dump(
+                dict(
+                    ratio=ratio,
+                    seconds={h: statistics.median(t) for h, t in times.items()},
+                    arguments=vars(args),
+                ),
+                file,
+                indent=2,
+            )
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@ Both do the same forward pass, loss, backward pass and SGD step on the same batc
 the time is the loop's: the difference per step is what the loop costs whatever the network. Then the same with a step made 50 ms long by
 sleeping, where the difference is given in per cent. Progress lines every 50 steps as by default; no checkpoint and no k-NN in between.
 """
+
 import logging
 import statistics
 import tempfile
@@ -15,8 +16,8 @@ import torch
 from common import alternate, arguments, machine, write
 from torch import nn
 
+from ssl_zoo.config.settings import settings_from_dict
 from ssl_zoo.engine.runner import build_runner
-from ssl_zoo.engine.settings import check
 from ssl_zoo.method import Method
 from ssl_zoo.registry import METHODS
 
@@ -26,6 +27,7 @@ BATCH = 8
 @METHODS.register_module(force=True)
 class OneLayer(Method):
     """The least that can be trained. ``sleep``: seconds that its loss takes."""
+
     n_views = 2
 
     def __init__(self, backbone: dict, sleep: float = 0.0):
@@ -57,26 +59,41 @@ class There(nn.Module):
 
 
 def zoo_loop(steps: int, sleep: float):
-    settings = check(dict(
-        method=dict(type='OneLayer', backbone=dict(name='none'), sleep=sleep), data=dict(train=dict(type='Digits', size=8)),
-        views=[dict(size=4)] * 2, optimizer=dict(type='SGD', momentum=0.9), epochs=steps * BATCH / 1257 + 1e-6, batch_size=BATCH,
-        base_lr=0.1, workers=0, watch=dict(every=0), checkpoint=dict(every=1e9)))
+    settings = settings_from_dict(
+        dict(
+            method=dict(type='OneLayer', backbone=dict(name='none'), sleep=sleep),
+            data=dict(train=dict(type='Digits', size=8)),
+            views=[dict(size=4)] * 2,
+            optimizer=dict(type='SGD', momentum=0.9),
+            epochs=steps * BATCH / 1257 + 1e-6,
+            batch_size=BATCH,
+            base_lr=0.1,
+            workers=0,
+            online_eval=dict(every=0),
+            checkpoint=dict(every=1e9),
+        )
+    )
     runner = build_runner(settings, tempfile.mkdtemp())
     runner.logger.setLevel(logging.ERROR)
     runner.method.data_preprocessor = There()
-    batch = dict(views=[torch.zeros(8, 3, 4, 4, dtype=torch.uint8)] * 2, params=[torch.zeros(8, 13)] * 2, index=torch.arange(BATCH),
-                 unreadable=[])
+    batch = dict(
+        views=[torch.zeros(8, 3, 4, 4, dtype=torch.uint8)] * 2,
+        params=[torch.zeros(8, 13)] * 2,
+        index=torch.arange(BATCH),
+        unreadable=[],
+    )
     runner.train_loop.dataloader = lambda start: iter(lambda: dict(batch), None)
     runner.call_hook('before_train')
     runner.model.train()
-    runner.train_loop.max_iters = 10 ** 9
+    runner.train_loop.max_iters = 10**9
     place = 0
 
     def run():
         nonlocal place
         place += steps
-        runner.max_steps = 10 ** 9
+        runner.max_steps = 10**9
         runner.train_loop.forward_to(place)
+
     return run
 
 
@@ -90,6 +107,7 @@ def bare_loop(steps: int, sleep: float):
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
+
     return run
 
 
@@ -99,7 +117,9 @@ def measure(rounds: int, steps: int) -> dict:
     for name, sleep, n in (('bare', 0.0, steps), ('50 ms', 0.05, max(steps // 20, 10))):
         times = alternate({'bare loop': bare_loop(n, sleep), 'ssl_zoo': zoo_loop(n, sleep)}, rounds)
         each = {key: 1e6 * statistics.median(t) / n for key, t in times.items()}
-        added = 1e6 * statistics.median((b - a) / n for a, b in zip(times['bare loop'], times['ssl_zoo'], strict=True))
+        added = 1e6 * statistics.median(
+            (b - a) / n for a, b in zip(times['bare loop'], times['ssl_zoo'], strict=True)
+        )
         figures[name] = dict(microseconds=each, added=added, share=added / each['bare loop'])
     return figures
 
@@ -109,10 +129,14 @@ def main() -> None:
     parser.add_argument('--steps', type=int, default=400)
     args = parser.parse_args()
     figures = measure(args.rounds, args.steps)
-    print(f'{machine()["cpu"]}, one thread, torch {torch.__version__}, median of {args.rounds} rounds of {args.steps} steps')
+    print(
+        f'{machine()["cpu"]}, one thread, torch {torch.__version__}, median of {args.rounds} rounds of {args.steps} steps'
+    )
     for name, row in figures.items():
         each = ', '.join(f'{key} {value:.0f}' for key, value in row['microseconds'].items())
-        print(f'  step of {name if name != "bare" else "one layer"}, microseconds: {each}; added {row["added"]:.0f} ({row["share"]:.1%})')
+        print(
+            f'  step of {name if name != "bare" else "one layer"}, microseconds: {each}; added {row["added"]:.0f} ({row["share"]:.1%})'
+        )
     write(args.json, command='loop', **figures)
 
 

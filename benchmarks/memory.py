@@ -9,6 +9,7 @@ A step: CIFAR ResNet-18, float32, each kind in a process of its own; what three 
 come again and again; the most anonymous memory that the tool's processes held together (pages of the features' file are the page
 cache's: they can be dropped at any time).
 """
+
 import ctypes
 import gc
 import json
@@ -30,20 +31,25 @@ def one(kind: str, method: str, batch: int) -> float:
     """MiB that three steps take."""
     import step
 
-    from ssl_zoo.engine.spread import recompute_activations
+    from ssl_zoo.engine.recompute import recompute_activations
+
     views = step.views_of(batch)
-    run = step.Lightly(method, views, 'float32') if kind == 'lightly' else step.Ours(method, views, 'float32', kind.endswith('compiled'))
+    run = (
+        step.Lightly(method, views, 'float32')
+        if kind == 'lightly'
+        else step.Ours(method, views, 'float32', kind.endswith('compiled'))
+    )
     if kind.endswith('recompute'):
         recompute_activations(run.method.backbone)
-    run()                                                              # allocates, tunes, compiles
+    run()  # allocates, tunes, compiles
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         for _ in range(3):
             run()
-        return torch.cuda.max_memory_allocated() / 2 ** 20
+        return torch.cuda.max_memory_allocated() / 2**20
     ctypes.CDLL(None).malloc_trim(0)
-    Path('/proc/self/clear_refs').write_text('5')                      # the peak begins anew
+    Path('/proc/self/clear_refs').write_text('5')  # the peak begins anew
     before = _status('VmRSS')
     for _ in range(3):
         run()
@@ -53,14 +59,17 @@ def one(kind: str, method: str, batch: int) -> float:
 def _status(key: str, pid: int | str = 'self') -> float:
     """MiB."""
     lines = Path(f'/proc/{pid}/status').read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(key + ':')) / 2 ** 10
+    return next(int(line.split()[1]) for line in lines if line.startswith(key + ':')) / 2**10
 
 
 def steps(method: str, batch: int, kinds=KINDS) -> dict[str, float]:
     figures = {}
     for kind in kinds:
-        done = subprocess.run([sys.executable, __file__, '--one', kind, '--method', method, '--batch', str(batch)], capture_output=True,
-                              text=True)
+        done = subprocess.run(
+            [sys.executable, __file__, '--one', kind, '--method', method, '--batch', str(batch)],
+            capture_output=True,
+            text=True,
+        )
         if done.returncode:
             raise SystemExit(done.stderr[-2000:])
         figures[kind] = json.loads(done.stdout.splitlines()[-1])
@@ -70,7 +79,13 @@ def steps(method: str, batch: int, kinds=KINDS) -> dict[str, float]:
 def watched(*command: str) -> tuple[float, float]:
     """The most MiB of anonymous memory of a process and those below it, and its seconds."""
     started, most = time.perf_counter(), 0.0
-    process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     printed = []
     reader = threading.Thread(target=lambda: printed.append(process.stdout.read()))
     reader.start()
@@ -81,7 +96,7 @@ def watched(*command: str) -> tuple[float, float]:
             try:
                 total += _status('RssAnon', pid)
                 queue += map(int, Path(f'/proc/{pid}/task/{pid}/children').read_text().split())
-            except (OSError, StopIteration):                           # it has just ended
+            except (OSError, StopIteration):  # it has just ended
                 pass
         most = max(most, total)
         time.sleep(0.05)
@@ -93,22 +108,54 @@ def watched(*command: str) -> tuple[float, float]:
 
 def tools(counts: list[int]) -> dict:
     """The most memory and the seconds of k-NN evaluation (which stores its features first) over so many images."""
-    files = sorted((ROOT / 'data/cifar10/train').rglob('*.jpg'))[::10] or sorted((ROOT / 'data/cifar10/train').rglob('*.png'))[::10]
+    files = (
+        sorted((ROOT / 'data/cifar10/train').rglob('*.jpg'))[::10]
+        or sorted((ROOT / 'data/cifar10/train').rglob('*.png'))[::10]
+    )
     if not files:
         raise SystemExit('no images in data/cifar10/train')
     figures = {}
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder, 'run')
-        subprocess.run([sys.executable, 'tools/train.py', 'configs/byol/digits.py', '--work-dir', run, '--cfg-options', 'epochs=0.1',
-                        'warmup_epochs=0', 'watch.every=0'], cwd=ROOT, check=True, capture_output=True)
+        subprocess.run(
+            [
+                sys.executable,
+                'tools/train.py',
+                'configs/byol/digits.py',
+                '--work-dir',
+                run,
+                '--cfg-options',
+                'epochs=0.1',
+                'warmup_epochs=0',
+                'online_eval.every=0',
+            ],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+        )
         checkpoint = str(next((run / 'checkpoints').glob('*.pth')))
         for n in counts:
             for name, many in (('train', n), ('test', 2000)):
-                Path(folder, f'{name}.txt').write_text(''.join(
-                    f'{file}\t{file.parent.name}\n' for i in range(many) for file in [files[(i * 7919) % len(files)]]))
-            where = [f"data.{name}={{'type': 'FileList', 'path': '{folder}/{name}.txt'}}" for name in ('train', 'test')]
-            most, seconds = watched('tools/knn_eval.py', checkpoint, '--work-dir', f'{folder}/knn{n}', '--cfg-options', *where,
-                                    'data.val=None')
+                Path(folder, f'{name}.txt').write_text(
+                    ''.join(
+                        f'{file}\t{file.parent.name}\n'
+                        for i in range(many)
+                        for file in [files[(i * 7919) % len(files)]]
+                    )
+                )
+            where = [
+                f"data.{name}={{'type': 'FileList', 'path': '{folder}/{name}.txt'}}"
+                for name in ('train', 'test')
+            ]
+            most, seconds = watched(
+                'tools/knn.py',
+                checkpoint,
+                '--work-dir',
+                f'{folder}/knn{n}',
+                '--cfg-options',
+                *where,
+                'data.val=None',
+            )
             figures[n] = dict(mib=most, seconds=seconds)
     return figures
 
@@ -118,7 +165,9 @@ def main() -> None:
     parser.add_argument('--method', default='BYOL')
     parser.add_argument('--batch', type=int, default=256)
     parser.add_argument('--one', choices=KINDS, help='the figure of one kind, in this process')
-    parser.add_argument('--tools', type=int, nargs='+', metavar='N', help='the evaluation tools over so many images')
+    parser.add_argument(
+        '--tools', type=int, nargs='+', metavar='N', help='the evaluation tools over so many images'
+    )
     args = parser.parse_args()
     if args.one:
         print(json.dumps(one(args.one, args.method, args.batch)))
@@ -126,11 +175,15 @@ def main() -> None:
     if args.tools:
         figures = tools(args.tools)
         for n, row in figures.items():
-            print(f'  k-NN against {n:>9,} images{row["mib"]:10.0f} MiB at most{row["seconds"]:8.0f} s')
+            print(
+                f'  k-NN against {n:>9,} images{row["mib"]:10.0f} MiB at most{row["seconds"]:8.0f} s'
+            )
         write(args.json, command='memory --tools', figures=figures)
         return
     figures = steps(args.method, args.batch)
-    print(f'{args.method}, CIFAR ResNet-18, batch {args.batch}, float32, {machine()["gpu"] or machine()["cpu"]}, torch {torch.__version__}')
+    print(
+        f'{args.method}, CIFAR ResNet-18, batch {args.batch}, float32, {machine()["gpu"] or machine()["cpu"]}, torch {torch.__version__}'
+    )
     for kind, value in figures.items():
         print(f'  {kind:<26}{value:8.0f} MiB{value / figures["lightly"]:8.2f} x lightly')
     write(args.json, command='memory', mib=figures)

@@ -8,6 +8,7 @@ lightly is its BYOLTransform with input_size=32 and without blur, as its CIFAR-1
 process; with more threads it gets as many workers. Ours are images held on the device (data.on_device=True), drawn, cropped, jittered and
 normalised there in whole batches; on a CPU with one thread, so that both have one core.
 """
+
 import os
 
 import numpy as np
@@ -31,8 +32,16 @@ class Clouds(Source):
 
     def __init__(self, n: int):
         rng = np.random.default_rng(0)
-        self.images = np.stack([np.asarray(Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize((32, 32)))
-                                for _ in range(n)])
+        self.images = np.stack(
+            [
+                np.asarray(
+                    Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize(
+                        (32, 32)
+                    )
+                )
+                for _ in range(n)
+            ]
+        )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -43,7 +52,10 @@ class Clouds(Source):
 
 class Ours:
     def __init__(self, source: Source, device: torch.device, compiled: bool):
-        self.dataset, self.step = DeviceDataset(source, VIEWS, 0, device, compiled), Photometric(VIEWS, (0.5,) * 3, (0.25,) * 3).to(device)
+        self.dataset, self.step = (
+            DeviceDataset(source, VIEWS, 0, device, compiled),
+            Photometric(VIEWS, (0.5,) * 3, (0.25,) * 3).to(device),
+        )
         self.step.compiled = compiled
 
     def __call__(self) -> None:
@@ -53,7 +65,12 @@ class Ours:
 
 class Lightly:
     def __init__(self, source: Source, workers: int):
-        from lightly.transforms.byol_transform import BYOLTransform, BYOLView1Transform, BYOLView2Transform
+        from lightly.transforms.byol_transform import (
+            BYOLTransform,
+            BYOLView1Transform,
+            BYOLView2Transform,
+        )
+
         small = dict(input_size=32, gaussian_blur=0.0)
         transform = BYOLTransform(BYOLView1Transform(**small), BYOLView2Transform(**small))
 
@@ -63,8 +80,15 @@ class Lightly:
 
             def __getitem__(self, i):
                 return transform(source.read(i))
-        self.loader = torch.utils.data.DataLoader(Views(), BATCH, shuffle=True, drop_last=True, num_workers=workers,
-                                                  persistent_workers=workers > 0)
+
+        self.loader = torch.utils.data.DataLoader(
+            Views(),
+            BATCH,
+            shuffle=True,
+            drop_last=True,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+        )
 
     def __call__(self) -> None:
         for _ in self.loader:
@@ -75,11 +99,16 @@ def measure(images: int, rounds: int, threads: int = 1, compiled: bool = True) -
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     torch.set_num_threads(threads)
     source = Clouds(images)
-    runs = {'lightly': Lightly(source, 0 if threads == 1 else threads), 'ssl_zoo': Ours(source, device, False)}
+    runs = {
+        'lightly': Lightly(source, 0 if threads == 1 else threads),
+        'ssl_zoo': Ours(source, device, False),
+    }
     if compiled:
         runs['ssl_zoo, compiled'] = Ours(source, device, True)
-        runs['ssl_zoo, compiled']()                                    # the compiler's own time is not in it
-    return dict(rows=rows_of(alternate(runs, rounds), images // BATCH * BATCH, 'lightly'), images=images)
+        runs['ssl_zoo, compiled']()  # the compiler's own time is not in it
+    return dict(
+        rows=rows_of(alternate(runs, rounds), images // BATCH * BATCH, 'lightly'), images=images
+    )
 
 
 def main() -> None:
@@ -87,8 +116,10 @@ def main() -> None:
     parser.add_argument('--threads', type=int, default=1)
     args = parser.parse_args()
     figures = measure(5120, args.rounds, args.threads)
-    print(f'{figures["images"]:,} images of 32 px to two views, {args.threads} of {os.cpu_count()} cores, '
-          f'{machine()["gpu"] or machine()["cpu"]}, torch {torch.__version__}, median of {args.rounds} rounds')
+    print(
+        f'{figures["images"]:,} images of 32 px to two views, {args.threads} of {os.cpu_count()} cores, '
+        f'{machine()["gpu"] or machine()["cpu"]}, torch {torch.__version__}, median of {args.rounds} rounds'
+    )
     table(figures['rows'], 'images', 'lightly')
     write(args.json, command='on_device', threads=args.threads, **figures)
 

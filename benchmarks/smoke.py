@@ -5,6 +5,7 @@
 
 The floors leave room for a noisy machine: a figure below one has changed by more than noise, or the machine is very busy.
 """
+
 import sys
 import time
 
@@ -28,15 +29,22 @@ FLOORS = {
     'EMA, x the time of one tensor': (1.6, False),
     'loop, microseconds added per step': (450.0, False),
     '--help, seconds': (1.0, False),
-    'first step of the digits, seconds': (12.0, False)}
+    'first step of the digits, seconds': (12.0, False),
+}
 
 
 def figures():
     """(name, value) one after the other."""
     rows = input_path.measure(jpegs(None, 40), rounds=3, peers=False)['rows']
     yield 'input path: host part, x lightly', rows['ssl_zoo, host part']['ratio']
-    yield 'input path: all on the CPU, compiled, x lightly', rows['ssl_zoo, all on the CPU, compiled']['ratio']
-    yield 'images on the device, compiled, x lightly', on_device.measure(1024, rounds=3)['rows']['ssl_zoo, compiled']['ratio']
+    yield (
+        'input path: all on the CPU, compiled, x lightly',
+        rows['ssl_zoo, all on the CPU, compiled']['ratio'],
+    )
+    yield (
+        'images on the device, compiled, x lightly',
+        on_device.measure(1024, rounds=3)['rows']['ssl_zoo, compiled']['ratio'],
+    )
     torch.set_num_threads(2)
     for precision in ('float32', 'bf16'):
         rows = step.measure('BYOL', 32, precision, rounds=3, compiled=False)['rows']
@@ -56,7 +64,10 @@ def main() -> int:
         floor, above = FLOORS[name]
         good = value >= floor if above else value <= floor
         failed += not good
-        print(f'{"ok    " if good else "SLOWER"}  {name:<52}{value:9.2f}   {"at least" if above else "at most"} {floor:g}', flush=True)
+        print(
+            f'{"ok    " if good else "SLOWER"}  {name:<52}{value:9.2f}   {"at least" if above else "at most"} {floor:g}',
+            flush=True,
+        )
     print(f'{failed} of {len(FLOORS)} below their floors, {time.perf_counter() - started:.0f} s')
     return int(failed > 0)
 

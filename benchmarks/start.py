@@ -5,6 +5,7 @@
 Each is a process of its own, started as a user starts it. The first step is there when its progress line is printed. The compiler's
 cache is empty in the first of the two compiled starts and filled by it in the second.
 """
+
 import os
 import statistics
 import subprocess
@@ -21,8 +22,14 @@ ROOT = Path(__file__).resolve().parent.parent
 def seconds_to(line: str | None, *command: str, **environment: str) -> float:
     """Seconds until a process prints ``line``, or until it ends."""
     started = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT,
-                               env={**os.environ, 'PYTHONUNBUFFERED': '1', **environment})
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, 'PYTHONUNBUFFERED': '1', **environment},
+    )
     seen = None
     for text in process.stdout:
         if line is not None and line in text:
@@ -39,8 +46,15 @@ def seconds_to(line: str | None, *command: str, **environment: str) -> float:
 
 def first_step(*options: str, **environment: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        return seconds_to('step 1/', 'tools/train.py', 'configs/byol/digits.py', '--work-dir', str(Path(folder, 'run')),
-                          *(['--cfg-options', *options] if options else []), **environment)
+        return seconds_to(
+            'step 1/',
+            'tools/train.py',
+            'configs/byol/digits.py',
+            '--work-dir',
+            str(Path(folder, 'run')),
+            *(['--cfg-options', *options] if options else []),
+            **environment,
+        )
 
 
 def measure(rounds: int, compiled: bool = True) -> dict:
@@ -51,14 +65,17 @@ def measure(rounds: int, compiled: bool = True) -> dict:
     if compiled:
         with tempfile.TemporaryDirectory() as cache:
             figures['compiled, empty cache'], figures['compiled, kept cache'] = (
-                [first_step('compile=True', TORCHINDUCTOR_CACHE_DIR=cache)] for _ in range(2))
+                [first_step('compile=True', TORCHINDUCTOR_CACHE_DIR=cache)] for _ in range(2)
+            )
     return {name: statistics.median(values) for name, values in figures.items()}
 
 
 def main() -> None:
     args = arguments(__doc__).parse_args()
     figures = measure(args.rounds)
-    print(f'{machine()["cpu"]}, {os.cpu_count()} cores, median of {args.rounds} starts (of the compiled ones one)')
+    print(
+        f'{machine()["cpu"]}, {os.cpu_count()} cores, median of {args.rounds} starts (of the compiled ones one)'
+    )
     for name, value in figures.items():
         print(f'  {name:<26}{value:8.2f} s')
     write(args.json, command='start', seconds=figures)

@@ -1,4 +1,5 @@
 """The zoo. Every module of this package is imported here, so a new method file registers itself without an edit."""
+
 from importlib import import_module
 from pkgutil import iter_modules
 

@@ -6,15 +6,17 @@ Known deviation: the code sums the matrix over its W processes outside of autogr
 that of the loss, which is the one here. LARS takes that factor out for weights, not for norm parameters and biases: on W processes
 scale=1/W gives them the authors' step.
 """
+
 import torch
 from torch import Tensor, nn
 
 from ssl_zoo.backbones import build_backbone
-from ssl_zoo.distributed import total, world_size
+from ssl_zoo.distributed import all_reduce_sum, world_size
 from ssl_zoo.layers import mlp
-from ssl_zoo.losses import off_diagonal, precise, spread
+from ssl_zoo.losses import as_float32, feature_std, off_diagonal
 from ssl_zoo.method import Method
-from ssl_zoo.registry import METHODS, need_positive
+from ssl_zoo.registry import METHODS
+from ssl_zoo.validation import check_positive
 
 
 def redundancy(c: Tensor, lambd: float) -> Tensor:
@@ -34,20 +36,28 @@ class BarlowTwins(Method):
     """
 
     n_views = 2
-    whole_batch = 'the cross-correlation'
+    batch_coupling = 'the cross-correlation'
 
-    def __init__(self, backbone: dict, proj_dim: int = 8192, lambd: float = 0.0051, scale: float = 1.0):
+    def __init__(
+        self, backbone: dict, proj_dim: int = 8192, lambd: float = 0.0051, scale: float = 1.0
+    ):
         super().__init__()
-        need_positive(lambd=lambd, scale=scale)
+        check_positive(lambd=lambd, scale=scale)
         self.lambd, self.scale = lambd, scale
         self.backbone = build_backbone(**backbone)
         self.embed_dim = self.backbone.embed_dim
-        self.projector = mlp(self.embed_dim, proj_dim, proj_dim, proj_dim, bias=False, last_bias=False)
+        self.projector = mlp(
+            self.embed_dim, proj_dim, proj_dim, proj_dim, bias=False, last_bias=False
+        )
         self.norm = nn.BatchNorm1d(proj_dim, affine=False)
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
-        z1, z2 = (self.projector(self.backbone(x)) for x in views)           # (B, proj_dim)
-        with torch.autocast(z1.device.type, enabled=False):                  # sums over the batch in float32
-            c = self.norm(precise(z1)).T @ self.norm(precise(z2))          # (proj_dim, proj_dim)
-            c = total(c) / (len(z1) * world_size())
-            return dict(loss=self.scale * redundancy(c, self.lambd), spread=spread(z1), correlation=c.diagonal().mean())
+        z1, z2 = (self.projector(self.backbone(x)) for x in views)  # (B, proj_dim)
+        with torch.autocast(z1.device.type, enabled=False):  # sums over the batch in float32
+            c = self.norm(as_float32(z1)).T @ self.norm(as_float32(z2))  # (proj_dim, proj_dim)
+            c = all_reduce_sum(c) / (len(z1) * world_size())
+            return dict(
+                loss=self.scale * redundancy(c, self.lambd),
+                feature_std=feature_std(z1),
+                correlation=c.diagonal().mean(),
+            )

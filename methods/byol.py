@@ -12,15 +12,17 @@ saturation are torchvision's (the code adds brightness, pivots contrast on each 
 reflects the borders (the code pads with zeros), and resizing antialiases. The code's linear classifier, trained on the side, is
 left to evaluation.
 """
+
 from collections import OrderedDict
 
 from torch import Tensor, nn
 
 from ssl_zoo.backbones import build_backbone
-from ssl_zoo.layers import EMA, cosine, mlp, without_batch_statistics
-from ssl_zoo.losses import regression_loss, spread
+from ssl_zoo.layers import EMA, batchnorm_to_groupnorm, cosine_schedule, mlp
+from ssl_zoo.losses import feature_std, regression_loss
 from ssl_zoo.method import Method
-from ssl_zoo.registry import METHODS, need_share
+from ssl_zoo.registry import METHODS
+from ssl_zoo.validation import check_unit_interval
 
 
 @METHODS.register_module()
@@ -37,18 +39,30 @@ class BYOL(Method):
     """
 
     n_views = 2
-    moved_after_step = ('target',)
-    networks = dict(online=('online.backbone', 'online.projector'), target=('target.network.backbone', 'target.network.projector'))
+    updated_after_step = ('target',)
+    networks = dict(
+        online=('online.backbone', 'online.projector'),
+        target=('target.network.backbone', 'target.network.projector'),
+    )
 
-    def __init__(self, backbone: dict, hidden_dim: int = 4096, proj_dim: int = 256, base_ema: float = 0.996, groups: int | None = None):
+    def __init__(
+        self,
+        backbone: dict,
+        hidden_dim: int = 4096,
+        proj_dim: int = 256,
+        base_ema: float = 0.996,
+        groups: int | None = None,
+    ):
         super().__init__()
-        need_share(base_ema=base_ema)
+        check_unit_interval(base_ema=base_ema)
         self.base_ema = base_ema
         self.online, target = (self._network(backbone, hidden_dim, proj_dim) for _ in range(2))
-        self.target = EMA(target)                                            # xi, moves only in after_step
-        self.predictor = mlp(proj_dim, hidden_dim, proj_dim, last_bias=False, init='haiku')                # q_theta
+        self.target = EMA(target)  # xi, moves only in after_step
+        self.predictor = mlp(
+            proj_dim, hidden_dim, proj_dim, last_bias=False, init='haiku'
+        )  # q_theta
         if groups is not None:
-            without_batch_statistics(self, groups)
+            batchnorm_to_groupnorm(self, groups)
 
     @staticmethod
     def _network(backbone: dict, hidden_dim: int, proj_dim: int) -> nn.Sequential:
@@ -58,7 +72,7 @@ class BYOL(Method):
 
     @property
     def backbone(self) -> nn.Module:
-        return self.online.backbone                                          # f_theta, kept after pretraining
+        return self.online.backbone  # f_theta, kept after pretraining
 
     @property
     def embed_dim(self) -> int:
@@ -66,14 +80,20 @@ class BYOL(Method):
 
     @property
     def decay(self) -> float:
-        return cosine(self.base_ema, 1.0, self.progress)                     # tau_k = 1 - (1 - tau)(cos(pi k/K) + 1)/2
+        return cosine_schedule(
+            self.base_ema, 1.0, self.progress
+        )  # tau_k = 1 - (1 - tau)(cos(pi k/K) + 1)/2
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
-        x1, x2 = views                                                       # each (B, 3, H, W)
+        x1, x2 = views  # each (B, 3, H, W)
         # Views are forwarded apart: BatchNorm's statistics are those of one view.
-        p1, p2 = (self.predictor(self.online(x)) for x in (x1, x2))          # (B, proj_dim)
-        z1, z2 = self.target(x1), self.target(x2)                            # (B, proj_dim), no gradient
-        return dict(loss=regression_loss(p1, z2) + regression_loss(p2, z1), spread=spread(z1), decay=self.decay)
+        p1, p2 = (self.predictor(self.online(x)) for x in (x1, x2))  # (B, proj_dim)
+        z1, z2 = self.target(x1), self.target(x2)  # (B, proj_dim), no gradient
+        return dict(
+            loss=regression_loss(p1, z2) + regression_loss(p2, z1),
+            feature_std=feature_std(z1),
+            decay=self.decay,
+        )
 
     def after_step(self) -> None:
-        self.target.update(self.online, self.decay)                          # with the new online weights
+        self.target.update(self.online, self.decay)  # with the new online weights

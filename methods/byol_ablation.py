@@ -8,6 +8,7 @@ with S(u, u') the cosine of phi(u) and psi(u'). BYOL: phi predicts, psi is the t
 online projection, beta = 1. The loss here is L(v, v') + L(v', v): at beta = 0 it is BYOL's own (methods/byol.py), which see for
 everything that is not said here. Removed parts are not built. Rows of the paper's tables: configs/byol/README.md.
 """
+
 from collections import OrderedDict
 
 import torch
@@ -15,19 +16,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_zoo.backbones import build_backbone
-from ssl_zoo.batchnorm import standardised
-from ssl_zoo.distributed import gather
-from ssl_zoo.layers import EMA, cosine, mlp
-from ssl_zoo.losses import precise, similarity, spread, unit, without_own
+from ssl_zoo.distributed import all_gather
+from ssl_zoo.distributed.batchnorm import standardize
+from ssl_zoo.errors import ConfigError, nearest
+from ssl_zoo.layers import EMA, cosine_schedule, mlp
+from ssl_zoo.losses import as_float32, feature_std, l2_normalize, mask_self, similarity
 from ssl_zoo.method import Method
-from ssl_zoo.registry import METHODS, ConfigError, nearest, need_positive, need_share
+from ssl_zoo.registry import METHODS
+from ssl_zoo.validation import check_positive, check_unit_interval
 
 TARGETS = ('ema', 'stop_gradient', 'gradient')
-NORMALISERS = {                                                              # 1/sqrt(D): to the scale of 'l2' [recall]
-    'l2': unit,
-    'layer': lambda z: F.layer_norm(precise(z), z.shape[1:]) / z.shape[1] ** 0.5,
-    'batch': lambda z: standardised(precise(z)) / z.shape[1] ** 0.5,
-    'raw': precise,
+NORMALISERS = {  # 1/sqrt(D): to the scale of 'l2' [recall]
+    'l2': l2_normalize,
+    'layer': lambda z: F.layer_norm(as_float32(z), z.shape[1:]) / z.shape[1] ** 0.5,
+    'batch': lambda z: standardize(as_float32(z)) / z.shape[1] ** 0.5,
+    'raw': as_float32,
 }
 
 
@@ -42,8 +45,12 @@ def repulsion(p: Tensor, same: Tensor, other: Tensor, alpha: float) -> Tensor:
     Args:
         p: (B, D) phi of a view; same, other: (B, D) psi of the same and of the other view; gathered here.
     """
-    p, same, other = unit(p), gather(unit(same)), gather(unit(other))
-    logits = torch.cat([without_own(similarity(p, same)), similarity(p, other)], dim=1)                    # (B, 2N)
+    p, same, other = (
+        l2_normalize(p),
+        all_gather(l2_normalize(same)),
+        all_gather(l2_normalize(other)),
+    )
+    logits = torch.cat([mask_self(similarity(p, same)), similarity(p, other)], dim=1)  # (B, 2N)
     return 2 * alpha * (logits / alpha).logsumexp(1).mean()
 
 
@@ -65,22 +72,45 @@ class BYOLAblation(Method):
 
     n_views = 2
 
-    def __init__(self, backbone: dict, hidden_dim: int = 4096, proj_dim: int = 256, proj_layers: int = 2, pred_layers: int = 2,
-                 target: str = 'ema', base_ema: float = 0.99, negatives: float = 0.0, temperature: float = 0.1, normalise: str = 'l2',
-                 predictor_lr: float = 1.0):
+    def __init__(
+        self,
+        backbone: dict,
+        hidden_dim: int = 4096,
+        proj_dim: int = 256,
+        proj_layers: int = 2,
+        pred_layers: int = 2,
+        target: str = 'ema',
+        base_ema: float = 0.99,
+        negatives: float = 0.0,
+        temperature: float = 0.1,
+        normalise: str = 'l2',
+        predictor_lr: float = 1.0,
+    ):
         super().__init__()
-        need_positive(temperature=temperature, predictor_lr=predictor_lr)
-        need_share(base_ema=base_ema)
-        for name, value, allowed in (('target', target, TARGETS), ('normalise', normalise, NORMALISERS)):
+        check_positive(temperature=temperature, predictor_lr=predictor_lr)
+        check_unit_interval(base_ema=base_ema)
+        for name, value, allowed in (
+            ('target', target, TARGETS),
+            ('normalise', normalise, NORMALISERS),
+        ):
             if value not in allowed:
                 raise ConfigError(f'{name}={value!r}: {nearest(value, allowed)}')
         if negatives and normalise != 'l2':
-            raise ConfigError(f'negatives={negatives} are weighed by cosines, so normalise must be \'l2\', not {normalise!r}')
+            raise ConfigError(
+                f"negatives={negatives} are weighed by cosines, so normalise must be 'l2', not {normalise!r}"
+            )
         if proj_layers < 1 or pred_layers < 0:
-            raise ConfigError(f'proj_layers={proj_layers}, pred_layers={pred_layers}, but they must be at least 1 and 0')
-        self.base_ema, self.negatives, self.temperature, self.normalise = base_ema, negatives, temperature, normalise
+            raise ConfigError(
+                f'proj_layers={proj_layers}, pred_layers={pred_layers}, but they must be at least 1 and 0'
+            )
+        self.base_ema, self.negatives, self.temperature, self.normalise = (
+            base_ema,
+            negatives,
+            temperature,
+            normalise,
+        )
         self.target_kind, self.lr_scale = target, {'predictor': predictor_lr} if pred_layers else {}
-        self.moved_after_step = ('target',) if target == 'ema' else ()
+        self.updated_after_step = ('target',) if target == 'ema' else ()
         self.networks = dict(online=('online.backbone', 'online.projector'))
         if target == 'ema':
             self.networks['target'] = 'target.network.backbone', 'target.network.projector'
@@ -90,9 +120,14 @@ class BYOLAblation(Method):
             f = build_backbone(**backbone)
             g = mlp(f.embed_dim, *[hidden_dim] * (proj_layers - 1), proj_dim, **heads)
             return nn.Sequential(OrderedDict(backbone=f, projector=g))
+
         self.online = network()
         self.target = EMA(network()) if target == 'ema' else None
-        self.predictor = mlp(proj_dim, *[hidden_dim] * (pred_layers - 1), proj_dim, **heads) if pred_layers else nn.Identity()
+        self.predictor = (
+            mlp(proj_dim, *[hidden_dim] * (pred_layers - 1), proj_dim, **heads)
+            if pred_layers
+            else nn.Identity()
+        )
 
     @property
     def backbone(self) -> nn.Module:
@@ -103,19 +138,33 @@ class BYOLAblation(Method):
         return self.backbone.embed_dim
 
     @property
-    def whole_batch(self) -> str:
-        return 'negatives' if self.negatives else 'batch statistics' if self.normalise == 'batch' else ''
+    def batch_coupling(self) -> str:
+        return (
+            'negatives'
+            if self.negatives
+            else 'batch statistics'
+            if self.normalise == 'batch'
+            else ''
+        )
 
     @property
     def decay(self) -> float:
-        return cosine(self.base_ema, 1.0, self.progress)
+        return cosine_schedule(self.base_ema, 1.0, self.progress)
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
-        z = [self.online(x) for x in views]                                  # (B, proj_dim) per view
+        z = [self.online(x) for x in views]  # (B, proj_dim) per view
         phi = [self.predictor(v) for v in z]
-        psi = [self.target(x) for x in views] if self.target else z if self.target_kind == 'gradient' else [v.detach() for v in z]
-        attract = attraction(phi[0], psi[1], self.normalise) + attraction(phi[1], psi[0], self.normalise)
-        terms = dict(loss=attract, spread=spread(z[0]))
+        psi = (
+            [self.target(x) for x in views]
+            if self.target
+            else z
+            if self.target_kind == 'gradient'
+            else [v.detach() for v in z]
+        )
+        attract = attraction(phi[0], psi[1], self.normalise) + attraction(
+            phi[1], psi[0], self.normalise
+        )
+        terms = dict(loss=attract, feature_std=feature_std(z[0]))
         if self.negatives:
             repel = sum(repulsion(phi[i], psi[i], psi[1 - i], self.temperature) for i in (0, 1))
             terms.update(loss=attract + self.negatives * repel, attraction=attract, repulsion=repel)

@@ -6,25 +6,39 @@ centred by a moving average and sharpened by a temperature that rises by epochs;
 What evaluation looks at is the teacher. The last layer is weight-normalised: its rows are used with unit length, times a gain per
 prototype where ``norm_last_layer=False``.
 """
+
 import torch
 from torch import Tensor, nn
 
 from ssl_zoo.backbones import build_backbone
-from ssl_zoo.distributed import gather
-from ssl_zoo.layers import EMA, MovingAverage, cosine, multi_crop
-from ssl_zoo.losses import similarity, soft_cross_entropy, spread, unit
+from ssl_zoo.distributed import all_gather
+from ssl_zoo.layers import EMA, MovingAverage, cosine_schedule, multi_crop
+from ssl_zoo.losses import feature_std, l2_normalize, similarity, soft_cross_entropy
 from ssl_zoo.method import Method
-from ssl_zoo.registry import METHODS, need_positive, need_share
+from ssl_zoo.registry import METHODS
+from ssl_zoo.validation import check_positive, check_unit_interval
 
 
 class Network(nn.Module):
     """Backbone f, a three-layer head with GELU and no BatchNorm, unit length, and K prototypes."""
 
-    def __init__(self, backbone: dict, hidden_dim: int, bottleneck_dim: int, prototypes: int, norm_last_layer: bool):
+    def __init__(
+        self,
+        backbone: dict,
+        hidden_dim: int,
+        bottleneck_dim: int,
+        prototypes: int,
+        norm_last_layer: bool,
+    ):
         super().__init__()
         self.backbone = build_backbone(**backbone)
-        self.head = nn.Sequential(nn.Linear(self.backbone.embed_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, hidden_dim),
-                                  nn.GELU(), nn.Linear(hidden_dim, bottleneck_dim))
+        self.head = nn.Sequential(
+            nn.Linear(self.backbone.embed_dim, hidden_dim),
+            nn.GELU(),
+            nn.Linear(hidden_dim, hidden_dim),
+            nn.GELU(),
+            nn.Linear(hidden_dim, bottleneck_dim),
+        )
         for layer in self.head[::2]:
             nn.init.trunc_normal_(layer.weight, std=0.02)
             nn.init.zeros_(layer.bias)
@@ -32,9 +46,11 @@ class Network(nn.Module):
         self.last_gain = None if norm_last_layer else nn.Parameter(torch.ones(prototypes, 1))
 
     def forward(self, views: list[Tensor]) -> Tensor:
-        z = unit(self.head(multi_crop(self.backbone, views)))                # (views * B, bottleneck_dim)
-        prototypes = unit(self.last.weight)
-        return similarity(z, prototypes if self.last_gain is None else self.last_gain * prototypes)        # (views * B, K)
+        z = l2_normalize(self.head(multi_crop(self.backbone, views)))  # (views * B, bottleneck_dim)
+        prototypes = l2_normalize(self.last.weight)
+        return similarity(
+            z, prototypes if self.last_gain is None else self.last_gain * prototypes
+        )  # (views * B, K)
 
 
 @METHODS.register_module()
@@ -55,27 +71,50 @@ class DINO(Method):
     """
 
     min_views = 2
-    moved_after_step = ('teacher', 'center')
-    networks = dict(online=('student.backbone', 'student.head'), target=('teacher.network.backbone', 'teacher.network.head'))
+    updated_after_step = ('teacher', 'center')
+    networks = dict(
+        online=('student.backbone', 'student.head'),
+        target=('teacher.network.backbone', 'teacher.network.head'),
+    )
 
-    def __init__(self, backbone: dict, hidden_dim: int = 2048, bottleneck_dim: int = 256, prototypes: int = 65536,
-                 base_ema: float = 0.996, student_temperature: float = 0.1, teacher_temperature: float = 0.04,
-                 warmup_teacher_temperature: float = 0.04, temperature_warmup_epochs: int = 0, center_decay: float = 0.9,
-                 frozen_epochs: float = 1.0, norm_last_layer: bool = True):
+    def __init__(
+        self,
+        backbone: dict,
+        hidden_dim: int = 2048,
+        bottleneck_dim: int = 256,
+        prototypes: int = 65536,
+        base_ema: float = 0.996,
+        student_temperature: float = 0.1,
+        teacher_temperature: float = 0.04,
+        warmup_teacher_temperature: float = 0.04,
+        temperature_warmup_epochs: int = 0,
+        center_decay: float = 0.9,
+        frozen_epochs: float = 1.0,
+        norm_last_layer: bool = True,
+    ):
         super().__init__()
-        need_positive(prototypes=prototypes, student_temperature=student_temperature, teacher_temperature=teacher_temperature,
-                      warmup_teacher_temperature=warmup_teacher_temperature)
-        need_share(base_ema=base_ema, center_decay=center_decay)
-        self.base_ema, self.student_temperature, self.frozen_epochs = base_ema, student_temperature, frozen_epochs
-        self.teacher_temperatures = torch.linspace(warmup_teacher_temperature, teacher_temperature, temperature_warmup_epochs,
-                                                   device='cpu').tolist()
-        self.teacher_temperatures.append(teacher_temperature)                # by epochs; the last one holds
+        check_positive(
+            prototypes=prototypes,
+            student_temperature=student_temperature,
+            teacher_temperature=teacher_temperature,
+            warmup_teacher_temperature=warmup_teacher_temperature,
+        )
+        check_unit_interval(base_ema=base_ema, center_decay=center_decay)
+        self.base_ema, self.student_temperature, self.frozen_epochs = (
+            base_ema,
+            student_temperature,
+            frozen_epochs,
+        )
+        self.teacher_temperatures = torch.linspace(
+            warmup_teacher_temperature, teacher_temperature, temperature_warmup_epochs, device='cpu'
+        ).tolist()
+        self.teacher_temperatures.append(teacher_temperature)  # by epochs; the last one holds
         widths = hidden_dim, bottleneck_dim, prototypes, norm_last_layer
         self.student = Network(backbone, *widths)
         teacher = Network({k: v for k, v in backbone.items() if k != 'drop_path_rate'}, *widths)
         teacher.load_state_dict(self.student.state_dict())
         self.teacher = EMA(teacher)
-        self.center = MovingAverage(prototypes, decay=center_decay)          # C
+        self.center = MovingAverage(prototypes, decay=center_decay)  # C
 
     @property
     def backbone(self) -> nn.Module:
@@ -87,7 +126,7 @@ class DINO(Method):
 
     @property
     def decay(self) -> float:
-        return cosine(self.base_ema, 1.0, self.progress)
+        return cosine_schedule(self.base_ema, 1.0, self.progress)
 
     @property
     def teacher_temperature(self) -> float:
@@ -99,14 +138,22 @@ class DINO(Method):
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
         b = len(views[0])
-        t = self.teacher(views[:2])                                          # (2B, K), no gradient
-        s = self.student(views) / self.student_temperature                   # (views * B, K)
+        t = self.teacher(views[:2])  # (2B, K), no gradient
+        s = self.student(views) / self.student_temperature  # (views * B, K)
         targets = ((t - self.center.value) / self.teacher_temperature).softmax(1).split(b)
-        self.center.add(gather(t).mean(0))                                   # moves the centre after the step
-        terms = [soft_cross_entropy(target, logits) for i, target in enumerate(targets)
-                 for v, logits in enumerate(s.split(b)) if v != i]           # algorithm 1, all pairs of different views
-        return dict(loss=sum(terms) / len(terms), spread=spread(t[:b] - self.center.value), decay=self.decay,
-                    teacher_temperature=self.teacher_temperature)
+        self.center.add(all_gather(t).mean(0))  # moves the centre after the step
+        terms = [
+            soft_cross_entropy(target, logits)
+            for i, target in enumerate(targets)
+            for v, logits in enumerate(s.split(b))
+            if v != i
+        ]  # algorithm 1, all pairs of different views
+        return dict(
+            loss=sum(terms) / len(terms),
+            feature_std=feature_std(t[:b] - self.center.value),
+            decay=self.decay,
+            teacher_temperature=self.teacher_temperature,
+        )
 
     def after_step(self) -> None:
         self.center.update()

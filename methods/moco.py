@@ -6,6 +6,7 @@ their queries (shuffled BatchNorm, sec. 3.3 of v1): never SyncBatchNorm here, wh
 directions. Known deviation: a batch need not divide the queue; ours wraps anywhere.
 The official order, EMA before the keys of the same step, gives the same sequence as the one here, EMA at the end of a step.
 """
+
 import copy
 from collections import OrderedDict
 
@@ -14,12 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_zoo.backbones import build_backbone
-from ssl_zoo.batchnorm import split_batchnorm
-from ssl_zoo.distributed import gather, shuffled
+from ssl_zoo.distributed import all_gather
+from ssl_zoo.distributed.batchnorm import shuffle_bn, split_batchnorm
 from ssl_zoo.layers import EMA, Queue, mlp
-from ssl_zoo.losses import similarity, spread, unit
+from ssl_zoo.losses import feature_std, l2_normalize, similarity
 from ssl_zoo.method import Method
-from ssl_zoo.registry import METHODS, need_positive, need_share
+from ssl_zoo.registry import METHODS
+from ssl_zoo.validation import check_positive, check_unit_interval
 
 
 def queue_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> Tensor:
@@ -30,7 +32,9 @@ def queue_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> Tensor
     Returns:
         Scalar, float32, of at least 0.
     """
-    logits = torch.cat([(q * k).sum(1, keepdim=True), similarity(q, queue)], dim=1) / temperature                   # (B, 1 + K)
+    logits = (
+        torch.cat([(q * k).sum(1, keepdim=True), similarity(q, queue)], dim=1) / temperature
+    )  # (B, 1 + K)
     return F.cross_entropy(logits, torch.zeros(len(q), dtype=torch.int64, device=q.device))
 
 
@@ -49,20 +53,35 @@ class MoCo(Method):
     """
 
     n_views = 2
-    sync_batchnorm = False                                                   # see above
-    moved_after_step = ('key', 'queue')
-    networks = dict(online=('query.backbone', 'query.projector'), target=('key.network.backbone', 'key.network.projector'))
+    sync_batchnorm = False  # see above
+    updated_after_step = ('key', 'queue')
+    networks = dict(
+        online=('query.backbone', 'query.projector'),
+        target=('key.network.backbone', 'key.network.projector'),
+    )
 
-    def __init__(self, backbone: dict, hidden_dim: int | None = 2048, proj_dim: int = 128, queue_size: int = 65536,
-                 temperature: float = 0.2, decay: float = 0.999, bn_splits: int = 1):
+    def __init__(
+        self,
+        backbone: dict,
+        hidden_dim: int | None = 2048,
+        proj_dim: int = 128,
+        queue_size: int = 65536,
+        temperature: float = 0.2,
+        decay: float = 0.999,
+        bn_splits: int = 1,
+    ):
         super().__init__()
-        need_positive(temperature=temperature)
-        need_share(decay=decay)
+        check_positive(temperature=temperature)
+        check_unit_interval(decay=decay)
         self.temperature, self.decay = temperature, decay
         f = build_backbone(**backbone)
-        widths = [f.embed_dim, proj_dim] if hidden_dim is None else [f.embed_dim, hidden_dim, proj_dim]
-        self.query = split_batchnorm(nn.Sequential(OrderedDict(backbone=f, projector=mlp(*widths, norm=False))), bn_splits)
-        self.pass_multiple, self.pass_minimum = bn_splits, 2 * bn_splits
+        widths = (
+            [f.embed_dim, proj_dim] if hidden_dim is None else [f.embed_dim, hidden_dim, proj_dim]
+        )
+        self.query = split_batchnorm(
+            nn.Sequential(OrderedDict(backbone=f, projector=mlp(*widths, norm=False))), bn_splits
+        )
+        self.microbatch_multiple, self.microbatch_minimum = bn_splits, 2 * bn_splits
         self.key = EMA(copy.deepcopy(self.query))
         self.queue = Queue(queue_size, proj_dim)
 
@@ -75,10 +94,12 @@ class MoCo(Method):
         return self.backbone.embed_dim
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
-        q = unit(self.query(views[0]))                                       # (B, proj_dim)
-        k = unit(shuffled(self.key, views[1]))                               # (B, proj_dim), no gradient
-        self.queue.add(gather(k))                                            # in the queue from the next step on
-        return dict(loss=queue_nce(q, k, self.queue.keys, self.temperature), spread=spread(q))
+        q = l2_normalize(self.query(views[0]))  # (B, proj_dim)
+        k = l2_normalize(shuffle_bn(self.key, views[1]))  # (B, proj_dim), no gradient
+        self.queue.add(all_gather(k))  # in the queue from the next step on
+        return dict(
+            loss=queue_nce(q, k, self.queue.keys, self.temperature), feature_std=feature_std(q)
+        )
 
     def after_step(self) -> None:
         self.queue.update()

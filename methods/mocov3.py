@@ -7,16 +7,18 @@ with a decay that rises to 1 on a cosine. For ViTs the backbone takes ``fixed_pa
 Known deviation: the code moves the momentum encoder before it makes the keys of a step, with that step's decay; here it moves at
 the end of a step, so the decay is that of one step earlier.
 """
+
 import copy
 from collections import OrderedDict
 
 from torch import Tensor, nn
 
 from ssl_zoo.backbones import build_backbone
-from ssl_zoo.layers import EMA, cosine, mlp
-from ssl_zoo.losses import info_nce, spread, unit
+from ssl_zoo.layers import EMA, cosine_schedule, mlp
+from ssl_zoo.losses import feature_std, info_nce, l2_normalize
 from ssl_zoo.method import Method
-from ssl_zoo.registry import METHODS, need_positive, need_share
+from ssl_zoo.registry import METHODS
+from ssl_zoo.validation import check_positive, check_unit_interval
 
 
 @METHODS.register_module()
@@ -34,22 +36,40 @@ class MoCoV3(Method):
     """
 
     n_views = 2
-    whole_batch = 'negatives'
-    moved_after_step = ('momentum',)
-    networks = dict(online=('base.backbone', 'base.projector'), target=('momentum.network.backbone', 'momentum.network.projector'))
+    batch_coupling = 'negatives'
+    updated_after_step = ('momentum',)
+    networks = dict(
+        online=('base.backbone', 'base.projector'),
+        target=('momentum.network.backbone', 'momentum.network.projector'),
+    )
 
-    def __init__(self, backbone: dict, hidden_dim: int = 4096, proj_dim: int = 256, proj_layers: int = 2,
-                 predictor_norm: bool = False, temperature: float = 1.0, base_ema: float = 0.99):
+    def __init__(
+        self,
+        backbone: dict,
+        hidden_dim: int = 4096,
+        proj_dim: int = 256,
+        proj_layers: int = 2,
+        predictor_norm: bool = False,
+        temperature: float = 1.0,
+        base_ema: float = 0.99,
+    ):
         super().__init__()
-        need_positive(temperature=temperature)
-        need_share(base_ema=base_ema)
+        check_positive(temperature=temperature)
+        check_unit_interval(base_ema=base_ema)
         self.temperature, self.base_ema = temperature, base_ema
         f = build_backbone(**backbone)
         plain = dict(bias=False, last_bias=False, last_norm='plain')
         widths = [f.embed_dim] + [hidden_dim] * (proj_layers - 1) + [proj_dim]
-        self.base = nn.Sequential(OrderedDict(backbone=f, projector=mlp(*widths, **plain)))                # f_q but its predictor
-        self.momentum = EMA(copy.deepcopy(self.base))                                                      # f_k
-        self.predictor = mlp(proj_dim, hidden_dim, proj_dim, **{**plain, 'last_norm': 'plain' if predictor_norm else None})
+        self.base = nn.Sequential(
+            OrderedDict(backbone=f, projector=mlp(*widths, **plain))
+        )  # f_q but its predictor
+        self.momentum = EMA(copy.deepcopy(self.base))  # f_k
+        self.predictor = mlp(
+            proj_dim,
+            hidden_dim,
+            proj_dim,
+            **{**plain, 'last_norm': 'plain' if predictor_norm else None},
+        )
 
     @property
     def backbone(self) -> nn.Module:
@@ -61,14 +81,17 @@ class MoCoV3(Method):
 
     @property
     def decay(self) -> float:
-        return cosine(self.base_ema, 1.0, self.progress)
+        return cosine_schedule(self.base_ema, 1.0, self.progress)
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
         x1, x2 = views
-        q1, q2 = (unit(self.predictor(self.base(x))) for x in (x1, x2))      # (B, proj_dim)
-        k1, k2 = unit(self.momentum(x1)), unit(self.momentum(x2))            # (B, proj_dim), no gradient
+        q1, q2 = (l2_normalize(self.predictor(self.base(x))) for x in (x1, x2))  # (B, proj_dim)
+        k1, k2 = (
+            l2_normalize(self.momentum(x1)),
+            l2_normalize(self.momentum(x2)),
+        )  # (B, proj_dim), no gradient
         both = info_nce(q1, k2, self.temperature) + info_nce(q2, k1, self.temperature)
-        return dict(loss=2 * self.temperature * both, spread=spread(k1), decay=self.decay)
+        return dict(loss=2 * self.temperature * both, feature_std=feature_std(k1), decay=self.decay)
 
     def after_step(self) -> None:
         self.momentum.update(self.base, self.decay)

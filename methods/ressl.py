@@ -4,18 +4,20 @@ How a strongly augmented view relates to older images must be how the weakly aug
 (student), the second the weak one (teacher). From the official code (mingkai-zheng/ReSSL): the head has no BatchNorm, the teacher
 starts as a copy, follows with a constant decay and is normalised with shuffled BatchNorm as in MoCo (methods/moco.py).
 """
+
 import copy
 from collections import OrderedDict
 
 from torch import Tensor, nn
 
 from ssl_zoo.backbones import build_backbone
-from ssl_zoo.batchnorm import split_batchnorm
-from ssl_zoo.distributed import gather, shuffled
+from ssl_zoo.distributed import all_gather
+from ssl_zoo.distributed.batchnorm import shuffle_bn, split_batchnorm
 from ssl_zoo.layers import EMA, Queue, mlp
-from ssl_zoo.losses import similarity, soft_cross_entropy, spread, unit
+from ssl_zoo.losses import feature_std, l2_normalize, similarity, soft_cross_entropy
 from ssl_zoo.method import Method
-from ssl_zoo.registry import METHODS, need_positive, need_share
+from ssl_zoo.registry import METHODS
+from ssl_zoo.validation import check_positive, check_unit_interval
 
 
 @METHODS.register_module()
@@ -32,20 +34,40 @@ class ReSSL(Method):
     """
 
     n_views = 2
-    sync_batchnorm = False                                                   # as in MoCo
-    moved_after_step = ('teacher', 'queue')
-    networks = dict(online=('student.backbone', 'student.projector'), target=('teacher.network.backbone', 'teacher.network.projector'))
+    sync_batchnorm = False  # as in MoCo
+    updated_after_step = ('teacher', 'queue')
+    networks = dict(
+        online=('student.backbone', 'student.projector'),
+        target=('teacher.network.backbone', 'teacher.network.projector'),
+    )
 
-    def __init__(self, backbone: dict, hidden_dim: int = 4096, proj_dim: int = 512, queue_size: int = 131072,
-                 student_temperature: float = 0.1, teacher_temperature: float = 0.04, decay: float = 0.999, bn_splits: int = 1):
+    def __init__(
+        self,
+        backbone: dict,
+        hidden_dim: int = 4096,
+        proj_dim: int = 512,
+        queue_size: int = 131072,
+        student_temperature: float = 0.1,
+        teacher_temperature: float = 0.04,
+        decay: float = 0.999,
+        bn_splits: int = 1,
+    ):
         super().__init__()
-        need_positive(student_temperature=student_temperature, teacher_temperature=teacher_temperature)
-        need_share(decay=decay)
-        self.student_temperature, self.teacher_temperature, self.decay = student_temperature, teacher_temperature, decay
+        check_positive(
+            student_temperature=student_temperature, teacher_temperature=teacher_temperature
+        )
+        check_unit_interval(decay=decay)
+        self.student_temperature, self.teacher_temperature, self.decay = (
+            student_temperature,
+            teacher_temperature,
+            decay,
+        )
         f = build_backbone(**backbone)
         g = mlp(f.embed_dim, hidden_dim, proj_dim, norm=False)
-        self.student = split_batchnorm(nn.Sequential(OrderedDict(backbone=f, projector=g)), bn_splits)
-        self.pass_multiple, self.pass_minimum = bn_splits, 2 * bn_splits
+        self.student = split_batchnorm(
+            nn.Sequential(OrderedDict(backbone=f, projector=g)), bn_splits
+        )
+        self.microbatch_multiple, self.microbatch_minimum = bn_splits, 2 * bn_splits
         self.teacher = EMA(copy.deepcopy(self.student))
         self.queue = Queue(queue_size, proj_dim)
 
@@ -59,12 +81,12 @@ class ReSSL(Method):
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
         strong, weak = views
-        q = unit(self.student(strong))                                       # (B, proj_dim)
-        k = unit(shuffled(self.teacher, weak))                               # (B, proj_dim), no gradient
-        target = (similarity(k, self.queue.keys) / self.teacher_temperature).softmax(1)                    # (B, K)
+        q = l2_normalize(self.student(strong))  # (B, proj_dim)
+        k = l2_normalize(shuffle_bn(self.teacher, weak))  # (B, proj_dim), no gradient
+        target = (similarity(k, self.queue.keys) / self.teacher_temperature).softmax(1)  # (B, K)
         logits = similarity(q, self.queue.keys) / self.student_temperature
-        self.queue.add(gather(k))                                            # in the queue from the next step on
-        return dict(loss=soft_cross_entropy(target, logits), spread=spread(q))
+        self.queue.add(all_gather(k))  # in the queue from the next step on
+        return dict(loss=soft_cross_entropy(target, logits), feature_std=feature_std(q))
 
     def after_step(self) -> None:
         self.queue.update()

@@ -7,16 +7,18 @@ Both views go through the network as one batch, so BatchNorm's statistics are th
 those of all (SyncBatchNorm): with local statistics a network can tell the positives by them (sec. 2.2).
 SimCLR v2's head (arXiv 2006.10029) is ``proj_layers=3``.
 """
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_zoo.backbones import build_backbone
-from ssl_zoo.distributed import gather, own_rows
+from ssl_zoo.distributed import all_gather, local_rows
 from ssl_zoo.layers import mlp
-from ssl_zoo.losses import similarity, spread, unit, without_own
+from ssl_zoo.losses import feature_std, l2_normalize, mask_self, similarity
 from ssl_zoo.method import Method
-from ssl_zoo.registry import METHODS, need_positive
+from ssl_zoo.registry import METHODS
+from ssl_zoo.validation import check_positive
 
 
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
@@ -29,12 +31,15 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
     Returns:
         Scalar, float32.
     """
-    z1, z2 = unit(z1), unit(z2)
-    all1, all2 = gather(z1), gather(z2)                                      # (N, D)
+    z1, z2 = l2_normalize(z1), l2_normalize(z2)
+    all1, all2 = all_gather(z1), all_gather(z2)  # (N, D)
 
     def direction(z, partners, same):
-        logits = torch.cat([similarity(z, partners), without_own(similarity(z, same))], dim=1)             # (B, 2N)
-        return F.cross_entropy(logits / temperature, own_rows(len(z), z.device))
+        logits = torch.cat(
+            [similarity(z, partners), mask_self(similarity(z, same))], dim=1
+        )  # (B, 2N)
+        return F.cross_entropy(logits / temperature, local_rows(len(z), z.device))
+
     return direction(z1, all2, all1) + direction(z2, all1, all2)
 
 
@@ -50,18 +55,22 @@ class SimCLR(Method):
     """
 
     n_views = 2
-    whole_batch = 'negatives'
+    batch_coupling = 'negatives'
 
-    def __init__(self, backbone: dict, proj_dim: int = 128, proj_layers: int = 2, temperature: float = 0.1):
+    def __init__(
+        self, backbone: dict, proj_dim: int = 128, proj_layers: int = 2, temperature: float = 0.1
+    ):
         super().__init__()
-        need_positive(temperature=temperature)
+        check_positive(temperature=temperature)
         self.temperature = temperature
-        self.backbone = build_backbone(**backbone)                           # f
+        self.backbone = build_backbone(**backbone)  # f
         self.embed_dim = self.backbone.embed_dim
         widths = [self.embed_dim] * proj_layers + [proj_dim]
-        self.projector = mlp(*widths, bias=False, last_bias=False, last_norm='scale')                      # g
+        self.projector = mlp(*widths, bias=False, last_bias=False, last_norm='scale')  # g
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
-        z = self.projector(self.backbone(torch.cat(views)))                  # (2B, proj_dim): statistics of both views
+        z = self.projector(
+            self.backbone(torch.cat(views))
+        )  # (2B, proj_dim): statistics of both views
         z1, z2 = z.chunk(2)
-        return dict(loss=nt_xent(z1, z2, self.temperature), spread=spread(z))
+        return dict(loss=nt_xent(z1, z2, self.temperature), feature_std=feature_std(z))

@@ -4,19 +4,20 @@ From the paper and the official code (facebookresearch/simsiam): the predictor k
 parameters; the projector's last BatchNorm has neither scale nor offset (the code also freezes the bias before it, which that
 BatchNorm removes; here there is none); ResNet-50's residual branches start at 0.
 """
+
 import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_zoo.backbones import build_backbone
 from ssl_zoo.layers import mlp
-from ssl_zoo.losses import precise, spread
+from ssl_zoo.losses import as_float32, feature_std
 from ssl_zoo.method import Method
 from ssl_zoo.registry import METHODS
 
 
 def negative_cosine(p: Tensor, z: Tensor) -> Tensor:
     """D(p, stopgrad(z)) = -cos(p, z), mean over the batch (eq. 1 and 3): (B, D), (B, D) -> scalar in [-1, 1], float32."""
-    return -F.cosine_similarity(precise(p), precise(z.detach()), dim=1).mean()
+    return -F.cosine_similarity(as_float32(p), as_float32(z.detach()), dim=1).mean()
 
 
 @METHODS.register_module()
@@ -31,17 +32,22 @@ class SimSiam(Method):
     """
 
     n_views = 2
-    fixed_lr = ('predictor',)                                                # sec. 4.2
+    fixed_lr = ('predictor',)  # sec. 4.2
 
-    def __init__(self, backbone: dict, proj_dim: int = 2048, pred_hidden: int = 512, proj_layers: int = 3):
+    def __init__(
+        self, backbone: dict, proj_dim: int = 2048, pred_hidden: int = 512, proj_layers: int = 3
+    ):
         super().__init__()
         self.backbone = build_backbone(**backbone)
         self.embed_dim = self.backbone.embed_dim
         widths = [self.embed_dim] + [proj_dim] * proj_layers
         self.projector = mlp(*widths, bias=False, last_bias=False, last_norm='plain')
-        self.predictor = mlp(proj_dim, pred_hidden, proj_dim, bias=False)                                  # h
+        self.predictor = mlp(proj_dim, pred_hidden, proj_dim, bias=False)  # h
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
-        z1, z2 = (self.projector(self.backbone(x)) for x in views)           # (B, proj_dim)
+        z1, z2 = (self.projector(self.backbone(x)) for x in views)  # (B, proj_dim)
         p1, p2 = self.predictor(z1), self.predictor(z2)
-        return dict(loss=negative_cosine(p1, z2) / 2 + negative_cosine(p2, z1) / 2, spread=spread(z1))     # eq. 4
+        return dict(
+            loss=negative_cosine(p1, z2) / 2 + negative_cosine(p2, z1) / 2,
+            feature_std=feature_std(z1),
+        )  # eq. 4

@@ -5,16 +5,19 @@ as one; codes are computed for the first two views, without gradient; prototypes
 trained at first; a queue of projections, for small batches, feeds the codes once it is full. Known deviation: BatchNorm over several
 processes is over all of them; the authors' was over groups of 8 GPUs.
 """
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_zoo.backbones import build_backbone
-from ssl_zoo.distributed import gather, own_rows
+from ssl_zoo.distributed import all_gather, local_rows
+from ssl_zoo.errors import ConfigError
 from ssl_zoo.layers import Queue, mlp, multi_crop
-from ssl_zoo.losses import precise, similarity, soft_cross_entropy, spread, unit
+from ssl_zoo.losses import as_float32, feature_std, l2_normalize, similarity, soft_cross_entropy
 from ssl_zoo.method import Method
-from ssl_zoo.registry import METHODS, ConfigError, need_positive
+from ssl_zoo.registry import METHODS
+from ssl_zoo.validation import check_positive
 
 
 @torch.no_grad()
@@ -27,13 +30,13 @@ def sinkhorn(scores: Tensor, eps: float, iterations: int) -> Tensor:
     Returns:
         (N, K), float32 or better; every row sums to 1, every column to about N / K.
     """
-    scores = precise(scores)
-    q = ((scores - scores.max()) / eps).exp()                                # the maximum cancels, and small eps would overflow
+    scores = as_float32(scores)
+    q = ((scores - scores.max()) / eps).exp()  # the maximum cancels, and small eps would overflow
     q /= q.sum()
     n, k = q.shape
     for _ in range(iterations):
-        q /= q.sum(0, keepdim=True) * k                                      # prototypes: 1/K each
-        q /= q.sum(1, keepdim=True) * n                                      # images: 1/N each
+        q /= q.sum(0, keepdim=True) * k  # prototypes: 1/K each
+        q /= q.sum(1, keepdim=True) * n  # images: 1/N each
     return q * n
 
 
@@ -53,24 +56,43 @@ class SwAV(Method):
     """
 
     min_views = 2
-    whole_batch = 'codes'
+    batch_coupling = 'codes'
 
-    def __init__(self, backbone: dict, hidden_dim: int = 2048, proj_dim: int = 128, prototypes: int = 3000, temperature: float = 0.1,
-                 eps: float = 0.05, iterations: int = 3, frozen_epochs: float = 1.0, queue_size: int = 0, queue_from_epoch: float = 15):
+    def __init__(
+        self,
+        backbone: dict,
+        hidden_dim: int = 2048,
+        proj_dim: int = 128,
+        prototypes: int = 3000,
+        temperature: float = 0.1,
+        eps: float = 0.05,
+        iterations: int = 3,
+        frozen_epochs: float = 1.0,
+        queue_size: int = 0,
+        queue_from_epoch: float = 15,
+    ):
         super().__init__()
-        need_positive(prototypes=prototypes, temperature=temperature, eps=eps)
-        if not isinstance(iterations, int) or iterations < 1 or not isinstance(queue_from_epoch, (int, float)):
-            raise ConfigError(f'iterations={iterations!r} must be a whole number of at least 1, and '
-                              f'queue_from_epoch={queue_from_epoch!r} a number')
+        check_positive(prototypes=prototypes, temperature=temperature, eps=eps)
+        if (
+            not isinstance(iterations, int)
+            or iterations < 1
+            or not isinstance(queue_from_epoch, (int, float))
+        ):
+            raise ConfigError(
+                f'iterations={iterations!r} must be a whole number of at least 1, and '
+                f'queue_from_epoch={queue_from_epoch!r} a number'
+            )
         self.temperature, self.eps, self.iterations = temperature, eps, iterations
         self.frozen_epochs, self.queue_from_epoch = frozen_epochs, queue_from_epoch
         self.backbone = build_backbone(**backbone)
         self.embed_dim = self.backbone.embed_dim
         self.projector = mlp(self.embed_dim, hidden_dim, proj_dim)
-        self.prototypes = nn.Linear(proj_dim, prototypes, bias=False)        # C, a row each
+        self.prototypes = nn.Linear(proj_dim, prototypes, bias=False)  # C, a row each
         self._normalise_prototypes()
-        self.moved_after_step = ('prototypes', 'queues') if queue_size else ('prototypes',)
-        self.queues = nn.ModuleList(Queue(queue_size, proj_dim) for _ in range(2 if queue_size else 0))
+        self.updated_after_step = ('prototypes', 'queues') if queue_size else ('prototypes',)
+        self.queues = nn.ModuleList(
+            Queue(queue_size, proj_dim) for _ in range(2 if queue_size else 0)
+        )
 
     @property
     def frozen(self) -> tuple[str, ...]:
@@ -82,23 +104,30 @@ class SwAV(Method):
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
         b = len(views[0])
-        z = unit(self.projector(multi_crop(self.backbone, views)))           # (views * B, proj_dim)
-        scores = similarity(z, self.prototypes.weight).split(b)              # one (B, K) per view
+        z = l2_normalize(self.projector(multi_crop(self.backbone, views)))  # (views * B, proj_dim)
+        scores = similarity(z, self.prototypes.weight).split(b)  # one (B, K) per view
         terms = []
         for i in range(2):
-            q = self._code(i, z[i * b:(i + 1) * b].detach(), scores[i].detach())                           # (B, K)
-            terms += [soft_cross_entropy(q, scores[v] / self.temperature) for v in range(len(views)) if v != i]      # eq. 2
-        return dict(loss=sum(terms) / len(terms), spread=spread(z[:b]))
+            q = self._code(i, z[i * b : (i + 1) * b].detach(), scores[i].detach())  # (B, K)
+            terms += [
+                soft_cross_entropy(q, scores[v] / self.temperature)
+                for v in range(len(views))
+                if v != i
+            ]  # eq. 2
+        return dict(loss=sum(terms) / len(terms), feature_std=feature_std(z[:b]))
 
     def _code(self, i: int, z: Tensor, scores: Tensor) -> Tensor:
         """Codes of this process's images of view i, shared out over the global batch and, once it is full, the queue."""
-        scores, queue = gather(scores), self.queues[i] if self.queues else None
+        scores, queue = all_gather(scores), self.queues[i] if self.queues else None
         older = 0
         if queue is not None and self.epoch >= self.queue_from_epoch:
             if queue.full:
-                scores, older = torch.cat([similarity(queue.keys, self.prototypes.weight.detach()), scores]), len(queue.keys)
-            queue.add(gather(z))
-        return sinkhorn(scores, self.eps, self.iterations)[older + own_rows(len(z), z.device)]
+                scores, older = (
+                    torch.cat([similarity(queue.keys, self.prototypes.weight.detach()), scores]),
+                    len(queue.keys),
+                )
+            queue.add(all_gather(z))
+        return sinkhorn(scores, self.eps, self.iterations)[older + local_rows(len(z), z.device)]
 
     def after_step(self) -> None:
         self._normalise_prototypes()

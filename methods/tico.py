@@ -4,17 +4,19 @@ A moving average C of the projections' second moments takes the place of negativ
 that were often taken. Known choices, since no official code is public: no gradient flows into C (as in lightly and the public
 reimplementations); both directions are averaged, and C gets the mean of both views' moments once per step.
 """
+
 import copy
 from collections import OrderedDict
 
 from torch import Tensor, nn
 
 from ssl_zoo.backbones import build_backbone
-from ssl_zoo.distributed import gather
-from ssl_zoo.layers import EMA, MovingAverage, cosine, mlp
-from ssl_zoo.losses import similarity, spread, unit
+from ssl_zoo.distributed import all_gather
+from ssl_zoo.layers import EMA, MovingAverage, cosine_schedule, mlp
+from ssl_zoo.losses import feature_std, l2_normalize, similarity
 from ssl_zoo.method import Method
-from ssl_zoo.registry import METHODS, need_share
+from ssl_zoo.registry import METHODS
+from ssl_zoo.validation import check_unit_interval
 
 
 def tico_loss(z1: Tensor, z2: Tensor, c: Tensor, rho: float) -> Tensor:
@@ -23,7 +25,9 @@ def tico_loss(z1: Tensor, z2: Tensor, c: Tensor, rho: float) -> Tensor:
     Args:
         z1, z2: (B, D) unit vectors, z2 without gradient; c: (D, D) without gradient.
     """
-    return 1 - (z1 * z2).sum(1).mean() + rho * (similarity(z1, c) * z1).sum(1).mean()            # C is symmetric
+    return (
+        1 - (z1 * z2).sum(1).mean() + rho * (similarity(z1, c) * z1).sum(1).mean()
+    )  # C is symmetric
 
 
 @METHODS.register_module()
@@ -39,17 +43,29 @@ class TiCo(Method):
     """
 
     n_views = 2
-    whole_batch = 'the covariance'
-    moved_after_step = ('target', 'c')
-    networks = dict(online=('online.backbone', 'online.projector'), target=('target.network.backbone', 'target.network.projector'))
+    batch_coupling = 'the covariance'
+    updated_after_step = ('target', 'c')
+    networks = dict(
+        online=('online.backbone', 'online.projector'),
+        target=('target.network.backbone', 'target.network.projector'),
+    )
 
-    def __init__(self, backbone: dict, hidden_dim: int = 4096, proj_dim: int = 256, beta: float = 0.9, rho: float = 8.0,
-                 base_ema: float = 0.99):
+    def __init__(
+        self,
+        backbone: dict,
+        hidden_dim: int = 4096,
+        proj_dim: int = 256,
+        beta: float = 0.9,
+        rho: float = 8.0,
+        base_ema: float = 0.99,
+    ):
         super().__init__()
-        need_share(beta=beta, base_ema=base_ema)
+        check_unit_interval(beta=beta, base_ema=base_ema)
         self.rho, self.base_ema = rho, base_ema
         f = build_backbone(**backbone)
-        self.online = nn.Sequential(OrderedDict(backbone=f, projector=mlp(f.embed_dim, hidden_dim, proj_dim)))
+        self.online = nn.Sequential(
+            OrderedDict(backbone=f, projector=mlp(f.embed_dim, hidden_dim, proj_dim))
+        )
         self.target = EMA(copy.deepcopy(self.online))
         self.c = MovingAverage(proj_dim, proj_dim, decay=beta)
 
@@ -63,17 +79,17 @@ class TiCo(Method):
 
     @property
     def decay(self) -> float:
-        return cosine(self.base_ema, 1.0, self.progress)
+        return cosine_schedule(self.base_ema, 1.0, self.progress)
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
-        z1, z2 = (unit(self.online(x)) for x in views)                       # (B, proj_dim)
-        t1, t2 = (unit(self.target(x)) for x in views)                       # no gradient
-        both = gather(z1.detach()), gather(z2.detach())                      # (N, proj_dim)
-        moments = sum(similarity(z.T, z.T) / len(z) for z in both) / 2       # B
+        z1, z2 = (l2_normalize(self.online(x)) for x in views)  # (B, proj_dim)
+        t1, t2 = (l2_normalize(self.target(x)) for x in views)  # no gradient
+        both = all_gather(z1.detach()), all_gather(z2.detach())  # (N, proj_dim)
+        moments = sum(similarity(z.T, z.T) / len(z) for z in both) / 2  # B
         self.c.add(moments)
-        c = self.c.value.lerp(moments, 1 - self.c.decay)                     # C_t = beta C_t-1 + (1 - beta) B
+        c = self.c.value.lerp(moments, 1 - self.c.decay)  # C_t = beta C_t-1 + (1 - beta) B
         directions = tico_loss(z1, t2, c, self.rho) + tico_loss(z2, t1, c, self.rho)
-        return dict(loss=directions / 2, spread=spread(z1), decay=self.decay)
+        return dict(loss=directions / 2, feature_std=feature_std(z1), decay=self.decay)
 
     def after_step(self) -> None:
         self.c.update()

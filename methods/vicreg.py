@@ -4,14 +4,15 @@ Where the paper and the official code (facebookresearch/vicreg) differ, this fil
 over batch and dimensions (eq. 5 of the paper divides by the batch alone), the variance terms of the two views are averaged (eq. 6
 adds them). Variance and covariance are of the global batch.
 """
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_zoo.backbones import build_backbone
-from ssl_zoo.distributed import gather
+from ssl_zoo.distributed import all_gather
 from ssl_zoo.layers import mlp
-from ssl_zoo.losses import off_diagonal, precise, spread
+from ssl_zoo.losses import as_float32, feature_std, off_diagonal
 from ssl_zoo.method import Method
 from ssl_zoo.registry import METHODS
 
@@ -38,11 +39,17 @@ class VICReg(Method):
     """
 
     n_views = 2
-    whole_batch = 'variance and covariance'
+    batch_coupling = 'variance and covariance'
     networks = dict(online=('backbone', 'expander'))
 
-    def __init__(self, backbone: dict, proj_dim: int = 8192, invariance_weight: float = 25.0, variance_weight: float = 25.0,
-                 covariance_weight: float = 1.0):
+    def __init__(
+        self,
+        backbone: dict,
+        proj_dim: int = 8192,
+        invariance_weight: float = 25.0,
+        variance_weight: float = 25.0,
+        covariance_weight: float = 1.0,
+    ):
         super().__init__()
         self.weights = invariance_weight, variance_weight, covariance_weight
         self.backbone = build_backbone(**backbone)
@@ -50,11 +57,13 @@ class VICReg(Method):
         self.expander = mlp(self.embed_dim, proj_dim, proj_dim, proj_dim, last_bias=False)
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
-        za, zb = (precise(self.expander(self.backbone(x))) for x in views)   # (B, proj_dim)
-        with torch.autocast(za.device.type, enabled=False):                  # sums over the batch in float32
+        za, zb = (as_float32(self.expander(self.backbone(x))) for x in views)  # (B, proj_dim)
+        with torch.autocast(za.device.type, enabled=False):  # sums over the batch in float32
             s = F.mse_loss(za, zb)
-            za, zb = gather(za), gather(zb)                                  # (N, proj_dim)
+            za, zb = all_gather(za), all_gather(zb)  # (N, proj_dim)
             v = variance(za) / 2 + variance(zb) / 2
             c = covariance(za) + covariance(zb)
         weighted = [weight * term for weight, term in zip(self.weights, (s, v, c), strict=True)]
-        return dict(loss=sum(weighted), spread=spread(za), invariance=s, variance=v, covariance=c)
+        return dict(
+            loss=sum(weighted), feature_std=feature_std(za), invariance=s, variance=v, covariance=c
+        )

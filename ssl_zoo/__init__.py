@@ -2,16 +2,20 @@
 
 The names below load on first use, so that ``import ssl_zoo`` and ``tools/train.py --help`` stay quick.
 """
+
 from importlib import import_module
 
 __version__ = '0.1.0'
 
 _LAZY = {
-    'METHODS': 'ssl_zoo.registry', 'DATASETS': 'ssl_zoo.registry', 'OPTIMIZERS': 'ssl_zoo.registry',
+    'METHODS': 'ssl_zoo.registry',
+    'SOURCES': 'ssl_zoo.registry',
+    'OPTIMIZERS': 'ssl_zoo.registry',
     'Method': 'ssl_zoo.method',
-    'load_config': 'ssl_zoo.engine.config',
+    'load_config': 'ssl_zoo.config.loading',
     'build_runner': 'ssl_zoo.engine.runner',
-    'load_method': 'ssl_zoo.engine.checkpoint',
+    'build_method': 'ssl_zoo.build',
+    'load_method': 'ssl_zoo.build',
 }
 __all__ = sorted(_LAZY)
 

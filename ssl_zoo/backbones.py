@@ -1,5 +1,6 @@
 """Backbones: any timm model by name; ResNets also with a CIFAR stem, wider stages and TensorFlow's padding, ViTs with MoCo v3's fixed
 patches."""
+
 import math
 
 import timm
@@ -9,11 +10,18 @@ from timm.models.resnet import BasicBlock, ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from .registry import ConfigError, nearest
+from ssl_zoo.errors import ConfigError, nearest
 
 
-def build_backbone(name: str, stem: str = 'imagenet', width: float = 1, fixed_patches: bool = False, padding: str = 'symmetric',
-                   stem_padding: int = 1, **timm_arguments) -> nn.Module:
+def build_backbone(
+    name: str,
+    stem: str = 'imagenet',
+    width: float = 1,
+    fixed_patches: bool = False,
+    padding: str = 'symmetric',
+    stem_padding: int = 1,
+    **timm_arguments,
+) -> nn.Module:
     """A timm model without its classifier, (B, 3, H, W) -> (B, embed_dim).
 
     Args:
@@ -42,16 +50,26 @@ def build_backbone(name: str, stem: str = 'imagenet', width: float = 1, fixed_pa
     if padding not in ('symmetric', 'same'):
         raise ConfigError(f'padding is {padding!r}: {nearest(padding, ("symmetric", "same"))}')
     if stem_padding != 1 and (stem != 'cifar' or stem_padding not in (0, 2)):
-        raise ConfigError(f"stem_padding={stem_padding!r} with stem={stem!r}, but it must be 0, 1 or 2, and it needs stem='cifar'")
+        raise ConfigError(
+            f"stem_padding={stem_padding!r} with stem={stem!r}, but it must be 0, 1 or 2, and it needs stem='cifar'"
+        )
     stem_channels = round(64 * width)
     if width != 1:
         if stem_channels < 2 or stem_channels % 2:
-            raise ConfigError(f'width={width} gives a stem of {64 * width:g} channels; choose one that gives an even number')
+            raise ConfigError(
+                f'width={width} gives a stem of {64 * width:g} channels; choose one that gives an even number'
+            )
         # timm fixes a plain stem at 64 channels but lets a deep one (three 3x3 convolutions) be 2 * stem_width wide;
         # built so, the stages fit, and the deep stem is replaced below by the plain one.
-        wide = dict(channels=[stem_channels << i for i in range(4)], stem_type='deep', stem_width=stem_channels // 2)
+        wide = dict(
+            channels=[stem_channels << i for i in range(4)],
+            stem_type='deep',
+            stem_width=stem_channels // 2,
+        )
         for key in timm_arguments.keys() & wide.keys():
-            raise ConfigError(f'width={width} sets {key}, which is given as {timm_arguments[key]!r} too; leave one of them out')
+            raise ConfigError(
+                f'width={width} sets {key}, which is given as {timm_arguments[key]!r} too; leave one of them out'
+            )
         timm_arguments = {**wide, **timm_arguments}
     network = _created(name, timm_arguments, '; width works for ResNets only' if width != 1 else '')
     if isinstance(network, ResNet):
@@ -62,25 +80,41 @@ def build_backbone(name: str, stem: str = 'imagenet', width: float = 1, fixed_pa
         if padding == 'same':
             _pad_same(network)
     elif padding == 'same':
-        raise ConfigError(f"padding='same' works for ResNets only, and {name!r} is a {type(network).__name__}")
+        raise ConfigError(
+            f"padding='same' works for ResNets only, and {name!r} is a {type(network).__name__}"
+        )
     elif stem == 'cifar':
-        raise ConfigError(f"stem='cifar' works for ResNets only, and {name!r} is a {type(network).__name__}")
+        raise ConfigError(
+            f"stem='cifar' works for ResNets only, and {name!r} is a {type(network).__name__}"
+        )
     if fixed_patches:
         if not isinstance(network, VisionTransformer):
-            raise ConfigError(f'fixed_patches works for ViTs only, and {name!r} is a {type(network).__name__}')
+            raise ConfigError(
+                f'fixed_patches works for ViTs only, and {name!r} is a {type(network).__name__}'
+            )
         patches = math.prod(network.patch_embed.grid_size)
-        if network.cls_token is None or network.pos_embed is None or network.pos_embed.shape[1] != patches + 1:
-            raise ConfigError(f'fixed_patches needs a class token and a position for each patch and nothing else, which {name!r} has not; '
-                              f'use a plain ViT (vit_small_patch16_224, vit_base_patch16_224 ...)')
+        if (
+            network.cls_token is None
+            or network.pos_embed is None
+            or network.pos_embed.shape[1] != patches + 1
+        ):
+            raise ConfigError(
+                f'fixed_patches needs a class token and a position for each patch and nothing else, which {name!r} has not; '
+                f'use a plain ViT (vit_small_patch16_224, vit_base_patch16_224 ...)'
+            )
         _fix_patches(network)
     network.embed_dim = network.head_hidden_size
     return network
 
 
 def _check_types(name, stem, width, fixed_patches, padding, stem_padding) -> None:
-    for key, value, kind, what in (('name', name, str, 'the name of a timm model'), ('stem', stem, str, "'imagenet' or 'cifar'"),
-                                   ('fixed_patches', fixed_patches, bool, 'True or False'),
-                                   ('padding', padding, str, "'symmetric' or 'same'"), ('stem_padding', stem_padding, int, '0, 1 or 2')):
+    for key, value, kind, what in (
+        ('name', name, str, 'the name of a timm model'),
+        ('stem', stem, str, "'imagenet' or 'cifar'"),
+        ('fixed_patches', fixed_patches, bool, 'True or False'),
+        ('padding', padding, str, "'symmetric' or 'same'"),
+        ('stem_padding', stem_padding, int, '0, 1 or 2'),
+    ):
         if not isinstance(value, kind) or kind is int and isinstance(value, bool):
             raise ConfigError(f'{key} of the backbone is {value!r}, but it must be {what}')
     if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 < width < math.inf:
@@ -93,14 +127,23 @@ def _created(name: str, arguments: dict, remark: str) -> nn.Module:
     try:
         network = timm.create_model(name, num_classes=0, **arguments)
     except TypeError as error:
-        raise ConfigError(f'{name!r} does not take these arguments ({_first_line(error)}){remark}') from None
+        raise ConfigError(
+            f'{name!r} does not take these arguments ({_first_line(error)}){remark}'
+        ) from None
     except Exception as error:
-        raise ConfigError(f'timm cannot build {name!r} with {said or "its own arguments"} ({type(error).__name__}: {_first_line(error)})'
-                          f'{remark}; change or leave out what does not fit') from None
-    if not hasattr(network, 'head_hidden_size') or isinstance(network, ResNet) and not all(
-            len(getattr(network, f'layer{i}', ())) for i in range(1, 5)):
-        raise ConfigError(f'{name!r} with {said or "its own arguments"} is no backbone with a feature vector for each image; leave out '
-                          f'what does not fit')
+        raise ConfigError(
+            f'timm cannot build {name!r} with {said or "its own arguments"} ({type(error).__name__}: {_first_line(error)})'
+            f'{remark}; change or leave out what does not fit'
+        ) from None
+    if (
+        not hasattr(network, 'head_hidden_size')
+        or isinstance(network, ResNet)
+        and not all(len(getattr(network, f'layer{i}', ())) for i in range(1, 5))
+    ):
+        raise ConfigError(
+            f'{name!r} with {said or "its own arguments"} is no backbone with a feature vector for each image; leave out '
+            f'what does not fit'
+        )
     return network
 
 
@@ -110,18 +153,29 @@ def _first_line(error: Exception) -> str:
 
 def _near(name: str) -> str:
     import difflib
+
     close = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
-    return (f'did you mean {" or ".join(map(repr, close))}? ' if close else '') + 'timm.list_models() names all of them.'
+    return (
+        f'did you mean {" or ".join(map(repr, close))}? ' if close else ''
+    ) + 'timm.list_models() names all of them.'
 
 
 def _plain_stem(network: ResNet, stem: str, channels: int, stem_padding: int) -> None:
     """One convolution in front, and for CIFAR no max-pool behind it."""
     if network.bn1.num_features != channels:
-        raise ConfigError(f'a stem of {channels} channels does not fit this model, whose first stage takes '
-                          f'{network.bn1.num_features}; use a plain ResNet (resnet18, resnet50, resnet200 ...)')
-    shape = dict(kernel_size=3, stride=1, padding=stem_padding) if stem == 'cifar' else dict(kernel_size=7, stride=2, padding=3)
+        raise ConfigError(
+            f'a stem of {channels} channels does not fit this model, whose first stage takes '
+            f'{network.bn1.num_features}; use a plain ResNet (resnet18, resnet50, resnet200 ...)'
+        )
+    shape = (
+        dict(kernel_size=3, stride=1, padding=stem_padding)
+        if stem == 'cifar'
+        else dict(kernel_size=7, stride=2, padding=3)
+    )
     network.conv1 = nn.Conv2d(3, channels, bias=False, **shape)
-    nn.init.kaiming_normal_(network.conv1.weight, mode='fan_out', nonlinearity='relu')         # as timm draws the others
+    nn.init.kaiming_normal_(
+        network.conv1.weight, mode='fan_out', nonlinearity='relu'
+    )  # as timm draws the others
     if stem == 'cifar':
         network.maxpool = nn.Identity()
 
@@ -130,12 +184,21 @@ def _pad_same(module: nn.Module) -> None:
     """Convolutions and max-pools of stride 2 find out with each image how much to pad; those of stride 1 pad the same either way."""
     for name, layer in list(module.named_children()):
         if type(layer) is nn.Conv2d and layer.stride[0] > 1:
-            new = Conv2dSame(layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, dilation=layer.dilation,
-                             groups=layer.groups, bias=layer.bias is not None)
+            new = Conv2dSame(
+                layer.in_channels,
+                layer.out_channels,
+                layer.kernel_size,
+                layer.stride,
+                dilation=layer.dilation,
+                groups=layer.groups,
+                bias=layer.bias is not None,
+            )
             new.load_state_dict(layer.state_dict())
             setattr(module, name, new)
         elif isinstance(layer, nn.MaxPool2d):
-            setattr(module, name, create_pool2d('max', layer.kernel_size, layer.stride, padding='same'))
+            setattr(
+                module, name, create_pool2d('max', layer.kernel_size, layer.stride, padding='same')
+            )
         else:
             _pad_same(layer)
 
@@ -164,7 +227,9 @@ def _fix_patches(network: VisionTransformer) -> None:
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing='ij')
     quarter = network.embed_dim // 4
     frequency = 10000.0 ** (-torch.arange(quarter) / quarter)
-    angles = [place.reshape(-1, 1) * frequency for place in (y, x)]                    # (patches, quarter) each; rows first, as there
+    angles = [
+        place.reshape(-1, 1) * frequency for place in (y, x)
+    ]  # (patches, quarter) each; rows first, as there
     positions = torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)
     positions = torch.cat([torch.zeros(network.num_prefix_tokens, network.embed_dim), positions])
     network.pos_embed = nn.Parameter(positions.unsqueeze(0), requires_grad=False)

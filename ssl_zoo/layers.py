@@ -1,4 +1,5 @@
 """Building blocks that methods share: MLP heads, the EMA network, queues, normalisation layers, the cosine schedule."""
+
 import math
 from functools import partial
 
@@ -7,8 +8,8 @@ import torch.nn.functional as F
 from timm.layers import Conv2dSame, StdConv2d, StdConv2dSame
 from torch import Tensor, nn
 
-from .distributed import own_parts
-from .registry import ConfigError
+from ssl_zoo.distributed import local_shards
+from ssl_zoo.errors import ConfigError
 
 
 def _scale_only(width: int) -> nn.BatchNorm1d:
@@ -17,11 +18,21 @@ def _scale_only(width: int) -> nn.BatchNorm1d:
     return layer
 
 
-LAST_NORMS = {'affine': nn.BatchNorm1d, 'scale': _scale_only, 'plain': partial(nn.BatchNorm1d, affine=False)}
+LAST_NORMS = {
+    'affine': nn.BatchNorm1d,
+    'scale': _scale_only,
+    'plain': partial(nn.BatchNorm1d, affine=False),
+}
 
 
-def mlp(*dims: int, norm: bool = True, bias: bool = True, last_bias: bool = True, last_norm: str | None = None,
-        init: str = 'torch') -> nn.Sequential:
+def mlp(
+    *dims: int,
+    norm: bool = True,
+    bias: bool = True,
+    last_bias: bool = True,
+    last_norm: str | None = None,
+    init: str = 'torch',
+) -> nn.Sequential:
     """Linear-BatchNorm-ReLU for every hidden width, then a Linear: (B, dims[0]) -> (B, dims[-1]).
 
     ``mlp(2048, 4096, 256)`` is Linear(2048, 4096), BatchNorm1d(4096), ReLU, Linear(4096, 256).
@@ -35,25 +46,31 @@ def mlp(*dims: int, norm: bool = True, bias: bool = True, last_bias: bool = True
             sigma = 1/sqrt(fan_in), biases 0.
     """
     if len(dims) < 2 or not all(isinstance(d, int) and d > 0 for d in dims):
-        raise ConfigError(f'an MLP of widths {" - ".join(map(str, dims))}: it needs at least one layer, and whole numbers above 0')
+        raise ConfigError(
+            f'an MLP of widths {" - ".join(map(str, dims))}: it needs at least one layer, and whole numbers above 0'
+        )
     layers: list[nn.Module] = []
     for i, (fan_in, fan_out) in enumerate(zip(dims, dims[1:], strict=False)):
         last = i == len(dims) - 2
         linear = nn.Linear(fan_in, fan_out, bias=last_bias if last else bias)
         if init == 'haiku':
-            sigma = fan_in ** -0.5
+            sigma = fan_in**-0.5
             nn.init.trunc_normal_(linear.weight, std=sigma, a=-2 * sigma, b=2 * sigma)
             if linear.bias is not None:
                 nn.init.zeros_(linear.bias)
         layers.append(linear)
         if not last:
-            layers += [nn.BatchNorm1d(fan_out), nn.ReLU(inplace=True)] if norm else [nn.ReLU(inplace=True)]
+            layers += (
+                [nn.BatchNorm1d(fan_out), nn.ReLU(inplace=True)]
+                if norm
+                else [nn.ReLU(inplace=True)]
+            )
         elif last_norm:
             layers.append(LAST_NORMS[last_norm](fan_out))
     return nn.Sequential(*layers)
 
 
-def cosine(start: float, end: float, progress: float) -> float:
+def cosine_schedule(start: float, end: float, progress: float) -> float:
     """Half a cosine from ``start`` at progress 0 to ``end`` at progress 1."""
     return end - (end - start) * (math.cos(math.pi * progress) + 1) / 2
 
@@ -102,12 +119,14 @@ class EMA(nn.Module):
         """parameters <- decay * parameters + (1 - decay) * parameters of ``source``, in their own precision."""
         mine, theirs = list(self.network.parameters()), list(source.parameters())
         if [p.shape for p in mine] != [p.shape for p in theirs]:
-            raise ValueError('EMA.update needs a source of the same architecture as the network it follows')
-        torch._foreach_lerp_(own_parts(mine)[0], own_parts(theirs)[0], 1 - decay)
+            raise ValueError(
+                'EMA.update needs a source of the same architecture as the network it follows'
+            )
+        torch._foreach_lerp_(local_shards(mine)[0], local_shards(theirs)[0], 1 - decay)
 
 
 def _forget_waiting(module: nn.Module, _) -> None:
-    module.waiting, module.count = [], None                          # of the state that was just replaced
+    module.waiting, module.count = [], None  # of the state that was just replaced
 
 
 class Queue(nn.Module):
@@ -123,17 +142,21 @@ class Queue(nn.Module):
     def __init__(self, size: int, dim: int):
         super().__init__()
         if not isinstance(size, int) or size < 1:
-            raise ConfigError(f'a queue of {size!r} keys: it must hold a whole number of them, at least 1')
+            raise ConfigError(
+                f'a queue of {size!r} keys: it must hold a whole number of them, at least 1'
+            )
         self.register_buffer('keys', F.normalize(torch.randn(size, dim), dim=1))
-        self.register_buffer('written', torch.zeros((), dtype=torch.int64))                 # in all, so the place is written % size
+        self.register_buffer(
+            'written', torch.zeros((), dtype=torch.int64)
+        )  # in all, so the place is written % size
         self.waiting: list[Tensor] = []
-        self.count: int | None = 0                                                # ``written``, known without asking the device
+        self.count: int | None = 0  # ``written``, known without asking the device
         self.register_load_state_dict_post_hook(_forget_waiting)
 
     @property
     def full(self) -> bool:
         """Whether no random direction of the start is left."""
-        if self.count is None:                                                    # of a state that was loaded
+        if self.count is None:  # of a state that was loaded
             self.count = int(self.written)
         return self.count >= len(self.keys)
 
@@ -146,7 +169,7 @@ class Queue(nn.Module):
     def update(self) -> None:
         """Write what waits over the oldest keys."""
         if self.waiting:
-            new = torch.cat(self.waiting)[-len(self.keys):]
+            new = torch.cat(self.waiting)[-len(self.keys) :]
             place = (self.written + torch.arange(len(new), device=new.device)) % len(self.keys)
             self.keys[place] = new
             self.written += len(new)
@@ -187,7 +210,7 @@ class StdLinear(nn.Linear):
         return F.linear(x, (self.weight - mean) * torch.rsqrt(var + 1e-6), self.bias)
 
 
-def without_batch_statistics(network: nn.Module, groups: int) -> nn.Module:
+def batchnorm_to_groupnorm(network: nn.Module, groups: int) -> nn.Module:
     """``network`` with GroupNorm in place of every BatchNorm and weight-standardised convolutions and linear layers.
 
     After BYOL works even without batch statistics (arXiv 2010.10241). The weights drawn for the replaced layers stay.
@@ -205,21 +228,42 @@ def without_batch_statistics(network: nn.Module, groups: int) -> nn.Module:
         new = layer
         if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
             if layer.num_features % groups:
-                raise ConfigError(f'GroupNorm of {groups} groups does not fit {layer.num_features} channels; choose a divisor')
+                raise ConfigError(
+                    f'GroupNorm of {groups} groups does not fit {layer.num_features} channels; choose a divisor'
+                )
             new = nn.GroupNorm(groups, layer.num_features, affine=layer.affine)
         elif type(layer) is nn.Conv2d:
-            new = StdConv2d(layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding,
-                            layer.dilation, layer.groups, layer.bias is not None)
+            new = StdConv2d(
+                layer.in_channels,
+                layer.out_channels,
+                layer.kernel_size,
+                layer.stride,
+                layer.padding,
+                layer.dilation,
+                layer.groups,
+                layer.bias is not None,
+            )
         elif type(layer) is Conv2dSame:
-            new = StdConv2dSame(layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, dilation=layer.dilation,
-                                groups=layer.groups, bias=layer.bias is not None)
+            new = StdConv2dSame(
+                layer.in_channels,
+                layer.out_channels,
+                layer.kernel_size,
+                layer.stride,
+                dilation=layer.dilation,
+                groups=layer.groups,
+                bias=layer.bias is not None,
+            )
         elif type(layer) is nn.Linear:
             new = StdLinear(layer.in_features, layer.out_features, layer.bias is not None)
         else:
-            without_batch_statistics(layer, groups)
+            batchnorm_to_groupnorm(layer, groups)
         if new is not layer:
-            new.load_state_dict({k: v for k, v in layer.state_dict().items() if k in ('weight', 'bias')})
+            new.load_state_dict(
+                {k: v for k, v in layer.state_dict().items() if k in ('weight', 'bias')}
+            )
             for key, parameter in new.named_parameters():
-                parameter.requires_grad_(getattr(layer, key).requires_grad)                # an EMA network stays without gradient
+                parameter.requires_grad_(
+                    getattr(layer, key).requires_grad
+                )  # an EMA network stays without gradient
             setattr(network, name, new)
     return network

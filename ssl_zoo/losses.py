@@ -1,19 +1,20 @@
 """Pure functions on batches of projections that several methods use. They compute in float32 also under bf16 autocast."""
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .distributed import gather, own_rows
+from ssl_zoo.distributed import all_gather, local_rows
 
 
-def precise(z: Tensor) -> Tensor:
+def as_float32(z: Tensor) -> Tensor:
     """In float32, or in float64 if it is that already."""
     return z if z.dtype == torch.float64 else z.float()
 
 
-def unit(z: Tensor) -> Tensor:
+def l2_normalize(z: Tensor) -> Tensor:
     """(B, D) of any precision -> unit vectors, in float32 or better; a zero vector stays zero."""
-    return F.normalize(precise(z), dim=1, eps=1e-6)                          # eps: BYOL's code has max(|z|^2, 1e-12)
+    return F.normalize(as_float32(z), dim=1, eps=1e-6)  # eps: BYOL's code has max(|z|^2, 1e-12)
 
 
 def similarity(a: Tensor, b: Tensor) -> Tensor:
@@ -22,10 +23,10 @@ def similarity(a: Tensor, b: Tensor) -> Tensor:
         return a @ b.T
 
 
-def without_own(similarities: Tensor) -> Tensor:
+def mask_self(similarities: Tensor) -> Tensor:
     """(B, N) of this process's images to those of all, with -inf where an image meets itself."""
     columns = torch.arange(similarities.shape[1], device=similarities.device)
-    own = own_rows(len(similarities), similarities.device)
+    own = local_rows(len(similarities), similarities.device)
     return similarities.masked_fill(columns == own[:, None], -torch.inf)
 
 
@@ -37,7 +38,7 @@ def regression_loss(p: Tensor, z: Tensor) -> Tensor:
     Returns:
         Scalar in [0, 4], float32.
     """
-    return (unit(p) - unit(z)).square().sum(1).mean()
+    return (l2_normalize(p) - l2_normalize(z)).square().sum(1).mean()
 
 
 def info_nce(a: Tensor, b: Tensor, temperature: float) -> Tensor:
@@ -49,7 +50,7 @@ def info_nce(a: Tensor, b: Tensor, temperature: float) -> Tensor:
     Returns:
         Scalar, float32, of at least 0.
     """
-    return F.cross_entropy(similarity(a, gather(b)) / temperature, own_rows(len(a), a.device))
+    return F.cross_entropy(similarity(a, all_gather(b)) / temperature, local_rows(len(a), a.device))
 
 
 def soft_cross_entropy(target: Tensor, logits: Tensor) -> Tensor:
@@ -67,11 +68,11 @@ def off_diagonal(matrix: Tensor) -> Tensor:
     return matrix.flatten()[:-1].view(d - 1, d + 1)[:, 1:].flatten()
 
 
-def spread(z: Tensor) -> Tensor:
+def feature_std(z: Tensor) -> Tensor:
     """Mean over dimensions of the deviation of unit vectors, times sqrt(D): 1 for directions all over the sphere, 0 when all
     are one (SimSiam, arXiv 2011.10566, fig. 2, shows it without the factor, where the bound is 1/sqrt(D)).
 
-    Methods log it of their projections under the name ``spread``; below COLLAPSED the user is warned.
+    Methods log it of their projections under the name ``feature_std``; below COLLAPSE_THRESHOLD the user is warned.
 
     Args:
         z: (B, D).
@@ -82,4 +83,4 @@ def spread(z: Tensor) -> Tensor:
     return z.std(0, correction=0).mean() * z.shape[1] ** 0.5
 
 
-COLLAPSED = 0.1
+COLLAPSE_THRESHOLD = 0.1

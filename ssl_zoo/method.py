@@ -4,13 +4,12 @@ A method is a subclass of Method with one required function, ``loss``. What happ
 centre) goes into ``after_step``, which MethodHook calls: mmengine's DDP wrapper has a train_step of its own, so one
 overridden in a method would be ignored there without a word.
 """
+
 import torch
-from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from .batchnorm import Statistics
-from .registry import ConfigError, nearest
+from ssl_zoo.errors import ConfigError, nearest
 
 
 class Method(BaseModel):
@@ -22,34 +21,35 @@ class Method(BaseModel):
         progress: share of training done, optimiser steps / all optimiser steps, in [0, 1).
         epoch: passes over the training images done, with fraction.
         n_views: how many views ``loss`` takes, None for any number of at least ``min_views``.
-        pass_multiple, pass_minimum: the images of a forward pass, over all processes, must be a multiple of the one and at least the other.
+        microbatch_multiple, microbatch_minimum: the images of a forward pass, over all processes, must be a multiple of the one and at least the other.
         fixed_lr: prefixes of parameter names whose learning rate stays at its peak (SimSiam's predictor).
         lr_scale: factors on the learning rate, by prefix of parameter names.
         frozen: prefixes of parameter names that the present step leaves alone; a property may look at ``epoch`` (SwAV's
             prototypes, DINO's last layer, in their first epoch).
-        whole_batch: what of the loss looks at the other images of a pass, besides BatchNorm: with accumulation it sees fewer. '' for
+        batch_coupling: what of the loss looks at the other images of a pass, besides BatchNorm: with accumulation it sees fewer. '' for
             nothing.
         sync_batchnorm: whether BatchNorm's statistics are those of all processes; MoCo's must not be.
         unused_parameters: whether a step may leave a trained parameter without gradient.
-        moved_after_step: prefixes of the names in ``state_dict`` that ``after_step`` changes; it changes nothing else.
+        updated_after_step: prefixes of the names in ``state_dict`` that ``after_step`` changes; it changes nothing else.
         networks: the names of backbone and projector in the network that is trained ('online') and in the average that follows
             it ('target'), if there is one, for evaluation to look at.
     """
+
     backbone: nn.Module
     embed_dim: int
     progress: float = 0.0
     epoch: float = 0.0
     n_views: int | None = None
     min_views: int = 1
-    pass_multiple: int = 1
-    pass_minimum: int = 2
+    microbatch_multiple: int = 1
+    microbatch_minimum: int = 2
     fixed_lr: tuple[str, ...] = ()
     lr_scale: dict[str, float] = {}
     frozen: tuple[str, ...] = ()
-    whole_batch: str = ''
+    batch_coupling: str = ''
     sync_batchnorm: bool = True
     unused_parameters: bool = False
-    moved_after_step: tuple[str, ...] = ()
+    updated_after_step: tuple[str, ...] = ()
     networks: dict[str, tuple[str, str]] = {'online': ('backbone', 'projector')}
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
@@ -84,20 +84,31 @@ class Method(BaseModel):
         if name not in self.networks:
             raise ConfigError(f'{cls} has no {name!r} network: {nearest(name, self.networks)}')
         if layer not in ('backbone', 'projector'):
-            raise ConfigError(f'the layer is {layer!r}: {nearest(layer, ("backbone", "projector"))}')
+            raise ConfigError(
+                f'the layer is {layer!r}: {nearest(layer, ("backbone", "projector"))}'
+            )
         backbone, projector = self.networks[name]
         if layer == 'backbone':
             return self.get_submodule(backbone)
         try:
             return nn.Sequential(self.get_submodule(backbone), self.get_submodule(projector))
         except AttributeError:
-            raise ConfigError(f'{cls} has no projector under the name {projector!r}, only its backbone can be looked at; its attribute '
-                              f'``networks`` names both') from None
+            raise ConfigError(
+                f'{cls} has no projector under the name {projector!r}, only its backbone can be looked at; its attribute '
+                f'``networks`` names both'
+            ) from None
 
     @property
     def main_network(self) -> str:
         """The name of the network that ``backbone`` belongs to."""
-        return next((name for name, (path, _) in self.networks.items() if self.get_submodule(path) is self.backbone), 'online')
+        return next(
+            (
+                name
+                for name, (path, _) in self.networks.items()
+                if self.get_submodule(path) is self.backbone
+            ),
+            'online',
+        )
 
     def forward(self, views: list[Tensor], mode: str = 'loss', **batch) -> dict[str, Tensor]:
         """mmengine's entry: checks and converts what ``loss`` returns."""
@@ -105,25 +116,11 @@ class Method(BaseModel):
         # mmengine adds up every value whose name contains 'loss', so a second one would be optimised without a word.
         wrong = [k for k in terms if 'loss' in k and k != 'loss']
         if 'loss' not in terms or wrong:
-            raise ValueError(f'{type(self).__name__}.loss must return exactly one name with "loss" in it, "loss"; '
-                             f'got {sorted(terms)}')
+            raise ValueError(
+                f'{type(self).__name__}.loss must return exactly one name with "loss" in it, "loss"; '
+                f'got {sorted(terms)}'
+            )
         return {k: v if isinstance(v, Tensor) else torch.tensor(float(v)) for k, v in terms.items()}
 
     def init_weights(self) -> None:
         """Nothing: weights are drawn in __init__. mmengine's own version would re-draw timm's at the start of training."""
-
-
-class MethodHook(Hook):
-    """Tells the method its progress before each step and calls ``after_step`` after each optimiser step."""
-    priority = 'VERY_HIGH'
-
-    def before_train(self, runner):
-        self.statistics = Statistics(runner.method)
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        runner.method.progress, runner.method.epoch = runner.step / runner.max_steps, runner.plan.epoch(runner.step)
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if runner.at_step_end:
-            runner.method.after_step()
-            self.statistics.average()

@@ -1,18 +1,24 @@
 """LARS, and the parameter groups of a method."""
+
 import math
 
 import torch
 from torch import Tensor, nn
 
-from .distributed import norms, own_parts
-from .registry import OPTIMIZERS, need_positive, need_share
+from ssl_zoo.distributed import global_norms, local_shards
+from ssl_zoo.registry import OPTIMIZERS
+from ssl_zoo.validation import check_positive, check_unit_interval
 
 for _optimizer in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW):
     OPTIMIZERS.register_module(module=_optimizer, force=True)
 
 
-def parameter_groups(method: nn.Module, weight_decay: float, decay_norm_and_bias: bool = False,
-                     norm_and_bias_lr: float = 1.0) -> list[dict]:
+def parameter_groups(
+    method: nn.Module,
+    weight_decay: float,
+    decay_norm_and_bias: bool = False,
+    norm_and_bias_lr: float = 1.0,
+) -> list[dict]:
     """The trainable parameters in groups, by decay, schedule and factor on the learning rate.
 
     Norm parameters and biases are those of at most one dimension (moco-v3 and Barlow Twins select them so too); they get
@@ -35,10 +41,21 @@ def parameter_groups(method: nn.Module, weight_decay: float, decay_norm_and_bias
             continue
         decays = decay_norm_and_bias or parameter.ndim > 1
         scheduled = not name.startswith(tuple(method.fixed_lr))
-        scale = math.prod(factor for prefix, factor in method.lr_scale.items() if name.startswith(prefix))
+        scale = math.prod(
+            factor for prefix, factor in method.lr_scale.items() if name.startswith(prefix)
+        )
         scale *= norm_and_bias_lr if parameter.ndim <= 1 else 1.0
-        group = groups.setdefault((decays, scheduled, scale), dict(
-            params=[], names=[], weight_decay=weight_decay if decays else 0.0, adapt=decays, scheduled=scheduled, lr_scale=scale))
+        group = groups.setdefault(
+            (decays, scheduled, scale),
+            dict(
+                params=[],
+                names=[],
+                weight_decay=weight_decay if decays else 0.0,
+                adapt=decays,
+                scheduled=scheduled,
+                lr_scale=scale,
+            ),
+        )
         group['params'].append(parameter)
         group['names'].append(name)
     return list(groups.values())
@@ -70,12 +87,31 @@ class LARS(torch.optim.Optimizer):
         larc: the norm below is |gradient| + weight_decay |p| + 1e-8 instead of |gradient + weight_decay p|.
     """
 
-    def __init__(self, params, lr: float, momentum: float = 0.9, weight_decay: float = 0.0,
-                 trust_coefficient: float = 1e-3, adapt: bool = True, classic_momentum: bool = False, larc: bool = False):
-        need_share(momentum=momentum)
-        need_positive(trust_coefficient=trust_coefficient)
-        super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, trust_coefficient=trust_coefficient,
-                                      adapt=adapt, classic_momentum=classic_momentum, larc=larc))
+    def __init__(
+        self,
+        params,
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust_coefficient: float = 1e-3,
+        adapt: bool = True,
+        classic_momentum: bool = False,
+        larc: bool = False,
+    ):
+        check_unit_interval(momentum=momentum)
+        check_positive(trust_coefficient=trust_coefficient)
+        super().__init__(
+            params,
+            dict(
+                lr=lr,
+                momentum=momentum,
+                weight_decay=weight_decay,
+                trust_coefficient=trust_coefficient,
+                adapt=adapt,
+                classic_momentum=classic_momentum,
+                larc=larc,
+            ),
+        )
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -90,7 +126,9 @@ class LARS(torch.optim.Optimizer):
                     if 'momentum_buffer' not in self.state[p]:
                         self.state[p]['momentum_buffer'] = torch.zeros_like(p)
                 buffers = [self.state[p]['momentum_buffer'] for p in params]
-                parts = [own_parts(tensors) for tensors in (params, [p.grad for p in params], buffers)]
+                parts = [
+                    local_shards(tensors) for tensors in (params, [p.grad for p in params], buffers)
+                ]
                 tensors, shared_by = [own for own, _ in parts], parts[0][1]
                 if params[0].device.type == 'cpu' and shared_by is None:
                     _step_in_cache(*tensors, group)
@@ -99,7 +137,9 @@ class LARS(torch.optim.Optimizer):
         return loss
 
 
-def _step_in_cache(params: list[Tensor], grads: list[Tensor], buffers: list[Tensor], group: dict) -> None:
+def _step_in_cache(
+    params: list[Tensor], grads: list[Tensor], buffers: list[Tensor], group: dict
+) -> None:
     """On a CPU one tensor after the other: it stays in cache from the norms to the update, and reading a norm costs nothing."""
     inside, outside = (group['lr'], 1.0) if group['classic_momentum'] else (1.0, group['lr'])
     for p, gradient, mu in zip(params, grads, buffers, strict=True):
@@ -115,17 +155,24 @@ def _step_in_cache(params: list[Tensor], grads: list[Tensor], buffers: list[Tens
         p.add_(mu, alpha=-outside)
 
 
-def _step_foreach(params: list[Tensor], grads: list[Tensor], buffers: list[Tensor], group: dict, shared_by=None) -> None:
-    """On a GPU all tensors at once, and no value is read back to the host. Of sharded ones this process's parts, see own_parts."""
+def _step_foreach(
+    params: list[Tensor], grads: list[Tensor], buffers: list[Tensor], group: dict, shared_by=None
+) -> None:
+    """On a GPU all tensors at once, and no value is read back to the host. Of sharded ones this process's parts, see local_shards."""
     inside, outside = (group['lr'], 1.0) if group['classic_momentum'] else (1.0, group['lr'])
     gradients = grads
     if group['weight_decay']:
         grads = torch._foreach_add(grads, params, alpha=group['weight_decay'])
     torch._foreach_mul_(buffers, group['momentum'])
     if group['adapt']:
-        p_norm, g_norm = (torch.stack(norms(tensors, shared_by)) for tensors in (params, gradients if group['larc'] else grads))
+        p_norm, g_norm = (
+            torch.stack(global_norms(tensors, shared_by))
+            for tensors in (params, gradients if group['larc'] else grads)
+        )
         below = g_norm + group['weight_decay'] * p_norm + LARC_EPS if group['larc'] else g_norm
-        trust = torch.where((p_norm > 0) & (g_norm > 0), group['trust_coefficient'] * p_norm / below, 1.0)
+        trust = torch.where(
+            (p_norm > 0) & (g_norm > 0), group['trust_coefficient'] * p_norm / below, 1.0
+        )
         grads = torch._foreach_mul(grads, list(trust.unbind()))
     torch._foreach_add_(buffers, grads, alpha=inside)
     torch._foreach_add_(params, buffers, alpha=-outside)

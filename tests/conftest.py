@@ -1,4 +1,5 @@
 """Fixtures: small images on disk, a tiny config, and ways to run a tool as a user does, on one process or on several."""
+
 import logging
 import multiprocessing
 import os
@@ -10,7 +11,9 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-os.environ.setdefault('OMP_NUM_THREADS', '1')            # two tests run at a time: more threads would only wait for each other
+os.environ.setdefault(
+    'OMP_NUM_THREADS', '1'
+)  # two tests run at a time: more threads would only wait for each other
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -33,6 +36,7 @@ def _seed():
 @pytest.fixture
 def image_folder(tmp_path):
     """Function: make ``root/<class>/<n>.png`` of noise around a colour per class; returns the root."""
+
     def make(classes=3, per_class=8, size=24, name='images') -> Path:
         rng = np.random.default_rng(0)
         for c in range(classes):
@@ -42,44 +46,89 @@ def image_folder(tmp_path):
                 pixels = rng.integers(0, 100, (size, size, 3)) + 50 * c
                 Image.fromarray(pixels.astype(np.uint8)).save(folder / f'{i}.png')
         return tmp_path / name
+
     return make
 
 
 TINY = dict(
-    method=dict(type='BYOL', backbone=dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1]),
-                hidden_dim=32, proj_dim=16, base_ema=0.9),
+    method=dict(
+        type='BYOL',
+        backbone=dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1]),
+        hidden_dim=32,
+        proj_dim=16,
+        base_ema=0.9,
+    ),
     data=dict(train=dict(type='Digits', split='val'), val=40, mean=[0.5] * 3, std=[0.5] * 3),
-    views=[dict(size=20, flip_p=0.0, jitter=[0.4, 0.4, 0.2, 0.1], jitter_p=0.8, gray_p=0.2, blur_p=0.5, solarize_p=0.2)] * 2,
-    optimizer=dict(type='LARS', momentum=0.9), epochs=2, batch_size=20, base_lr=1.0, weight_decay=1e-6, warmup_epochs=0.5,
-    workers=0, log_every=5, watch=dict(every=0))
+    views=[
+        dict(
+            size=20,
+            flip_p=0.0,
+            jitter=[0.4, 0.4, 0.2, 0.1],
+            jitter_p=0.8,
+            gray_p=0.2,
+            blur_p=0.5,
+            solarize_p=0.2,
+        )
+    ]
+    * 2,
+    optimizer=dict(type='LARS', momentum=0.9),
+    epochs=2,
+    batch_size=20,
+    base_lr=1.0,
+    weight_decay=1e-6,
+    warmup_epochs=0.5,
+    workers=0,
+    log_every=5,
+    online_eval=dict(every=0),
+)
 
 
 @pytest.fixture
 def tiny():
     """Function: the settings of a run of 14 steps on 140 digits, with top-level keys replaced."""
-    from ssl_zoo.engine.settings import check
+    from ssl_zoo.config.settings import settings_from_dict
 
     def make(**changes):
-        return check({**TINY, **changes})
+        return settings_from_dict({**TINY, **changes})
+
     return make
 
 
 @pytest.fixture(scope='session')
 def run_tool():
     """Function: run a tool in a process of its own; returns the finished process with its output as text."""
+
     def run(*arguments, cwd=ROOT, timeout=300, threads=1):
         env = {**os.environ, 'OMP_NUM_THREADS': str(threads)}
-        return subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, env=env, text=True, capture_output=True,
-                              timeout=timeout)
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=cwd,
+            env=env,
+            text=True,
+            capture_output=True,
+            timeout=timeout,
+        )
+
     return run
 
 
 # What is imported once, for all processes that ``processes`` starts.
 SERVER = multiprocessing.get_context('forkserver')
-SERVER.set_forkserver_preload([
-    'torch._dynamo', 'tensorboard.compat', 'sklearn.linear_model', 'ssl_zoo.engine.runner', 'ssl_zoo.engine.config', 'ssl_zoo.methods',
-    'ssl_zoo.protocols.command', 'ssl_zoo.protocols.knn', 'ssl_zoo.protocols.semi_supervised', 'ssl_zoo.protocols.transfer'])
-PROCESS = '''
+SERVER.set_forkserver_preload(
+    [
+        'torch._dynamo',
+        'tensorboard.compat',
+        'sklearn.linear_model',
+        'ssl_zoo.engine.runner',
+        'ssl_zoo.config.loading',
+        'ssl_zoo.methods',
+        'ssl_zoo.cli.evaluation_arguments',
+        'ssl_zoo.evaluation.protocols.knn',
+        'ssl_zoo.evaluation.protocols.semi_supervised',
+        'ssl_zoo.evaluation.protocols.transfer',
+    ]
+)
+PROCESS = """
 import multiprocessing, os, runpy, sys
 multiprocessing.set_start_method(None, force=True)
 for fd, path in ((1, log + '.out'), (2, log + '.err')):
@@ -90,7 +139,7 @@ sys.stdout, sys.stderr, sys.argv = open(1, 'w', buffering=1), open(2, 'w', buffe
 import torch
 torch.set_num_threads(1)
 runpy.run_path(argv[0], run_name='__main__')
-'''
+"""
 
 
 class Group:
@@ -108,8 +157,20 @@ class Group:
         for i, log in enumerate(self.logs):
             values = dict(CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS=1) | env
             if n > 1:
-                values |= dict(WORLD_SIZE=n, RANK=i, LOCAL_RANK=i, LOCAL_WORLD_SIZE=n, MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
-            scope = dict(log=str(log), env={k: str(v) for k, v in values.items()}, cwd=str(folder), argv=[str(a) for a in arguments])
+                values |= dict(
+                    WORLD_SIZE=n,
+                    RANK=i,
+                    LOCAL_RANK=i,
+                    LOCAL_WORLD_SIZE=n,
+                    MASTER_ADDR='127.0.0.1',
+                    MASTER_PORT=port,
+                )
+            scope = dict(
+                log=str(log),
+                env={k: str(v) for k, v in values.items()},
+                cwd=str(folder),
+                argv=[str(a) for a in arguments],
+            )
             self.members.append(SERVER.Process(target=exec, args=(PROCESS, scope)))
         for member in self.members:
             member.start()
@@ -119,7 +180,11 @@ class Group:
         """Wait until the first process has printed this, to stdout or stderr."""
         end, printed = time.monotonic() + seconds, ''
         while text not in printed:
-            printed = ''.join(path.read_text() for path in map(self.logs[0].with_suffix, ('.out', '.err')) if path.exists())
+            printed = ''.join(
+                path.read_text()
+                for path in map(self.logs[0].with_suffix, ('.out', '.err'))
+                if path.exists()
+            )
             assert time.monotonic() < end and self.members[0].is_alive(), printed
             time.sleep(0.01)
 
@@ -131,7 +196,9 @@ class Group:
         waiting = [i for i, member in enumerate(self.members) if member.is_alive()]
         for i in waiting:
             os.kill(self.pids[i], signal.SIGKILL)
-        out = [tuple(log.with_suffix(end).read_text() for end in ('.out', '.err')) for log in self.logs]
+        out = [
+            tuple(log.with_suffix(end).read_text() for end in ('.out', '.err')) for log in self.logs
+        ]
         assert not waiting, f'processes {waiting} have not ended: {out}'
         return [(member.exitcode, *texts) for member, texts in zip(self.members, out, strict=True)]
 
@@ -143,6 +210,7 @@ def _starting(folder: Path):
     def start(n: int, *arguments, cwd=folder, **env) -> Group:
         groups.append(Group(n, cwd, *arguments, **env))
         return groups[-1]
+
     yield start
     for member in (member for group in groups for member in group.members if member.is_alive()):
         member.kill()

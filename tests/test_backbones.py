@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ssl_zoo.backbones import build_backbone
-from ssl_zoo.registry import ConfigError
+from ssl_zoo.errors import ConfigError
 
 
 def parameters(**arguments) -> float:
@@ -13,10 +13,22 @@ def parameters(**arguments) -> float:
         return sum(p.numel() for p in build_backbone(**arguments).parameters()) / 1e6
 
 
-@pytest.mark.parametrize(('name', 'width', 'millions'), [
-    ('resnet50', 1, 24), ('resnet50', 2, 94), ('resnet50', 3, 211), ('resnet50', 4, 375),
-    ('resnet101', 1, 43), ('resnet101', 2, 170), ('resnet152', 1, 58), ('resnet152', 2, 232), ('resnet152', 3, 522),
-    ('resnet200', 1, 63), ('resnet200', 2, 250)])
+@pytest.mark.parametrize(
+    ('name', 'width', 'millions'),
+    [
+        ('resnet50', 1, 24),
+        ('resnet50', 2, 94),
+        ('resnet50', 3, 211),
+        ('resnet50', 4, 375),
+        ('resnet101', 1, 43),
+        ('resnet101', 2, 170),
+        ('resnet152', 1, 58),
+        ('resnet152', 2, 232),
+        ('resnet152', 3, 522),
+        ('resnet200', 1, 63),
+        ('resnet200', 2, 250),
+    ],
+)
 def test_sizes_of_table_9(name, width, millions):
     """Number of parameters of BYOL's table 9, in millions."""
     assert parameters(name=name, width=width) == pytest.approx(millions, rel=0.03)
@@ -25,21 +37,28 @@ def test_sizes_of_table_9(name, width, millions):
 def test_width_multiplies_every_stage_and_the_stem():
     network = build_backbone('resnet50', width=2)
     assert network.conv1.weight.shape == (128, 3, 7, 7) and network.conv1.stride == (2, 2)
-    assert [stage[-1].conv3.out_channels for stage in (network.layer1, network.layer2, network.layer3, network.layer4)] == \
-        [512, 1024, 2048, 4096]
+    assert [
+        stage[-1].conv3.out_channels
+        for stage in (network.layer1, network.layer2, network.layer3, network.layer4)
+    ] == [512, 1024, 2048, 4096]
     assert network.layer1[0].conv2.in_channels == 128
     assert network.embed_dim == 4096
 
 
 def test_width_1_is_timms_own_network():
     import timm
+
     names = [n for n, _ in timm.create_model('resnet50', num_classes=0).named_parameters()]
     assert [n for n, _ in build_backbone('resnet50').named_parameters()] == names
 
 
 def test_cifar_stem():
     network = build_backbone('resnet18', stem='cifar')
-    assert (network.conv1.kernel_size, network.conv1.stride, network.conv1.padding) == ((3, 3), (1, 1), (1, 1))
+    assert (network.conv1.kernel_size, network.conv1.stride, network.conv1.padding) == (
+        (3, 3),
+        (1, 1),
+        (1, 1),
+    )
     assert isinstance(network.maxpool, nn.Identity)
     assert network.forward_features(torch.randn(2, 3, 32, 32)).shape == (2, 512, 4, 4)
     assert network(torch.randn(2, 3, 32, 32)).shape == (2, network.embed_dim) == (2, 512)
@@ -54,17 +73,27 @@ def test_last_batchnorm_starts_at_1_in_basic_blocks_and_at_0_in_bottlenecks():
 
 def test_fixed_patches_of_moco_v3():
     """Positions as moco-v3's vits.py builds them, by loops: sines and cosines of the row, then of the column; 0 for the class token."""
-    network = build_backbone('vit_tiny_patch16_224', fixed_patches=True, weight_init='moco', img_size=48)
+    network = build_backbone(
+        'vit_tiny_patch16_224', fixed_patches=True, weight_init='moco', img_size=48
+    )
     projection = network.patch_embed.proj
     assert not any(p.requires_grad for p in (projection.weight, projection.bias, network.pos_embed))
-    assert projection.weight.abs().max() <= (6 / (3 * 16 * 16 + 192)) ** 0.5 and projection.bias.abs().max() == 0
+    assert (
+        projection.weight.abs().max() <= (6 / (3 * 16 * 16 + 192)) ** 0.5
+        and projection.bias.abs().max() == 0
+    )
     quarter = 192 // 4
     expected = torch.zeros(1, 10, 192)
     for i in range(3):
         for j in range(3):
             for d in range(quarter):
                 omega = 1 / 10000 ** (d / quarter)
-                values = math.sin(i * omega), math.cos(i * omega), math.sin(j * omega), math.cos(j * omega)
+                values = (
+                    math.sin(i * omega),
+                    math.cos(i * omega),
+                    math.sin(j * omega),
+                    math.cos(j * omega),
+                )
                 for k, value in enumerate(values):
                     expected[0, 1 + 3 * i + j, k * quarter + d] = value
     torch.testing.assert_close(network.pos_embed.detach(), expected)
@@ -74,8 +103,13 @@ def test_fixed_patches_of_moco_v3():
 def tensorflows_same(x, layer):
     """TensorFlow's documented formula: ceil(size / stride) outputs, the odd pixel of padding after the image."""
     k, s = (v[0] if isinstance(v, tuple) else v for v in (layer.kernel_size, layer.stride))
-    before, after = zip(*((total // 2, total - total // 2) for total in
-                          (max((math.ceil(n / s) - 1) * s + k - n, 0) for n in x.shape[-2:])), strict=True)
+    before, after = zip(
+        *(
+            (total // 2, total - total // 2)
+            for total in (max((math.ceil(n / s) - 1) * s + k - n, 0) for n in x.shape[-2:])
+        ),
+        strict=True,
+    )
     pads = before[1], after[1], before[0], after[0]
     if isinstance(layer, nn.MaxPool2d):
         return nn.functional.max_pool2d(nn.functional.pad(x, pads, value=-math.inf), k, s)
@@ -84,14 +118,17 @@ def tensorflows_same(x, layer):
 
 @pytest.mark.parametrize('name', ['resnet18', 'resnet50'])
 def test_same_padding_is_that_of_tensorflow_in_every_layer_of_stride_2(name):
-    network = build_backbone(name, width=0.125, layers=[2, 1, 1, 1], padding='same', zero_init_last=False).eval()
+    network = build_backbone(
+        name, width=0.125, layers=[2, 1, 1, 1], padding='same', zero_init_last=False
+    ).eval()
     plain = build_backbone(name, width=0.125, layers=[2, 1, 1, 1], zero_init_last=False).eval()
-    plain.load_state_dict(network.state_dict())                      # the same names
+    plain.load_state_dict(network.state_dict())  # the same names
     seen = []
 
     def look(layer, inputs, output):
         torch.testing.assert_close(output, tensorflows_same(inputs[0], layer))
         seen.append(layer)
+
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.MaxPool2d)):
             layer.register_forward_hook(look)
@@ -102,25 +139,44 @@ def test_same_padding_is_that_of_tensorflow_in_every_layer_of_stride_2(name):
             assert network(x).shape == plain(x).shape
             assert (network(x) - plain(x)).abs().max() > 0.01
         assert {type(layer).__name__ for layer in seen} == {'Conv2d', 'Conv2dSame', 'MaxPool2dSame'}
-        assert len(set(seen)) == len([layer for layer in network.modules() if isinstance(layer, (nn.Conv2d, nn.MaxPool2d))])
+        assert len(set(seen)) == len(
+            [layer for layer in network.modules() if isinstance(layer, (nn.Conv2d, nn.MaxPool2d))]
+        )
 
 
 def test_same_padding_stays_with_weight_standardisation():
-    from ssl_zoo.layers import without_batch_statistics
-    network = without_batch_statistics(build_backbone('resnet18', width=0.125, padding='same'), 4).eval()
-    names = {name: type(layer).__name__ for name, layer in network.named_modules() if 'Conv2d' in type(layer).__name__}
-    assert names['conv1'] == names['layer2.0.conv1'] == 'StdConv2dSame' and names['layer1.0.conv1'] == 'StdConv2d'
+    from ssl_zoo.layers import batchnorm_to_groupnorm
+
+    network = batchnorm_to_groupnorm(
+        build_backbone('resnet18', width=0.125, padding='same'), 4
+    ).eval()
+    names = {
+        name: type(layer).__name__
+        for name, layer in network.named_modules()
+        if 'Conv2d' in type(layer).__name__
+    }
+    assert (
+        names['conv1'] == names['layer2.0.conv1'] == 'StdConv2dSame'
+        and names['layer1.0.conv1'] == 'StdConv2d'
+    )
     assert 'Conv2d' not in names.values() and 'Conv2dSame' not in names.values()
     x, conv = torch.randn(1, 3, 32, 32), network.conv1
     weight = conv.weight - conv.weight.mean((1, 2, 3), keepdim=True)
     weight = weight / (conv.weight.var((1, 2, 3), unbiased=False, keepdim=True) + conv.eps).sqrt()
     padded = nn.functional.pad(x, (2, 3, 2, 3))
-    torch.testing.assert_close(conv(x), nn.functional.conv2d(padded, weight, None, 2), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        conv(x), nn.functional.conv2d(padded, weight, None, 2), atol=1e-5, rtol=1e-5
+    )
 
 
 def test_solo_learns_cifar_stem_pads_by_2():
     network = build_backbone('resnet18', stem='cifar', stem_padding=2)
-    assert network.conv1.padding == (2, 2) and network.conv1(torch.randn(1, 3, 32, 32)).shape == (1, 64, 34, 34)
+    assert network.conv1.padding == (2, 2) and network.conv1(torch.randn(1, 3, 32, 32)).shape == (
+        1,
+        64,
+        34,
+        34,
+    )
 
 
 @pytest.mark.parametrize('name', ['vit_tiny_patch16_224', 'mobilenetv3_small_050', 'convnext_atto'])
@@ -129,34 +185,67 @@ def test_any_timm_model(name):
     assert network(torch.randn(1, 3, 224, 224)).shape == (1, network.embed_dim)
 
 
-@pytest.mark.parametrize(('arguments', 'sentence'), [
-    (dict(name='resnet5O'), "'resnet5O' is not a timm model: did you mean .*'resnet50'"),
-    (dict(name='resnet18', stem='cifr'), "stem is 'cifr': did you mean 'cifar'"),
-    (dict(name='vit_tiny_patch16_224', stem='cifar'), 'works for ResNets only'),
-    (dict(name='vit_tiny_patch16_224', width=2), 'width works for ResNets only'),
-    (dict(name='resnet18', width=0.01), 'even number'),
-    (dict(name='resnet18', fixed_patches=True), 'fixed_patches works for ViTs only'),
-    (dict(name='vit_small_patch14_reg4_dinov2', fixed_patches=True, img_size=28), 'a position for each patch and nothing else'),
-    (dict(name='resnet18', padding='sme'), "padding is 'sme': did you mean 'same'"),
-    (dict(name='vit_tiny_patch16_224', padding='same'), "padding='same' works for ResNets only"),
-    (dict(name='resnet18', stem_padding=2), "stem_padding=2 with stem='imagenet'.* needs stem='cifar'"),
-    (dict(name='resnet18', stem='cifar', stem_padding=3), 'must be 0, 1 or 2'),
-    (dict(name='resnet18', drop_pth=0.1), r"does not take these arguments \(.*drop_pth'\)$"),
-    (dict(name='vit_tiny_patch16_224', num_heads=5), r'timm cannot build .* with num_heads=5 \(\w+: .*; change or leave out'),
-    (dict(name='vit_tiny_patch16_224', num_heads=0), r'timm cannot build .* with num_heads=0 \('),
-    (dict(name='vit_tiny_patch16_224', patch_size=0), r'timm cannot build .* with patch_size=0 \(ZeroDivisionError'),
-    (dict(name='vit_tiny_patch16_224', embed_dim='8'), 'does not take these arguments|timm cannot build'),
-    (dict(name='resnet18', num_classes=3), 'does not take these arguments'),
-    (dict(name='resnet18', layers=[0, 1, 1, 1]), r'with layers=\[0, 1, 1, 1\]'),
-    (dict(name='resnet18', features_only=True), 'with features_only=True is no backbone'),
-    (dict(name='resnet18', width=2, channels=[8] * 4), 'width=2 sets channels'),
-    (dict(name=5), 'name of the backbone is 5, but it must be the name of a timm model'),
-    (dict(name='resnet18', width='2'), "width of the backbone is '2', but it must be a number above 0"),
-    (dict(name='resnet18', width=float('nan')), 'width of the backbone is nan'), (dict(name='resnet18', width=True), 'is True'),
-    (dict(name='resnet18', width=-1), 'width of the backbone is -1'), (dict(name='resnet18', stem=3), 'stem of the backbone is 3'),
-    (dict(name='resnet18', padding=None), 'padding of the backbone is None'), (dict(name='resnet18', fixed_patches=1), 'True or False'),
-    (dict(name='resnet18', stem='cifar', stem_padding=2.0), 'stem_padding of the backbone is 2.0'),
-])
+@pytest.mark.parametrize(
+    ('arguments', 'sentence'),
+    [
+        (dict(name='resnet5O'), "'resnet5O' is not a timm model: did you mean .*'resnet50'"),
+        (dict(name='resnet18', stem='cifr'), "stem is 'cifr': did you mean 'cifar'"),
+        (dict(name='vit_tiny_patch16_224', stem='cifar'), 'works for ResNets only'),
+        (dict(name='vit_tiny_patch16_224', width=2), 'width works for ResNets only'),
+        (dict(name='resnet18', width=0.01), 'even number'),
+        (dict(name='resnet18', fixed_patches=True), 'fixed_patches works for ViTs only'),
+        (
+            dict(name='vit_small_patch14_reg4_dinov2', fixed_patches=True, img_size=28),
+            'a position for each patch and nothing else',
+        ),
+        (dict(name='resnet18', padding='sme'), "padding is 'sme': did you mean 'same'"),
+        (
+            dict(name='vit_tiny_patch16_224', padding='same'),
+            "padding='same' works for ResNets only",
+        ),
+        (
+            dict(name='resnet18', stem_padding=2),
+            "stem_padding=2 with stem='imagenet'.* needs stem='cifar'",
+        ),
+        (dict(name='resnet18', stem='cifar', stem_padding=3), 'must be 0, 1 or 2'),
+        (dict(name='resnet18', drop_pth=0.1), r"does not take these arguments \(.*drop_pth'\)$"),
+        (
+            dict(name='vit_tiny_patch16_224', num_heads=5),
+            r'timm cannot build .* with num_heads=5 \(\w+: .*; change or leave out',
+        ),
+        (
+            dict(name='vit_tiny_patch16_224', num_heads=0),
+            r'timm cannot build .* with num_heads=0 \(',
+        ),
+        (
+            dict(name='vit_tiny_patch16_224', patch_size=0),
+            r'timm cannot build .* with patch_size=0 \(ZeroDivisionError',
+        ),
+        (
+            dict(name='vit_tiny_patch16_224', embed_dim='8'),
+            'does not take these arguments|timm cannot build',
+        ),
+        (dict(name='resnet18', num_classes=3), 'does not take these arguments'),
+        (dict(name='resnet18', layers=[0, 1, 1, 1]), r'with layers=\[0, 1, 1, 1\]'),
+        (dict(name='resnet18', features_only=True), 'with features_only=True is no backbone'),
+        (dict(name='resnet18', width=2, channels=[8] * 4), 'width=2 sets channels'),
+        (dict(name=5), 'name of the backbone is 5, but it must be the name of a timm model'),
+        (
+            dict(name='resnet18', width='2'),
+            "width of the backbone is '2', but it must be a number above 0",
+        ),
+        (dict(name='resnet18', width=float('nan')), 'width of the backbone is nan'),
+        (dict(name='resnet18', width=True), 'is True'),
+        (dict(name='resnet18', width=-1), 'width of the backbone is -1'),
+        (dict(name='resnet18', stem=3), 'stem of the backbone is 3'),
+        (dict(name='resnet18', padding=None), 'padding of the backbone is None'),
+        (dict(name='resnet18', fixed_patches=1), 'True or False'),
+        (
+            dict(name='resnet18', stem='cifar', stem_padding=2.0),
+            'stem_padding of the backbone is 2.0',
+        ),
+    ],
+)
 def test_mistakes_get_a_sentence(arguments, sentence):
     with pytest.raises(ConfigError, match=sentence):
         build_backbone(**arguments)

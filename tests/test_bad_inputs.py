@@ -1,10 +1,11 @@
 """Bad inputs: a part of benchmarks/bad_inputs.py, and the mistakes that it found."""
+
 import importlib.util
 
 import pytest
 import torch
 
-from ssl_zoo.registry import ConfigError
+from ssl_zoo.errors import ConfigError
 
 
 @pytest.fixture(scope='module')
@@ -39,63 +40,110 @@ def test_random_inputs_give_a_result_or_a_sentence(bad_inputs, campaign):
 
 def test_the_campaign_sees_what_is_not_handled(bad_inputs, campaign, monkeypatch):
     """A tool that raises, that is silent, that leaves things or runs code would be told."""
+
     def tool(name):
         def main(argv):
             return faults[name]()
+
         return main
 
     def raises():
         raise KeyError('a')
-    faults = dict(raises=raises, silent=lambda: 2, succeeds=lambda: 0, executes=lambda: campaign.marker.write_text('') or 2,
-                  overwrites=lambda: (campaign.home / 'config.txt').write_text('x') and 2)
+
+    faults = dict(
+        raises=raises,
+        silent=lambda: 2,
+        succeeds=lambda: 0,
+        executes=lambda: campaign.marker.write_text('') or 2,
+        overwrites=lambda: (campaign.home / 'config.txt').write_text('x') and 2,
+    )
     monkeypatch.setattr(campaign, 'main', tool)
     monkeypatch.setattr(campaign, 'result', bad_inputs.Result())
     kept = (campaign.home / 'config.txt').read_text()
-    monkeypatch.setattr(bad_inputs.Campaign, 'judge', lambda self, *a, judge=bad_inputs.Campaign.judge: None if a[1] == 2 and (
-        campaign.marker.exists() or (campaign.home / 'config.txt').read_text() == 'x') else judge(self, *a))
+    monkeypatch.setattr(
+        bad_inputs.Campaign,
+        'judge',
+        lambda self, *a, judge=bad_inputs.Campaign.judge: (
+            None
+            if a[1] == 2
+            and (campaign.marker.exists() or (campaign.home / 'config.txt').read_text() == 'x')
+            else judge(self, *a)
+        ),
+    )
     for name in faults:
         campaign.attempt(name, 'x')
         (campaign.home / 'config.txt').write_text(kept)
     assert [wrong for _, _, wrong, _ in campaign.result.failures] == [
-        'an exception reaches the user', 'exit code 2, but stderr has no sentence', 'exit code 0', 'code in a file was executed',
-        f'{campaign.home / "config.txt"} is not as it was']
+        'an exception reaches the user',
+        'exit code 2, but stderr has no sentence',
+        'exit code 0',
+        'code in a file was executed',
+        f'{campaign.home / "config.txt"} is not as it was',
+    ]
 
 
 # --- What it found, each where the mistake is caught.
 
-@pytest.mark.parametrize(('env', 'sentence'), [
-    (dict(WORLD_SIZE='²'), 'WORLD_SIZE=²'), (dict(WORLD_SIZE='2', RANK='2', MASTER_ADDR='a', MASTER_PORT='9'), 'RANK must be from 0 to 1'),
-    (dict(WORLD_SIZE='2', RANK='', MASTER_ADDR='a', MASTER_PORT='9'), 'without RANK'),
-    (dict(WORLD_SIZE='2', RANK='0', MASTER_ADDR='a', MASTER_PORT='99999'), 'MASTER_PORT must be from 1 to 65535'),
-    (dict(WORLD_SIZE='0', RANK='0', MASTER_ADDR='a', MASTER_PORT='9'), 'WORLD_SIZE must be from 1'),
-    (dict(SLURM_STEP_NUM_TASKS='2', SLURM_STEP_NODELIST=',,', SLURM_PROCID='0'), 'names no machine'),
-    (dict(SLURM_STEP_NUM_TASKS='2', SLURM_PROCID='a'), 'RANK=a')])
+
+@pytest.mark.parametrize(
+    ('env', 'sentence'),
+    [
+        (dict(WORLD_SIZE='²'), 'WORLD_SIZE=²'),
+        (
+            dict(WORLD_SIZE='2', RANK='2', MASTER_ADDR='a', MASTER_PORT='9'),
+            'RANK must be from 0 to 1',
+        ),
+        (dict(WORLD_SIZE='2', RANK='', MASTER_ADDR='a', MASTER_PORT='9'), 'without RANK'),
+        (
+            dict(WORLD_SIZE='2', RANK='0', MASTER_ADDR='a', MASTER_PORT='99999'),
+            'MASTER_PORT must be from 1 to 65535',
+        ),
+        (
+            dict(WORLD_SIZE='0', RANK='0', MASTER_ADDR='a', MASTER_PORT='9'),
+            'WORLD_SIZE must be from 1',
+        ),
+        (
+            dict(SLURM_STEP_NUM_TASKS='2', SLURM_STEP_NODELIST=',,', SLURM_PROCID='0'),
+            'names no machine',
+        ),
+        (dict(SLURM_STEP_NUM_TASKS='2', SLURM_PROCID='a'), 'RANK=a'),
+    ],
+)
 def test_an_environment_that_would_hang_or_raise_is_told(monkeypatch, env, sentence):
-    from ssl_zoo import launch
-    monkeypatch.setattr(launch.os, 'environ', dict(env))
+    from ssl_zoo.distributed import process_group
+
+    monkeypatch.setattr(process_group.os, 'environ', dict(env))
     with pytest.raises(ConfigError, match=sentence):
-        launch.place()
+        process_group.rank_info()
 
 
-@pytest.mark.parametrize('text', ['import sys; sys.exit(0)', 'raise GeneratorExit', 'raise ValueError'])
+@pytest.mark.parametrize(
+    'text', ['import sys; sys.exit(0)', 'raise GeneratorExit', 'raise ValueError']
+)
 def test_a_config_or_import_that_ends_python_is_told(tmp_path, text):
-    from ssl_zoo.engine.config import import_file, load_config
+    from ssl_zoo.config.loading import import_file, load_config
+
     (tmp_path / 'config.py').write_text(text)
     for read in (load_config, import_file):
         with pytest.raises(ConfigError, match='cannot be'):
             read(str(tmp_path / 'config.py'))
 
 
-@pytest.mark.parametrize(('changes', 'sentence'), [
-    (dict(epochs=10 ** 400), 'epochs is a whole number beyond'), (dict(base_lr=1e300), 'small enough to train with'),
-    (dict(parallel=dict(timeout=1e300)), 'at most 10 million'),
-    (dict(views=[dict(size=10 ** 9)] * 2), 'positive number of pixels, at most 16384')])
+@pytest.mark.parametrize(
+    ('changes', 'sentence'),
+    [
+        (dict(epochs=10**400), 'epochs is a whole number beyond'),
+        (dict(base_lr=1e300), 'small enough to train with'),
+        (dict(parallel=dict(timeout=1e300)), 'at most 10 million'),
+        (dict(views=[dict(size=10**9)] * 2), 'positive number of pixels, at most 16384'),
+    ],
+)
 def test_numbers_that_only_fail_later_are_told(tiny, changes, sentence):
     with pytest.raises(ConfigError, match=sentence):
         tiny(**changes)
 
 
-@pytest.mark.parametrize('size', [0, 10 ** 11])
+@pytest.mark.parametrize('size', [0, 10**11])
 @pytest.mark.parametrize('key', ['eval_size', 'eval_resize'])
 def test_evaluation_sizes_are_checked(tiny, key, size):
     with pytest.raises(ConfigError, match=f'data.{key}={size}'):
@@ -104,40 +152,52 @@ def test_evaluation_sizes_are_checked(tiny, key, size):
 
 @pytest.mark.parametrize('value', ['{[]: 1}', '(' * 500 + ')' * 500, '[' * 5000])
 def test_an_option_that_python_cannot_evaluate_is_a_string(value):
-    from ssl_zoo.engine.config import apply_option
+    from ssl_zoo.config.loading import apply_option
+
     cfg = {}
     apply_option(cfg, f'epochs={value}')
     assert 'epochs' in cfg
 
 
-@pytest.mark.parametrize('arguments', [dict(momentum='a'), dict(momentum=-1), dict(trust_coefficient=0)])
+@pytest.mark.parametrize(
+    'arguments', [dict(momentum='a'), dict(momentum=-1), dict(trust_coefficient=0)]
+)
 def test_lars_checks_its_arguments(arguments):
     from ssl_zoo.optim import LARS
+
     with pytest.raises(ConfigError, match=next(iter(arguments))):
         LARS([torch.nn.Parameter(torch.zeros(1))], lr=1, **arguments)
 
 
 def test_a_checkpoint_without_its_parts_is_told(tmp_path):
-    from ssl_zoo.engine.checkpoint import FORMAT, read_checkpoint, sealed
+    from ssl_zoo.checkpoint import FORMAT, add_digest, read_checkpoint
+
     (tmp_path / 'a.pth').write_bytes(b'')
     with pytest.raises(ConfigError, match='not a readable checkpoint'):
         read_checkpoint(tmp_path / 'a.pth')
-    for content in (dict(), dict(config=5, step=1, method={}), dict(config={}, step='a', method={}), dict(config={}, step=1)):
-        torch.save(sealed(dict(content, format=FORMAT)), tmp_path / 'a.pth')
+    for content in (
+        dict(),
+        dict(config=5, step=1, method={}),
+        dict(config={}, step='a', method={}),
+        dict(config={}, step=1),
+    ):
+        torch.save(add_digest(dict(content, format=FORMAT)), tmp_path / 'a.pth')
         with pytest.raises(ConfigError, match='not a whole checkpoint'):
             read_checkpoint(tmp_path / 'a.pth')
 
 
 def test_labels_are_written_in_ascii_digits():
-    from ssl_zoo.data.arrays import Digits
-    from ssl_zoo.data.labels import draw_labels
+    from ssl_zoo.data.label_lists import draw_labels
+    from ssl_zoo.data.sources.arrays import Digits
+
     for labels in ('٣-per-class', '٣%', '9' * 30 + '-per-class'):
         with pytest.raises(ConfigError):
             draw_labels(Digits('val'), labels, 0)
 
 
 def test_what_an_evaluation_kept_and_cannot_be_read_is_told(tmp_path):
-    from ssl_zoo.protocols.finetune import _done
+    from ssl_zoo.evaluation.protocols.finetune import _done
+
     for text in ('words', '{"a": 3}', '[[1, 2], [3, 4]]', '[[null, 1]]'):
         (tmp_path / 'scores.json').write_text(text)
         with pytest.raises(ConfigError, match=f'remove {tmp_path} to start again'):
@@ -145,17 +205,27 @@ def test_what_an_evaluation_kept_and_cannot_be_read_is_told(tmp_path):
 
 
 def test_limit_is_a_number_and_an_empty_network_name_is_not_the_default(tiny):
+    from ssl_zoo.build import build_method
     from ssl_zoo.data.sources import build_source
-    from ssl_zoo.engine.checkpoint import build_method
+
     with pytest.raises(ConfigError, match='limit=True'):
         build_source(dict(type='Digits', limit=True))
     with pytest.raises(ConfigError, match="no '' network"):
         build_method(tiny()).encoder('')
 
 
-@pytest.mark.parametrize('line', [
-    '{good} --out {good}', '{good} --out {long}', '{good} --out work --seeds 0 0', '{home}/_base_/x.py --out work',
-    '{home}/none.py --out @all_table_folder', '{good} --out @all_console_folder', '{good} --out @all_words --cfg-options base_lr=nan'])
+@pytest.mark.parametrize(
+    'line',
+    [
+        '{good} --out {good}',
+        '{good} --out {long}',
+        '{good} --out work --seeds 0 0',
+        '{home}/_base_/x.py --out work',
+        '{home}/none.py --out @all_table_folder',
+        '{good} --out @all_console_folder',
+        '{good} --out @all_words --cfg-options base_lr=nan',
+    ],
+)
 def test_train_all_tells_of_folders_and_rubbish(campaign, line):
     before = len(campaign.result.failures)
     campaign.attempt('train_all', line)

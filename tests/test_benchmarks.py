@@ -1,4 +1,5 @@
 """The measurements run, without the peers they measure against: small, and without a look at their times."""
+
 import sys
 
 import pytest
@@ -9,21 +10,36 @@ import torch
 def benchmarks(root, monkeypatch):
     """Function: a script of benchmarks/ as a module."""
     import importlib
+
     monkeypatch.syspath_prepend(str(root / 'benchmarks'))
     threads = torch.get_num_threads()
     yield importlib.import_module
     torch.set_num_threads(threads)
-    for name in ('common', 'gpu', 'input_path', 'loop', 'memory', 'on_device', 'optimizer', 'start', 'step'):
+    for name in (
+        'common',
+        'gpu',
+        'input_path',
+        'loop',
+        'memory',
+        'on_device',
+        'optimizer',
+        'start',
+        'step',
+    ):
         sys.modules.pop(name, None)
 
 
 def test_input_path(benchmarks):
     script, files = benchmarks('input_path'), benchmarks('common').jpegs(None, 3)
-    script.keep_freed_memory = lambda: None                            # not for the whole test process
+    script.keep_freed_memory = lambda: None  # not for the whole test process
     mean, worst = script.fidelity(files)
     assert 0 < mean <= worst < 1
     script.Ours(files, True)()
-    assert set(script.parts(files, rounds=1)) >= {'decode, Pillow', 'decode, ours', 'two crops, ours'}
+    assert set(script.parts(files, rounds=1)) >= {
+        'decode, Pillow',
+        'decode, ours',
+        'two crops, ours',
+    }
 
 
 def test_images_on_the_device(benchmarks):

@@ -1,4 +1,5 @@
 """Every config: it loads, builds, fits its data, carries its header, prints its plan."""
+
 import ast
 import re
 from pathlib import Path
@@ -6,13 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssl_zoo.engine.checkpoint import build_method
-from ssl_zoo.engine.config import load_config
+from ssl_zoo.build import build_method
+from ssl_zoo.config.loading import load_config
 from ssl_zoo.engine.plan import Plan, describe_plan
 from ssl_zoo.engine.runner import build_optimizer
-from ssl_zoo.registry import DATASETS, check_arguments
+from ssl_zoo.registry import SOURCES
+from ssl_zoo.validation import check_arguments
 
-CONFIGS = sorted(p for p in (Path(__file__).parents[1] / 'configs').glob('*/*.py') if p.parent.name not in ('_base_', 'studies'))
+CONFIGS = sorted(
+    p
+    for p in (Path(__file__).parents[1] / 'configs').glob('*/*.py')
+    if p.parent.name not in ('_base_', 'studies')
+)
 
 
 @pytest.fixture(params=CONFIGS, ids=lambda p: f'{p.parent.name}/{p.name}')
@@ -23,10 +29,14 @@ def path(request):
 def test_builds_and_prints_its_plan(path):
     settings = load_config(path)
     for source in (settings.data.train, settings.data.test):
-        cls = DATASETS.find(source['type'])
-        check_arguments(cls.__init__, ['self', *(k for k in source if k not in ('type', 'limit'))], source['type'])
+        cls = SOURCES.find(source['type'])
+        check_arguments(
+            cls.__init__,
+            ['self', *(k for k in source if k not in ('type', 'limit'))],
+            source['type'],
+        )
     plan = Plan.of(settings, settings.data.expected_images or 1000)
-    with torch.device('meta'):                                   # shapes without the memory of 250 M parameters
+    with torch.device('meta'):  # shapes without the memory of 250 M parameters
         method = build_method(settings)
         optimizer = build_optimizer(settings, plan, method)
     text = describe_plan(settings, plan, method, optimizer.param_groups)
@@ -52,16 +62,29 @@ def test_byols_imagenet_recipe_is_the_papers(root):
     plan = Plan.of(settings, 1281167)
     assert (plan.steps, plan.warmup_steps, plan.peak_lr) == (312784, 3127, pytest.approx(3.2))
     assert (settings.weight_decay, settings.method['base_ema']) == (1.5e-6, 0.996)
-    one, two = settings.recipes()
+    one, two = settings.build_views()
     assert (one.blur_p, one.solarize_p, two.blur_p, two.solarize_p) == (1.0, 0.0, 0.1, 0.2)
     for view in (one, two):
-        assert (view.size, view.crop, view.flip_p, view.jitter_p, view.gray_p) == (224, (0.08, 1.0), 0.5, 0.8, 0.2)
-        assert view.jitter == (0.4, 0.4, 0.2, 0.1) and view.interpolation == 'bicubic' and view.kernel == 23
+        assert (view.size, view.crop, view.flip_p, view.jitter_p, view.gray_p) == (
+            224,
+            (0.08, 1.0),
+            0.5,
+            0.8,
+            0.2,
+        )
+        assert (
+            view.jitter == (0.4, 0.4, 0.2, 0.1)
+            and view.interpolation == 'bicubic'
+            and view.kernel == 23
+        )
         assert view.blur_sigma == (0.1, 2.0) and view.ratio == (3 / 4, 4 / 3)
 
 
 def test_the_wide_recipe_is_the_same_but_for_its_network(root):
-    a, b = (load_config(root / f'configs/byol/{name}_imagenet.py').plain() for name in ('r50', 'r200w2'))
+    a, b = (
+        load_config(root / f'configs/byol/{name}_imagenet.py').to_builtin()
+        for name in ('r50', 'r200w2')
+    )
     assert a['method'].pop('backbone') == dict(name='resnet50')
     assert b['method'].pop('backbone') == dict(name='resnet200', width=2)
     assert a == b
@@ -70,7 +93,14 @@ def test_the_wide_recipe_is_the_same_but_for_its_network(root):
 def rows_of_byols_tables() -> list[str]:
     """The options in the tables of configs/byol/README.md."""
     text = (Path(__file__).parents[1] / 'configs/byol/README.md').read_text()
-    return sorted({cell for line in text.splitlines() if line.startswith('|') for cell in re.findall(r'\| `([^`]+)` \|', line)})
+    return sorted(
+        {
+            cell
+            for line in text.splitlines()
+            if line.startswith('|')
+            for cell in re.findall(r'\| `([^`]+)` \|', line)
+        }
+    )
 
 
 @pytest.mark.parametrize('options', rows_of_byols_tables())
@@ -89,24 +119,68 @@ def test_byols_ablation_tables_have_all_their_rows():
     assert len(rows_of_byols_tables()) >= 65
 
 
-@pytest.mark.parametrize(('config', 'steps', 'peak', 'facts'), [
-    ('moco/r50_imagenet', 1000911, 0.03, {'method.temperature': 0.2, 'decay_norm_and_bias': True, 'schedule.per_epoch': True}),
-    ('moco/v1_r50_imagenet', 1000911, 0.03, {'method.temperature': 0.07, 'method.hidden_dim': None, 'schedule.milestones': (120, 160)}),
-    ('mocov3/vit_s16_imagenet', 93835, 2.4e-3, {'method.temperature': 0.2, 'weight_decay': 0.1, 'warmup_epochs': 40}),
-    ('simsiam/r50_imagenet', 250227, 0.1, {'weight_decay': 1e-4, 'decay_norm_and_bias': True, 'schedule.per_epoch': True}),
-    ('barlow_twins/r50_imagenet', 625569, 1.6, {'norm_and_bias_lr': 0.024, 'schedule.end': 1e-3, 'method.lambd': 0.0051}),
-    ('vicreg/r50_imagenet', 625569, 1.6, {'schedule.end': 1e-3, 'weight_decay': 1e-6}),
-    ('swav/r50_imagenet', 250227, 4.8, {'optimizer.larc': True, 'decay_norm_and_bias': True, 'schedule.end': 1e-3}),
-    ('simclr/r50_imagenet', 312784, 4.8, {'method.temperature': 0.1, 'optimizer.classic_momentum': True, 'data.mean': (0, 0, 0)}),
-    ('ressl/r50_imagenet', 1000911, 0.05, {'weight_decay': 1e-4, 'warmup_epochs': 5}),
-])
+@pytest.mark.parametrize(
+    ('config', 'steps', 'peak', 'facts'),
+    [
+        (
+            'moco/r50_imagenet',
+            1000911,
+            0.03,
+            {'method.temperature': 0.2, 'decay_norm_and_bias': True, 'schedule.per_epoch': True},
+        ),
+        (
+            'moco/v1_r50_imagenet',
+            1000911,
+            0.03,
+            {
+                'method.temperature': 0.07,
+                'method.hidden_dim': None,
+                'schedule.milestones': (120, 160),
+            },
+        ),
+        (
+            'mocov3/vit_s16_imagenet',
+            93835,
+            2.4e-3,
+            {'method.temperature': 0.2, 'weight_decay': 0.1, 'warmup_epochs': 40},
+        ),
+        (
+            'simsiam/r50_imagenet',
+            250227,
+            0.1,
+            {'weight_decay': 1e-4, 'decay_norm_and_bias': True, 'schedule.per_epoch': True},
+        ),
+        (
+            'barlow_twins/r50_imagenet',
+            625569,
+            1.6,
+            {'norm_and_bias_lr': 0.024, 'schedule.end': 1e-3, 'method.lambd': 0.0051},
+        ),
+        ('vicreg/r50_imagenet', 625569, 1.6, {'schedule.end': 1e-3, 'weight_decay': 1e-6}),
+        (
+            'swav/r50_imagenet',
+            250227,
+            4.8,
+            {'optimizer.larc': True, 'decay_norm_and_bias': True, 'schedule.end': 1e-3},
+        ),
+        (
+            'simclr/r50_imagenet',
+            312784,
+            4.8,
+            {'method.temperature': 0.1, 'optimizer.classic_momentum': True, 'data.mean': (0, 0, 0)},
+        ),
+        ('ressl/r50_imagenet', 1000911, 0.05, {'weight_decay': 1e-4, 'warmup_epochs': 5}),
+    ],
+)
 def test_recipes_come_to_their_papers_numbers(config, steps, peak, facts, root):
     """Steps of epochs * 1281167 images // batch, the scaled learning rate, and what else is easily got wrong."""
     settings = load_config(root / f'configs/{config}.py')
     plan = Plan.of(settings, 1281167)
     assert (plan.steps, plan.peak_lr) == (steps, pytest.approx(peak))
     for key, value in facts.items():
-        place = settings.plain()
+        place = settings.to_builtin()
         for name in key.split('.'):
             place = place[name]
-        assert place == (list(value) if isinstance(value, tuple) else value) or place == pytest.approx(value), key
+        assert place == (
+            list(value) if isinstance(value, tuple) else value
+        ) or place == pytest.approx(value), key

@@ -1,4 +1,5 @@
 """The contract, for every registered method, as its configs/<method>/digits.py builds it, on a tiny backbone."""
+
 import copy
 import re
 from pathlib import Path
@@ -6,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssl_zoo.engine.checkpoint import build_method
-from ssl_zoo.engine.config import load_config
+from ssl_zoo.build import build_method
+from ssl_zoo.config.loading import load_config
 from ssl_zoo.engine.dry_run import synthetic_batch
-from ssl_zoo.engine.loop import ZooOptimWrapper
+from ssl_zoo.engine.optim_wrapper import ZooOptimWrapper
 from ssl_zoo.engine.plan import Plan
 from ssl_zoo.engine.runner import build_optimizer
 from ssl_zoo.registry import METHODS
@@ -23,10 +24,15 @@ VARIANTS = {
     'DCLW': ('DCL', dict(sigma=0.5)),
     'DINO, gains': ('DINO', dict(norm_last_layer=False)),
     'SwAV, no queue': ('SwAV', dict(queue_size=0)),
-    'SimCLR of BYOL\'s ablation': ('BYOLAblation', dict(target='gradient', pred_layers=0)),
-    'a fast predictor and no target': ('BYOLAblation', dict(target='stop_gradient', negatives=0.0, predictor_lr=10.0)),
+    "SimCLR of BYOL's ablation": ('BYOLAblation', dict(target='gradient', pred_layers=0)),
+    'a fast predictor and no target': (
+        'BYOLAblation',
+        dict(target='stop_gradient', negatives=0.0, predictor_lr=10.0),
+    ),
 }
-NAMES = [name for name in METHODS.names() if METHODS.find(name).__module__.startswith('ssl_zoo.methods')]
+NAMES = [
+    name for name in METHODS.names() if METHODS.find(name).__module__.startswith('ssl_zoo.methods')
+]
 BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1])
 BATCH_NORM = re.compile(r'running_mean|running_var|num_batches_tracked')
 
@@ -36,7 +42,9 @@ def digits_config(name: str) -> Path:
     for path in sorted((Path(__file__).parents[1] / 'configs').glob('[!_]*/digits*.py')):
         if path.parent.name != 'studies' and load_config(path).method['type'] == name:
             return path
-    raise AssertionError(f'{name} has no configs/*/digits.py, which this test and the table of all methods need')
+    raise AssertionError(
+        f'{name} has no configs/*/digits.py, which this test and the table of all methods need'
+    )
 
 
 @pytest.fixture(params=[*NAMES, *VARIANTS])
@@ -86,7 +94,7 @@ def test_two_steps_are_finite_and_log_keys_are_sane(settings):
         assert all(value.ndim == 0 and value.isfinite() for value in out.values())
         assert [name for name in out if 'loss' in name] == ['loss']
         assert all(name.isidentifier() for name in out)
-        assert 0 <= out['spread'] <= 1.001                           # logged by every method: what warns of collapse
+        assert 0 <= out['feature_std'] <= 1.001  # logged by every method: what warns of collapse
 
 
 def test_every_trained_parameter_gets_a_gradient_and_moves(settings):
@@ -103,7 +111,9 @@ def test_what_is_frozen_at_first_rests_and_the_rest_moves(settings):
     stepper.one_pass()
     moved = changed(before, stepper.state())
     assert not [name for name in moved if frozen and name.startswith(frozen)]
-    assert [name for name in stepper.trained() if 'backbone.conv1' in name or 'f.conv1' in name][0] in moved
+    assert [name for name in stepper.trained() if 'backbone.conv1' in name or 'f.conv1' in name][
+        0
+    ] in moved
 
 
 def test_only_after_step_changes_what_is_said_and_nothing_else(settings):
@@ -114,7 +124,7 @@ def test_only_after_step_changes_what_is_said_and_nothing_else(settings):
     in_pass = {name for name in changed(start, trained) if not BATCH_NORM.search(name)}
     assert in_pass <= stepper.trained()
     stepper.method.after_step()
-    moved, said = changed(trained, stepper.state()), stepper.method.moved_after_step
+    moved, said = changed(trained, stepper.state()), stepper.method.updated_after_step
     assert not [name for name in moved if not said or not name.startswith(said)]
     for prefix in said:
         assert [name for name in moved if name.startswith(prefix)], f'{prefix} does not move'
@@ -122,7 +132,7 @@ def test_only_after_step_changes_what_is_said_and_nothing_else(settings):
 
 def test_accumulation_by_two_moves_weights_and_state_once_per_optimiser_step(settings):
     settings.accumulate = 2
-    if 'whiten_size' in settings.method:                             # half a batch has fewer images to whiten
+    if 'whiten_size' in settings.method:  # half a batch has fewer images to whiten
         settings.method.update(whiten_size=settings.batch_size // 2, proj_dim=8)
     stepper = Stepper(settings)
     start = stepper.state()
@@ -130,15 +140,21 @@ def test_accumulation_by_two_moves_weights_and_state_once_per_optimiser_step(set
     half = stepper.state()
     assert all(BATCH_NORM.search(name) for name in changed(start, half))
     stepper.one_pass()
-    assert {name for name in changed(half, stepper.state()) if not BATCH_NORM.search(name)} == stepper.trained()
+    assert {
+        name for name in changed(half, stepper.state()) if not BATCH_NORM.search(name)
+    } == stepper.trained()
     stepper.method.after_step()
     after = stepper.state()
-    if any('queue' in name for name in after):                       # both passes' keys are in the queue, once
+    if any('queue' in name for name in after):  # both passes' keys are in the queue, once
         written = [value.item() for name, value in after.items() if name.endswith('written')]
         assert set(written) == {settings.batch_size}
-    stepper.method.after_step()                                      # nothing waits any more: queues and centres stay
+    stepper.method.after_step()  # nothing waits any more: queues and centres stay
     again = stepper.state()
-    assert not [name for name in changed(after, again) if name.endswith(('keys', 'written')) or name in ('center.value', 'c.value')]
+    assert not [
+        name
+        for name in changed(after, again)
+        if name.endswith(('keys', 'written')) or name in ('center.value', 'c.value')
+    ]
 
 
 def test_embeddings_have_the_width_that_is_said(settings):
@@ -148,7 +164,7 @@ def test_embeddings_have_the_width_that_is_said(settings):
 
 def test_evaluation_finds_every_network_and_both_layers(settings):
     stepper = Stepper(settings)
-    stepper.step()                                                   # a target that began as a copy has moved
+    stepper.step()  # a target that began as a copy has moved
     method, images, out = stepper.method.eval(), torch.randn(5, 3, 20, 20), {}
     for name in method.networks:
         for layer in ('backbone', 'projector'):
@@ -157,15 +173,28 @@ def test_evaluation_finds_every_network_and_both_layers(settings):
                 out[name, layer] = y = encoder(images)
             assert y.ndim == 2 and len(y) == 5 and y.isfinite().all() and y.std(0).max() > 0
             assert any(p.requires_grad for p in encoder.parameters()) == (name == 'online')
-            assert {id(p) for p in encoder.parameters()} <= {id(p) for p in method.parameters()}               # shared, no copies
+            assert {id(p) for p in encoder.parameters()} <= {
+                id(p) for p in method.parameters()
+            }  # shared, no copies
         assert out[name, 'backbone'].shape[1] == method.embed_dim
-    assert torch.equal(method.encoder()(images), method.embed(images)) and method.encoder() is method.backbone
-    assert torch.equal(method.encoder(layer='projector')(images), out[method.main_network, 'projector'])
-    averages = [name for name in method.state_dict() if name.startswith(('target.net', 'teacher.net', 'key.net', 'momentum.net'))]
+    assert (
+        torch.equal(method.encoder()(images), method.embed(images))
+        and method.encoder() is method.backbone
+    )
+    assert torch.equal(
+        method.encoder(layer='projector')(images), out[method.main_network, 'projector']
+    )
+    averages = [
+        name
+        for name in method.state_dict()
+        if name.startswith(('target.net', 'teacher.net', 'key.net', 'momentum.net'))
+    ]
     assert set(method.networks) == ({'online', 'target'} if averages else {'online'})
     for layer in ('backbone', 'projector') if averages else ():
         online, target = (method.encoder(name, layer) for name in ('online', 'target'))
-        assert [(k, p.shape) for k, p in online.named_parameters()] == [(k, p.shape) for k, p in target.named_parameters()]
+        assert [(k, p.shape) for k, p in online.named_parameters()] == [
+            (k, p.shape) for k, p in target.named_parameters()
+        ]
         assert not {id(p) for p in online.parameters()} & {id(p) for p in target.parameters()}
         assert not torch.equal(out['online', layer], out['target', layer])
 
@@ -173,7 +202,7 @@ def test_evaluation_finds_every_network_and_both_layers(settings):
 def test_a_state_dict_gives_the_same_next_step_bit_for_bit(settings):
     first, second = Stepper(settings), Stepper(settings)
     first.step()
-    second.one_pass()                                                # what it remembers of that must go with the state
+    second.one_pass()  # what it remembers of that must go with the state
     second.method.load_state_dict(copy.deepcopy(first.method.state_dict()))
     second.optimizer.load_state_dict(copy.deepcopy(first.optimizer.state_dict()))
     for _ in range(2):
@@ -189,6 +218,7 @@ def test_every_view_matters_and_labels_are_not_asked_for(settings):
     def loss(views):
         torch.manual_seed(2)
         return stepper.method.loss(views, index=data['index'])['loss'].item()
+
     whole = loss(data['views'])
     assert loss(data['views']) == whole
     for i in range(len(data['views'])):
@@ -202,8 +232,8 @@ def test_only_what_is_trained_is_in_the_optimizer_and_averages_are_not(settings)
     assert names == stepper.trained()
     stepper.one_pass()
     without = {name for name, p in stepper.method.named_parameters() if not p.requires_grad}
-    for prefix in stepper.method.moved_after_step:
-        if prefix != 'prototypes':                                   # SwAV's are trained, and brought back to unit length
+    for prefix in stepper.method.updated_after_step:
+        if prefix != 'prototypes':  # SwAV's are trained, and brought back to unit length
             assert not [name for name in names if name.startswith(prefix)]
     assert all(p.grad is None for name, p in stepper.method.named_parameters() if name in without)
 
@@ -219,7 +249,7 @@ def test_bf16_gives_nearly_the_same_loss_and_keeps_float32_weights(settings):
 def test_prefixes_name_parameters_that_exist(settings):
     method = Stepper(settings, progress=0.0, epoch=0.0).method
     names = list(method.state_dict())
-    for prefix in (*method.fixed_lr, *method.frozen, *method.lr_scale, *method.moved_after_step):
+    for prefix in (*method.fixed_lr, *method.frozen, *method.lr_scale, *method.updated_after_step):
         assert [name for name in names if name.startswith(prefix)], prefix
 
 

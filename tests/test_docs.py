@@ -1,4 +1,5 @@
 """Pages that repeat what the code says are in step with it."""
+
 import re
 
 from ssl_zoo.evaluation.recipes import LINEAR
@@ -8,13 +9,31 @@ from ssl_zoo.registry import METHODS
 def preset_line(name, r):
     scale = ' x b/256' if r.per_256 else ''
     optimizer = f'{r.optimizer}, Nesterov' if r.nesterov else r.optimizer
-    shape = 'x 0.1 at ' + ', '.join(f'{share:.0%}' for share in r.milestones) if r.shape == 'steps' else 'cosine'
-    schedule = f'{shape}, by {"epochs" if r.per_epoch else "steps"}' + (f', to {r.end:g}' if r.end else '')
-    resized = '' if r.interpolation == 'bicubic' else ', bilinear' if r.test_interpolation == 'bilinear' else ', bilinear in training'
-    lrs = ', '.join(f'{lr:g}' for lr in r.lrs) if len(r.lrs) < 6 else f'{len(r.lrs)} from {min(r.lrs):g} to {max(r.lrs):g}'
+    shape = (
+        'x 0.1 at ' + ', '.join(f'{share:.0%}' for share in r.milestones)
+        if r.shape == 'steps'
+        else 'cosine'
+    )
+    schedule = f'{shape}, by {"epochs" if r.per_epoch else "steps"}' + (
+        f', to {r.end:g}' if r.end else ''
+    )
+    resized = (
+        ''
+        if r.interpolation == 'bicubic'
+        else ', bilinear'
+        if r.test_interpolation == 'bilinear'
+        else ', bilinear in training'
+    )
+    lrs = (
+        ', '.join(f'{lr:g}' for lr in r.lrs)
+        if len(r.lrs) < 6
+        else f'{len(r.lrs)} from {min(r.lrs):g} to {max(r.lrs):g}'
+    )
     decays = ', '.join(f'{d:g}' for d in r.weight_decays)
-    return (f'| `{name}` | {optimizer} | {r.epochs[0]:g} | {r.batch_size} | {lrs}{scale} | {decays} | {schedule}{resized} | {r.init} | '
-            f'{r.source} |')
+    return (
+        f'| `{name}` | {optimizer} | {r.epochs[0]:g} | {r.batch_size} | {lrs}{scale} | {decays} | {schedule}{resized} | {r.init} | '
+        f'{r.source} |'
+    )
 
 
 def test_the_table_of_presets(root):
@@ -33,8 +52,13 @@ def test_the_page_on_reliability_has_every_method_and_names_tests_that_exist(roo
 
 
 def test_the_example_of_a_study_loads(root, tmp_path):
-    from ssl_zoo.studies.reading import load_study
-    [text] = re.findall(r'```python\n# configs/studies/photographs.py\n(.*?)```', (root / 'docs' / 'studies.md').read_text(), re.S)
+    from ssl_zoo.studies.load import load_study
+
+    [text] = re.findall(
+        r'```python\n# configs/studies/photographs.py\n(.*?)```',
+        (root / 'docs' / 'studies.md').read_text(),
+        re.S,
+    )
     path = tmp_path / 'photographs.py'
     path.write_text(text.replace("'../", f"'{root}/configs/"))
     study = load_study(path)

@@ -15,9 +15,14 @@ def literal_lars(p, g, mu, lr, momentum, weight_decay, adapt, kind, eta=1e-3):
     g = gradient + weight_decay * p
     trust = 1.0
     if adapt:
-        p_norm, g_norm = (p ** 2).sum().sqrt().item(), ((gradient if kind == 'larc' else g) ** 2).sum().sqrt().item()
+        p_norm, g_norm = (
+            (p**2).sum().sqrt().item(),
+            ((gradient if kind == 'larc' else g) ** 2).sum().sqrt().item(),
+        )
         if p_norm > 0 and g_norm > 0:
-            trust = eta * p_norm / (g_norm + weight_decay * p_norm + 1e-8 if kind == 'larc' else g_norm)
+            trust = (
+                eta * p_norm / (g_norm + weight_decay * p_norm + 1e-8 if kind == 'larc' else g_norm)
+            )
     if kind == 'simclr':
         mu = momentum * mu + lr * trust * g
         return p - mu, mu
@@ -29,22 +34,42 @@ def literal_lars(p, g, mu, lr, momentum, weight_decay, adapt, kind, eta=1e-3):
 @pytest.mark.parametrize('update', ['_step_in_cache', '_step_foreach'])
 def test_lars_equals_its_formulas(update, kind, monkeypatch):
     monkeypatch.setattr(optim, '_step_in_cache', getattr(optim, update))
-    weights = [nn.Parameter(torch.randn(5, 7)), nn.Parameter(torch.zeros(4, 3)), nn.Parameter(torch.randn(6, 2, 3, 3))]
+    weights = [
+        nn.Parameter(torch.randn(5, 7)),
+        nn.Parameter(torch.zeros(4, 3)),
+        nn.Parameter(torch.randn(6, 2, 3, 3)),
+    ]
     biases = [nn.Parameter(torch.randn(5))]
-    groups = [dict(params=weights, weight_decay=0.1, adapt=True), dict(params=biases, weight_decay=0.0, adapt=False)]
-    optimizer = LARS(groups, lr=0.5, momentum=0.9, classic_momentum=kind == 'simclr', larc=kind == 'larc')
+    groups = [
+        dict(params=weights, weight_decay=0.1, adapt=True),
+        dict(params=biases, weight_decay=0.0, adapt=False),
+    ]
+    optimizer = LARS(
+        groups, lr=0.5, momentum=0.9, classic_momentum=kind == 'simclr', larc=kind == 'larc'
+    )
     state = {p: (p.detach().double(), torch.zeros_like(p).double()) for p in weights + biases}
-    for step, lr in enumerate((0.0, 0.5, 0.3)):                       # the first step of a warm-up moves nothing but the buffer
+    for step, lr in enumerate(
+        (0.0, 0.5, 0.3)
+    ):  # the first step of a warm-up moves nothing but the buffer
         for group in optimizer.param_groups:
             group['lr'] = lr
         for p in weights + biases:
-            p.grad = torch.randn_like(p) if step != 1 or p is not weights[2] else torch.zeros_like(p)
+            p.grad = (
+                torch.randn_like(p) if step != 1 or p is not weights[2] else torch.zeros_like(p)
+            )
         before = {p: p.grad.clone() for p in state}
         optimizer.step()
         for p in state:
-            state[p] = literal_lars(*(state[p][0], before[p], state[p][1]), lr, 0.9, 0.1 if p.ndim > 1 else 0.0, p.ndim > 1, kind)
+            state[p] = literal_lars(
+                *(state[p][0], before[p], state[p][1]),
+                lr,
+                0.9,
+                0.1 if p.ndim > 1 else 0.0,
+                p.ndim > 1,
+                kind,
+            )
             torch.testing.assert_close(p.detach().double(), state[p][0], rtol=1e-5, atol=1e-7)
-            torch.testing.assert_close(p.grad, before[p])             # gradients are left as they are
+            torch.testing.assert_close(p.grad, before[p])  # gradients are left as they are
 
 
 def test_lars_adapts_without_weight_decay_too():
@@ -99,5 +124,16 @@ def test_parameter_groups_with_decay_on_all():
 def test_parameter_groups_with_factors_on_the_learning_rate():
     toy = Toy()
     toy.lr_scale = {'head': 10.0}
-    scale = {name: g['lr_scale'] for g in parameter_groups(toy, 1e-4, norm_and_bias_lr=0.5) for name in g['names']}
-    assert scale == {'conv.weight': 1.0, 'conv.bias': 0.5, 'norm.weight': 0.5, 'norm.bias': 0.5, 'head.weight': 10.0, 'head.bias': 5.0}
+    scale = {
+        name: g['lr_scale']
+        for g in parameter_groups(toy, 1e-4, norm_and_bias_lr=0.5)
+        for name in g['names']
+    }
+    assert scale == {
+        'conv.weight': 1.0,
+        'conv.bias': 0.5,
+        'norm.weight': 0.5,
+        'norm.bias': 0.5,
+        'head.weight': 10.0,
+        'head.bias': 5.0,
+    }

@@ -1,22 +1,27 @@
 import pytest
 
-from ssl_zoo.registry import DATASETS, METHODS, ConfigError, Registry
+from ssl_zoo.errors import ConfigError
+from ssl_zoo.registry import METHODS, SOURCES, Registry
 
 
 def test_a_misspelt_name_is_answered_with_the_nearest():
-    with pytest.raises(ConfigError, match=r"'BYLO' is not a registered method: did you mean 'BYOL'"):
+    with pytest.raises(
+        ConfigError, match=r"'BYLO' is not a registered method: did you mean 'BYOL'"
+    ):
         METHODS.find('BYLO')
     with pytest.raises(ConfigError, match="did you mean 'ImageFolder'"):
-        DATASETS.create(dict(type='ImagesFolder', root='x'))
+        SOURCES.create(dict(type='ImagesFolder', root='x'))
 
 
 def test_a_misspelt_or_missing_argument_is_named():
-    with pytest.raises(ConfigError, match=r"data set 'Digits' has no argument 'spilt': did you mean 'split'"):
-        DATASETS.create(dict(type='Digits', spilt='train'))
+    with pytest.raises(
+        ConfigError, match=r"data set 'Digits' has no argument 'spilt': did you mean 'split'"
+    ):
+        SOURCES.create(dict(type='Digits', spilt='train'))
     with pytest.raises(ConfigError, match="data set 'ImageFolder' needs 'root'"):
-        DATASETS.create(dict(type='ImageFolder'))
+        SOURCES.create(dict(type='ImageFolder'))
     with pytest.raises(ConfigError, match='is written dict'):
-        DATASETS.create('Digits')
+        SOURCES.create('Digits')
 
 
 @pytest.mark.parametrize('name', ['os.system', 'torch.nn.Linear', 'mmengine.BaseModel'])
@@ -32,5 +37,6 @@ def test_a_class_registers_and_builds():
     class Thing:
         def __init__(self, a, b=2):
             self.sum = a + b
+
     assert registry.create(dict(type='Thing', a=1), b=5).sum == 6
     assert registry.names() == ['Thing']

@@ -3,10 +3,13 @@
 # 5,000 training images are held out for choices; they are pretrained on without their labels, as in published tables.
 data = dict(
     train=dict(type='CIFAR10', root='data/cifar10'),
-    val=5000, train_on_val=True,
+    val=5000,
+    train_on_val=True,
     test=dict(type='CIFAR10', root='data/cifar10', split='test'),
     expected_images=50000,
-    on_device=True,                                                     # 150 MB; views are made there in batches, without workers
-    mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))        # of the training set (solo-learn's constants)
-watch = dict(every=10)
+    on_device=True,  # 150 MB; views are made there in batches, without workers
+    mean=(0.4914, 0.4822, 0.4465),
+    std=(0.2470, 0.2435, 0.2616),
+)  # of the training set (solo-learn's constants)
+online_eval = dict(every=10)
 checkpoint = dict(every=10, keep=2)

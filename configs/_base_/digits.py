@@ -3,4 +3,6 @@ data = dict(
     train=dict(type='Digits', split='train'),
     val=dict(type='Digits', split='val'),
     test=dict(type='Digits', split='test'),
-    mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
+)

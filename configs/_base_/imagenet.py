@@ -3,8 +3,12 @@
 # are pretrained on without their labels, as the official code does, so that K = epochs * 1281167 // batch_size is the paper's.
 data = dict(
     train=dict(type='ImageFolder', root='data/imagenet/train'),
-    val=10009, train_on_val=True,
+    val=10009,
+    train_on_val=True,
     test=dict(type='ImageFolder', root='data/imagenet/val'),
-    expected_images=1281167)
-watch = dict(every=10, bank=50000)          # k-NN against 50,000 training images, 50 per class: minutes, and lower than against all
+    expected_images=1281167,
+)
+online_eval = dict(
+    every=10, bank=50000
+)  # k-NN against 50,000 training images, 50 per class: minutes, and lower than against all
 checkpoint = dict(every=5, keep=3)

@@ -5,10 +5,18 @@
 Cost, ours: one to four minutes on two CPU cores, alone or beside other work.
 Accuracy, ours: in docs/studies.md's table of all methods, made by tools/train_all.py. Hyper-parameters are those of configs/byol/digits.py.
 """
+
 _base_ = '../_base_/digits.py'
 
-method = dict(type='BYOLAblation', backbone=dict(name='resnet18', layers=(1, 1, 1, 1), width=0.5),
-              hidden_dim=512, proj_dim=128, base_ema=0.9, negatives=1.0, temperature=0.3)
+method = dict(
+    type='BYOLAblation',
+    backbone=dict(name='resnet18', layers=(1, 1, 1, 1), width=0.5),
+    hidden_dim=512,
+    proj_dim=128,
+    base_ema=0.9,
+    negatives=1.0,
+    temperature=0.3,
+)
 
 _view = dict(size=32, crop=(0.6, 1.0), flip_p=0.0, blur_p=1.0, blur_sigma=(0.1, 2.5))
 views = [_view, _view]
@@ -20,5 +28,5 @@ base_lr = 8.0
 weight_decay = 1e-6
 warmup_epochs = 4
 workers = 1
-watch = dict(every=5)
+online_eval = dict(every=5)
 checkpoint = dict(every=10)

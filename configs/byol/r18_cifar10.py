@@ -9,13 +9,21 @@ lightly 91.0 % (k-NN, best of 800 epochs).
 The paper has no CIFAR recipe. This is the authors' own small-scale one (README of the official code, Imagenette, ResNet-18: batch
 256, base lr 2.0, weight decay 1e-6, decay 0.996, 1000 epochs), with solo-learn's crop of 32 px and no blur in its place.
 """
+
 _base_ = '../_base_/cifar10.py'
 
-method = dict(type='BYOL', backbone=dict(name='resnet18', stem='cifar'), hidden_dim=4096, proj_dim=256, base_ema=0.996)
+method = dict(
+    type='BYOL',
+    backbone=dict(name='resnet18', stem='cifar'),
+    hidden_dim=4096,
+    proj_dim=256,
+    base_ema=0.996,
+)
 
-_both = dict(size=32, crop=(0.08, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2)
-views = [dict(**_both, solarize_p=0.0),
-         dict(**_both, solarize_p=0.2)]
+_both = dict(
+    size=32, crop=(0.08, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2
+)
+views = [dict(**_both, solarize_p=0.0), dict(**_both, solarize_p=0.2)]
 
 optimizer = dict(type='LARS', momentum=0.9, trust_coefficient=1e-3)
 batch_size = 256

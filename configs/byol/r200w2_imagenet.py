@@ -6,23 +6,30 @@ Cost: 250 M parameters in the backbone; not measured by us, nor reported for thi
 Accuracy, linear probe, top-1: 79.6 % (authors, table 1, 1000 epochs). Ours: not measured.
 The recipe is that of ResNet-50 (r50_imagenet.py).
 """
+
 _base_ = '../_base_/imagenet.py'
 
 method = dict(type='BYOL', backbone=dict(name='resnet200', width=2), hidden_dim=4096, proj_dim=256)
 
-_both = dict(size=224, crop=(0.08, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2)     # table 6
-views = [dict(**_both, blur_p=1.0, solarize_p=0.0),                      # T
-         dict(**_both, blur_p=0.1, solarize_p=0.2)]                      # T'
+_both = dict(
+    size=224, crop=(0.08, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2
+)  # table 6
+views = [
+    dict(**_both, blur_p=1.0, solarize_p=0.0),  # T
+    dict(**_both, blur_p=0.1, solarize_p=0.2),
+]  # T'
 
-optimizer = dict(type='LARS', momentum=0.9, trust_coefficient=1e-3)      # official byol/utils/optimizers.py
+optimizer = dict(
+    type='LARS', momentum=0.9, trust_coefficient=1e-3
+)  # official byol/utils/optimizers.py
 batch_size = 4096
 epochs = 1000
 warmup_epochs = 10
-presets = [                                                              # official byol/configs/byol.py
+presets = [  # official byol/configs/byol.py
     dict(epochs=40, base_lr=0.45, weight_decay=1e-6, method=dict(base_ema=0.97)),
     dict(epochs=100, base_lr=0.45, weight_decay=1e-6, method=dict(base_ema=0.99)),
     dict(epochs=300, base_lr=0.3, weight_decay=1e-6, method=dict(base_ema=0.99)),
     dict(epochs=1000, base_lr=0.2, weight_decay=1.5e-6, method=dict(base_ema=0.996)),
 ]
-precision = 'bf16'                           # the authors trained in float32
+precision = 'bf16'  # the authors trained in float32
 channels_last = True

@@ -8,18 +8,27 @@ Cost: not measured by us.
 Accuracy, linear probe, top-1: 64.5 % (lightly, 100 epochs, where DCL has 65.1 %); the authors' for DCLW: not confirmed. Ours: not
 measured.
 """
+
 _base_ = '../_base_/imagenet.py'
 
 method = dict(type='DCL', backbone=dict(name='resnet50'), proj_dim=128, temperature=0.1, sigma=0.5)
 
-_view = dict(size=224, crop=(0.08, 1.0), flip_p=0.5, jitter=(0.8, 0.8, 0.8, 0.2), jitter_p=0.8, gray_p=0.2, blur_p=0.5)
+_view = dict(
+    size=224,
+    crop=(0.08, 1.0),
+    flip_p=0.5,
+    jitter=(0.8, 0.8, 0.8, 0.2),
+    jitter_p=0.8,
+    gray_p=0.2,
+    blur_p=0.5,
+)
 views = [_view, _view]
 
 optimizer = dict(type='LARS', momentum=0.9, trust_coefficient=1e-3)
 batch_size = 256
 epochs = 200
-base_lr = 1.2                                # lightly: 0.075 sqrt(256); the paper's [recall]: SGD, unconfirmed
-weight_decay = 1e-6                          # lightly, SimCLR's paper
+base_lr = 1.2  # lightly: 0.075 sqrt(256); the paper's [recall]: SGD, unconfirmed
+weight_decay = 1e-6  # lightly, SimCLR's paper
 warmup_epochs = 10
 precision = 'bf16'
 channels_last = True

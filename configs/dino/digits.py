@@ -6,10 +6,17 @@ Cost, ours: one to four minutes on two CPU cores, alone or beside other work.
 Accuracy, ours: in docs/studies.md's table of all methods, made by tools/train_all.py. Hyper-parameters were chosen on train and val.
 Two views and no small crops: in trials with 20 px crops beside the 32 px ones k-NN stayed near that of random weights or fell below.
 """
+
 _base_ = '../_base_/digits.py'
 
-method = dict(type='DINO', backbone=dict(name='resnet18', layers=(1, 1, 1, 1), width=0.5),
-              hidden_dim=512, bottleneck_dim=128, prototypes=64, base_ema=0.9)
+method = dict(
+    type='DINO',
+    backbone=dict(name='resnet18', layers=(1, 1, 1, 1), width=0.5),
+    hidden_dim=512,
+    bottleneck_dim=128,
+    prototypes=64,
+    base_ema=0.9,
+)
 
 _view = dict(size=32, crop=(0.6, 1.0), flip_p=0.0, blur_p=1.0, blur_sigma=(0.1, 2.5))
 views = [_view, _view]
@@ -22,5 +29,5 @@ weight_decay = 0.04
 warmup_epochs = 3
 clip_grad = 3.0
 workers = 1
-watch = dict(every=5)
+online_eval = dict(every=5)
 checkpoint = dict(every=10)

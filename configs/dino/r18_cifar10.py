@@ -9,20 +9,30 @@ Cost: not measured by us.
 Accuracy, for orientation: lightly 84.8 % (k-NN, best of 800 epochs); solo-learn 89.52 % (online probe, 1000 epochs, recipe of its own).
 Ours: not measured.
 """
+
 _base_ = '../_base_/cifar10.py'
 
-method = dict(type='DINO', backbone=dict(name='resnet18', stem='cifar'), hidden_dim=2048, bottleneck_dim=256, prototypes=2048,
-              base_ema=0.99, teacher_temperature=0.04, frozen_epochs=0)
+method = dict(
+    type='DINO',
+    backbone=dict(name='resnet18', stem='cifar'),
+    hidden_dim=2048,
+    bottleneck_dim=256,
+    prototypes=2048,
+    base_ema=0.99,
+    teacher_temperature=0.04,
+    frozen_epochs=0,
+)
 
-_both = dict(size=32, crop=(0.4, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2)
-views = [dict(**_both, solarize_p=0.0),
-         dict(**_both, solarize_p=0.2)]
-data = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))         # lightly: ImageNet's
+_both = dict(
+    size=32, crop=(0.4, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2
+)
+views = [dict(**_both, solarize_p=0.0), dict(**_both, solarize_p=0.2)]
+data = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))  # lightly: ImageNet's
 
 optimizer = dict(type='SGD', momentum=0.9)
 batch_size = 512
 epochs = 800
-base_lr = 0.12                               # lightly: 0.06 per 128 images
+base_lr = 0.12  # lightly: 0.06 per 128 images
 weight_decay = 5e-4
 decay_norm_and_bias = True
 schedule = dict(per_epoch=True)

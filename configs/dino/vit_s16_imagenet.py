@@ -9,25 +9,39 @@ Cost: 2.6 days on 16 GPUs for the boosted run, 1.75 days on 8 for the plain one 
 Accuracy: 76.1 % linear, 73.3 % k-NN for the boosted run; 73.8 % and 69.3 % for the plain one (authors, README). The released network
 has 77.0 % and 74.5 %, after 800 epochs with other crops [recall]: unconfirmed. Ours: not measured.
 """
+
 _base_ = '../_base_/imagenet.py'
 
-method = dict(type='DINO', backbone=dict(name='vit_small_patch16_224', drop_path_rate=0.1, dynamic_img_size=True),   # crops of two sizes
-              hidden_dim=2048, bottleneck_dim=256, prototypes=65536, base_ema=0.996,
-              warmup_teacher_temperature=0.04, teacher_temperature=0.07, temperature_warmup_epochs=30, frozen_epochs=1.0,
-              norm_last_layer=False)
+method = dict(
+    type='DINO',
+    backbone=dict(
+        name='vit_small_patch16_224', drop_path_rate=0.1, dynamic_img_size=True
+    ),  # crops of two sizes
+    hidden_dim=2048,
+    bottleneck_dim=256,
+    prototypes=65536,
+    base_ema=0.996,
+    warmup_teacher_temperature=0.04,
+    teacher_temperature=0.07,
+    temperature_warmup_epochs=30,
+    frozen_epochs=1.0,
+    norm_last_layer=False,
+)
 
 _both = dict(flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2)
-views = [dict(size=224, crop=(0.4, 1.0), blur_p=1.0, **_both),
-         dict(size=224, crop=(0.4, 1.0), blur_p=0.1, solarize_p=0.2, **_both),
-         *[dict(size=96, crop=(0.05, 0.4), blur_p=0.5, **_both)] * 8]
+views = [
+    dict(size=224, crop=(0.4, 1.0), blur_p=1.0, **_both),
+    dict(size=224, crop=(0.4, 1.0), blur_p=0.1, solarize_p=0.2, **_both),
+    *[dict(size=96, crop=(0.05, 0.4), blur_p=0.5, **_both)] * 8,
+]
 
 optimizer = dict(type='AdamW')
-batch_size = 1024                            # 16 GPUs of 64
+batch_size = 1024  # 16 GPUs of 64
 epochs = 300
 base_lr = 5e-4
 weight_decay = 0.04
 weight_decay_end = 0.4
 clip_grad = 3.0
 warmup_epochs = 10
-schedule = dict(end=1e-6 / 2e-3)             # --min_lr 1e-6
-precision = 'bf16'                           # the authors: float16 autocast
+schedule = dict(end=1e-6 / 2e-3)  # --min_lr 1e-6
+precision = 'bf16'  # the authors: float16 autocast

@@ -6,10 +6,19 @@ Cost, ours: one to four minutes on two CPU cores, alone or beside other work.
 Accuracy, ours: in docs/studies.md's table of all methods, made by tools/train_all.py. Hyper-parameters were chosen on train and val,
 some of them after a look at the test figures of earlier ones.
 """
+
 _base_ = '../_base_/digits.py'
 
-method = dict(type='MoCo', backbone=dict(name='resnet18', layers=(1, 1, 1, 1), width=0.5),
-              hidden_dim=256, proj_dim=128, queue_size=1024, temperature=0.5, decay=0.99, bn_splits=4)
+method = dict(
+    type='MoCo',
+    backbone=dict(name='resnet18', layers=(1, 1, 1, 1), width=0.5),
+    hidden_dim=256,
+    proj_dim=128,
+    queue_size=1024,
+    temperature=0.5,
+    decay=0.99,
+    bn_splits=4,
+)
 
 _view = dict(size=32, crop=(0.6, 1.0), flip_p=0.0, blur_p=1.0, blur_sigma=(0.1, 2.5))
 views = [_view, _view]
@@ -21,5 +30,5 @@ base_lr = 8.0
 weight_decay = 1e-06
 warmup_epochs = 4
 workers = 1
-watch = dict(every=5)
+online_eval = dict(every=5)
 checkpoint = dict(every=10)

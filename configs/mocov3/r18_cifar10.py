@@ -8,14 +8,26 @@ batch 256), as in configs/byol/r18_cifar10.py.
 Cost: not measured by us.
 Accuracy, for orientation: solo-learn 93.10 % (online probe, 1000 epochs, optimiser of its own). Ours: not measured.
 """
+
 _base_ = '../_base_/cifar10.py'
 
-method = dict(type='MoCoV3', backbone=dict(name='resnet18', stem='cifar'), hidden_dim=4096, proj_dim=256, proj_layers=2,
-              temperature=0.2, base_ema=0.996)
+method = dict(
+    type='MoCoV3',
+    backbone=dict(name='resnet18', stem='cifar'),
+    hidden_dim=4096,
+    proj_dim=256,
+    proj_layers=2,
+    temperature=0.2,
+    base_ema=0.996,
+)
 
-_both = dict(size=32, crop=(0.08, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2)
-views = [dict(**_both, solarize_p=0.0),                                  # solo-learn: BYOL's without blur
-         dict(**_both, solarize_p=0.2)]
+_both = dict(
+    size=32, crop=(0.08, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2
+)
+views = [
+    dict(**_both, solarize_p=0.0),  # solo-learn: BYOL's without blur
+    dict(**_both, solarize_p=0.2),
+]
 
 optimizer = dict(type='LARS', momentum=0.9, trust_coefficient=1e-3)
 batch_size = 256

@@ -7,22 +7,42 @@ The negatives are those of one pass: with accumulate=N on one GPU there are N ti
 Cost: batches of 4096 fit into 16 GPUs of 32 GB (authors, CONFIG.md). Time: not measured by us.
 Accuracy, linear probe, top-1: 68.9 / 72.8 / 74.6 % at 100 / 300 / 1000 epochs (authors, CONFIG.md). Ours: not measured.
 """
+
 _base_ = '../_base_/imagenet.py'
 
-method = dict(type='MoCoV3', backbone=dict(name='resnet50'), hidden_dim=4096, proj_dim=256, proj_layers=2, temperature=1.0)
+method = dict(
+    type='MoCoV3',
+    backbone=dict(name='resnet50'),
+    hidden_dim=4096,
+    proj_dim=256,
+    proj_layers=2,
+    temperature=1.0,
+)
 
-_both = dict(size=224, crop=(0.2, 1.0), interpolation='bilinear', flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2)
-views = [dict(**_both, blur_p=1.0, solarize_p=0.0),                      # BYOL's views, but for --crop-min=.2 and torchvision's resizing
-         dict(**_both, blur_p=0.1, solarize_p=0.2)]
+_both = dict(
+    size=224,
+    crop=(0.2, 1.0),
+    interpolation='bilinear',
+    flip_p=0.5,
+    jitter=(0.4, 0.4, 0.2, 0.1),
+    jitter_p=0.8,
+    gray_p=0.2,
+)
+views = [
+    dict(
+        **_both, blur_p=1.0, solarize_p=0.0
+    ),  # BYOL's views, but for --crop-min=.2 and torchvision's resizing
+    dict(**_both, blur_p=0.1, solarize_p=0.2),
+]
 
-optimizer = dict(type='LARS', momentum=0.9, trust_coefficient=1e-3)      # official moco/optimizer.py
+optimizer = dict(type='LARS', momentum=0.9, trust_coefficient=1e-3)  # official moco/optimizer.py
 batch_size = 4096
 epochs = 1000
 warmup_epochs = 10
-presets = [                                                              # official CONFIG.md
+presets = [  # official CONFIG.md
     dict(epochs=100, base_lr=0.6, weight_decay=1e-6, method=dict(base_ema=0.99)),
     dict(epochs=300, base_lr=0.3, weight_decay=1e-6, method=dict(base_ema=0.99)),
     dict(epochs=1000, base_lr=0.3, weight_decay=1.5e-6, method=dict(base_ema=0.996)),
 ]
-precision = 'bf16'                           # the authors: float16 autocast
+precision = 'bf16'  # the authors: float16 autocast
 channels_last = True

@@ -8,21 +8,32 @@ Cost: not measured by us.
 Accuracy, linear probe, top-1: 75.6 % (authors, abstract, their best); 75.4 % with two views and 1000 epochs (authors, as quoted by
 others); 69.4 / 70.7 / 74.2 / 74.9 % at 100 / 200 / 400 / 800 epochs [recall]: unconfirmed. Ours: not measured.
 """
+
 _base_ = '../_base_/imagenet.py'
 
-method = dict(type='NNCLR', backbone=dict(name='resnet50'), proj_hidden=2048, proj_dim=256, pred_hidden=4096,
-              temperature=0.1,               # [recall]: unconfirmed
-              queue_size=98304)              # [recall]: unconfirmed
+method = dict(
+    type='NNCLR',
+    backbone=dict(name='resnet50'),
+    proj_hidden=2048,
+    proj_dim=256,
+    pred_hidden=4096,
+    temperature=0.1,  # [recall]: unconfirmed
+    queue_size=98304,
+)  # [recall]: unconfirmed
 
-_both = dict(size=224, crop=(0.08, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2)
-views = [dict(**_both, blur_p=1.0, solarize_p=0.0),                      # BYOL's [recall]: unconfirmed
-         dict(**_both, blur_p=0.1, solarize_p=0.2)]
+_both = dict(
+    size=224, crop=(0.08, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2
+)
+views = [
+    dict(**_both, blur_p=1.0, solarize_p=0.0),  # BYOL's [recall]: unconfirmed
+    dict(**_both, blur_p=0.1, solarize_p=0.2),
+]
 
 optimizer = dict(type='LARS', momentum=0.9, trust_coefficient=1e-3)
 batch_size = 4096
 epochs = 1000
-base_lr = 0.3                                # [recall]: unconfirmed
-weight_decay = 1e-6                          # [recall]: unconfirmed
+base_lr = 0.3  # [recall]: unconfirmed
+weight_decay = 1e-6  # [recall]: unconfirmed
 warmup_epochs = 10
 precision = 'bf16'
 channels_last = True

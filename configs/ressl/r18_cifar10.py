@@ -7,16 +7,27 @@ method.bn_splits=8 gives student and teacher statistics of their own.
 Cost: not measured by us.
 Accuracy, for orientation: solo-learn 90.63 % (online probe, 1000 epochs). Ours: not measured.
 """
+
 _base_ = '../_base_/cifar10.py'
 
-method = dict(type='ReSSL', backbone=dict(name='resnet18', stem='cifar'), hidden_dim=4096, proj_dim=256,
-              queue_size=4096,               # the paper's for small data sets [recall]: unconfirmed
-              student_temperature=0.1, teacher_temperature=0.04,
-              decay=0.99)                    # solo-learn at the start
+method = dict(
+    type='ReSSL',
+    backbone=dict(name='resnet18', stem='cifar'),
+    hidden_dim=4096,
+    proj_dim=256,
+    queue_size=4096,  # the paper's for small data sets [recall]: unconfirmed
+    student_temperature=0.1,
+    teacher_temperature=0.04,
+    decay=0.99,
+)  # solo-learn at the start
 
-_weak = dict(size=32, crop=(0.2, 1.0), flip_p=0.5)                       # crop and flip: official augmentation.py
-views = [dict(**_weak, jitter=(0.4, 0.4, 0.4, 0.1), jitter_p=0.8, gray_p=0.2, blur_p=0.5),             # strong; at 32 px a kernel of 3
-         _weak]
+_weak = dict(size=32, crop=(0.2, 1.0), flip_p=0.5)  # crop and flip: official augmentation.py
+views = [
+    dict(
+        **_weak, jitter=(0.4, 0.4, 0.4, 0.1), jitter_p=0.8, gray_p=0.2, blur_p=0.5
+    ),  # strong; at 32 px a kernel of 3
+    _weak,
+]
 
 optimizer = dict(type='SGD', momentum=0.9)
 batch_size = 256

@@ -6,20 +6,33 @@ On one process, method.bn_splits=8 normalises eighths of a batch apart, as the a
 Cost: not measured by us.
 Accuracy, linear probe, top-1: 69.9 % at 200 epochs (authors; 74.7 % with five crops). Ours: not measured.
 """
+
 _base_ = '../_base_/imagenet.py'
 
-method = dict(type='ReSSL', backbone=dict(name='resnet50'), hidden_dim=4096, proj_dim=512, queue_size=131072,
-              student_temperature=0.1, teacher_temperature=0.04, decay=0.999)
+method = dict(
+    type='ReSSL',
+    backbone=dict(name='resnet50'),
+    hidden_dim=4096,
+    proj_dim=512,
+    queue_size=131072,
+    student_temperature=0.1,
+    teacher_temperature=0.04,
+    decay=0.999,
+)
 
 _weak = dict(size=224, crop=(0.2, 1.0), interpolation='bilinear', flip_p=0.5)
-views = [dict(**_weak, jitter=(0.4, 0.4, 0.4, 0.1), jitter_p=0.8, gray_p=0.2, blur_p=0.5),             # strong: MoCo v2's
-         _weak]
+views = [
+    dict(
+        **_weak, jitter=(0.4, 0.4, 0.4, 0.1), jitter_p=0.8, gray_p=0.2, blur_p=0.5
+    ),  # strong: MoCo v2's
+    _weak,
+]
 
 optimizer = dict(type='SGD', momentum=0.9)
 batch_size = 256
 epochs = 200
 base_lr = 0.05
-weight_decay = 1e-4                          # the official code also decays the shortcuts' norm parameters, which have no bn in their names
+weight_decay = 1e-4  # the official code also decays the shortcuts' norm parameters, which have no bn in their names
 warmup_epochs = 5
-precision = 'bf16'                           # the authors trained in float32
+precision = 'bf16'  # the authors trained in float32
 channels_last = True

@@ -7,19 +7,30 @@ Cost: not measured by us.
 Accuracy, linear probe: about 91 % (authors, README). For orientation: 91.1 % (SimSiam's authors, appendix D, their recipe); solo-learn
 90.74 % (online probe, recipe of its own); lightly 87.9 % (k-NN, best of 800 epochs). Ours: not measured.
 """
+
 _base_ = '../_base_/cifar10.py'
 
-method = dict(type='SimCLR', backbone=dict(name='resnet18', stem='cifar', zero_init_last=True), proj_dim=128, proj_layers=2, temperature=0.5)
+method = dict(
+    type='SimCLR',
+    backbone=dict(name='resnet18', stem='cifar', zero_init_last=True),
+    proj_dim=128,
+    proj_layers=2,
+    temperature=0.5,
+)
 
-_view = dict(size=32, crop=(0.08, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.4, 0.1), jitter_p=0.8, gray_p=0.2)    # strength 0.5, no blur
+_view = dict(
+    size=32, crop=(0.08, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.4, 0.1), jitter_p=0.8, gray_p=0.2
+)  # strength 0.5, no blur
 views = [_view, _view]
-data = dict(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))                  # the official code does not normalise
+data = dict(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))  # the official code does not normalise
 
-optimizer = dict(type='LARS', momentum=0.9, trust_coefficient=1e-3, classic_momentum=True)      # official lars_optimizer.py
+optimizer = dict(
+    type='LARS', momentum=0.9, trust_coefficient=1e-3, classic_momentum=True
+)  # official lars_optimizer.py
 batch_size = 512
 epochs = 1000
-base_lr = 1.0                                # per 256 images, official model_util.py: 2.0 in all
-weight_decay = 1e-4                          # the README of today; at first it said 1e-6
-warmup_epochs = 10                           # the code's default
+base_lr = 1.0  # per 256 images, official model_util.py: 2.0 in all
+weight_decay = 1e-4  # the README of today; at first it said 1e-6
+warmup_epochs = 10  # the code's default
 precision = 'bf16'
 channels_last = True

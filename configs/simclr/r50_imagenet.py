@@ -8,19 +8,32 @@ Cost: about 6 hours on 32 TPU v3 for 100 epochs (authors, README of the official
 Accuracy, linear probe, top-1: 69.3 % (authors, 1000 epochs); 64.5 / 66.8 / 68.0 / 69.1 % at 100 / 200 / 400 / 800 epochs with
 base_lr=0.3 (authors, table B.1, where the rule 0.075 sqrt(batch) gives the same at 4096); 71.7 % for v2 (README). Ours: not measured.
 """
+
 _base_ = '../_base_/imagenet.py'
 
-method = dict(type='SimCLR', backbone=dict(name='resnet50'), proj_dim=128, proj_layers=2, temperature=0.1)
+method = dict(
+    type='SimCLR', backbone=dict(name='resnet50'), proj_dim=128, proj_layers=2, temperature=0.1
+)
 
-_view = dict(size=224, crop=(0.08, 1.0), flip_p=0.5, jitter=(0.8, 0.8, 0.8, 0.2), jitter_p=0.8, gray_p=0.2, blur_p=0.5)   # appendix A
+_view = dict(
+    size=224,
+    crop=(0.08, 1.0),
+    flip_p=0.5,
+    jitter=(0.8, 0.8, 0.8, 0.2),
+    jitter_p=0.8,
+    gray_p=0.2,
+    blur_p=0.5,
+)  # appendix A
 views = [_view, _view]
-data = dict(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))                  # the official code does not normalise
+data = dict(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))  # the official code does not normalise
 
-optimizer = dict(type='LARS', momentum=0.9, trust_coefficient=1e-3, classic_momentum=True)      # official lars_optimizer.py
+optimizer = dict(
+    type='LARS', momentum=0.9, trust_coefficient=1e-3, classic_momentum=True
+)  # official lars_optimizer.py
 batch_size = 4096
 epochs = 1000
-base_lr = 0.3                                # linear rule
-weight_decay = 1e-6                          # paper; the official README says 1e-4 today and said 1e-6 at first
+base_lr = 0.3  # linear rule
+weight_decay = 1e-6  # paper; the official README says 1e-4 today and said 1e-6 at first
 warmup_epochs = 10
-precision = 'bf16'                           # the authors trained in float32
+precision = 'bf16'  # the authors trained in float32
 channels_last = True

@@ -7,11 +7,26 @@ Cost: not measured by us.
 Accuracy, linear probe: 91.8 % (authors, appendix D, 800 epochs). For orientation: solo-learn 90.51 % (online probe, recipe of its own);
 lightly 90.4 % (k-NN, best of 800 epochs). Ours: not measured.
 """
+
 _base_ = '../_base_/cifar10.py'
 
-method = dict(type='SimSiam', backbone=dict(name='resnet18', stem='cifar'), proj_dim=2048, pred_hidden=512, proj_layers=2)
+method = dict(
+    type='SimSiam',
+    backbone=dict(name='resnet18', stem='cifar'),
+    proj_dim=2048,
+    pred_hidden=512,
+    proj_layers=2,
+)
 
-_view = dict(size=32, crop=(0.2, 1.0), interpolation='bilinear', flip_p=0.5, jitter=(0.4, 0.4, 0.4, 0.1), jitter_p=0.8, gray_p=0.2)
+_view = dict(
+    size=32,
+    crop=(0.2, 1.0),
+    interpolation='bilinear',
+    flip_p=0.5,
+    jitter=(0.4, 0.4, 0.4, 0.1),
+    jitter_p=0.8,
+    gray_p=0.2,
+)
 views = [_view, _view]
 
 optimizer = dict(type='SGD', momentum=0.9)
@@ -20,6 +35,6 @@ epochs = 800
 base_lr = 0.03
 weight_decay = 5e-4
 decay_norm_and_bias = True
-schedule = dict(per_epoch=True)              # as on ImageNet
+schedule = dict(per_epoch=True)  # as on ImageNet
 precision = 'bf16'
 channels_last = True

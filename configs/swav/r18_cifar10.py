@@ -8,19 +8,37 @@ Cost: not measured by us.
 Accuracy, for orientation: lightly 88.4 % (k-NN, best of 800 epochs); solo-learn 89.17 % (online probe, 1000 epochs, recipe of its own).
 Ours: not measured.
 """
+
 _base_ = '../_base_/cifar10.py'
 
-method = dict(type='SwAV', backbone=dict(name='resnet18', stem='cifar'), hidden_dim=512, proj_dim=128, prototypes=512,
-              temperature=0.1, eps=0.05, iterations=3, frozen_epochs=0)
+method = dict(
+    type='SwAV',
+    backbone=dict(name='resnet18', stem='cifar'),
+    hidden_dim=512,
+    proj_dim=128,
+    prototypes=512,
+    temperature=0.1,
+    eps=0.05,
+    iterations=3,
+    frozen_epochs=0,
+)
 
-_view = dict(size=32, crop=(0.14, 1.0), interpolation='bilinear', flip_p=0.5, jitter=(0.8, 0.8, 0.8, 0.2), jitter_p=0.8, gray_p=0.2)
+_view = dict(
+    size=32,
+    crop=(0.14, 1.0),
+    interpolation='bilinear',
+    flip_p=0.5,
+    jitter=(0.8, 0.8, 0.8, 0.2),
+    jitter_p=0.8,
+    gray_p=0.2,
+)
 views = [_view, _view]
-data = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))         # lightly: ImageNet's
+data = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))  # lightly: ImageNet's
 
 optimizer = dict(type='Adam')
 batch_size = 512
 epochs = 800
-base_lr = 2e-3                               # lightly: 1e-3 per 128 images
+base_lr = 2e-3  # lightly: 1e-3 per 128 images
 weight_decay = 1e-6
 decay_norm_and_bias = True
 schedule = dict(per_epoch=True)

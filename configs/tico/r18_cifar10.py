@@ -8,13 +8,26 @@ solo-learn for BYOL on CIFAR-10. lightly's decay reaches 1 after 10 epochs, ours
 Cost: not measured by us.
 Accuracy: on CIFAR-10 we know no figure (lightly, Imagenette, another data set: 85.6 %, k-NN, best of 800 epochs). Ours: not measured.
 """
+
 _base_ = '../_base_/cifar10.py'
 
-method = dict(type='TiCo', backbone=dict(name='resnet18', stem='cifar'), hidden_dim=1024, proj_dim=256, beta=0.9, rho=8.0, base_ema=0.996)
+method = dict(
+    type='TiCo',
+    backbone=dict(name='resnet18', stem='cifar'),
+    hidden_dim=1024,
+    proj_dim=256,
+    beta=0.9,
+    rho=8.0,
+    base_ema=0.996,
+)
 
-_both = dict(size=32, crop=(0.08, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2)
-views = [dict(**_both, solarize_p=0.0),                                  # solo-learn: BYOL's without blur
-         dict(**_both, solarize_p=0.2)]
+_both = dict(
+    size=32, crop=(0.08, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2
+)
+views = [
+    dict(**_both, solarize_p=0.0),  # solo-learn: BYOL's without blur
+    dict(**_both, solarize_p=0.2),
+]
 
 optimizer = dict(type='SGD', momentum=0.9)
 batch_size = 256

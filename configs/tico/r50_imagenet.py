@@ -7,13 +7,26 @@ No official code is public, and we could not confirm the paper's optimiser, batc
 Cost: not measured by us.
 Accuracy, linear probe, top-1: 49.7 % (lightly, 100 epochs; k-NN 26.6 %). The authors': not confirmed. Ours: not measured.
 """
+
 _base_ = '../_base_/imagenet.py'
 
-method = dict(type='TiCo', backbone=dict(name='resnet50'), hidden_dim=4096, proj_dim=256, beta=0.9, rho=8.0, base_ema=0.99)
+method = dict(
+    type='TiCo',
+    backbone=dict(name='resnet50'),
+    hidden_dim=4096,
+    proj_dim=256,
+    beta=0.9,
+    rho=8.0,
+    base_ema=0.99,
+)
 
-_both = dict(size=224, crop=(0.08, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2)
-views = [dict(**_both, blur_p=1.0, solarize_p=0.0),                      # BYOL's
-         dict(**_both, blur_p=0.1, solarize_p=0.2)]
+_both = dict(
+    size=224, crop=(0.08, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2
+)
+views = [
+    dict(**_both, blur_p=1.0, solarize_p=0.0),  # BYOL's
+    dict(**_both, blur_p=0.1, solarize_p=0.2),
+]
 
 optimizer = dict(type='LARS', momentum=0.9, trust_coefficient=1e-3)
 batch_size = 256

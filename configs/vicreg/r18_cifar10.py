@@ -8,12 +8,27 @@ another one (trust 0.02, a clipped learning rate). So optimiser, learning rate a
 Cost: not measured by us.
 Accuracy, for orientation: solo-learn 92.07 % (online probe, 1000 epochs, optimiser of its own). Ours: not measured.
 """
+
 _base_ = '../_base_/cifar10.py'
 
-method = dict(type='VICReg', backbone=dict(name='resnet18', stem='cifar'), proj_dim=2048,
-              invariance_weight=25.0, variance_weight=25.0, covariance_weight=1.0)
+method = dict(
+    type='VICReg',
+    backbone=dict(name='resnet18', stem='cifar'),
+    proj_dim=2048,
+    invariance_weight=25.0,
+    variance_weight=25.0,
+    covariance_weight=1.0,
+)
 
-_view = dict(size=32, crop=(0.2, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2, solarize_p=0.1)    # solo-learn
+_view = dict(
+    size=32,
+    crop=(0.2, 1.0),
+    flip_p=0.5,
+    jitter=(0.4, 0.4, 0.2, 0.1),
+    jitter_p=0.8,
+    gray_p=0.2,
+    solarize_p=0.1,
+)  # solo-learn
 views = [_view, _view]
 
 optimizer = dict(type='LARS', momentum=0.9, trust_coefficient=1e-3)
@@ -21,6 +36,6 @@ batch_size = 256
 epochs = 1000
 base_lr = 0.3
 weight_decay = 1e-4
-warmup_epochs = 10                           # solo-learn
+warmup_epochs = 10  # solo-learn
 precision = 'bf16'
 channels_last = True

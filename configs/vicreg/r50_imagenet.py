@@ -8,14 +8,25 @@ Cost: not measured by us.
 Accuracy, linear probe, top-1: 73.2 % at 1000 epochs (authors); 68.6 % at 100 epochs (authors, table 7, as quoted by others). Ours: not
 measured.
 """
+
 _base_ = '../_base_/imagenet.py'
 
-method = dict(type='VICReg', backbone=dict(name='resnet50'), proj_dim=8192,
-              invariance_weight=25.0, variance_weight=25.0, covariance_weight=1.0)
+method = dict(
+    type='VICReg',
+    backbone=dict(name='resnet50'),
+    proj_dim=8192,
+    invariance_weight=25.0,
+    variance_weight=25.0,
+    covariance_weight=1.0,
+)
 
-_both = dict(size=224, crop=(0.08, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2)
-views = [dict(**_both, blur_p=1.0, solarize_p=0.0),                      # BYOL's
-         dict(**_both, blur_p=0.1, solarize_p=0.2)]
+_both = dict(
+    size=224, crop=(0.08, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2
+)
+views = [
+    dict(**_both, blur_p=1.0, solarize_p=0.0),  # BYOL's
+    dict(**_both, blur_p=0.1, solarize_p=0.2),
+]
 
 optimizer = dict(type='LARS', momentum=0.9, trust_coefficient=1e-3)
 batch_size = 2048
@@ -24,5 +35,5 @@ base_lr = 0.2
 weight_decay = 1e-6
 warmup_epochs = 10
 schedule = dict(end=1e-3)
-precision = 'bf16'                           # the authors: float16 autocast
+precision = 'bf16'  # the authors: float16 autocast
 channels_last = True

@@ -8,21 +8,32 @@ Cost: not measured by us.
 Accuracy, linear probe: 91.55 %, W-MSE 4 91.99 % (authors, paper) [recall]: unconfirmed. For orientation: solo-learn 88.67 % (online
 probe, recipe of its own). Ours: not measured.
 """
+
 _base_ = '../_base_/cifar10.py'
 
-method = dict(type='WMSE', backbone=dict(name='resnet18', stem='cifar'), hidden_dim=1024, proj_dim=64, whiten_size=128)
+method = dict(
+    type='WMSE',
+    backbone=dict(name='resnet18', stem='cifar'),
+    hidden_dim=1024,
+    proj_dim=64,
+    whiten_size=128,
+)
 
-_view = dict(size=32, crop=(0.2, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.4, 0.1), jitter_p=0.8, gray_p=0.1)
+_view = dict(
+    size=32, crop=(0.2, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.4, 0.1), jitter_p=0.8, gray_p=0.1
+)
 views = [_view, _view]
-data = dict(std=(0.2023, 0.1994, 0.2010))    # official code
+data = dict(std=(0.2023, 0.1994, 0.2010))  # official code
 
 optimizer = dict(type='Adam')
 batch_size = 512
 epochs = 1000
-base_lr = 1.5e-3                             # 3e-3 in all
+base_lr = 1.5e-3  # 3e-3 in all
 weight_decay = 1e-6
-decay_norm_and_bias = True                   # official code: all parameters
-warmup_epochs = 5.12                         # 500 steps
-schedule = dict(shape='steps', start=1 / 500, milestones=(950, 975), gamma=0.2)           # 50 and 25 epochs before the end
+decay_norm_and_bias = True  # official code: all parameters
+warmup_epochs = 5.12  # 500 steps
+schedule = dict(
+    shape='steps', start=1 / 500, milestones=(950, 975), gamma=0.2
+)  # 50 and 25 epochs before the end
 precision = 'bf16'
 channels_last = True

@@ -7,20 +7,33 @@ and Tiny ImageNet; batch and epochs are [recall]: unconfirmed, views are SimCLR'
 Cost: not measured by us.
 Accuracy, linear probe, top-1: 69.4 / 72.6 % at 100 / 400 epochs with four views (authors) [recall]: unconfirmed. Ours: not measured.
 """
+
 _base_ = '../_base_/imagenet.py'
 
-method = dict(type='WMSE', backbone=dict(name='resnet50'), hidden_dim=1024, proj_dim=128, whiten_size=256)
+method = dict(
+    type='WMSE', backbone=dict(name='resnet50'), hidden_dim=1024, proj_dim=128, whiten_size=256
+)
 
-_view = dict(size=224, crop=(0.08, 1.0), flip_p=0.5, jitter=(0.8, 0.8, 0.8, 0.2), jitter_p=0.8, gray_p=0.2, blur_p=0.5)
+_view = dict(
+    size=224,
+    crop=(0.08, 1.0),
+    flip_p=0.5,
+    jitter=(0.8, 0.8, 0.8, 0.2),
+    jitter_p=0.8,
+    gray_p=0.2,
+    blur_p=0.5,
+)
 views = [_view, _view, _view, _view]
 
 optimizer = dict(type='Adam')
-batch_size = 1024                            # [recall]: unconfirmed
-epochs = 100                                 # [recall]: unconfirmed
-base_lr = 5e-4                               # 2e-3 in all: official README, STL-10 and Tiny ImageNet
+batch_size = 1024  # [recall]: unconfirmed
+epochs = 100  # [recall]: unconfirmed
+base_lr = 5e-4  # 2e-3 in all: official README, STL-10 and Tiny ImageNet
 weight_decay = 1e-6
-decay_norm_and_bias = True                   # official code: all parameters
-warmup_epochs = 0.4                          # official code: 500 steps, here 500 of 1024 images
-schedule = dict(shape='steps', start=1 / 500, milestones=(50, 75), gamma=0.2)             # official code: 50 and 25 epochs before the end
+decay_norm_and_bias = True  # official code: all parameters
+warmup_epochs = 0.4  # official code: 500 steps, here 500 of 1024 images
+schedule = dict(
+    shape='steps', start=1 / 500, milestones=(50, 75), gamma=0.2
+)  # official code: 50 and 25 epochs before the end
 precision = 'bf16'
 channels_last = True

@@ -4,15 +4,16 @@ One implementation for CPU and GPU. Every operation equals torchvision's functio
 image; torchvision's own classes draw one set of parameters for a whole batch (torchvision #8484). The parameters stay on
 the host, so choosing which images an operation touches never waits for the device.
 """
+
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .views import COLUMN, ORDERS, View, mirror
+from ssl_zoo.data.views import COLUMN, JITTER_ORDERS, View, mirror
 
-LUMA = (0.2989, 0.5870, 0.1140)                               # torchvision's rgb_to_grayscale
+LUMA = (0.2989, 0.5870, 0.1140)  # torchvision's rgb_to_grayscale
 
 
 def grayscale(x: Tensor) -> Tensor:
@@ -27,11 +28,13 @@ def shift_hue(x: Tensor, shift: Tensor) -> Tensor:
     high, low = x.amax(1), x.amin(1)
     chroma = high - low
     span = torch.where(chroma == 0, 1.0, chroma)
-    hue = torch.where(high == r, (g - b) / span, torch.where(high == g, 2 + (b - r) / span, 4 + (r - g) / span))  # in sixths
+    hue = torch.where(
+        high == r, (g - b) / span, torch.where(high == g, 2 + (b - r) / span, 4 + (r - g) / span)
+    )  # in sixths
     hue = hue + 6 * shift.view(-1, 1, 1)
     # Channel n of an HSV colour is value - chroma * clamp(min(k, 4 - k), 0, 1) with k = (n + hue) mod 6, n = 5, 3, 1.
     k = torch.stack([hue + 5, hue + 3, hue + 1], dim=1)
-    k = k - 6 * torch.floor(k / 6)                                                            # compilers vectorise no remainder
+    k = k - 6 * torch.floor(k / 6)  # compilers vectorise no remainder
     turned = high.unsqueeze(1) - chroma.unsqueeze(1) * torch.minimum(k, 4 - k).clamp(0, 1)
     return torch.where((shift == 0).view(-1, 1, 1, 1), x, turned)
 
@@ -62,23 +65,37 @@ def jitter(x: Tensor, params: Tensor, compiled: bool = False) -> Tensor:
         params: (B, len(PARAMS)) on the host; images whose ``order`` is below 0 stay as they are.
     """
     number = params[:, COLUMN['order']].long()
-    order = torch.from_numpy(ORDERS)[number.clamp(min=0)]                                     # (B, 4): operation at each place
-    factor = params[:, COLUMN['brightness']:COLUMN['hue'] + 1].gather(1, order)               # (B, 4): its factor
+    order = torch.from_numpy(JITTER_ORDERS)[number.clamp(min=0)]  # (B, 4): operation at each place
+    factor = params[:, COLUMN['brightness'] : COLUMN['hue'] + 1].gather(
+        1, order
+    )  # (B, 4): its factor
     hue_place = (order == 3).long().argmax(1, keepdim=True)
     jittered = (number >= 0)[:, None]
-    before, after = (torch.arange(3) < hue_place) & jittered, (torch.arange(1, 4) > hue_place) & jittered
-    factor, order = (torch.cat([v[:, :3], v[:, 1:]], 1) for v in (factor, order))             # (B, 6)
+    before, after = (
+        (torch.arange(3) < hue_place) & jittered,
+        (torch.arange(1, 4) > hue_place) & jittered,
+    )
+    factor, order = (torch.cat([v[:, :3], v[:, 1:]], 1) for v in (factor, order))  # (B, 6)
     used = torch.cat([before, after], 1)
-    blends = torch.stack([torch.where(used, factor, 1.0), used & (order == 1), used & (order == 2)]).transpose(1, 2)
+    blends = torch.stack(
+        [torch.where(used, factor, 1.0), used & (order == 1), used & (order == 2)]
+    ).transpose(1, 2)
     hue = torch.where(jittered[:, 0], params[:, COLUMN['hue']], 0.0)
-    blends, hue = blends.contiguous().to(x.device, non_blocking=True), hue.to(x.device, non_blocking=True)
-    first, second = (blends[:, part].reshape(3, 3, -1, 1, 1, 1).unbind(0) for part in (slice(3), slice(3, 6)))
+    blends, hue = (
+        blends.contiguous().to(x.device, non_blocking=True),
+        hue.to(x.device, non_blocking=True),
+    )
+    first, second = (
+        blends[:, part].reshape(3, 3, -1, 1, 1, 1).unbind(0) for part in (slice(3), slice(3, 6))
+    )
     # Three compiled functions and not one: the compiler would work out the blends again for every pass over the pixels.
-    return run(blend, compiled)(run(shift_hue, compiled)(run(blend, compiled)(x, *first), hue), *second)
+    return run(blend, compiled)(
+        run(shift_hue, compiled)(run(blend, compiled)(x, *first), hue), *second
+    )
 
 
-CACHED = 2 ** 20              # values of a part of a batch that one core works on at a time
-BLOCK = 32                    # pixels that one band matrix blurs
+CACHED = 2**20  # values of a part of a batch that one core works on at a time
+BLOCK = 32  # pixels that one band matrix blurs
 
 
 def blur(x: Tensor, sigma: Tensor, kernel: int) -> Tensor:
@@ -89,16 +106,22 @@ def blur(x: Tensor, sigma: Tensor, kernel: int) -> Tensor:
     """
     height, width = x.shape[2:]
     if kernel // 2 >= min(height, width):
-        raise ValueError(f'a blur of {kernel} pixels needs images of more than {kernel // 2} pixels, got {height} x {width}')
-    offset = torch.arange(BLOCK + kernel - 1, device=x.device)[:, None] - torch.arange(BLOCK, device=x.device)
+        raise ValueError(
+            f'a blur of {kernel} pixels needs images of more than {kernel // 2} pixels, got {height} x {width}'
+        )
+    offset = torch.arange(BLOCK + kernel - 1, device=x.device)[:, None] - torch.arange(
+        BLOCK, device=x.device
+    )
     band = torch.exp(-0.5 * ((offset - kernel // 2) / sigma.view(-1, 1, 1)) ** 2)
     band = torch.where((offset >= 0) & (offset < kernel), band, 0.0)
-    band = band / band.sum(1, keepdim=True)                                                   # (B, BLOCK + kernel - 1, BLOCK)
+    band = band / band.sum(1, keepdim=True)  # (B, BLOCK + kernel - 1, BLOCK)
     margin = kernel // 2
     x = F.pad(F.pad(x, (margin,) * 4, mode='reflect'), (0, -width % BLOCK, 0, -height % BLOCK))
     parts = x.unfold(3, len(offset), BLOCK)
-    x = (parts.flatten(1, 3) @ band).view(*x.shape[:3], -1)[..., :width]                      # along rows
-    x = band.transpose(1, 2)[:, None, None] @ x.unfold(2, len(offset), BLOCK).transpose(3, 4)                 # along columns
+    x = (parts.flatten(1, 3) @ band).view(*x.shape[:3], -1)[..., :width]  # along rows
+    x = band.transpose(1, 2)[:, None, None] @ x.unfold(2, len(offset), BLOCK).transpose(
+        3, 4
+    )  # along columns
     return x.flatten(2, 3)[:, :, :height]
 
 
@@ -122,7 +145,9 @@ def run(function, compiled: bool):
     return _compiled(function) if compiled else function
 
 
-def augment(x: Tensor, params: Tensor, kernel: int, mean: Tensor, std: Tensor, compiled: bool = False) -> Tensor:
+def augment(
+    x: Tensor, params: Tensor, kernel: int, mean: Tensor, std: Tensor, compiled: bool = False
+) -> Tensor:
     """All that is done to a view once it is cropped. An operation that no image of the batch asks for is left out.
 
     Args:
@@ -135,11 +160,13 @@ def augment(x: Tensor, params: Tensor, kernel: int, mean: Tensor, std: Tensor, c
     Returns:
         (B, 3, H, W) float32, normalised.
     """
+
     def chosen(name: str) -> Tensor:
         return params[:, COLUMN[name]] > 0
 
     def there(mask: Tensor) -> Tensor:
         return mask.view(-1, 1, 1, 1).to(x.device, non_blocking=True)
+
     x = mirror(x, params).to(torch.float32, copy=True).div_(255)
     if (params[:, COLUMN['order']] >= 0).any():
         x = jitter(x, params, compiled)
@@ -169,7 +196,13 @@ class Photometric(nn.Module):
         compiled: whether torch.compile makes the operations.
     """
 
-    def __init__(self, views: list[View], mean: tuple[float, ...], std: tuple[float, ...], channels_last: bool = False):
+    def __init__(
+        self,
+        views: list[View],
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        channels_last: bool = False,
+    ):
         super().__init__()
         self.views, self.compiled = views, False
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -191,14 +224,26 @@ class Photometric(nn.Module):
         """{'views': [(B, 3, H, W) uint8], 'params': [(B, P)], 'index': (B,)} -> {'views': [float32], 'index'}."""
         index = data['index'].to(self.mean.device, non_blocking=True)
         with torch.autocast(self.mean.device.type, enabled=False):
-            views = [self._augmented(pixels.to(self.mean.device, non_blocking=True), params, view)
-                     for pixels, params, view in zip(data['views'], data['params'], self.views, strict=True)]
+            views = [
+                self._augmented(pixels.to(self.mean.device, non_blocking=True), params, view)
+                for pixels, params, view in zip(
+                    data['views'], data['params'], self.views, strict=True
+                )
+            ]
         return dict(views=views, index=index)
 
     def _augmented(self, x: Tensor, params: Tensor, view: View) -> Tensor:
         """On a CPU in parts that its caches hold: in one piece every operation would wait for the memory."""
-        out = torch.empty(x.shape, dtype=torch.float32, device=x.device, memory_format=self.memory_format)
-        parts = 1 if x.device.type != 'cpu' else min(-(-x.numel() // (CACHED * torch.get_num_threads())), len(x))
-        for place, some, rows in zip(*(v.tensor_split(parts) for v in (out, x, params)), strict=True):
+        out = torch.empty(
+            x.shape, dtype=torch.float32, device=x.device, memory_format=self.memory_format
+        )
+        parts = (
+            1
+            if x.device.type != 'cpu'
+            else min(-(-x.numel() // (CACHED * torch.get_num_threads())), len(x))
+        )
+        for place, some, rows in zip(
+            *(v.tensor_split(parts) for v in (out, x, params)), strict=True
+        ):
             place.copy_(augment(some, rows, view.kernel, self.mean, self.std, self.compiled))
         return out

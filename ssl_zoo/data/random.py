@@ -1,4 +1,5 @@
 """Counter-based random numbers: a pure function of a key and a counter, with no state to save, share or restore."""
+
 import random
 
 import numpy as np
@@ -24,7 +25,12 @@ def philox(counter: np.ndarray, seed: int) -> np.ndarray:
     k0, k1 = seed & 0xFFFFFFFF, seed >> 32
     for _ in range(10):
         low, high = _MULTIPLIERS[0] * c0, _MULTIPLIERS[1] * c2
-        c0, c1, c2, c3 = ((high >> _SHIFT) ^ c1 ^ np.uint64(k0), high & _MASK, (low >> _SHIFT) ^ c3 ^ np.uint64(k1), low & _MASK)
+        c0, c1, c2, c3 = (
+            (high >> _SHIFT) ^ c1 ^ np.uint64(k0),
+            high & _MASK,
+            (low >> _SHIFT) ^ c3 ^ np.uint64(k1),
+            low & _MASK,
+        )
         k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
     return np.stack([c0, c1, c2, c3], axis=-1)
 
@@ -33,7 +39,9 @@ def uniform(n: int, *counter: np.ndarray | int, seed: int) -> np.ndarray:
     """``n`` uniform numbers in [0, 1) for each element of the broadcast ``counter`` (three integers): (..., n) float64."""
     blocks = -(-n // 4)
     words = np.broadcast_arrays(*(np.asarray(c)[..., None] for c in counter), np.arange(blocks))
-    return (philox(np.stack(words, axis=-1), seed) * 2.0 ** -32).reshape(*words[0].shape[:-1], 4 * blocks)[..., :n]
+    return (philox(np.stack(words, axis=-1), seed) * 2.0**-32).reshape(
+        *words[0].shape[:-1], 4 * blocks
+    )[..., :n]
 
 
 def mix(*numbers: int) -> int:
@@ -65,7 +73,7 @@ def permutation(n: int, *numbers: int) -> np.ndarray:
 
 def seed_everything(seed: int) -> None:
     """Set the generators of torch, numpy and Python, which dropout and the like draw from."""
-    torch.default_generator.manual_seed(seed)       # torch.manual_seed costs 100 times as much
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed costs 100 times as much
     if torch.cuda.is_available():
         torch.cuda.manual_seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)

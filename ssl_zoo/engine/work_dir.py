@@ -1,4 +1,5 @@
 """The work directory of a run: made, claimed, and logged to."""
+
 import fcntl
 import itertools
 import logging
@@ -8,7 +9,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from ..registry import ConfigError
+from ssl_zoo.errors import ConfigError
 
 
 def make_work_dir(path: Path, unique: bool) -> Path:
@@ -39,19 +40,32 @@ def claim(work_dir: Path):
     try:
         file = open(path, 'a+')
     except OSError as error:
-        raise ConfigError(f'cannot write to the work directory {work_dir}: {error}; choose another --work-dir') from None
+        raise ConfigError(
+            f'cannot write to the work directory {work_dir}: {error}; choose another --work-dir'
+        ) from None
     try:
         # Not flock: loader workers would inherit it, and hold it for seconds after this process was killed.
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         file.seek(0)
-        raise ConfigError(f'{work_dir} is in use by another run ({file.read().strip()}); wait for it, stop it, or choose another '
-                          f'--work-dir') from None
-    except OSError:                                                    # some network file systems have no locks
+        raise ConfigError(
+            f'{work_dir} is in use by another run ({file.read().strip()}); wait for it, stop it, or choose another '
+            f'--work-dir'
+        ) from None
+    except OSError:  # some network file systems have no locks
         return file
     with suppress(OSError):
-        for left_over in itertools.chain.from_iterable(map(work_dir.glob, (      # of a process that was killed while it wrote
-                'checkpoints/*.tmp.*', 'log.jsonl.tmp.*', 'views.png.tmp.*', 'not_finite_*.tmp.*'))):
+        for left_over in itertools.chain.from_iterable(
+            map(
+                work_dir.glob,
+                (  # of a process that was killed while it wrote
+                    'checkpoints/*.tmp.*',
+                    'log.jsonl.tmp.*',
+                    'views.png.tmp.*',
+                    'not_finite_*.tmp.*',
+                ),
+            )
+        ):
             left_over.unlink()
         file.truncate(0)
         file.write(f'process {os.getpid()} on {socket.gethostname()}')
@@ -65,4 +79,7 @@ class LogFile(logging.FileHandler):
     def handleError(self, record) -> None:
         if not self.__dict__.get('failed'):
             self.failed = True
-            print(f'could not write {self.baseFilename}: {sys.exc_info()[1]}; the run goes on', file=sys.stderr)
+            print(
+                f'could not write {self.baseFilename}: {sys.exc_info()[1]}; the run goes on',
+                file=sys.stderr,
+            )

@@ -1,4 +1,5 @@
 """Features of a data set, as evaluation sees it: no augmentation, the network in eval mode."""
+
 import fcntl
 import hashlib
 import json
@@ -14,24 +15,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..atomic import write_atomically
-from ..data.decode import Unreadable
-from ..data.loader import eval_loader
-from ..data.photometric import Photometric
-from ..data.sources import Source, Subset
-from ..distributed import rank, world_size
-from ..launch import barrier, everyones
-from ..registry import ConfigError
-from .bars import bar
+from ssl_zoo.data.loader import eval_loader
+from ssl_zoo.data.photometric import Photometric
+from ssl_zoo.data.sources import Source, Subset
+from ssl_zoo.distributed import rank, world_size
+from ssl_zoo.distributed.objects import all_gather_object, barrier
+from ssl_zoo.errors import ConfigError, UnreadableImage
+from ssl_zoo.progress_bar import progress_bar
+from ssl_zoo.storage.atomic import atomic_write
 
 STORE = 'ssl_zoo features 1'
-BLOCK = 4096                      # images that are stored, or after a stop extracted again, together
+BLOCK = 4096  # images that are stored, or after a stop extracted again, together
 
 
 @dataclass
 class Features:
     """Attributes: values (N, D) float32, or float16 if stored so; labels (N,) int64 or None; index (N,) int64, the rows'
     positions in the source; unreadable [(position, reason)], the images left out."""
+
     values: np.ndarray
     labels: np.ndarray | None
     index: np.ndarray
@@ -49,6 +50,7 @@ class Preprocessing:
         channels_last: memory format of the images.
         interpolation: of the resizing, 'bicubic' or 'bilinear'.
     """
+
     size: int
     resize: int
     mean: tuple[float, ...]
@@ -62,7 +64,11 @@ class Preprocessing:
         return Photometric([], self.mean, self.std, self.channels_last).to(device).normalise
 
     def autocast(self, device: torch.device):
-        return torch.autocast(device.type, torch.bfloat16) if self.precision == 'bf16' else nullcontext()
+        return (
+            torch.autocast(device.type, torch.bfloat16)
+            if self.precision == 'bf16'
+            else nullcontext()
+        )
 
 
 @contextmanager
@@ -78,11 +84,24 @@ def eval_mode(network: nn.Module):
 
 
 @torch.no_grad()
-def embedded(encode: Callable[[Tensor], Tensor], source: Source, preprocessing: Preprocessing, device: torch.device,
-             batch_size: int = 256, workers: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray | None, list]]:
+def embedded(
+    encode: Callable[[Tensor], Tensor],
+    source: Source,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    batch_size: int = 256,
+    workers: int = 0,
+) -> Iterator[tuple[np.ndarray, np.ndarray | None, list]]:
     """Batch after batch: positions (b,), outputs (b, ...) float32 (None if no image could be read), unreadable [(position, reason)]."""
     normalise = preprocessing.normaliser(device)
-    for batch in eval_loader(source, preprocessing.size, preprocessing.resize, batch_size, workers, preprocessing.interpolation):
+    for batch in eval_loader(
+        source,
+        preprocessing.size,
+        preprocessing.resize,
+        batch_size,
+        workers,
+        preprocessing.interpolation,
+    ):
         out = None
         if len(batch['index']):
             with preprocessing.autocast(device):
@@ -90,7 +109,13 @@ def embedded(encode: Callable[[Tensor], Tensor], source: Source, preprocessing: 
         yield batch['index'].numpy(), out, batch['unreadable']
 
 
-def extract_features(network: nn.Module, source: Source, preprocessing: Preprocessing, batch_size: int = 256, workers: int = 0) -> Features:
+def extract_features(
+    network: nn.Module,
+    source: Source,
+    preprocessing: Preprocessing,
+    batch_size: int = 256,
+    workers: int = 0,
+) -> Features:
     """Features of every readable image of a source, in memory. The network's modes and statistics stay as they are.
 
     Several processes share the images out, and all get all features.
@@ -103,18 +128,32 @@ def extract_features(network: nn.Module, source: Source, preprocessing: Preproce
     mine = np.arange(rank(), len(source), world_size())
     rows, index, unreadable = [], [], []
     with eval_mode(network):
-        for positions, values, failed in embedded(network, Subset(source, mine) if world_size() > 1 else source, preprocessing,
-                                                  _device(network), batch_size, workers) if len(mine) else ():
+        for positions, values, failed in (
+            embedded(
+                network,
+                Subset(source, mine) if world_size() > 1 else source,
+                preprocessing,
+                _device(network),
+                batch_size,
+                workers,
+            )
+            if len(mine)
+            else ()
+        ):
             index.append(mine[positions])
             rows += [] if values is None else [values]
             unreadable += [(int(mine[i]), reason) for i, reason in failed]
-    index, rows, unreadable = (sum(parts, []) for parts in zip(*everyones((index, rows, unreadable)), strict=True))
+    index, rows, unreadable = (
+        sum(parts, []) for parts in zip(*all_gather_object((index, rows, unreadable)), strict=True)
+    )
     index = np.concatenate(index)
     values = np.concatenate(rows) if rows else np.empty((0, 0), np.float32)
     if world_size() > 1:
         order, unreadable = index.argsort(), sorted(unreadable)
         index, values = index[order], values[order] if len(values) else values
-    return Features(values, None if source.labels is None else source.labels[index], index, unreadable)
+    return Features(
+        values, None if source.labels is None else source.labels[index], index, unreadable
+    )
 
 
 def _device(network: nn.Module) -> torch.device:
@@ -124,6 +163,7 @@ def _device(network: nn.Module) -> torch.device:
 # --- On disk. A folder holds features.npy (N, D), labels.npy, index.npy (positions in the source), names.json and, when all
 # is there, manifest.json with the key. While it is made, rows.npy has a row for every image, filled in blocks; each block that is
 # on disk leaves a file in done/, so that a stopped extraction goes on and several processes share the work.
+
 
 def key_of(**parts) -> str:
     """What a set of features depends on, as one hash: 16 hexadecimal digits."""
@@ -136,12 +176,19 @@ def load_features(folder: str | Path) -> Features:
     manifest = _manifest(folder)
     try:
         labels = np.load(folder / 'labels.npy') if (folder / 'labels.npy').exists() else None
-        values, index = np.load(folder / 'features.npy', mmap_mode='r'), np.load(folder / 'index.npy')
-        if len(values) == len(index) == manifest['images'] and (labels is None or len(labels) == len(index)):
+        values, index = (
+            np.load(folder / 'features.npy', mmap_mode='r'),
+            np.load(folder / 'index.npy'),
+        )
+        if len(values) == len(index) == manifest['images'] and (
+            labels is None or len(labels) == len(index)
+        ):
             return Features(values, labels, index, [tuple(pair) for pair in manifest['unreadable']])
-    except (OSError, ValueError, KeyError, TypeError):               # missing, torn or something else
+    except (OSError, ValueError, KeyError, TypeError):  # missing, torn or something else
         pass
-    raise ConfigError(f'{folder} holds no complete set of features; make it with tools/extract_features.py')
+    raise ConfigError(
+        f'{folder} holds no complete set of features; make it with tools/extract_features.py'
+    )
 
 
 def _manifest(folder: Path) -> dict | None:
@@ -167,13 +214,21 @@ def _usable(folder: Path, key: dict, source: Source) -> bool:
 def _readable(source: Source, i: int) -> bool:
     try:
         source.read(i)
-    except Unreadable:
+    except UnreadableImage:
         return False
     return True
 
 
-def store_features(network: nn.Module, source: Source, preprocessing: Preprocessing, folder: str | Path, key: dict,
-                   dtype: str = 'float32', batch_size: int = 256, workers: int = 0) -> Features:
+def store_features(
+    network: nn.Module,
+    source: Source,
+    preprocessing: Preprocessing,
+    folder: str | Path,
+    key: dict,
+    dtype: str = 'float32',
+    batch_size: int = 256,
+    workers: int = 0,
+) -> Features:
     """Features of every readable image of a source, in files, memory-mapped; what is there already is not made again.
 
     Memory holds one batch, whatever the number of images. Under torchrun every process makes its share of the blocks, all in
@@ -198,8 +253,10 @@ def store_features(network: nn.Module, source: Source, preprocessing: Preprocess
             if not _usable(folder, key, source):
                 _extract(network, source, preprocessing, folder, key, dtype, batch_size, workers)
     except OSError as error:
-        raise ConfigError(f'could not write features to {folder}: {error}; free some space, or choose another folder with '
-                          f'--work-dir; the same command goes on from here') from None
+        raise ConfigError(
+            f'could not write features to {folder}: {error}; free some space, or choose another folder with '
+            f'--work-dir; the same command goes on from here'
+        ) from None
     return load_features(folder)
 
 
@@ -209,55 +266,90 @@ def _alone(folder: Path):
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.with_name(f'.{folder.name}.lock'), 'w') as lock:
         if rank() == 0:
-            with suppress(OSError):                                  # some network file systems have no locks
+            with suppress(OSError):  # some network file systems have no locks
                 fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _extract(network, source, preprocessing, folder: Path, key: dict, dtype: str, batch_size: int, workers: int) -> None:
+def _extract(
+    network,
+    source,
+    preprocessing,
+    folder: Path,
+    key: dict,
+    dtype: str,
+    batch_size: int,
+    workers: int,
+) -> None:
     device, done = _device(network), folder / 'done'
     path, started = folder / 'rows.npy', done / 'key.json'
     with eval_mode(network):
         # The width: the network is asked with one black image.
         with torch.no_grad(), preprocessing.autocast(device):
-            width = network(torch.zeros(1, 3, preprocessing.size, preprocessing.size, device=device)).shape[1]
+            width = network(
+                torch.zeros(1, 3, preprocessing.size, preprocessing.size, device=device)
+            ).shape[1]
         if rank() == 0:
             begun = json.loads(started.read_text()) if started.exists() else None
-            if begun != key or not (path.exists() or (folder / 'features.npy').exists()) or (folder / 'manifest.json').exists():
-                shutil.rmtree(folder, ignore_errors=True)            # left-overs of another set, or a set that is damaged
+            if (
+                begun != key
+                or not (path.exists() or (folder / 'features.npy').exists())
+                or (folder / 'manifest.json').exists()
+            ):
+                shutil.rmtree(
+                    folder, ignore_errors=True
+                )  # left-overs of another set, or a set that is damaged
                 done.mkdir(parents=True)
-                np.lib.format.open_memmap(path, 'w+', dtype=dtype, shape=(len(source), width)).flush()
-                write_atomically(started, lambda file: file.write(json.dumps(key).encode()))
+                np.lib.format.open_memmap(
+                    path, 'w+', dtype=dtype, shape=(len(source), width)
+                ).flush()
+                atomic_write(started, lambda file: file.write(json.dumps(key).encode()))
         barrier()
         blocks = range(-(-len(source) // BLOCK))
-        mine = [b for b in blocks if b % world_size() == rank() and not (done / f'{b}.json').exists()]
+        mine = [
+            b for b in blocks if b % world_size() == rank() and not (done / f'{b}.json').exists()
+        ]
         n = sum(min(BLOCK, len(source) - b * BLOCK) for b in mine)
-        with bar(n, f'features {folder.name.rsplit("-", 1)[0]}') as progress:
+        with progress_bar(n, f'features {folder.name.rsplit("-", 1)[0]}') as progress:
             for block in mine:
                 first = block * BLOCK
                 part = Subset(source, np.arange(first, min(first + BLOCK, len(source))))
                 failed = []
                 with open(path, 'r+b') as file:
-                    for positions, values, unreadable in embedded(network, part, preprocessing, device, batch_size, workers):
+                    for positions, values, unreadable in embedded(
+                        network, part, preprocessing, device, batch_size, workers
+                    ):
                         failed += [(first + i, reason) for i, reason in unreadable]
                         for start, rows in _runs(positions, values, dtype):
                             if not np.isfinite(rows).all():
-                                raise ConfigError(f'features of images {first + start} to {first + start + len(rows) - 1} are not finite: '
-                                                  f'the network has diverged, or {dtype} is too small for them')
-                            file.seek(_data_offset(path) + (first + start) * width * np.dtype(dtype).itemsize)
+                                raise ConfigError(
+                                    f'features of images {first + start} to {first + start + len(rows) - 1} are not finite: '
+                                    f'the network has diverged, or {dtype} is too small for them'
+                                )
+                            file.seek(
+                                _data_offset(path)
+                                + (first + start) * width * np.dtype(dtype).itemsize
+                            )
                             file.write(rows.tobytes())
                         progress.update(len(positions) + len(unreadable))
                     file.flush()
                     os.fsync(file.fileno())
-                write_atomically(done / f'{block}.json', lambda f, failed=failed: f.write(json.dumps(failed).encode()))
+                atomic_write(
+                    done / f'{block}.json',
+                    lambda f, failed=failed: f.write(json.dumps(failed).encode()),
+                )
         barrier()
-        unreadable = sorted(tuple(pair) for b in blocks for pair in json.loads((done / f'{b}.json').read_text()))
-        barrier()                                                    # all have read what the first process removes
+        unreadable = sorted(
+            tuple(pair) for b in blocks for pair in json.loads((done / f'{b}.json').read_text())
+        )
+        barrier()  # all have read what the first process removes
         if len(unreadable) == len(source):
             if rank() == 0:
                 shutil.rmtree(folder, ignore_errors=True)
-            raise ConfigError(f'none of the {len(source)} images can be read, the first is {source.name(0)} ({unreadable[0][1]}); '
-                              f'check them')
+            raise ConfigError(
+                f'none of the {len(source)} images can be read, the first is {source.name(0)} ({unreadable[0][1]}); '
+                f'check them'
+            )
         if rank() == 0:
             _finish(source, folder, key, unreadable)
         barrier()
@@ -272,7 +364,7 @@ def _runs(positions: np.ndarray, values: np.ndarray | None, dtype: str):
     """(first position, rows) of every stretch without gaps."""
     if len(positions):
         cuts = np.flatnonzero(np.diff(positions) != 1) + 1
-        with np.errstate(over='ignore'):                             # what is too large for float16 is told below
+        with np.errstate(over='ignore'):  # what is too large for float16 is told below
             values = values.astype(dtype)
         for part, rows in zip(np.split(positions, cuts), np.split(values, cuts), strict=True):
             yield int(part[0]), rows
@@ -281,25 +373,42 @@ def _runs(positions: np.ndarray, values: np.ndarray | None, dtype: str):
 def _finish(source: Source, folder: Path, key: dict, unreadable: list[tuple[int, str]]) -> None:
     """Write labels, names, the rows of the images that could be read and, last of all, the manifest. It can be stopped and called
     again at any point."""
-    index, rows, features = np.setdiff1d(np.arange(len(source)), [i for i, _ in unreadable]), folder / 'rows.npy', folder / 'features.npy'
-    write_atomically(folder / 'index.npy', lambda file: np.save(file, index))
+    index, rows, features = (
+        np.setdiff1d(np.arange(len(source)), [i for i, _ in unreadable]),
+        folder / 'rows.npy',
+        folder / 'features.npy',
+    )
+    atomic_write(folder / 'index.npy', lambda file: np.save(file, index))
     if source.labels is not None:
-        write_atomically(folder / 'labels.npy', lambda file: np.save(file, source.labels[index]))
+        atomic_write(folder / 'labels.npy', lambda file: np.save(file, source.labels[index]))
     names = json.dumps([source.name(i) for i in index]).encode()
-    write_atomically(folder / 'names.json', lambda file: file.write(names))
+    atomic_write(folder / 'names.json', lambda file: file.write(names))
     if rows.exists() and not unreadable:
         os.replace(rows, features)
     elif rows.exists():
         whole = np.load(rows, mmap_mode='r')
-        header = dict(descr=np.lib.format.dtype_to_descr(whole.dtype), fortran_order=False, shape=(len(index), whole.shape[1]))
+        header = dict(
+            descr=np.lib.format.dtype_to_descr(whole.dtype),
+            fortran_order=False,
+            shape=(len(index), whole.shape[1]),
+        )
 
-        def write(file):                                             # not through a memory map: with it a full disk is a bus error
+        def write(file):  # not through a memory map: with it a full disk is a bus error
             np.lib.format.write_array_header_1_0(file, header)
             for start in range(0, len(index), BLOCK):
-                file.write(whole[index[start:start + BLOCK]].tobytes())
-        write_atomically(features, write)
+                file.write(whole[index[start : start + BLOCK]].tobytes())
+
+        atomic_write(features, write)
         rows.unlink()
-    manifest = dict(format=STORE, key=key, images=len(index), unreadable=unreadable, classes=source.classes,
-                    made=time.strftime('%Y-%m-%dT%H:%M:%S'))
-    write_atomically(folder / 'manifest.json', lambda file: file.write(json.dumps(manifest, indent=1).encode()))
+    manifest = dict(
+        format=STORE,
+        key=key,
+        images=len(index),
+        unreadable=unreadable,
+        classes=source.classes,
+        made=time.strftime('%Y-%m-%dT%H:%M:%S'),
+    )
+    atomic_write(
+        folder / 'manifest.json', lambda file: file.write(json.dumps(manifest, indent=1).encode())
+    )
     shutil.rmtree(folder / 'done', ignore_errors=True)

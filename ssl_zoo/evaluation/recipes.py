@@ -1,14 +1,16 @@
 """How a classifier is trained on top of an encoder: recipes as data, and those of the papers and other libraries by name."""
+
 from dataclasses import dataclass, fields, replace
 from itertools import product
 
-from ..layers import cosine
-from ..registry import ConfigError, nearest
+from ssl_zoo.errors import ConfigError, nearest
+from ssl_zoo.layers import cosine_schedule
 
 
 @dataclass(frozen=True)
 class Setting:
     """One point of a sweep. Attributes: lr: peak learning rate as it is used; weight_decay; epochs: of images, with fraction."""
+
     lr: float
     weight_decay: float
     epochs: float
@@ -38,6 +40,7 @@ class Recipe:
         interpolation, test_interpolation: 'bicubic' or 'bilinear' (antialiased) of the crop, and of the resizing in evaluation.
         source: where it comes from.
     """
+
     lrs: tuple[float, ...]
     epochs: tuple[float, ...]
     batch_size: int
@@ -62,21 +65,35 @@ class Recipe:
         def need(holds, name, what):
             if not holds:
                 raise ConfigError(f'{name} is {getattr(self, name)!r}, but it must be {what}')
-        for name, least in (('lrs', 'above 0'), ('epochs', 'above 0'), ('weight_decays', 'at least 0')):
+
+        for name, least in (
+            ('lrs', 'above 0'),
+            ('epochs', 'above 0'),
+            ('weight_decays', 'at least 0'),
+        ):
             values = getattr(self, name)
-            need(values and all(0 < v < 3e38 or (v == 0 and least == 'at least 0') for v in values), name,
-                 f'one or more numbers {least}, below 3e38')           # where float32 ends
+            need(
+                values and all(0 < v < 3e38 or (v == 0 and least == 'at least 0') for v in values),
+                name,
+                f'one or more numbers {least}, below 3e38',
+            )  # where float32 ends
         need(self.batch_size >= 1, 'batch_size', 'a whole number of at least 1')
-        for name, allowed in (('optimizer', ('SGD', 'LARC')), ('shape', ('cosine', 'steps')),
-                              ('init', ('zeros', 'normal', 'haiku', 'torch')),
-                              ('interpolation', ('bicubic', 'bilinear')), ('test_interpolation', ('bicubic', 'bilinear'))):
+        for name, allowed in (
+            ('optimizer', ('SGD', 'LARC')),
+            ('shape', ('cosine', 'steps')),
+            ('init', ('zeros', 'normal', 'haiku', 'torch')),
+            ('interpolation', ('bicubic', 'bilinear')),
+            ('test_interpolation', ('bicubic', 'bilinear')),
+        ):
             need(getattr(self, name) in allowed, name, f'one of {", ".join(allowed)}')
 
     def settings(self, images: int) -> list[Setting]:
         """All points of the sweep for so many labelled images."""
         scale = min(self.batch_size, images) / 256 if self.per_256 else 1
-        return [Setting(lr * scale, decay / (lr * scale) if self.decay_over_lr else decay, epochs)
-                for epochs, lr, decay in product(self.epochs, self.lrs, self.weight_decays)]
+        return [
+            Setting(lr * scale, decay / (lr * scale) if self.decay_over_lr else decay, epochs)
+            for epochs, lr, decay in product(self.epochs, self.lrs, self.weight_decays)
+        ]
 
     def steps(self, epochs: float, images: int) -> int:
         """Optimiser steps, as in pretraining: epochs * images // batch size."""
@@ -84,51 +101,151 @@ class Recipe:
 
     def factor(self, step: int, epochs: float, images: int) -> float:
         """The learning rate of a step, relative to its peak."""
-        done = step * min(self.batch_size, images) / images                      # in epochs
+        done = step * min(self.batch_size, images) / images  # in epochs
         if self.shape == 'steps':
-            return 0.1 ** sum((int(done) if self.per_epoch else done) >= share * epochs for share in self.milestones)
-        return cosine(1.0, self.end, int(done) / epochs if self.per_epoch else step / self.steps(epochs, images))
+            return 0.1 ** sum(
+                (int(done) if self.per_epoch else done) >= share * epochs
+                for share in self.milestones
+            )
+        return cosine_schedule(
+            1.0,
+            self.end,
+            int(done) / epochs if self.per_epoch else step / self.steps(epochs, images),
+        )
 
     def with_changes(self, **changes) -> 'Recipe':
         """The same with what is not None replaced."""
-        return replace(self, **{k: tuple(v) if isinstance(v, list) else v for k, v in changes.items() if v is not None})
+        return replace(
+            self,
+            **{
+                k: tuple(v) if isinstance(v, list) else v
+                for k, v in changes.items()
+                if v is not None
+            },
+        )
 
     def plain(self) -> dict:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
 # The frozen protocol (linear evaluation). Optimizers, schedules and starts are those of the code that is named, unless it says so.
-_FACEBOOK = dict(per_epoch=True, init='normal', interpolation='bilinear', test_interpolation='bilinear')
+_FACEBOOK = dict(
+    per_epoch=True, init='normal', interpolation='bilinear', test_interpolation='bilinear'
+)
 LINEAR = {
-    'byol': Recipe(lrs=(0.4, 0.3, 0.2, 0.1, 0.05), epochs=(80,), batch_size=1024, nesterov=True, init='haiku',
-                   source='BYOL (2006.07733), C.1; schedule, start and lr * batch size / 256 from its code, byol/eval_experiment.py'),
-    'simclr': Recipe(lrs=(0.1,), epochs=(90,), batch_size=4096, nesterov=True, init='zeros',
-                     source='SimCLR (2002.05709), B.6; schedule and start from google-research/simclr, whose README has weight decay 1e-6'),
-    'moco': Recipe(lrs=(30,), epochs=(100,), batch_size=256, per_256=False, shape='steps', milestones=(0.6, 0.8), **_FACEBOOK,
-                   source='facebookresearch/moco main_lincls.py: MoCo v1 and v2'),
-    'mocov3': Recipe(lrs=(0.1,), epochs=(90,), batch_size=1024, **_FACEBOOK,
-                     source='facebookresearch/moco-v3 main_lincls.py: ResNet-50; for ViTs --lrs 3 (CONFIG.md)'),
-    'simsiam': Recipe(lrs=(0.02, 0.1), epochs=(90,), batch_size=4096, optimizer='LARC', **_FACEBOOK,
-                      source='SimSiam (2011.10566), appendix A: 0.02; facebookresearch/simsiam main_lincls.py and README: 0.1'),
-    'barlow_twins': Recipe(lrs=(0.3,), epochs=(100,), batch_size=256, per_256=False, weight_decays=(1e-6,), **_FACEBOOK,
-                           source='facebookresearch/barlowtwins evaluate.py'),
-    'vicreg': Recipe(lrs=(0.02,), epochs=(100,), batch_size=256, per_256=False, weight_decays=(1e-6,), **_FACEBOOK,
-                     source='facebookresearch/vicreg evaluate.py with its README\'s --lr-head 0.02; the paper (C.2) crops from 0.2'),
-    'swav': Recipe(lrs=(0.3,), epochs=(100,), batch_size=256, per_256=False, weight_decays=(1e-6,), **_FACEBOOK,
-                   source='facebookresearch/swav eval_linear.py; for its own weights data.std=(0.228, 0.224, 0.225)'),
-    'dino': Recipe(lrs=(0.001,), epochs=(100,), batch_size=1024, per_epoch=True, init='normal', interpolation='bilinear',
-                   source='DINO (2104.14294), F.2, which sweeps the learning rate for each model; facebookresearch/dino eval_linear.py'),
-    'solo_learn': Recipe(lrs=(0.1,), epochs=(100,), batch_size=256, shape='steps', milestones=(0.6, 0.8), per_epoch=True,
-                         source='vturrisi/solo-learn scripts/linear/imagenet/byol.yaml'),
-    'lightly': Recipe(lrs=(0.1,), epochs=(90,), batch_size=256, end=0.001, interpolation='bilinear', test_interpolation='bilinear',
-                      source='lightly-ai/lightly benchmarks/imagenet/resnet50, lightly/utils/benchmarking/linear_classifier.py'),
-    'dinov2': Recipe(lrs=(1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1), epochs=(10,), batch_size=1024,
-                     init='normal', source='facebookresearch/dinov2 dinov2/eval/linear.py: its 13 learning rates, on the last output alone '
-                                           '(not 1 and 4 blocks, with and without the mean of patches); epochs for its 10 x 1250 steps'),
+    'byol': Recipe(
+        lrs=(0.4, 0.3, 0.2, 0.1, 0.05),
+        epochs=(80,),
+        batch_size=1024,
+        nesterov=True,
+        init='haiku',
+        source='BYOL (2006.07733), C.1; schedule, start and lr * batch size / 256 from its code, byol/eval_experiment.py',
+    ),
+    'simclr': Recipe(
+        lrs=(0.1,),
+        epochs=(90,),
+        batch_size=4096,
+        nesterov=True,
+        init='zeros',
+        source='SimCLR (2002.05709), B.6; schedule and start from google-research/simclr, whose README has weight decay 1e-6',
+    ),
+    'moco': Recipe(
+        lrs=(30,),
+        epochs=(100,),
+        batch_size=256,
+        per_256=False,
+        shape='steps',
+        milestones=(0.6, 0.8),
+        **_FACEBOOK,
+        source='facebookresearch/moco main_lincls.py: MoCo v1 and v2',
+    ),
+    'mocov3': Recipe(
+        lrs=(0.1,),
+        epochs=(90,),
+        batch_size=1024,
+        **_FACEBOOK,
+        source='facebookresearch/moco-v3 main_lincls.py: ResNet-50; for ViTs --lrs 3 (CONFIG.md)',
+    ),
+    'simsiam': Recipe(
+        lrs=(0.02, 0.1),
+        epochs=(90,),
+        batch_size=4096,
+        optimizer='LARC',
+        **_FACEBOOK,
+        source='SimSiam (2011.10566), appendix A: 0.02; facebookresearch/simsiam main_lincls.py and README: 0.1',
+    ),
+    'barlow_twins': Recipe(
+        lrs=(0.3,),
+        epochs=(100,),
+        batch_size=256,
+        per_256=False,
+        weight_decays=(1e-6,),
+        **_FACEBOOK,
+        source='facebookresearch/barlowtwins evaluate.py',
+    ),
+    'vicreg': Recipe(
+        lrs=(0.02,),
+        epochs=(100,),
+        batch_size=256,
+        per_256=False,
+        weight_decays=(1e-6,),
+        **_FACEBOOK,
+        source="facebookresearch/vicreg evaluate.py with its README's --lr-head 0.02; the paper (C.2) crops from 0.2",
+    ),
+    'swav': Recipe(
+        lrs=(0.3,),
+        epochs=(100,),
+        batch_size=256,
+        per_256=False,
+        weight_decays=(1e-6,),
+        **_FACEBOOK,
+        source='facebookresearch/swav eval_linear.py; for its own weights data.std=(0.228, 0.224, 0.225)',
+    ),
+    'dino': Recipe(
+        lrs=(0.001,),
+        epochs=(100,),
+        batch_size=1024,
+        per_epoch=True,
+        init='normal',
+        interpolation='bilinear',
+        source='DINO (2104.14294), F.2, which sweeps the learning rate for each model; facebookresearch/dino eval_linear.py',
+    ),
+    'solo_learn': Recipe(
+        lrs=(0.1,),
+        epochs=(100,),
+        batch_size=256,
+        shape='steps',
+        milestones=(0.6, 0.8),
+        per_epoch=True,
+        source='vturrisi/solo-learn scripts/linear/imagenet/byol.yaml',
+    ),
+    'lightly': Recipe(
+        lrs=(0.1,),
+        epochs=(90,),
+        batch_size=256,
+        end=0.001,
+        interpolation='bilinear',
+        test_interpolation='bilinear',
+        source='lightly-ai/lightly benchmarks/imagenet/resnet50, lightly/utils/benchmarking/linear_classifier.py',
+    ),
+    'dinov2': Recipe(
+        lrs=(1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1),
+        epochs=(10,),
+        batch_size=1024,
+        init='normal',
+        source='facebookresearch/dinov2 dinov2/eval/linear.py: its 13 learning rates, on the last output alone '
+        '(not 1 and 4 blocks, with and without the mean of patches); epochs for its 10 x 1250 steps',
+    ),
 }
 # The whole network on few labels: 30 or 50 epochs.
-FINETUNE = Recipe(lrs=(0.005, 0.01, 0.02, 0.05, 0.1), epochs=(30, 50), batch_size=1024, nesterov=True, init='haiku',
-                  source='BYOL (2006.07733), C.1; schedule, start and lr * batch size / 256 as in its code for linear evaluation')
+FINETUNE = Recipe(
+    lrs=(0.005, 0.01, 0.02, 0.05, 0.1),
+    epochs=(30, 50),
+    batch_size=1024,
+    nesterov=True,
+    init='haiku',
+    source='BYOL (2006.07733), C.1; schedule, start and lr * batch size / 256 as in its code for linear evaluation',
+)
 
 
 def logspace(first: float, last: float, n: int) -> tuple[float, ...]:
@@ -138,9 +255,17 @@ def logspace(first: float, last: float, n: int) -> tuple[float, ...]:
 
 # Fine-tuning on another data set: so many steps; no weight decay or one of 7.
 TRANSFER_STEPS = 20_000
-TRANSFER = Recipe(lrs=logspace(1e-4, 1e-1, 7), epochs=(1,), batch_size=256, weight_decays=(0.0, *logspace(1e-6, 1e-3, 7)), per_256=False,
-                  decay_over_lr=True, nesterov=True, init='zeros',
-                  source='BYOL (2006.07733), D.3; SimCLR (2002.05709), B.8.1; they name neither schedule nor start')
+TRANSFER = Recipe(
+    lrs=logspace(1e-4, 1e-1, 7),
+    epochs=(1,),
+    batch_size=256,
+    weight_decays=(0.0, *logspace(1e-6, 1e-3, 7)),
+    per_256=False,
+    decay_over_lr=True,
+    nesterov=True,
+    init='zeros',
+    source='BYOL (2006.07733), D.3; SimCLR (2002.05709), B.8.1; they name neither schedule nor start',
+)
 
 
 def linear_preset(name: str) -> Recipe:

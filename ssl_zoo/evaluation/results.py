@@ -1,9 +1,10 @@
 """Results rows: one JSON object per line of results.jsonl, so that a figure never travels without how it was made."""
+
 import json
 from contextlib import suppress
 from pathlib import Path
 
-from ..atomic import append
+from ssl_zoo.storage.atomic import append_lines
 
 
 def write_row(work_dir: str | Path, *rows: dict) -> None:
@@ -12,7 +13,7 @@ def write_row(work_dir: str | Path, *rows: dict) -> None:
     Args:
         rows: metric, value, n, protocol, data set and manifest, checkpoint, config, seed, versions, seconds of each.
     """
-    append(Path(work_dir, 'results.jsonl'), ''.join(json.dumps(row) + '\n' for row in rows))
+    append_lines(Path(work_dir, 'results.jsonl'), ''.join(json.dumps(row) + '\n' for row in rows))
 
 
 def rows_of(path: Path) -> list[dict]:

@@ -1,4 +1,5 @@
 """Statistics over training seeds: an arm's mean and interval, paired differences of two arms, Holm's adjustment of several tests."""
+
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -6,13 +7,14 @@ import numpy as np
 from scipy import stats
 
 LEVEL = 0.95
-SAME = 1e-9                       # percentage points: differences equal but for rounding would give t tests of p near 0
+SAME = 1e-9  # percentage points: differences equal but for rounding would give t tests of p near 0
 
 
 @dataclass(frozen=True)
 class Estimate:
     """Attributes: n: values; mean; std: sample standard deviation, None for one value; low, high: the 95 % interval of the mean (Student's
     t), None for one value and where all are the same, for a deviation of 0 says nothing of the next seed."""
+
     n: int
     mean: float
     std: float | None = None
@@ -24,6 +26,7 @@ class Estimate:
 class Difference(Estimate):
     """Attributes: those of an Estimate, of the differences seed by seed; p: of the paired t test, two-sided, None where there is no
     interval."""
+
     p: float | None = None
 
 
@@ -36,7 +39,7 @@ def estimate(values: Iterable[float]) -> Estimate | None:
     mean, std = float(found.mean()), float(found.std(ddof=1))
     if std < SAME:
         return Estimate(n, mean, 0.0)
-    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * std / n ** 0.5
+    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * std / n**0.5
     return Estimate(n, mean, std, mean - half, mean + half)
 
 
@@ -46,7 +49,9 @@ def paired(values: dict[int, float], reference: dict[int, float]) -> Difference 
     Args:
         values, reference: seed -> figure.
     """
-    seeds = [s for s in values if s in reference and np.isfinite(values[s]) and np.isfinite(reference[s])]
+    seeds = [
+        s for s in values if s in reference and np.isfinite(values[s]) and np.isfinite(reference[s])
+    ]
     found = estimate(values[s] - reference[s] for s in seeds)
     if found is None or found.low is None:
         return found and Difference(found.n, found.mean, found.std)

@@ -1,16 +1,24 @@
 """Every kind of file gets the treatment a user expects, or is unreadable with a reason."""
+
 import io
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_zoo.data.decode import Unreadable, read_image, read_pixels
+from ssl_zoo.data.decode import read_image, read_pixels
+from ssl_zoo.errors import UnreadableImage
 
 RNG = np.random.default_rng(0)
 GRAY = RNG.integers(0, 256, (20, 30), dtype=np.uint8)
-COLOUR = np.stack([np.linspace(0, 255, 30).astype(np.uint8)[None].repeat(20, 0), np.full((20, 30), 90, np.uint8),
-                   np.linspace(255, 0, 20).astype(np.uint8)[:, None].repeat(30, 1)], axis=2)
+COLOUR = np.stack(
+    [
+        np.linspace(0, 255, 30).astype(np.uint8)[None].repeat(20, 0),
+        np.full((20, 30), 90, np.uint8),
+        np.linspace(255, 0, 20).astype(np.uint8)[:, None].repeat(30, 1),
+    ],
+    axis=2,
+)
 
 
 def pixels(path) -> np.ndarray:
@@ -18,7 +26,11 @@ def pixels(path) -> np.ndarray:
     assert image.mode == 'RGB'
     for given in (data, np.frombuffer(data, np.uint8)):
         array = read_pixels(given)
-        assert array.flags.writeable and array.flags.c_contiguous and np.array_equal(array, np.asarray(image))
+        assert (
+            array.flags.writeable
+            and array.flags.c_contiguous
+            and np.array_equal(array, np.asarray(image))
+        )
     return array
 
 
@@ -58,7 +70,7 @@ def test_cmyk(tmp_path):
 
 @pytest.mark.parametrize('suffix', ['png', 'tif'])
 def test_16_bit_is_scaled_not_clipped(tmp_path, suffix):
-    deep = (GRAY.astype(np.uint16) * 257)
+    deep = GRAY.astype(np.uint16) * 257
     Image.fromarray(deep).save(tmp_path / f'a.{suffix}')
     assert np.array_equal(pixels(tmp_path / f'a.{suffix}'), GRAY[..., None].repeat(3, 2))
 
@@ -75,19 +87,33 @@ def test_32_bit_float_and_integer(tmp_path):
 @pytest.mark.parametrize('orientation', range(1, 9))
 def test_exif_rotation_comes_out_upright(tmp_path, orientation):
     """The stored pixels are turned so that orientation n brings COLOUR back."""
-    turns = {1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
-             5: lambda a: a.transpose(1, 0, 2), 6: lambda a: np.rot90(a, 1), 7: lambda a: np.rot90(a.transpose(1, 0, 2), 2),
-             8: lambda a: np.rot90(a, -1)}
+    turns = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: np.rot90(a, 1),
+        7: lambda a: np.rot90(a.transpose(1, 0, 2), 2),
+        8: lambda a: np.rot90(a, -1),
+    }
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(np.ascontiguousarray(turns[orientation](COLOUR))).save(tmp_path / 'a.png', exif=exif)
+    Image.fromarray(np.ascontiguousarray(turns[orientation](COLOUR))).save(
+        tmp_path / 'a.png', exif=exif
+    )
     assert np.array_equal(pixels(tmp_path / 'a.png'), COLOUR)
 
 
 @pytest.mark.parametrize('suffix', ['gif', 'webp', 'png'])
 def test_animation_gives_its_first_frame(tmp_path, suffix):
     frames = [Image.new('RGB', (8, 8), colour) for colour in ('red', 'lime', 'blue')]
-    frames[0].save(tmp_path / f'a.{suffix}', save_all=True, append_images=frames[1:], **({'lossless': True} if suffix == 'webp' else {}))
+    frames[0].save(
+        tmp_path / f'a.{suffix}',
+        save_all=True,
+        append_images=frames[1:],
+        **({'lossless': True} if suffix == 'webp' else {}),
+    )
     with Image.open(tmp_path / f'a.{suffix}') as image:
         assert image.n_frames == 3
     assert pixels(tmp_path / f'a.{suffix}').reshape(-1, 3).tolist() == [[255, 0, 0]] * 64
@@ -99,12 +125,15 @@ def test_wide_ranges_are_scaled_and_holes_do_not_blacken(tmp_path):
     Image.fromarray(values).save(tmp_path / 'a.tif')
     assert np.array_equal(pixels(tmp_path / 'a.tif')[1:, :, 0], GRAY[1:])
     Image.fromarray(GRAY.astype(np.int32) * 10_000).save(tmp_path / 'b.tif')
-    assert np.abs(pixels(tmp_path / 'b.tif')[..., 0].astype(int) - GRAY * (255 / GRAY.max())).max() <= 1
+    assert (
+        np.abs(pixels(tmp_path / 'b.tif')[..., 0].astype(int) - GRAY * (255 / GRAY.max())).max()
+        <= 1
+    )
 
 
 def test_lab_is_refused(tmp_path):
     Image.new('LAB', (8, 8), (50, 0, 0)).save(tmp_path / 'a.tif')
-    with pytest.raises(Unreadable, match='LAB'):
+    with pytest.raises(UnreadableImage, match='LAB'):
         read_image(tmp_path / 'a.tif')
 
 
@@ -113,14 +142,17 @@ def test_truncated_damaged_empty_and_missing_files_are_unreadable(tmp_path):
     for suffix in ('jpg', 'png'):
         Image.fromarray(noise).save(tmp_path / f'whole.{suffix}')
         data = (tmp_path / f'whole.{suffix}').read_bytes()
-        (tmp_path / f'half.{suffix}').write_bytes(data[:len(data) // 2])
-        with pytest.raises(Unreadable, match='truncated'):
+        (tmp_path / f'half.{suffix}').write_bytes(data[: len(data) // 2])
+        with pytest.raises(UnreadableImage, match='truncated'):
             read_image(tmp_path / f'half.{suffix}')
     (tmp_path / 'text.jpg').write_text('not an image')
     (tmp_path / 'empty.jpg').write_bytes(b'')
-    for name, reason in (('text.jpg', 'UnidentifiedImageError'), ('empty.jpg', 'UnidentifiedImageError'),
-                         ('none.jpg', 'FileNotFoundError')):
-        with pytest.raises(Unreadable, match=reason):
+    for name, reason in (
+        ('text.jpg', 'UnidentifiedImageError'),
+        ('empty.jpg', 'UnidentifiedImageError'),
+        ('none.jpg', 'FileNotFoundError'),
+    ):
+        with pytest.raises(UnreadableImage, match=reason):
             read_image(tmp_path / name)
 
 
@@ -129,11 +161,23 @@ def test_truncated_damaged_empty_and_missing_files_are_unreadable(tmp_path):
 def test_jpeg_files_without_pillow_give_pillows_pixels(tmp_path, kind, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    for i, options in enumerate((dict(), dict(progressive=True), dict(subsampling=0), dict(subsampling='4:2:2'), dict(quality=20),
-                                 dict(exif=exif), dict(exif=exif, comment=b'words'), dict(icc_profile=b'x' * 70_000))):
+    for i, options in enumerate(
+        (
+            dict(),
+            dict(progressive=True),
+            dict(subsampling=0),
+            dict(subsampling='4:2:2'),
+            dict(quality=20),
+            dict(exif=exif),
+            dict(exif=exif, comment=b'words'),
+            dict(icc_profile=b'x' * 70_000),
+        )
+    ):
         if kind != 'RGB':
             options.pop('subsampling', None)
-        Image.fromarray(COLOUR).resize((37, 21)).convert(kind).save(tmp_path / f'{i}.jpg', **options)
+        Image.fromarray(COLOUR).resize((37, 21)).convert(kind).save(
+            tmp_path / f'{i}.jpg', **options
+        )
         turned = 'exif' in options and orientation >= 5 and orientation < 9
         assert pixels(tmp_path / f'{i}.jpg').shape == ((37, 21, 3) if turned else (21, 37, 3))
 
@@ -144,23 +188,25 @@ def test_tags_behind_the_frame_header_turn_the_image_too(tmp_path):
     Image.fromarray(COLOUR).save(tmp_path / 'a.jpg', exif=exif)
     data = (tmp_path / 'a.jpg').read_bytes()
     start = data.index(b'\xff\xe1')
-    end = start + 2 + int.from_bytes(data[start + 2:start + 4])
+    end = start + 2 + int.from_bytes(data[start + 2 : start + 4])
     tags, rest = data[start:end], data[:start] + data[end:]
     frame = rest.index(b'\xff\xc0')
-    behind = frame + 2 + int.from_bytes(rest[frame + 2:frame + 4])
+    behind = frame + 2 + int.from_bytes(rest[frame + 2 : frame + 4])
     (tmp_path / 'b.jpg').write_bytes(rest[:behind] + tags + rest[behind:])
     assert pixels(tmp_path / 'b.jpg').shape == (30, 20, 3)
 
 
 def test_which_jpeg_files_do_without_pillow(tmp_path, monkeypatch):
-    monkeypatch.setattr('ssl_zoo.data.decode.read_image', lambda file: pytest.fail('went to Pillow'))
+    monkeypatch.setattr(
+        'ssl_zoo.data.decode.read_image', lambda file: pytest.fail('went to Pillow')
+    )
     Image.fromarray(COLOUR).save(tmp_path / 'a.jpg')
     data = (tmp_path / 'a.jpg').read_bytes()
     assert read_pixels(data).shape == COLOUR.shape
     for other in (b'', b'\xff\xd8\xff', data[:40], data[:-20], b'\x00' + data):
         with pytest.raises(pytest.fail.Exception):
             read_pixels(other)
-    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 299)                  # Pillow refuses from twice as many
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 299)  # Pillow refuses from twice as many
     with pytest.raises(pytest.fail.Exception):
         read_pixels(data)
 
@@ -172,17 +218,19 @@ def test_damaged_jpeg_files_are_what_they_are_to_pillow(tmp_path):
     exif[0x0112] = 6
     for i in range(600):
         file = tmp_path / 'a.jpg'
-        Image.fromarray(COLOUR).save(file, progressive=bool(i % 2), **(dict(exif=exif) if i % 3 == 0 else {}))
+        Image.fromarray(COLOUR).save(
+            file, progressive=bool(i % 2), **(dict(exif=exif) if i % 3 == 0 else {})
+        )
         data = np.fromfile(file, np.uint8)
         if i % 5 == 0:
-            data = data[:rng.integers(1, len(data))]
+            data = data[: rng.integers(1, len(data))]
         for at in rng.integers(0, len(data) if i % 2 else min(len(data), 200), rng.integers(1, 4)):
             data[at] = rng.integers(0, 256)
         try:
             expected = np.asarray(read_image(io.BytesIO(data.tobytes())))
-        except Unreadable:
+        except UnreadableImage:
             counts['unreadable'] += 1
-            with pytest.raises(Unreadable):
+            with pytest.raises(UnreadableImage):
                 read_pixels(data)
             continue
         counts['read'] += 1
@@ -191,7 +239,7 @@ def test_damaged_jpeg_files_are_what_they_are_to_pillow(tmp_path):
 
 
 def test_damaged_bytes_never_raise_anything_else(tmp_path):
-    """Random damage to real files either still decodes or is Unreadable."""
+    """Random damage to real files either still decodes or is UnreadableImage."""
     noise = RNG.integers(0, 256, (32, 32, 3), dtype=np.uint8)
     tried = unreadable = 0
     for suffix in ('jpg', 'png', 'gif', 'tif', 'webp', 'bmp'):
@@ -204,6 +252,6 @@ def test_damaged_bytes_never_raise_anything_else(tmp_path):
             tried += 1
             try:
                 read_image(tmp_path / f'broken.{suffix}')
-            except Unreadable:
+            except UnreadableImage:
                 unreadable += 1
     assert 0 < unreadable < tried

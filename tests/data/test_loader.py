@@ -5,21 +5,37 @@ import pytest
 import torch
 from PIL import Image
 
-from ssl_zoo.data.arrays import Digits
-from ssl_zoo.data.files import ImageFolder
-from ssl_zoo.data.loader import EvalDataset, StreamSampler, ViewDataset, eval_loader, order_of, train_loader
+from ssl_zoo.data.loader import (
+    EvalDataset,
+    StreamSampler,
+    ViewDataset,
+    eval_loader,
+    order_of,
+    train_loader,
+)
+from ssl_zoo.data.sources.arrays import Digits
+from ssl_zoo.data.sources.files import ImageFolder
 from ssl_zoo.data.views import View, crop, sample
 
 VIEWS = [View(20, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, blur_p=0.5), View(12, solarize_p=0.5)]
 
 
 def batches(workers, start=0, stop=8, seed=3, source=None):
-    return list(train_loader(ViewDataset(source or Digits('val'), VIEWS, seed), 50, workers, start, stop))
+    return list(
+        train_loader(ViewDataset(source or Digits('val'), VIEWS, seed), 50, workers, start, stop)
+    )
 
 
 def equal(a, b):
-    return (all(torch.equal(x, y) for key in ('views', 'params') for x, y in zip(a[key], b[key], strict=True))
-            and torch.equal(a['index'], b['index']) and a['unreadable'] == b['unreadable'])
+    return (
+        all(
+            torch.equal(x, y)
+            for key in ('views', 'params')
+            for x, y in zip(a[key], b[key], strict=True)
+        )
+        and torch.equal(a['index'], b['index'])
+        and a['unreadable'] == b['unreadable']
+    )
 
 
 @pytest.mark.filterwarnings('ignore:This DataLoader will create')
@@ -38,10 +54,12 @@ def test_a_run_can_start_at_any_batch():
 
 
 def test_epochs_see_every_image_once_in_another_order_with_other_views():
-    sampler = StreamSampler(180, 50, partial(order_of, n=180, seed=3), stop=11)               # 550 images: three epochs and a bit
+    sampler = StreamSampler(
+        180, 50, partial(order_of, n=180, seed=3), stop=11
+    )  # 550 images: three epochs and a bit
     stream = [key for batch in sampler for key in batch]
     for epoch in range(3):
-        part = stream[180 * epoch:180 * (epoch + 1)]
+        part = stream[180 * epoch : 180 * (epoch + 1)]
         assert {e for e, _ in part} == {epoch}
         assert sorted(i for _, i in part) == list(range(180))
     assert [i for _, i in stream[:180]] != [i for _, i in stream[180:360]]
@@ -51,7 +69,14 @@ def test_epochs_see_every_image_once_in_another_order_with_other_views():
 
 
 def test_seeds_give_other_orders():
-    a, b = ([key for batch in StreamSampler(180, 50, partial(order_of, n=180, seed=s), stop=3) for key in batch] for s in (0, 1))
+    a, b = (
+        [
+            key
+            for batch in StreamSampler(180, 50, partial(order_of, n=180, seed=s), stop=3)
+            for key in batch
+        ]
+        for s in (0, 1)
+    )
     assert a != b
 
 
@@ -66,7 +91,7 @@ def test_an_unreadable_image_is_replaced_and_reported(image_folder):
     (root / 'class_0' / '3.png').write_bytes((root / 'class_0' / '1.png').read_bytes()[:60])
     dataset = ViewDataset(ImageFolder(str(root)), VIEWS, 0)
     batch = dataset.__getitems__([(0, 1), (0, 2), (0, 7)])
-    assert batch['index'].tolist() == [1, 7, 7]                             # 2 is broken and replaced by 7, 5 further on
+    assert batch['index'].tolist() == [1, 7, 7]  # 2 is broken and replaced by 7, 5 further on
     assert [i for i, _ in batch['unreadable']] == [2]
     assert 'UnidentifiedImageError' in batch['unreadable'][0][1]
     assert len(batch['views'][0]) == 3
@@ -100,14 +125,22 @@ def test_a_very_long_image_does_not_fill_the_memory(image_folder):
 
 def test_evaluation_resizes_the_short_side_and_cuts_the_centre(image_folder):
     from torchvision import transforms
+
     rng = np.random.default_rng(0)
     root = image_folder(classes=1, per_class=1)
-    Image.fromarray(rng.integers(0, 256, (90, 61, 3), dtype=np.uint8)).save(root / 'class_0' / '1.png')
+    Image.fromarray(rng.integers(0, 256, (90, 61, 3), dtype=np.uint8)).save(
+        root / 'class_0' / '1.png'
+    )
     (root / 'class_0' / '2.png').write_bytes(b'broken')
     source = ImageFolder(str(root))
     [batch] = eval_loader(source, size=28, resize=32)
-    reference = transforms.Compose([transforms.Resize(32, transforms.InterpolationMode.BICUBIC), transforms.CenterCrop(28),
-                                    transforms.PILToTensor()])
+    reference = transforms.Compose(
+        [
+            transforms.Resize(32, transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(28),
+            transforms.PILToTensor(),
+        ]
+    )
     assert batch['index'].tolist() == [0, 1] and batch['unreadable'][0][0] == 2
     for pixels, i in zip(batch['pixels'], batch['index'].tolist(), strict=True):
         assert torch.equal(pixels, reference(source.read(i)))

@@ -1,8 +1,9 @@
 """What lies between gradients and the optimiser's step: frozen parameters and the limit on gradients."""
+
 import torch
 from torch import nn
 
-from ssl_zoo.engine.loop import ZooOptimWrapper
+from ssl_zoo.engine.optim_wrapper import ZooOptimWrapper
 from ssl_zoo.method import Method
 from ssl_zoo.optim import parameter_groups
 
@@ -40,11 +41,18 @@ def test_each_gradient_is_limited_by_its_own_norm(tiny):
     method.epoch = 1.0
     wrapper = wrapped(tiny, method, clip_grad=3)
     weights = {name: p.detach().clone() for name, p in method.named_parameters()}
-    gradients = {name: torch.randn_like(p) * scale for (name, p), scale in zip(method.named_parameters(), (100, 0.1, 50, 0.1), strict=True)}
+    gradients = {
+        name: torch.randn_like(p) * scale
+        for (name, p), scale in zip(method.named_parameters(), (100, 0.1, 50, 0.1), strict=True)
+    }
     loss = sum((p * gradients[name]).sum() for name, p in method.named_parameters())
     wrapper.update_params(loss)
     for name, p in method.named_parameters():
         g = gradients[name].double()
         norm = g.square().sum().sqrt().item()
-        expected = g * min(1.0, 3 / (norm + 1e-6)) + (0.1 * weights[name].double() if p.ndim > 1 else 0)
-        torch.testing.assert_close((weights[name] - p.detach()).double(), expected, rtol=1e-4, atol=1e-5)
+        expected = g * min(1.0, 3 / (norm + 1e-6)) + (
+            0.1 * weights[name].double() if p.ndim > 1 else 0
+        )
+        torch.testing.assert_close(
+            (weights[name] - p.detach()).double(), expected, rtol=1e-4, atol=1e-5
+        )

@@ -3,32 +3,51 @@
 The whole loop runs on torch's meta device, whose tensors have a shape and no values. Whatever would wait for a GPU (item, bool, tolist,
 cpu, nonzero, indexing by a mask) needs a value and raises.
 """
+
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 
+from ssl_zoo.config.loading import load_config
 from ssl_zoo.data.views import View, crop_boxes, crops, sample
 from ssl_zoo.engine import runner as runner_module
-from ssl_zoo.engine.config import load_config
 from ssl_zoo.engine.runner import ZooRunner, build_runner
 from ssl_zoo.registry import METHODS
 
 BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1])
-CONFIGS = {load_config(path).method['type']: path for path in (Path(__file__).parents[2] / 'configs').glob('[!_]*/digits*.py')
-           if path.parent.name != 'studies'}
+CONFIGS = {
+    load_config(path).method['type']: path
+    for path in (Path(__file__).parents[2] / 'configs').glob('[!_]*/digits*.py')
+    if path.parent.name != 'studies'
+}
 
 
 @pytest.fixture
 def on_meta(tmp_path, monkeypatch):
     """Function: a run on the meta device, with a method's digits config, and the steps at which it made a progress line."""
+
     def make(name='BYOL'):
-        monkeypatch.setattr(runner_module, 'spread', lambda method, *_: method.to('meta'))
-        monkeypatch.setattr(ZooRunner, 'wrap_model', lambda self, cfg, model: model)          # would move it to the CPU
-        monkeypatch.setattr(torch, 'autocast', lambda *_, **__: nullcontext())                # knows no meta device
-        settings = load_config(CONFIGS[name], ['batch_size=64', 'workers=0', 'log_every=3', 'watch.every=0', 'data.train.split=val',
-                                               'data.val=None', 'epochs=100'])
+        monkeypatch.setattr(runner_module, 'feature_std', lambda method, *_: method.to('meta'))
+        monkeypatch.setattr(
+            ZooRunner, 'wrap_model', lambda self, cfg, model: model
+        )  # would move it to the CPU
+        monkeypatch.setattr(
+            torch, 'autocast', lambda *_, **__: nullcontext()
+        )  # knows no meta device
+        settings = load_config(
+            CONFIGS[name],
+            [
+                'batch_size=64',
+                'workers=0',
+                'log_every=3',
+                'online_eval.every=0',
+                'data.train.split=val',
+                'data.val=None',
+                'epochs=100',
+            ],
+        )
         settings.method['backbone'] = BACKBONE
         run = build_runner(settings, tmp_path / 'run')
         lines = []
@@ -37,11 +56,12 @@ def on_meta(tmp_path, monkeypatch):
                 hook.report = lambda runner, done, hook=hook: lines.append(done)
             elif type(hook).__name__ == 'ViewsPictureHook':
                 hook.done = True
-            elif type(hook).__name__ == 'GuardHook':
-                hook.after_optimizer_step = lambda runner: None        # looks at progress lines
+            elif type(hook).__name__ == 'NonFiniteHook':
+                hook.after_optimizer_step = lambda runner: None  # looks at progress lines
         run.model.train()
         run.call_hook('before_train')
         return run, lines
+
     return make
 
 
@@ -54,11 +74,17 @@ def test_steps_ask_nothing_of_the_device(on_meta, name):
 
 
 def test_that_is_every_method():
-    assert set(CONFIGS) == {name for name in METHODS.names() if METHODS.find(name).__module__.startswith('ssl_zoo.methods')}
+    assert set(CONFIGS) == {
+        name
+        for name in METHODS.names()
+        if METHODS.find(name).__module__.startswith('ssl_zoo.methods')
+    }
 
 
 def test_images_on_the_device_ask_nothing_either():
-    view = View(20, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2, blur_p=0.5, solarize_p=0.2)
+    view = View(
+        20, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2, blur_p=0.5, solarize_p=0.2
+    )
     index = torch.arange(16)
     rows = sample(view, 0, index.numpy(), index.numpy(), 0)
     images = torch.empty(16, 3, 24, 24, dtype=torch.uint8, device='meta')
@@ -69,7 +95,14 @@ def test_images_on_the_device_ask_nothing_either():
 def test_what_waits_is_caught(on_meta, monkeypatch):
     """The test above would see it."""
     run, _ = on_meta()
-    for wait in (lambda x: x.item(), lambda x: bool(x > 0), lambda x: x.cpu(), lambda x: x[None][(x > 0)[None]]):
-        monkeypatch.setattr(run.method, 'after_step', lambda wait=wait: wait(next(run.method.parameters()).sum()))
+    for wait in (
+        lambda x: x.item(),
+        lambda x: bool(x > 0),
+        lambda x: x.cpu(),
+        lambda x: x[None][(x > 0)[None]],
+    ):
+        monkeypatch.setattr(
+            run.method, 'after_step', lambda wait=wait: wait(next(run.method.parameters()).sum())
+        )
         with pytest.raises((RuntimeError, NotImplementedError)):
             run.train_loop.forward_to(run.iter + 1)

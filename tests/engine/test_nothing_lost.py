@@ -1,4 +1,5 @@
 """Damage, full disks and signals at bad moments: what is lost (at most the steps since a checkpoint), and what is said."""
+
 import json
 import os
 import signal
@@ -10,24 +11,25 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssl_zoo.engine.checkpoint import CheckpointHook, checkpoints_in, newest_checkpoint, read_checkpoint
-from ssl_zoo.engine.progress import ProgressHook
+from ssl_zoo.checkpoint import checkpoints_in, newest_checkpoint, read_checkpoint
+from ssl_zoo.engine.hooks.checkpoint import CheckpointHook
+from ssl_zoo.engine.hooks.online_evaluation import OnlineEvaluationHook
+from ssl_zoo.engine.hooks.progress import ProgressHook
 from ssl_zoo.engine.runner import build_runner
-from ssl_zoo.engine.watch import WatchHook
 from ssl_zoo.engine.work_dir import claim
+from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.results import write_row
-from ssl_zoo.registry import ConfigError
 
 ROOT = Path(__file__).parents[2]
-CONFIG = '''
+CONFIG = """
 method = dict(type='BYOL', backbone=dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1]), hidden_dim=32, proj_dim=16)
 data = dict(train=dict(type='Digits', split='val'), val=40)
 views = [dict(size=20)] * 2
 optimizer, epochs, batch_size, base_lr = dict(type='LARS', momentum=0.9), 2, 20, 1.0
-workers, log_every, watch, checkpoint = 0, 1, dict(every=1), dict(every=0.5, keep=3)
-'''
+workers, log_every, online_eval, checkpoint = 0, 1, dict(every=1), dict(every=0.5, keep=3)
+"""
 # A process that has imported everything already forks one for each run, which takes as long as the run and no longer.
-SERVER = '''
+SERVER = """
 import json, os, sys
 sys.path.insert(0, {tools!r})
 import torch, train, ssl_zoo.engine.runner, ssl_zoo.methods.byol
@@ -46,7 +48,7 @@ for line in sys.stdin:
         os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC), fd)
     exec(order['plant'])
     sys.exit(train.main(order['arguments']))
-'''
+"""
 
 
 class Tool:
@@ -67,13 +69,21 @@ class Tool:
     def end(self):
         """(exit code as a shell has it, stdout, stderr)"""
         code = os.waitstatus_to_exitcode(int(self.ask(wait=self.pid)))
-        return code if code >= 0 else 128 - code, *(Path(f'{self.name}.{kind}').read_text() for kind in ('out', 'err'))
+        return code if code >= 0 else 128 - code, *(
+            Path(f'{self.name}.{kind}').read_text() for kind in ('out', 'err')
+        )
 
 
 @pytest.fixture(scope='module')
 def server():
-    process = subprocess.Popen([sys.executable, '-c', SERVER.format(tools=str(ROOT / 'tools'))], text=True, stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE, start_new_session=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    process = subprocess.Popen(
+        [sys.executable, '-c', SERVER.format(tools=str(ROOT / 'tools'))],
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+    )
     assert process.stdout.readline() == 'ready\n'
     yield process
     process.stdin.close()
@@ -85,7 +95,10 @@ def tool(server, tmp_path):
     (tmp_path / 'config.py').write_text(CONFIG)
 
     def start(work_dir, *arguments, plant=''):
-        return Tool(server, tmp_path, [tmp_path / 'config.py', '--work-dir', work_dir, *arguments], plant)
+        return Tool(
+            server, tmp_path, [tmp_path / 'config.py', '--work-dir', work_dir, *arguments], plant
+        )
+
     return start
 
 
@@ -103,35 +116,52 @@ def rows(path):
 
 def logged(work_dir):
     """What log.jsonl says, without speeds."""
-    return [{k: v for k, v in row.items() if 'per_second' not in k and 'wait' not in k} for row in rows(work_dir / 'log.jsonl')]
+    return [
+        {k: v for k, v in row.items() if 'per_second' not in k and 'wait' not in k}
+        for row in rows(work_dir / 'log.jsonl')
+    ]
 
 
 def like(whole, work_dir):
     a, b = (read_checkpoint(checkpoints_in(d)[0]) for d in (whole, work_dir))
-    return (a['step'] == b['step'] and all(torch.equal(a['method'][k], b['method'][k]) for k in a['method'])
-            and all(torch.equal(s['momentum_buffer'], b['optimizer']['state'][k]['momentum_buffer'])
-                    for k, s in a['optimizer']['state'].items())
-            and logged(whole) == logged(work_dir)
-            and [r['value'] for r in rows(whole / 'results.jsonl')] == [r['value'] for r in rows(work_dir / 'results.jsonl')])
+    return (
+        a['step'] == b['step']
+        and all(torch.equal(a['method'][k], b['method'][k]) for k in a['method'])
+        and all(
+            torch.equal(s['momentum_buffer'], b['optimizer']['state'][k]['momentum_buffer'])
+            for k, s in a['optimizer']['state'].items()
+        )
+        and logged(whole) == logged(work_dir)
+        and [r['value'] for r in rows(whole / 'results.jsonl')]
+        == [r['value'] for r in rows(work_dir / 'results.jsonl')]
+    )
 
 
 # ---- damage
+
 
 def test_a_flipped_byte_is_found_or_changes_nothing(whole, tmp_path):
     path = checkpoints_in(whole)[0]
     data, good = path.read_bytes(), read_checkpoint(path)
     tensor = data.find(good['method']['online.backbone.conv1.weight'].numpy().tobytes()[:32])
     assert tensor > 0
-    places = [tensor, tensor + 9, *torch.randint(len(data), (34,)).tolist(), *torch.randint(6000, (24,)).tolist()]
+    places = [
+        tensor,
+        tensor + 9,
+        *torch.randint(len(data), (34,)).tolist(),
+        *torch.randint(6000, (24,)).tolist(),
+    ]
     (tmp_path / 'checkpoints').mkdir()
     found, before = 0, checkpoints_in(whole)[1].read_bytes()
     for place in places:
         (tmp_path / 'checkpoints/step_00000011.pth').write_bytes(before)
-        (tmp_path / 'checkpoints/step_00000014.pth').write_bytes(data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1:])
+        (tmp_path / 'checkpoints/step_00000014.pth').write_bytes(
+            data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :]
+        )
         reports = []
         content = newest_checkpoint(tmp_path, reports.append)
         assert content['step'] == (11 if reports else 14)
-        if not reports:                                              # padding, or a copy of what the archive says elsewhere
+        if not reports:  # padding, or a copy of what the archive says elsewhere
             assert all(torch.equal(content['method'][k], good['method'][k]) for k in good['method'])
             assert place not in places[:2] and content['config'] == good['config']
         found += bool(reports)
@@ -148,9 +178,15 @@ def test_a_torn_checkpoint_is_passed_over(whole, tmp_path):
         assert newest_checkpoint(tmp_path, reports.append)['step'] == 11 and len(reports) == 1
 
 
-@pytest.mark.parametrize('change', [lambda c: c['config'].update(base_lr=2.0), lambda c: c.update(step=3),
-                                    lambda c: c['optimizer']['param_groups'][0].update(lr=3.0),
-                                    lambda c: c['optimizer']['state'][0]['momentum_buffer'].view(-1)[0].add_(1e-3)])
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda c: c['config'].update(base_lr=2.0),
+        lambda c: c.update(step=3),
+        lambda c: c['optimizer']['param_groups'][0].update(lr=3.0),
+        lambda c: c['optimizer']['state'][0]['momentum_buffer'].view(-1)[0].add_(1e-3),
+    ],
+)
 def test_the_digest_covers_everything(whole, tmp_path, change):
     content = torch.load(checkpoints_in(whole)[0], weights_only=True)
     change(content)
@@ -160,15 +196,21 @@ def test_the_digest_covers_everything(whole, tmp_path, change):
 
 
 def test_keep_and_keep_every_together(tiny, tmp_path):
-    build_runner(tiny(epochs=4, checkpoint=dict(every=0.5, keep=2, keep_every=1.5)), tmp_path).train()
+    build_runner(
+        tiny(epochs=4, checkpoint=dict(every=0.5, keep=2, keep_every=1.5)), tmp_path
+    ).train()
     assert sorted(int(p.stem[5:]) for p in checkpoints_in(tmp_path)) == [11, 21, 25, 28]
 
 
-def test_what_a_killed_process_left_goes_at_the_next_start_and_a_directory_in_use_is_refused(tool, whole, tmp_path):
-    plant = ('import ssl_zoo.engine.checkpoint as c, time, pathlib, os\n'
-             'def save(content, file):\n file.write(b"torn"); file.flush(); '
-             f'pathlib.Path({str(tmp_path / "mark")!r}).touch(); time.sleep(60)\n'
-             'real = torch.save\nc.torch.save = lambda content, file: (save if content["step"] == 7 else real)(content, file)')
+def test_what_a_killed_process_left_goes_at_the_next_start_and_a_directory_in_use_is_refused(
+    tool, whole, tmp_path
+):
+    plant = (
+        'import ssl_zoo.checkpoint as c, time, pathlib, os\n'
+        'def save(content, file):\n file.write(b"torn"); file.flush(); '
+        f'pathlib.Path({str(tmp_path / "mark")!r}).touch(); time.sleep(60)\n'
+        'real = torch.save\nc.torch.save = lambda content, file: (save if content["step"] == 7 else real)(content, file)'
+    )
     run = tool(tmp_path / 'run', plant=plant)
     wait_for(tmp_path / 'mark')
     code, _, err = tool(tmp_path / 'run', '--resume').end()
@@ -177,12 +219,19 @@ def test_what_a_killed_process_left_goes_at_the_next_start_and_a_directory_in_us
     assert run.end()[0] == 137 and list(tmp_path.glob('run/checkpoints/*.tmp.*'))
     (tmp_path / 'run/log.jsonl.tmp.77').touch()
     code, out, err = tool(tmp_path / 'run', '--resume', 'auto').end()
-    assert code == 0 and 'resumed at step 4' in out and not list(tmp_path.rglob('run/**/*.tmp.*')) and like(whole, tmp_path / 'run')
+    assert (
+        code == 0
+        and 'resumed at step 4' in out
+        and not list(tmp_path.rglob('run/**/*.tmp.*'))
+        and like(whole, tmp_path / 'run')
+    )
 
 
 def test_a_killed_run_holds_its_directory_no_longer_though_its_workers_live_on(tmp_path):
-    code = (f'import os, pathlib, time\nfrom ssl_zoo.engine.work_dir import claim\nheld = claim(pathlib.Path({str(tmp_path)!r}))\n'
-            'worker = os.fork()\nprint(worker, flush=True) if worker else None\ntime.sleep(60)')
+    code = (
+        f'import os, pathlib, time\nfrom ssl_zoo.engine.work_dir import claim\nheld = claim(pathlib.Path({str(tmp_path)!r}))\n'
+        'worker = os.fork()\nprint(worker, flush=True) if worker else None\ntime.sleep(60)'
+    )
     with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True) as run:
         worker = int(run.stdout.readline())
         with pytest.raises(ConfigError, match='in use by another run'):
@@ -218,8 +267,13 @@ def test_files_that_cannot_grow_cost_the_checkpoint_and_not_the_run(tool, tmp_pa
     started = time.monotonic()
     code, out, err = tool(tmp_path / 'run', plant=LIMIT.format(40000)).end()
     assert code == 1 and time.monotonic() - started < 30 and size > 40000, err
-    assert 'error: the last checkpoint could not be written, see the log' in err and 'Traceback' not in err, err
-    assert 'step 14/14' in out and out.count('training goes on, older checkpoints are untouched') >= 4
+    assert (
+        'error: the last checkpoint could not be written, see the log' in err
+        and 'Traceback' not in err
+    ), err
+    assert (
+        'step 14/14' in out and out.count('training goes on, older checkpoints are untouched') >= 4
+    )
     assert not list(tmp_path.rglob('run/**/*.tmp.*')) and not checkpoints_in(tmp_path / 'run')
     assert all(isinstance(row, dict) for row in rows(tmp_path / 'run/log.jsonl'))
 
@@ -227,24 +281,31 @@ def test_files_that_cannot_grow_cost_the_checkpoint_and_not_the_run(tool, tmp_pa
 def test_a_disk_that_fills_up_leaves_the_older_checkpoint(tool, tmp_path, whole):
     disk = tmp_path / 'disk'
     disk.mkdir()
-    if os.geteuid() or subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', str(disk)], capture_output=True).returncode:
+    if (
+        os.geteuid()
+        or subprocess.run(
+            ['mount', '-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', str(disk)], capture_output=True
+        ).returncode
+    ):
         pytest.skip('this process may not mount')
     try:
-        fill = f'''
-from ssl_zoo.engine.checkpoint import CheckpointHook
+        fill = f"""
+from ssl_zoo.engine.hooks.checkpoint import CheckpointHook
 real = CheckpointHook.save
 def save(self, runner):
     path = real(self, runner)
     try:
-        with open({str(disk / "filler")!r}, "wb", buffering=0) as file:
+        with open({str(disk / 'filler')!r}, "wb", buffering=0) as file:
             while file.write(bytes(512)): pass
     except OSError: pass
     return path
-CheckpointHook.save = save'''
+CheckpointHook.save = save"""
         code, out, err = tool(disk / 'run', plant=fill).end()
         assert code in (1, 2) and 'Traceback' not in err and 'step 14/14' in out, err
         assert 'No space left on device' in out + err
-        assert [read_checkpoint(p)['step'] for p in checkpoints_in(disk / 'run')] == [4] and not list(disk.rglob('*.tmp.*'))
+        assert [read_checkpoint(p)['step'] for p in checkpoints_in(disk / 'run')] == [
+            4
+        ] and not list(disk.rglob('*.tmp.*'))
         rows(disk / 'run/log.jsonl')
         (disk / 'filler').unlink()
         assert tool(disk / 'run', '--resume').end()[0] == 0
@@ -255,10 +316,14 @@ CheckpointHook.save = save'''
 
 def test_rows_are_written_all_or_none(tmp_path):
     for n in (1, 30, 200):
-        code = (f'import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n'
+        code = (
+            f'import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n'
             f'from ssl_zoo.evaluation.results import write_row\n'
-                f'write_row({str(tmp_path)!r}, *[dict(value=i) for i in range({n})])')
-        done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT)
+            f'write_row({str(tmp_path)!r}, *[dict(value=i) for i in range({n})])'
+        )
+        done = subprocess.run(
+            [sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT
+        )
         assert (done.returncode == 0) == (n == 1), done.stderr
         assert rows(tmp_path / 'results.jsonl') == [dict(value=0)]
     with open(tmp_path / 'results.jsonl', 'a') as file:
@@ -270,13 +335,17 @@ def test_rows_are_written_all_or_none(tmp_path):
 
 # ---- signals
 
-PHASES = {'step': ('ssl_zoo.engine.loop', 'TrainLoop', 'one_pass', 6), 'watch': ('ssl_zoo.engine.watch', 'WatchHook', 'look', 2),
-          'saving': ('ssl_zoo.engine.checkpoint', 'CheckpointHook', '_write', 2), 'start': ('ssl_zoo.engine.watch', 'WatchHook', 'look', 1)}
+PHASES = {
+    'step': ('ssl_zoo.engine.loop', 'TrainLoop', 'one_pass', 6),
+    'online_eval': ('ssl_zoo.engine.hooks.online_evaluation', 'OnlineEvaluationHook', 'look', 2),
+    'saving': ('ssl_zoo.checkpoint', 'CheckpointHook', '_write', 2),
+    'start': ('ssl_zoo.engine.hooks.online_evaluation', 'OnlineEvaluationHook', 'look', 1),
+}
 
 
 def planted(phase, mark):
     module, cls, name, times = PHASES[phase]
-    return f'''
+    return f"""
 import importlib, pathlib, time
 cls = getattr(importlib.import_module({module!r}), {cls!r})
 real, calls = getattr(cls, {name!r}), []
@@ -287,23 +356,40 @@ def marked(*args, **kwargs):
         end = time.monotonic() + 0.4
         while time.monotonic() < end: time.sleep(0.01)
     return real(*args, **kwargs)
-setattr(cls, {name!r}, marked)'''
+setattr(cls, {name!r}, marked)"""
 
 
-@pytest.mark.parametrize(('phase', 'signum', 'group'), [
-    ('start', signal.SIGTERM, False), ('start', signal.SIGINT, True), ('step', signal.SIGTERM, True), ('step', signal.SIGINT, True),
-    ('step', signal.SIGUSR1, True), ('watch', signal.SIGINT, False), ('watch', signal.SIGUSR1, True), ('saving', signal.SIGTERM, True),
-    ('saving', signal.SIGINT, False)])
-def test_a_signal_saves_and_the_resumed_run_is_the_same(tool, whole, tmp_path, phase, signum, group):
+@pytest.mark.parametrize(
+    ('phase', 'signum', 'group'),
+    [
+        ('start', signal.SIGTERM, False),
+        ('start', signal.SIGINT, True),
+        ('step', signal.SIGTERM, True),
+        ('step', signal.SIGINT, True),
+        ('step', signal.SIGUSR1, True),
+        ('online_eval', signal.SIGINT, False),
+        ('online_eval', signal.SIGUSR1, True),
+        ('saving', signal.SIGTERM, True),
+        ('saving', signal.SIGINT, False),
+    ],
+)
+def test_a_signal_saves_and_the_resumed_run_is_the_same(
+    tool, whole, tmp_path, phase, signum, group
+):
     workers = ['--cfg-options', f'workers={2 * group}']
     run = tool(tmp_path / 'run', *workers, plant=planted(phase, tmp_path / 'mark'))
     wait_for(tmp_path / 'mark')
     started = time.monotonic()
     run.send(signum, group)
     code, out, err = run.end()
-    assert code == 128 + signum and time.monotonic() - started < 12 and 'Traceback' not in err + out, err
+    assert (
+        code == 128 + signum and time.monotonic() - started < 12 and 'Traceback' not in err + out
+    ), err
     if phase != 'start':
-        assert f'stopped by {signum.name} after step' in err and f'continue with --resume --work-dir {tmp_path}/run' in err
+        assert (
+            f'stopped by {signum.name} after step' in err
+            and f'continue with --resume --work-dir {tmp_path}/run' in err
+        )
         assert checkpoints_in(tmp_path / 'run')
     assert not list(tmp_path.rglob('run/**/*.tmp.*'))
     assert tool(tmp_path / 'run', '--resume', 'auto', *workers).end()[0] == 0
@@ -319,15 +405,31 @@ def test_a_second_ctrl_c_stops_at_once_without_damage(tool, whole, tmp_path):
     run.send(signal.SIGINT, True)
     started = time.monotonic()
     code, _, err = run.end()
-    assert code == 130 and time.monotonic() - started < 12 and 'Traceback' not in err and 'stopped; continue with --resume' in err
+    assert (
+        code == 130
+        and time.monotonic() - started < 12
+        and 'Traceback' not in err
+        and 'stopped; continue with --resume' in err
+    )
     assert tool(tmp_path / 'run', '--resume').end()[0] == 0 and like(whole, tmp_path / 'run')
 
 
 @pytest.mark.parametrize('delay', [0.3, 1.5])
 def test_ctrl_c_while_everything_is_imported(tmp_path, delay):
     (tmp_path / 'config.py').write_text(CONFIG)
-    process = subprocess.Popen([sys.executable, str(ROOT / 'tools/train.py'), str(tmp_path / 'config.py'), '--work-dir', str(tmp_path)],
-                               text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            str(ROOT / 'tools/train.py'),
+            str(tmp_path / 'config.py'),
+            '--work-dir',
+            str(tmp_path),
+        ],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
     time.sleep(delay)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=30)
@@ -336,10 +438,15 @@ def test_ctrl_c_while_everything_is_imported(tmp_path, delay):
 
 # ---- lines
 
+
 def test_figures_that_a_crash_has_cost_are_made_once(tiny, tmp_path, monkeypatch):
-    settings = tiny(watch=dict(every=1))
+    settings = tiny(online_eval=dict(every=1))
     build_runner(settings, tmp_path / 'whole').train()
-    for cls, name in ((CheckpointHook, 'after_train'), (WatchHook, 'report'), (None, 'torn')):
+    for cls, name in (
+        (CheckpointHook, 'after_train'),
+        (OnlineEvaluationHook, 'report'),
+        (None, 'torn'),
+    ):
         work_dir = tmp_path / name
         if cls is None:
             build_runner(settings, work_dir).train()
@@ -349,28 +456,49 @@ def test_figures_that_a_crash_has_cost_are_made_once(tiny, tmp_path, monkeypatch
         else:
             with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
                 real = getattr(cls, name)
-                patch.setattr(cls, name, lambda self, runner, real=real, cls=cls: (cls is CheckpointHook and real(self, runner), 1 / 0))
+                patch.setattr(
+                    cls,
+                    name,
+                    lambda self, runner, real=real, cls=cls: (
+                        cls is CheckpointHook and real(self, runner),
+                        1 / 0,
+                    ),
+                )
                 build_runner(settings, work_dir).train()
         for _ in range(2):
             build_runner(settings, work_dir, resume='auto').train()
         assert logged(work_dir) == logged(tmp_path / 'whole'), name
         if cls is None:
-            (work_dir / 'results.jsonl').write_text(''.join(
-                line + '\n' for line in (work_dir / 'results.jsonl').read_text().splitlines()[4:]))
-        assert [r['value'] for r in rows(work_dir / 'results.jsonl')] == [r['value'] for r in rows(tmp_path / 'whole/results.jsonl')]
+            (work_dir / 'results.jsonl').write_text(
+                ''.join(
+                    line + '\n'
+                    for line in (work_dir / 'results.jsonl').read_text().splitlines()[4:]
+                )
+            )
+        assert [r['value'] for r in rows(work_dir / 'results.jsonl')] == [
+            r['value'] for r in rows(tmp_path / 'whole/results.jsonl')
+        ]
 
 
 @pytest.mark.parametrize('lost', [3, 7, 9])
 def test_lines_beyond_the_resumed_step_go_and_none_is_lost(tiny, tmp_path, monkeypatch, lost):
     """A crash at step ``lost``: before the first checkpoint, between a checkpoint and the look after it, and later."""
-    settings = tiny(watch=dict(every=0.5), log_every=1)
+    settings = tiny(online_eval=dict(every=0.5), log_every=1)
     build_runner(settings, tmp_path / 'whole').train()
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
-        look, report = WatchHook.look, ProgressHook.report
+        look, report = OnlineEvaluationHook.look, ProgressHook.report
         if lost == 7:
-            patch.setattr(WatchHook, 'look', lambda self, runner, *a: look(self, runner, *a) if runner.step < 7 else 1 / 0)
+            patch.setattr(
+                OnlineEvaluationHook,
+                'look',
+                lambda self, runner, *a: look(self, runner, *a) if runner.step < 7 else 1 / 0,
+            )
         else:
-            patch.setattr(ProgressHook, 'report', lambda self, runner, done: (report(self, runner, done), done == lost and 1 / 0))
+            patch.setattr(
+                ProgressHook,
+                'report',
+                lambda self, runner, done: (report(self, runner, done), done == lost and 1 / 0),
+            )
         build_runner(settings, tmp_path / 'run').train()
     with open(tmp_path / 'run/log.jsonl', 'a') as file:
         file.write('{"step": 9, "epo')

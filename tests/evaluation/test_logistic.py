@@ -1,12 +1,13 @@
 """Logistic regression: against a minimisation of the written objective, a sweep against separate fits, resumed sweeps, labels."""
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from ssl_zoo.atomic import keep
+from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation import logistic
 from ssl_zoo.evaluation.logistic import fit, predict, sweep
-from ssl_zoo.registry import ConfigError
+from ssl_zoo.storage.atomic import write_or_raise
 
 
 def some_data(n=90, dim=5, classes=4, seed=0, spread=1.0):
@@ -23,7 +24,11 @@ def objective(w, b, x, labels, strength):
     log_p = log_p - np.log(np.exp(log_p).sum(1, keepdims=True))
     targets = np.eye(len(w))[labels]
     error = np.exp(log_p) - targets
-    return -(targets * log_p).sum() + strength / 2 * (w ** 2).sum(), error.T @ x + strength * w, error.sum(0)
+    return (
+        -(targets * log_p).sum() + strength / 2 * (w**2).sum(),
+        error.T @ x + strength * w,
+        error.sum(0),
+    )
 
 
 def minimum(x, labels, strength):
@@ -32,9 +37,18 @@ def minimum(x, labels, strength):
     cut = classes * x.shape[1]
 
     def both(theta):
-        value, dw, db = objective(theta[:cut].reshape(classes, -1), theta[cut:], x, labels, strength)
+        value, dw, db = objective(
+            theta[:cut].reshape(classes, -1), theta[cut:], x, labels, strength
+        )
         return value, np.concatenate([dw.ravel(), db])
-    found = minimize(both, np.zeros(cut + classes), jac=True, method='BFGS', options=dict(gtol=1e-7, maxiter=10_000))
+
+    found = minimize(
+        both,
+        np.zeros(cut + classes),
+        jac=True,
+        method='BFGS',
+        options=dict(gtol=1e-7, maxiter=10_000),
+    )
     return found.x[:cut].reshape(classes, -1), found.x[cut:]
 
 
@@ -47,7 +61,9 @@ def test_a_fit_is_the_minimum_of_the_written_objective(strength):
     assert max(np.abs(dw).max(), np.abs(db).max()) < 1e-4 * len(x) and np.abs(db).max() < 0.02
     assert value == pytest.approx(objective(w, b, x, labels, strength)[0], rel=1e-5)
     np.testing.assert_allclose(model.coef_, w, atol=0.02 * np.abs(w).max())
-    np.testing.assert_allclose(model.intercept_ - model.intercept_.mean(), b - b.mean(), atol=0.02 * np.abs(w).max())
+    np.testing.assert_allclose(
+        model.intercept_ - model.intercept_.mean(), b - b.mean(), atol=0.02 * np.abs(w).max()
+    )
     scores = x @ w.T + b
     clear = np.diff(np.sort(scores, axis=1)[:, -2:], axis=1)[:, 0] > 0.05
     assert clear.sum() > 60 and (predict(model, values)[clear, 0] == scores.argmax(1)[clear]).all()
@@ -57,8 +73,12 @@ def test_two_classes_too():
     values, labels = some_data(classes=2)
     model, x, strength = fit(values, labels, 1.0), values.astype(np.float64), 1.0
 
-    def value(theta):                                                # one weight vector for the difference of the two
-        return np.logaddexp(0, -(2 * labels - 1) * (x @ theta[:-1] + theta[-1])).sum() + strength / 2 * (theta[:-1] ** 2).sum()
+    def value(theta):  # one weight vector for the difference of the two
+        return (
+            np.logaddexp(0, -(2 * labels - 1) * (x @ theta[:-1] + theta[-1])).sum()
+            + strength / 2 * (theta[:-1] ** 2).sum()
+        )
+
     found = minimize(value, np.zeros(6), method='BFGS', options=dict(gtol=1e-6)).x
     np.testing.assert_allclose(np.append(model.coef_, model.intercept_), found, atol=5e-3)
     best = predict(model, values)
@@ -79,7 +99,9 @@ def test_the_penalty_is_on_weights_and_not_on_the_bias():
 def test_float16_features_count_as_they_are():
     values, labels = some_data()
     half = values.astype(np.float16)
-    np.testing.assert_array_equal(fit(half, labels, 1.0).coef_, fit(half.astype(np.float64), labels, 1.0).coef_)
+    np.testing.assert_array_equal(
+        fit(half, labels, 1.0).coef_, fit(half.astype(np.float64), labels, 1.0).coef_
+    )
 
 
 # --- Sweeps
@@ -99,13 +121,16 @@ def test_a_sweep_ends_where_separate_fits_end(classes):
     def score(model):
         seen.append((model.C, probabilities(model, held_out[0])))
         return float((predict(model, held_out[0])[:, 0] == held_out[1]).mean())
+
     scores, unconverged = sweep(values, labels, score, STRENGTHS)
     assert unconverged == 0 and [1 / c for c, _ in seen] == pytest.approx(list(STRENGTHS))
     for (_, p), got, strength in zip(seen, scores, STRENGTHS, strict=True):
         cold = fit(values, labels, strength)
         np.testing.assert_allclose(p, probabilities(cold, held_out[0]), atol=5e-3)
-        assert got == pytest.approx((predict(cold, held_out[0])[:, 0] == held_out[1]).mean(), abs=0.03)
-    assert np.abs(seen[0][1] - seen[-1][1]).max() > 0.1                                  # strengths matter
+        assert got == pytest.approx(
+            (predict(cold, held_out[0])[:, 0] == held_out[1]).mean(), abs=0.03
+        )
+    assert np.abs(seen[0][1] - seen[-1][1]).max() > 0.1  # strengths matter
 
 
 def test_each_strength_begins_where_the_one_before_ended():
@@ -123,7 +148,9 @@ def test_what_has_not_converged_is_counted():
 
 @pytest.mark.parametrize('classes', [2, 4])
 @pytest.mark.parametrize('stop', [1, 4])
-def test_a_stopped_sweep_goes_on_as_if_it_had_not_been_stopped(classes, stop, tmp_path, monkeypatch):
+def test_a_stopped_sweep_goes_on_as_if_it_had_not_been_stopped(
+    classes, stop, tmp_path, monkeypatch
+):
     values, labels = some_data(classes=classes)
     labels = labels * 3 + 1
     whole, again, state = [], [], tmp_path / 'deep' / 'state.npz'
@@ -137,14 +164,26 @@ def test_a_stopped_sweep_goes_on_as_if_it_had_not_been_stopped(classes, stop, tm
             raise KeyboardInterrupt
         again.append(norm(model))
         return again[-1]
-    expected = sweep(values, labels, lambda model: whole.append(norm(model)) or whole[-1], STRENGTHS)
+
+    expected = sweep(
+        values, labels, lambda model: whole.append(norm(model)) or whole[-1], STRENGTHS
+    )
     monkeypatch.setattr(logistic, 'SAVE_SECONDS', -1)
     with pytest.raises(KeyboardInterrupt):
         sweep(values, labels, stopping, STRENGTHS, state=state)
     with np.load(state, allow_pickle=False) as file:
         assert file['scores'].tolist() == whole[:stop]
     rest = []
-    assert sweep(values, labels, lambda model: rest.append(norm(model)) or rest[-1], STRENGTHS, state=state) == expected
+    assert (
+        sweep(
+            values,
+            labels,
+            lambda model: rest.append(norm(model)) or rest[-1],
+            STRENGTHS,
+            state=state,
+        )
+        == expected
+    )
     assert rest == whole[stop:] and not list(state.parent.iterdir())
 
 
@@ -154,15 +193,24 @@ def test_unconverged_are_counted_over_a_stop(tmp_path, monkeypatch):
     left = [0.0] * 3
 
     def stopping(model):
-        return left.pop()                                            # IndexError at the fourth
+        return left.pop()  # IndexError at the fourth
+
     with pytest.raises(IndexError):
         sweep(values, labels, stopping, STRENGTHS, max_iter=1, state=tmp_path / 'state.npz')
-    assert sweep(values, labels, lambda model: 0.0, STRENGTHS, max_iter=1, state=tmp_path / 'state.npz') == ([0.0] * 5, 5)
+    assert sweep(
+        values, labels, lambda model: 0.0, STRENGTHS, max_iter=1, state=tmp_path / 'state.npz'
+    ) == ([0.0] * 5, 5)
 
 
 def test_no_state_is_written_before_its_time(tmp_path):
     values, labels = some_data()
-    sweep(values, labels, lambda model: float(len(list(tmp_path.iterdir()))), STRENGTHS, state=tmp_path / 'state.npz')
+    sweep(
+        values,
+        labels,
+        lambda model: float(len(list(tmp_path.iterdir()))),
+        STRENGTHS,
+        state=tmp_path / 'state.npz',
+    )
     assert logistic.SAVE_SECONDS == 60 and not list(tmp_path.iterdir())
 
 
@@ -172,7 +220,9 @@ def test_a_disk_that_is_full_gets_a_sentence(tmp_path, monkeypatch):
     def full(path, write):
         def torn(file):
             raise OSError(28, 'No space left on device')
-        keep(path, torn)
+
+        write_or_raise(path, torn)
+
     monkeypatch.setattr(logistic, 'SAVE_SECONDS', -1)
     monkeypatch.setattr(logistic, 'keep', full)
     with pytest.raises(ConfigError, match='No space left on device'):
@@ -181,13 +231,18 @@ def test_a_disk_that_is_full_gets_a_sentence(tmp_path, monkeypatch):
 
 # --- Labels
 
+
 @pytest.mark.parametrize('names', [(0, 1, 2), (2, 5, 9), (0, 7), (3, 400)])
 def test_predictions_name_the_labels_that_were_there(names):
     values, labels = some_data(classes=len(names), n=200, spread=3)
     labels = np.array(names)[labels]
     model = fit(values, labels, 0.1)
     best = predict(model, values)
-    assert best.shape == (200, len(names)) and set(best.ravel()) == set(names) and (best[:, 0] == labels).mean() > 0.9
+    assert (
+        best.shape == (200, len(names))
+        and set(best.ravel()) == set(names)
+        and (best[:, 0] == labels).mean() > 0.9
+    )
     assert best.dtype == np.int64 and all(sorted(row) == sorted(names) for row in best)
 
 
@@ -200,7 +255,9 @@ def test_predictions_are_best_first():
     two, labels = some_data(classes=2, n=50)
     model = fit(two, labels, 1.0)
     p = probabilities(model, two)
-    assert (np.take_along_axis(p, predict(model, two), 1)[:, 0] >= 0.5).all() and predict(model, two, top=1).shape == (50, 1)
+    assert (np.take_along_axis(p, predict(model, two), 1)[:, 0] >= 0.5).all() and predict(
+        model, two, top=1
+    ).shape == (50, 1)
 
 
 def test_a_class_that_is_missing_from_training_is_never_named():

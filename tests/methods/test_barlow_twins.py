@@ -52,8 +52,12 @@ def test_redundancy_equals_a_slow_loop_in_float64():
 @pytest.mark.parametrize('settings', [{}, dict(lambd=2.0, scale=0.024)])
 def test_whole_loss_equals_a_slow_loop_in_float64(settings):
     barlow, views = BarlowTwins(BACKBONE, proj_dim=8, **settings).train(), pair()
-    z1, z2 = (array(barlow.projector(barlow.backbone(x))) for x in views)        # each view by its own statistics
-    expected = settings.get('scale', 1.0) * penalty(correlation(z1, z2), settings.get('lambd', 0.0051))
+    z1, z2 = (
+        array(barlow.projector(barlow.backbone(x))) for x in views
+    )  # each view by its own statistics
+    expected = settings.get('scale', 1.0) * penalty(
+        correlation(z1, z2), settings.get('lambd', 0.0051)
+    )
     assert barlow.loss(views)['loss'].item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -63,6 +67,7 @@ def test_gradient_flows_through_both_views_and_their_standardisation():
 
     def loss(x):
         return penalty(correlation(3 * x[0], x[1]), 0.5)
+
     x, d, h = array(z), np.random.default_rng(0).normal(size=(2, 7, 5)), 1e-5
     for direction in (d * [[[1]], [[0]]], d * [[[0]], [[1]]]):
         slope = (loss(x + h * direction) - loss(x - h * direction)) / (2 * h)
@@ -75,7 +80,7 @@ def test_gradient_reaches_every_parameter():
     for name, p in barlow.named_parameters():
         assert p.grad is not None and p.grad.isfinite().all(), name
     assert barlow.backbone.conv1.weight.grad.abs().max() > 0
-    assert not list(barlow.norm.parameters())                                    # a norm without scale and offset
+    assert not list(barlow.norm.parameters())  # a norm without scale and offset
 
 
 def test_half_precision_projections_are_correlated_in_float32():
@@ -84,7 +89,9 @@ def test_half_precision_projections_are_correlated_in_float32():
         loss = bare().loss([z[0], z[0] + z[1]])['loss']
     z = array(z.float())
     assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(penalty(correlation(z[0], array(torch.tensor(z[0] + z[1]).bfloat16())), 0.0051), rel=1e-4)
+    assert loss.item() == pytest.approx(
+        penalty(correlation(z[0], array(torch.tensor(z[0] + z[1]).bfloat16())), 0.0051), rel=1e-4
+    )
 
 
 def test_sizes_of_the_paper():
@@ -92,6 +99,10 @@ def test_sizes_of_the_paper():
         barlow = BarlowTwins(dict(name='resnet50'))
     hidden = ['Linear', 'BatchNorm1d', 'ReLU']
     assert [type(m).__name__ for m in barlow.projector] == [*hidden, *hidden, 'Linear']
-    assert [tuple(m.weight.shape) for m in barlow.projector[::3]] == [(8192, 2048), (8192, 8192), (8192, 8192)]
+    assert [tuple(m.weight.shape) for m in barlow.projector[::3]] == [
+        (8192, 2048),
+        (8192, 8192),
+        (8192, 8192),
+    ]
     assert all(m.bias is None for m in barlow.projector[::3])
     assert barlow.norm.num_features == 8192 and barlow.lambd == 0.0051 and barlow.scale == 1

@@ -16,7 +16,9 @@ def method(**arguments) -> BYOL:
 
 def test_loss_in_closed_form():
     z = torch.randn(6, 8)
-    orthogonal = torch.stack([-z[:, 1], z[:, 0], -z[:, 3], z[:, 2], -z[:, 5], z[:, 4], -z[:, 7], z[:, 6]], dim=1)
+    orthogonal = torch.stack(
+        [-z[:, 1], z[:, 0], -z[:, 3], z[:, 2], -z[:, 5], z[:, 4], -z[:, 7], z[:, 6]], dim=1
+    )
     both = [regression_loss(p, z) + regression_loss(p, z) for p in (3 * z, orthogonal, -0.5 * z)]
     assert both[0].item() == pytest.approx(0, abs=1e-6)
     assert both[1].item() == pytest.approx(4, rel=1e-6)
@@ -33,7 +35,9 @@ def test_loss_equals_a_slow_loop_in_float64():
 
 
 def test_loss_is_float32_and_finite_for_bf16_and_zero_vectors():
-    loss = regression_loss(torch.zeros(2, 4, dtype=torch.bfloat16), torch.zeros(2, 4, dtype=torch.bfloat16))
+    loss = regression_loss(
+        torch.zeros(2, 4, dtype=torch.bfloat16), torch.zeros(2, 4, dtype=torch.bfloat16)
+    )
     assert loss.dtype == torch.float32
     assert loss.item() == 0
 
@@ -47,7 +51,9 @@ def test_whole_loss_is_the_sum_of_both_directions_with_views_forwarded_apart():
     expected = sum((2 - 2 * nn.functional.cosine_similarity(q[i], z[1 - i])).mean() for i in (0, 1))
     assert byol.loss(views)['loss'].item() == pytest.approx(expected.item(), rel=1e-5)
     together = byol.predictor(byol.online(torch.cat(views)))
-    assert not torch.allclose(together[:6], q[0], atol=1e-3)        # shared statistics would be another method
+    assert not torch.allclose(
+        together[:6], q[0], atol=1e-3
+    )  # shared statistics would be another method
 
 
 def test_gradient_reaches_the_online_network_and_predictor_and_not_the_target():
@@ -58,7 +64,11 @@ def test_gradient_reaches_the_online_network_and_predictor_and_not_the_target():
             assert parameter.grad is None
         else:
             assert parameter.grad is not None and parameter.grad.isfinite().all(), name
-    assert {name.split('.')[0] for name, _ in byol.named_parameters()} == {'online', 'predictor', 'target'}
+    assert {name.split('.')[0] for name, _ in byol.named_parameters()} == {
+        'online',
+        'predictor',
+        'target',
+    }
 
 
 def test_only_after_step_moves_the_target_and_with_the_new_online_weights():
@@ -70,7 +80,9 @@ def test_only_after_step_moves_the_target_and_with_the_new_online_weights():
     assert all(torch.equal(a, b) for a, b in zip(before, byol.target.parameters(), strict=True))
     byol.progress = 0.0
     byol.after_step()
-    for old, now, online in zip(before, byol.target.parameters(), byol.online.parameters(), strict=True):
+    for old, now, online in zip(
+        before, byol.target.parameters(), byol.online.parameters(), strict=True
+    ):
         torch.testing.assert_close(now, 0.9 * old + 0.1 * online)
 
 
@@ -80,20 +92,25 @@ def test_batchnorm_statistics_of_the_target_are_its_own():
     buffers = [b.clone() for b in byol.target.buffers()]
     byol.after_step()
     assert all(torch.equal(a, b) for a, b in zip(buffers, byol.target.buffers(), strict=True))
-    online, target = byol.online.backbone.bn1.running_mean, byol.target.network.backbone.bn1.running_mean
+    online, target = (
+        byol.online.backbone.bn1.running_mean,
+        byol.target.network.backbone.bn1.running_mean,
+    )
     assert online.abs().max() > 0 and target.abs().max() > 0 and not torch.equal(online, target)
-    assert byol.target.network.backbone.bn1.num_batches_tracked == 2             # one per view
+    assert byol.target.network.backbone.bn1.num_batches_tracked == 2  # one per view
 
 
 def test_decay_follows_the_cosine_of_the_official_code():
     byol, steps = method(base_ema=0.996), 1000
     for k in (0, steps // 2, steps - 1):
         byol.progress = k / steps
-        assert byol.decay == pytest.approx(1 - (1 - 0.996) * (math.cos(math.pi * k / steps) + 1) / 2, abs=1e-12)
+        assert byol.decay == pytest.approx(
+            1 - (1 - 0.996) * (math.cos(math.pi * k / steps) + 1) / 2, abs=1e-12
+        )
     byol.progress = 0
     assert byol.decay == 0.996
     byol.progress = (steps - 1) / steps
-    assert 0.99999 < byol.decay < 1                                              # the target still moves at the last step
+    assert 0.99999 < byol.decay < 1  # the target still moves at the last step
 
 
 def test_heads_have_no_bias_in_their_last_layer_and_the_networks_start_apart():
@@ -111,5 +128,5 @@ def test_sizes_of_the_paper():
     assert shapes['predictor.0.weight'] == (4096, 256)
     assert shapes['predictor.3.weight'] == (256, 4096)
     assert byol.embed_dim == 2048
-    assert byol.backbone is byol.online.backbone                                 # what evaluation looks at: online, not target
+    assert byol.backbone is byol.online.backbone  # what evaluation looks at: online, not target
     assert byol.base_ema == 0.996

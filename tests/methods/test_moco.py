@@ -9,9 +9,11 @@ BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1))
 
 
 def method(**arguments) -> MoCo:
-    moco = MoCo(BACKBONE, **{**dict(hidden_dim=32, proj_dim=8, queue_size=10, decay=0.9), **arguments}).train()
+    moco = MoCo(
+        BACKBONE, **{**dict(hidden_dim=32, proj_dim=8, queue_size=10, decay=0.9), **arguments}
+    ).train()
     for p in moco.key.parameters():
-        p.data += 0.05 * torch.randn_like(p)                                     # as if training had parted the networks
+        p.data += 0.05 * torch.randn_like(p)  # as if training had parted the networks
     return moco
 
 
@@ -52,14 +54,18 @@ def keys_and_loss(moco, views):
 @pytest.mark.parametrize('t', [0.07, 0.2])
 def test_loss_equals_a_slow_loop_in_float64(t):
     q, k, queue = (unit(torch.randn(n, 7)) for n in (5, 5, 11))
-    assert queue_nce(q, k, queue, t).item() == pytest.approx(oracle(array(q), array(k), array(queue), t), rel=1e-5)
+    assert queue_nce(q, k, queue, t).item() == pytest.approx(
+        oracle(array(q), array(k), array(queue), t), rel=1e-5
+    )
 
 
 def test_whole_loss_has_queries_of_the_first_view_and_keys_of_the_second():
     moco, views = method(temperature=0.07), pair()
     q, queue = array(moco.query(views[0])), array(moco.queue.keys)
     k, loss = keys_and_loss(moco, views)
-    assert loss == pytest.approx(oracle(q, k, queue, 0.07), rel=1e-5, abs=1e-6)  # near 0 float32 has no relative precision
+    assert loss == pytest.approx(
+        oracle(q, k, queue, 0.07), rel=1e-5, abs=1e-6
+    )  # near 0 float32 has no relative precision
 
 
 def test_keys_are_shuffled_between_the_parts_that_batchnorm_sees():
@@ -67,7 +73,9 @@ def test_keys_are_shuffled_between_the_parts_that_batchnorm_sees():
     q, queue = array(moco.query(views[0])), array(moco.queue.keys)
     k, loss = keys_and_loss(moco, views)
     assert loss == pytest.approx(oracle(q, k, queue, 0.2), rel=1e-5)
-    assert loss != pytest.approx(oracle(q, array(moco.key(views[1])), queue, 0.2), rel=1e-4)   # parts shared by query and key
+    assert loss != pytest.approx(
+        oracle(q, array(moco.key(views[1])), queue, 0.2), rel=1e-4
+    )  # parts shared by query and key
 
 
 def test_gradient_reaches_the_query_network_alone():
@@ -75,19 +83,23 @@ def test_gradient_reaches_the_query_network_alone():
     moco.loss(pair())['loss'].backward()
     for name, p in moco.named_parameters():
         assert (p.grad is None) if name.startswith('key') else p.grad.isfinite().all(), name
-    assert moco.query.backbone.conv1.weight.grad.abs().max() > 0 and not moco.queue.keys.requires_grad
+    assert (
+        moco.query.backbone.conv1.weight.grad.abs().max() > 0 and not moco.queue.keys.requires_grad
+    )
 
 
 def test_queue_takes_the_keys_after_the_step_and_wraps_around():
     moco = method()
-    torch.testing.assert_close(moco.queue.keys.norm(dim=1), torch.ones(10))      # random directions at first
+    torch.testing.assert_close(
+        moco.queue.keys.norm(dim=1), torch.ones(10)
+    )  # random directions at first
     start, views = moco.queue.keys.clone(), pair()
     first = unit(moco.key(views[1]))
     moco.loss(views)
-    assert torch.equal(moco.queue.keys, start)                                   # a step does not meet its own keys
+    assert torch.equal(moco.queue.keys, start)  # a step does not meet its own keys
     moco.after_step()
     torch.testing.assert_close(moco.queue.keys, torch.cat([first, start[6:]]))
-    second = unit(moco.key(views[1]))                                            # the key network has moved
+    second = unit(moco.key(views[1]))  # the key network has moved
     moco.loss(views)
     moco.after_step()
     torch.testing.assert_close(moco.queue.keys, torch.cat([second[4:], first[2:], second[:4]]))
@@ -109,11 +121,25 @@ def test_key_network_follows_the_new_weights_with_a_constant_decay(progress):
 
 def test_sizes_of_the_papers():
     with torch.device('meta'):
-        v2, v1 = MoCo(dict(name='resnet50')), MoCo(dict(name='resnet50'), hidden_dim=None, temperature=0.07)
-    assert [type(m).__name__ for m in v2.query.projector] == ['Linear', 'ReLU', 'Linear']      # no BatchNorm
-    assert tuple(v2.query.projector[0].weight.shape) == (2048, 2048) and tuple(v2.query.projector[2].weight.shape) == (128, 2048)
+        v2, v1 = (
+            MoCo(dict(name='resnet50')),
+            MoCo(dict(name='resnet50'), hidden_dim=None, temperature=0.07),
+        )
+    assert [type(m).__name__ for m in v2.query.projector] == [
+        'Linear',
+        'ReLU',
+        'Linear',
+    ]  # no BatchNorm
+    assert tuple(v2.query.projector[0].weight.shape) == (2048, 2048) and tuple(
+        v2.query.projector[2].weight.shape
+    ) == (128, 2048)
     assert [tuple(m.weight.shape) for m in v1.query.projector] == [(128, 2048)]
     assert all(m.bias is not None for m in (*v2.query.projector[::2], *v1.query.projector))
-    assert tuple(v2.queue.keys.shape) == (65536, 128) and v2.temperature == 0.2 and v2.decay == 0.999
+    assert (
+        tuple(v2.queue.keys.shape) == (65536, 128) and v2.temperature == 0.2 and v2.decay == 0.999
+    )
     copy = MoCo(BACKBONE, queue_size=4)
-    assert all(torch.equal(a, b) for a, b in zip(copy.query.parameters(), copy.key.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(copy.query.parameters(), copy.key.parameters(), strict=True)
+    )

@@ -9,9 +9,11 @@ BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1))
 
 
 def method(**arguments) -> MoCoV3:
-    moco = MoCoV3(BACKBONE, **{**dict(hidden_dim=32, proj_dim=8, base_ema=0.9), **arguments}).train()
+    moco = MoCoV3(
+        BACKBONE, **{**dict(hidden_dim=32, proj_dim=8, base_ema=0.9), **arguments}
+    ).train()
     for p in moco.momentum.parameters():
-        p.data += 0.05 * torch.randn_like(p)                                     # as if training had parted the networks
+        p.data += 0.05 * torch.randn_like(p)  # as if training had parted the networks
     return moco
 
 
@@ -51,7 +53,11 @@ def test_gradient_reaches_the_base_network_and_the_predictor_alone():
     moco.loss(pair())['loss'].backward()
     for name, p in moco.named_parameters():
         assert (p.grad is None) if name.startswith('momentum') else p.grad.isfinite().all(), name
-    assert {name.split('.')[0] for name, _ in moco.named_parameters()} == {'base', 'momentum', 'predictor'}
+    assert {name.split('.')[0] for name, _ in moco.named_parameters()} == {
+        'base',
+        'momentum',
+        'predictor',
+    }
     assert moco.base.backbone.conv1.weight.grad.abs().max() > 0
 
 
@@ -64,29 +70,64 @@ def test_only_after_step_moves_the_momentum_encoder_and_with_the_new_weights():
     optimizer.step()
     assert all(torch.equal(a, b) for a, b in zip(before, moco.momentum.parameters(), strict=True))
     moco.after_step()
-    for old, now, base in zip(before, moco.momentum.parameters(), moco.base.parameters(), strict=True):
-        torch.testing.assert_close(now, 0.95 * old + 0.05 * base)                # 0.9 at first, 1 at last, half way between
+    for old, now, base in zip(
+        before, moco.momentum.parameters(), moco.base.parameters(), strict=True
+    ):
+        torch.testing.assert_close(
+            now, 0.95 * old + 0.05 * base
+        )  # 0.9 at first, 1 at last, half way between
 
 
 def test_decay_follows_the_cosine_of_the_official_code():
     moco = method(base_ema=0.99)
     for progress in (0.0, 0.25, 0.5, 0.999):
         moco.progress = progress
-        assert moco.decay == pytest.approx(1 - 0.5 * (1 + math.cos(math.pi * progress)) * (1 - 0.99), abs=1e-12)
+        assert moco.decay == pytest.approx(
+            1 - 0.5 * (1 + math.cos(math.pi * progress)) * (1 - 0.99), abs=1e-12
+        )
 
 
 def test_sizes_of_the_official_code():
     def layers(mlp):
-        return [(m.out_features, m.in_features, m.bias is not None) if isinstance(m, nn.Linear) else
-                ('norm', m.affine) if isinstance(m, nn.BatchNorm1d) else type(m).__name__ for m in mlp]
+        return [
+            (m.out_features, m.in_features, m.bias is not None)
+            if isinstance(m, nn.Linear)
+            else ('norm', m.affine)
+            if isinstance(m, nn.BatchNorm1d)
+            else type(m).__name__
+            for m in mlp
+        ]
+
     with torch.device('meta'):
         resnet = MoCoV3(dict(name='resnet50'))
-        vit = MoCoV3(dict(name='vit_small_patch16_224'), proj_layers=3, predictor_norm=True, temperature=0.2)
+        vit = MoCoV3(
+            dict(name='vit_small_patch16_224'), proj_layers=3, predictor_norm=True, temperature=0.2
+        )
     hidden = [('norm', True), 'ReLU']
-    assert layers(resnet.base.projector) == [(4096, 2048, False), *hidden, (256, 4096, False), ('norm', False)]
+    assert layers(resnet.base.projector) == [
+        (4096, 2048, False),
+        *hidden,
+        (256, 4096, False),
+        ('norm', False),
+    ]
     assert layers(resnet.predictor) == [(4096, 256, False), *hidden, (256, 4096, False)]
-    assert layers(vit.base.projector) == [(4096, 384, False), *hidden, (4096, 4096, False), *hidden, (256, 4096, False), ('norm', False)]
-    assert layers(vit.predictor) == [(4096, 256, False), *hidden, (256, 4096, False), ('norm', False)]
+    assert layers(vit.base.projector) == [
+        (4096, 384, False),
+        *hidden,
+        (4096, 4096, False),
+        *hidden,
+        (256, 4096, False),
+        ('norm', False),
+    ]
+    assert layers(vit.predictor) == [
+        (4096, 256, False),
+        *hidden,
+        (256, 4096, False),
+        ('norm', False),
+    ]
     assert resnet.temperature == 1.0 and resnet.base_ema == 0.99
     copy = MoCoV3(BACKBONE, hidden_dim=8, proj_dim=4)
-    assert all(torch.equal(a, b) for a, b in zip(copy.base.parameters(), copy.momentum.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(copy.base.parameters(), copy.momentum.parameters(), strict=True)
+    )

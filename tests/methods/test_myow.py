@@ -4,7 +4,7 @@ import pytest
 import torch
 from ssl_zoo.methods.myow import MYOW, mine
 
-from ssl_zoo.registry import ConfigError
+from ssl_zoo.errors import ConfigError
 
 BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1))
 
@@ -13,7 +13,7 @@ def method(**arguments) -> MYOW:
     sizes = dict(hidden_dim=32, proj_dim=16, mined_hidden=16, mined_dim=8, base_ema=0.9)
     myow = MYOW(BACKBONE, **{**sizes, **arguments}).train()
     for p in myow.target.parameters():
-        p.data += 0.05 * torch.randn_like(p)                                     # as if training had parted the networks
+        p.data += 0.05 * torch.randn_like(p)  # as if training had parted the networks
     return myow
 
 
@@ -40,13 +40,17 @@ def others_by_nearness(y, pool, i):
 
 def test_mining_takes_one_of_the_k_nearest_others():
     y = torch.randn(7, 5)
-    pool = y + 0.5 * torch.randn(7, 5)                                           # so an image is often nearest to itself
+    pool = y + 0.5 * torch.randn(7, 5)  # so an image is often nearest to itself
     order = [others_by_nearness(array(y), array(pool), i) for i in range(7)]
-    itself = [max(range(7), key=lambda j, i=i: cos(array(y)[i], array(pool)[j])) == i for i in range(7)]
+    itself = [
+        max(range(7), key=lambda j, i=i: cos(array(y)[i], array(pool)[j])) == i for i in range(7)
+    ]
     assert any(itself)
     assert mine(y, pool, 1).tolist() == [near[0] for near in order]
-    drawn = [set(rows) for rows in zip(*(mine(y, pool, 3).tolist() for _ in range(60)), strict=True)]
-    assert drawn == [set(near[:3]) for near in order]                            # all of them, nothing else
+    drawn = [
+        set(rows) for rows in zip(*(mine(y, pool, 3).tolist() for _ in range(60)), strict=True)
+    ]
+    assert drawn == [set(near[:3]) for near in order]  # all of them, nothing else
 
 
 @pytest.mark.parametrize(('epoch', 'w'), [(0, 0), (100, 0), (105, 0.5), (110, 1), (800, 1)])
@@ -60,7 +64,10 @@ def test_whole_loss_equals_a_slow_loop_in_float64(epoch, w):
     byol = (distance(p1, z2) + distance(p2, z1)) / 2
     y, candidates = online.f(x), target.f(pool)
     mined = [others_by_nearness(array(y), array(candidates), i)[0] for i in range(6)]
-    across = distance(array(myow.predictor_mined(online.g_mined(online.g(y)))), array(target.g_mined(target.g(candidates[mined]))))
+    across = distance(
+        array(myow.predictor_mined(online.g_mined(online.g(y)))),
+        array(target.g_mined(target.g(candidates[mined]))),
+    )
     terms = myow.loss(views)
     assert terms['mined_weight'] == pytest.approx(w)
     assert terms['loss'].item() == pytest.approx(byol / (1 + w) + w / (1 + w) * across, rel=1e-5)
@@ -85,7 +92,12 @@ def test_gradient_reaches_all_but_the_target_and_at_first_not_the_mined_heads():
             idle = name.startswith('target') or epoch == 0 and 'mined' in name
             assert (p.grad is None) if idle else p.grad.isfinite().all(), name
         assert myow.online.f.conv1.weight.grad.abs().max() > 0
-    assert {name.split('.')[0] for name, _ in myow.named_parameters()} == {'online', 'target', 'predictor', 'predictor_mined'}
+    assert {name.split('.')[0] for name, _ in myow.named_parameters()} == {
+        'online',
+        'target',
+        'predictor',
+        'predictor_mined',
+    }
 
 
 def test_only_after_step_moves_the_target_and_with_the_new_weights():
@@ -97,8 +109,12 @@ def test_only_after_step_moves_the_target_and_with_the_new_weights():
     optimizer.step()
     assert all(torch.equal(a, b) for a, b in zip(before, myow.target.parameters(), strict=True))
     myow.after_step()
-    for old, now, online in zip(before, myow.target.parameters(), myow.online.parameters(), strict=True):
-        torch.testing.assert_close(now, 0.95 * old + 0.05 * online)              # 0.9 at first, 1 at last, half way between
+    for old, now, online in zip(
+        before, myow.target.parameters(), myow.online.parameters(), strict=True
+    ):
+        torch.testing.assert_close(
+            now, 0.95 * old + 0.05 * online
+        )  # 0.9 at first, 1 at last, half way between
 
 
 def test_sizes_of_the_paper():
@@ -106,8 +122,19 @@ def test_sizes_of_the_paper():
         myow = MYOW(dict(name='resnet50'))
     heads = myow.online.g, myow.predictor, myow.online.g_mined, myow.predictor_mined
     shapes = [[(m.in_features, m.out_features) for m in head[::3]] for head in heads]
-    assert shapes == [[(2048, 4096), (4096, 256)], [(256, 4096), (4096, 256)], [(256, 1024), (1024, 64)], [(64, 1024), (1024, 64)]]
-    assert all([type(m).__name__ for m in head] == ['Linear', 'BatchNorm1d', 'ReLU', 'Linear'] for head in heads)
+    assert shapes == [
+        [(2048, 4096), (4096, 256)],
+        [(256, 4096), (4096, 256)],
+        [(256, 1024), (1024, 64)],
+        [(64, 1024), (1024, 64)],
+    ]
+    assert all(
+        [type(m).__name__ for m in head] == ['Linear', 'BatchNorm1d', 'ReLU', 'Linear']
+        for head in heads
+    )
     assert (myow.k, myow.max_weight, myow.base_ema, myow.n_views) == (1, 1.0, 0.98, 4)
     copy = MYOW(BACKBONE, hidden_dim=8, proj_dim=4)
-    assert all(torch.equal(a, b) for a, b in zip(copy.online.parameters(), copy.target.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(copy.online.parameters(), copy.target.parameters(), strict=True)
+    )

@@ -9,7 +9,9 @@ BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1))
 
 
 def method(**arguments) -> NNCLR:
-    return NNCLR(BACKBONE, **{**dict(proj_hidden=32, proj_dim=8, pred_hidden=16, queue_size=10), **arguments}).train()
+    return NNCLR(
+        BACKBONE, **{**dict(proj_hidden=32, proj_dim=8, pred_hidden=16, queue_size=10), **arguments}
+    ).train()
 
 
 def pair():
@@ -74,6 +76,7 @@ def test_gradient_reaches_all_parameters_through_the_predictions_alone():
     class Cut(nn.Module):
         def forward(self, z):
             return z.detach()
+
     nnclr.predictor = Cut()
     assert not nnclr.loss(pair())['loss'].requires_grad
 
@@ -84,7 +87,7 @@ def test_queue_takes_the_first_view_after_the_step_and_wraps_around():
     torch.testing.assert_close(start.norm(dim=1), torch.ones(10))
     z = unit(nnclr.projector(nnclr.backbone(views[0]))).detach()
     nnclr.loss(views)
-    assert torch.equal(nnclr.queue.keys, start)                                  # a step does not meet its own projections
+    assert torch.equal(nnclr.queue.keys, start)  # a step does not meet its own projections
     nnclr.after_step()
     torch.testing.assert_close(nnclr.queue.keys, torch.cat([z, start[6:]]))
     nnclr.loss(views)
@@ -97,8 +100,22 @@ def test_sizes_of_the_paper():
     with torch.device('meta'):
         nnclr = NNCLR(dict(name='resnet50'))
     norm = ['Linear', 'BatchNorm1d']
-    assert [type(m).__name__ for m in nnclr.projector] == [*norm, 'ReLU', *norm, 'ReLU', *norm]            # behind every layer
-    assert [tuple(m.weight.shape) for m in nnclr.projector[::3]] == [(2048, 2048), (2048, 2048), (256, 2048)]
+    assert [type(m).__name__ for m in nnclr.projector] == [
+        *norm,
+        'ReLU',
+        *norm,
+        'ReLU',
+        *norm,
+    ]  # behind every layer
+    assert [tuple(m.weight.shape) for m in nnclr.projector[::3]] == [
+        (2048, 2048),
+        (2048, 2048),
+        (256, 2048),
+    ]
     assert [type(m).__name__ for m in nnclr.predictor] == [*norm, 'ReLU', 'Linear']
     assert [tuple(m.weight.shape) for m in nnclr.predictor[::3]] == [(4096, 256), (256, 4096)]
-    assert nnclr.projector[-1].affine and nnclr.temperature == 0.1 and tuple(nnclr.queue.keys.shape) == (98304, 256)
+    assert (
+        nnclr.projector[-1].affine
+        and nnclr.temperature == 0.1
+        and tuple(nnclr.queue.keys.shape) == (98304, 256)
+    )

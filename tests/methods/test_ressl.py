@@ -9,9 +9,11 @@ BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1))
 
 
 def method(**arguments) -> ReSSL:
-    ressl = ReSSL(BACKBONE, **{**dict(hidden_dim=32, proj_dim=8, queue_size=10, decay=0.9), **arguments}).train()
+    ressl = ReSSL(
+        BACKBONE, **{**dict(hidden_dim=32, proj_dim=8, queue_size=10, decay=0.9), **arguments}
+    ).train()
     for p in ressl.teacher.parameters():
-        p.data += 0.05 * torch.randn_like(p)                                     # as if training had parted the networks
+        p.data += 0.05 * torch.randn_like(p)  # as if training had parted the networks
     return ressl
 
 
@@ -56,11 +58,17 @@ def keys_and_loss(ressl, views):
 
 @pytest.mark.parametrize('temperatures', [(0.1, 0.04), (0.2, 0.3), None])
 def test_whole_loss_equals_a_slow_loop_in_float64(temperatures):
-    arguments = {} if temperatures is None else dict(zip(('student_temperature', 'teacher_temperature'), temperatures, strict=True))
+    arguments = (
+        {}
+        if temperatures is None
+        else dict(zip(('student_temperature', 'teacher_temperature'), temperatures, strict=True))
+    )
     ressl, (strong, weak) = method(**arguments), pair()
     q, queue = array(ressl.student(strong)), array(ressl.queue.keys)
     k, loss = keys_and_loss(ressl, [strong, weak])
-    assert loss == pytest.approx(oracle(q, k, queue, *(temperatures or (0.1, 0.04))), rel=1e-5)            # the paper's by default
+    assert loss == pytest.approx(
+        oracle(q, k, queue, *(temperatures or (0.1, 0.04))), rel=1e-5
+    )  # the paper's by default
 
 
 def test_teacher_images_are_shuffled_between_the_parts_that_batchnorm_sees():
@@ -68,7 +76,9 @@ def test_teacher_images_are_shuffled_between_the_parts_that_batchnorm_sees():
     q, queue = array(ressl.student(views[0])), array(ressl.queue.keys)
     k, loss = keys_and_loss(ressl, views)
     assert loss == pytest.approx(oracle(q, k, queue, 0.1, 0.04), rel=1e-5)
-    assert loss != pytest.approx(oracle(q, array(ressl.teacher(views[1])), queue, 0.1, 0.04), rel=1e-4)
+    assert loss != pytest.approx(
+        oracle(q, array(ressl.teacher(views[1])), queue, 0.1, 0.04), rel=1e-4
+    )
 
 
 def test_gradient_reaches_the_student_alone():
@@ -76,17 +86,20 @@ def test_gradient_reaches_the_student_alone():
     ressl.loss(pair())['loss'].backward()
     for name, p in ressl.named_parameters():
         assert (p.grad is None) if name.startswith('teacher') else p.grad.isfinite().all(), name
-    assert ressl.student.backbone.conv1.weight.grad.abs().max() > 0 and not ressl.queue.keys.requires_grad
+    assert (
+        ressl.student.backbone.conv1.weight.grad.abs().max() > 0
+        and not ressl.queue.keys.requires_grad
+    )
 
 
 def test_queue_takes_the_teachers_vectors_after_the_step_and_wraps_around():
     ressl, views = method(), pair()
     start, first = ressl.queue.keys.clone(), unit(ressl.teacher(views[1]))
     ressl.loss(views)
-    assert torch.equal(ressl.queue.keys, start)                                  # a step does not meet its own images
+    assert torch.equal(ressl.queue.keys, start)  # a step does not meet its own images
     ressl.after_step()
     torch.testing.assert_close(ressl.queue.keys, torch.cat([first, start[6:]]))
-    second = unit(ressl.teacher(views[1]))                                       # the teacher has moved
+    second = unit(ressl.teacher(views[1]))  # the teacher has moved
     ressl.loss(views)
     ressl.after_step()
     torch.testing.assert_close(ressl.queue.keys, torch.cat([second[4:], first[2:], second[:4]]))
@@ -102,15 +115,27 @@ def test_teacher_follows_the_new_weights_with_a_constant_decay(progress):
     optimizer.step()
     assert all(torch.equal(a, b) for a, b in zip(before, ressl.teacher.parameters(), strict=True))
     ressl.after_step()
-    for old, now, student in zip(before, ressl.teacher.parameters(), ressl.student.parameters(), strict=True):
+    for old, now, student in zip(
+        before, ressl.teacher.parameters(), ressl.student.parameters(), strict=True
+    ):
         torch.testing.assert_close(now, 0.9 * old + 0.1 * student)
 
 
 def test_sizes_of_the_official_code():
     with torch.device('meta'):
         ressl = ReSSL(dict(name='resnet50'))
-    assert [type(m).__name__ for m in ressl.student.projector] == ['Linear', 'ReLU', 'Linear']             # no BatchNorm
-    assert [tuple(m.weight.shape) for m in ressl.student.projector[::2]] == [(4096, 2048), (512, 4096)]
+    assert [type(m).__name__ for m in ressl.student.projector] == [
+        'Linear',
+        'ReLU',
+        'Linear',
+    ]  # no BatchNorm
+    assert [tuple(m.weight.shape) for m in ressl.student.projector[::2]] == [
+        (4096, 2048),
+        (512, 4096),
+    ]
     assert tuple(ressl.queue.keys.shape) == (131072, 512) and ressl.decay == 0.999
     copy = ReSSL(BACKBONE, queue_size=4)
-    assert all(torch.equal(a, b) for a, b in zip(copy.student.parameters(), copy.teacher.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(copy.student.parameters(), copy.teacher.parameters(), strict=True)
+    )

@@ -34,9 +34,13 @@ def test_loss_equals_a_slow_loop_in_float64(t):
 
 def test_loss_in_closed_form():
     one = torch.ones(4, 3)
-    assert nt_xent(one, one, 0.1).item() == pytest.approx(2 * math.log(7), rel=1e-6)           # 7 candidates, all alike
+    assert nt_xent(one, one, 0.1).item() == pytest.approx(
+        2 * math.log(7), rel=1e-6
+    )  # 7 candidates, all alike
     apart = torch.eye(4)
-    assert nt_xent(apart, apart, 0.5).item() == pytest.approx(2 * math.log(1 + 6 * math.exp(-2)), rel=1e-6)
+    assert nt_xent(apart, apart, 0.5).item() == pytest.approx(
+        2 * math.log(1 + 6 * math.exp(-2)), rel=1e-6
+    )
     assert nt_xent(one.bfloat16(), torch.zeros(4, 3).bfloat16(), 0.1).dtype == torch.float32
 
 
@@ -54,7 +58,9 @@ def test_whole_loss_forwards_both_views_as_one_batch():
     z = array(simclr.projector(simclr.backbone(torch.cat(views))))
     loss = simclr.loss(views)['loss'].item()
     assert loss == pytest.approx(oracle(z[:6], z[6:], 0.2), rel=1e-5)
-    apart = [array(simclr.projector(simclr.backbone(x))) for x in views]         # statistics per view would be another method
+    apart = [
+        array(simclr.projector(simclr.backbone(x))) for x in views
+    ]  # statistics per view would be another method
     assert loss != pytest.approx(oracle(*apart, 0.2), rel=1e-3)
 
 
@@ -74,9 +80,21 @@ def test_sizes_of_the_paper():
     for simclr, widths in (v1, [2048, 2048, 128]), (v2, [2048, 2048, 2048, 128]):
         layers = list(simclr.projector)
         linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
-        assert [(m.in_features, m.out_features) for m in linears] == list(zip(widths, widths[1:], strict=False))
+        assert [(m.in_features, m.out_features) for m in linears] == list(
+            zip(widths, widths[1:], strict=False)
+        )
         assert all(m.bias is None for m in linears)
-        assert all(isinstance(behind, nn.BatchNorm1d) for m, behind in zip(layers, layers[1:], strict=False) if m in linears)
-        assert sum(isinstance(m, nn.ReLU) for m in layers) == len(linears) - 1 and isinstance(layers[-1], nn.BatchNorm1d)
-        assert layers[-1].weight.requires_grad and not layers[-1].bias.requires_grad and layers[1].bias.requires_grad
+        assert all(
+            isinstance(behind, nn.BatchNorm1d)
+            for m, behind in zip(layers, layers[1:], strict=False)
+            if m in linears
+        )
+        assert sum(isinstance(m, nn.ReLU) for m in layers) == len(linears) - 1 and isinstance(
+            layers[-1], nn.BatchNorm1d
+        )
+        assert (
+            layers[-1].weight.requires_grad
+            and not layers[-1].bias.requires_grad
+            and layers[1].bias.requires_grad
+        )
     assert v1.temperature == 0.1 and v1.embed_dim == 2048

@@ -28,7 +28,9 @@ def oracle(p, z):
 def test_loss_equals_a_slow_loop_in_float64():
     p, z = torch.randn(5, 7), 3 * torch.randn(5, 7)
     assert negative_cosine(p, z).item() == pytest.approx(oracle(p.double(), z.double()), rel=1e-5)
-    assert negative_cosine(p, 2 * p).item() == pytest.approx(-1) and negative_cosine(p, -p).item() == pytest.approx(1)
+    assert negative_cosine(p, 2 * p).item() == pytest.approx(-1) and negative_cosine(
+        p, -p
+    ).item() == pytest.approx(1)
     assert negative_cosine(p.bfloat16(), z.bfloat16()).dtype == torch.float32
 
 
@@ -61,13 +63,17 @@ def test_gradient_reaches_all_parameters_and_only_by_way_of_the_predictor():
     class Cut(nn.Module):
         def forward(self, z):
             return z.detach()
+
     simsiam.predictor = Cut()
     assert not simsiam.loss(pair())['loss'].requires_grad
 
 
 def test_sizes_of_the_paper_and_a_predictor_at_a_constant_rate():
     with torch.device('meta'):
-        simsiam, cifar = SimSiam(dict(name='resnet50')), SimSiam(dict(name='resnet18'), proj_layers=2)
+        simsiam, cifar = (
+            SimSiam(dict(name='resnet50')),
+            SimSiam(dict(name='resnet18'), proj_layers=2),
+        )
     norm = ['Linear', 'BatchNorm1d']
     assert [type(m).__name__ for m in simsiam.projector] == [*norm, 'ReLU', *norm, 'ReLU', *norm]
     assert [tuple(m.weight.shape) for m in simsiam.projector[::3]] == [(2048, 2048)] * 3
@@ -77,4 +83,6 @@ def test_sizes_of_the_paper_and_a_predictor_at_a_constant_rate():
     assert simsiam.predictor[0].bias is None and simsiam.predictor[3].bias is not None
     assert [tuple(m.weight.shape) for m in cifar.projector[::3]] == [(2048, 512), (2048, 2048)]
     assert simsiam.fixed_lr == ('predictor',)
-    assert sum(name.startswith(simsiam.fixed_lr) for name, _ in simsiam.named_parameters()) == 5           # all of h, nothing else
+    assert (
+        sum(name.startswith(simsiam.fixed_lr) for name, _ in simsiam.named_parameters()) == 5
+    )  # all of h, nothing else

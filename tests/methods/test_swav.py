@@ -36,7 +36,7 @@ def dots(z, prototypes):
 
 def codes_of(z, prototypes, older=None):
     queued = [] if older is None else dots(older, prototypes)
-    return slow_sinkhorn(queued + dots(z, prototypes), 0.05, 3)[len(queued):]
+    return slow_sinkhorn(queued + dots(z, prototypes), 0.05, 3)[len(queued) :]
 
 
 def oracle(z, codes, prototypes, t=0.1):
@@ -47,7 +47,11 @@ def oracle(z, codes, prototypes, t=0.1):
         for v in others:
             for code, row in zip(codes[i], dots(z[v], prototypes), strict=True):
                 log_sum = math.log(sum(math.exp(s / t) for s in row))
-                loss -= sum(q * (s / t - log_sum) for q, s in zip(code, row, strict=True)) / len(z[v]) / len(others)
+                loss -= (
+                    sum(q * (s / t - log_sum) for q, s in zip(code, row, strict=True))
+                    / len(z[v])
+                    / len(others)
+                )
     return loss / 2
 
 
@@ -63,7 +67,9 @@ def projections(swav, views, large=2):
 
 def test_sinkhorn_equals_a_slow_loop_and_shares_out_evenly():
     scores = torch.rand(12, 5) * 0.4
-    np.testing.assert_allclose(array(sinkhorn(scores, 0.05, 3)), slow_sinkhorn(array(scores), 0.05, 3), rtol=1e-4)
+    np.testing.assert_allclose(
+        array(sinkhorn(scores, 0.05, 3)), slow_sinkhorn(array(scores), 0.05, 3), rtol=1e-4
+    )
     for iterations, tolerance in (3, 0.3), (300, 1e-4):
         q = sinkhorn(scores, 0.05, iterations)
         torch.testing.assert_close(q.sum(1), torch.ones(12))
@@ -81,13 +87,23 @@ def test_whole_loss_equals_a_slow_loop_in_float64(sizes):
 
 def test_gradient_flows_through_predictions_and_not_through_codes():
     swav = method()
-    swav.backbone = swav.projector = nn.Identity()                               # so the views are the projections
+    swav.backbone = swav.projector = nn.Identity()  # so the views are the projections
     z = torch.randn(3, 6, 8, requires_grad=True)
     swav.loss(list(z))['loss'].backward()
-    x, d, h, c = array(z), np.random.default_rng(0).normal(size=(3, 6, 8)), 1e-5, array(swav.prototypes.weight)
-    e, codes = np.random.default_rng(1).normal(size=c.shape), [codes_of(x[i], c) for i in range(2)]        # held fixed
+    x, d, h, c = (
+        array(z),
+        np.random.default_rng(0).normal(size=(3, 6, 8)),
+        1e-5,
+        array(swav.prototypes.weight),
+    )
+    e, codes = (
+        np.random.default_rng(1).normal(size=c.shape),
+        [codes_of(x[i], c) for i in range(2)],
+    )  # held fixed
     slope = (oracle(x + h * d, codes, c + h * e) - oracle(x - h * d, codes, c - h * e)) / (2 * h)
-    assert (array(z.grad) * d).sum() + (array(swav.prototypes.weight.grad) * e).sum() == pytest.approx(slope, rel=1e-4)
+    assert (array(z.grad) * d).sum() + (
+        array(swav.prototypes.weight.grad) * e
+    ).sum() == pytest.approx(slope, rel=1e-4)
 
 
 def test_gradient_reaches_every_parameter():
@@ -95,7 +111,10 @@ def test_gradient_reaches_every_parameter():
     swav.loss(crops(20, 20))['loss'].backward()
     for name, p in swav.named_parameters():
         assert p.grad is not None and p.grad.isfinite().all(), name
-    assert swav.backbone.conv1.weight.grad.abs().max() > 0 and swav.prototypes.weight.grad.abs().max() > 0
+    assert (
+        swav.backbone.conv1.weight.grad.abs().max() > 0
+        and swav.prototypes.weight.grad.abs().max() > 0
+    )
 
 
 def test_queue_feeds_the_codes_once_it_is_full_from_its_epoch_on():
@@ -103,15 +122,17 @@ def test_queue_feeds_the_codes_once_it_is_full_from_its_epoch_on():
     z, c = projections(swav, views), array(swav.prototypes.weight)
     alone = oracle(z, [codes_of(z[i], c) for i in range(2)], c)
     start = [array(queue.keys) for queue in swav.queues]
-    for epoch, written in (14.9, 0), (15.0, 6), (15.1, 12):                      # too early, empty, not yet full
+    for epoch, written in (14.9, 0), (15.0, 6), (15.1, 12):  # too early, empty, not yet full
         swav.epoch = epoch
         assert swav.loss(views)['loss'].item() == pytest.approx(alone, rel=1e-5)
         swav.after_step()
         assert [queue.written.item() for queue in swav.queues] == [written] * 2
-    for i, queue in enumerate(swav.queues):                                      # each holds its own view's, newest over oldest
+    for i, queue in enumerate(swav.queues):  # each holds its own view's, newest over oldest
         own = z[i] / np.sqrt((z[i] ** 2).sum(1, keepdims=True))
-        np.testing.assert_allclose(array(queue.keys), np.concatenate([own[4:], own[2:], own[:4]]), atol=1e-5)
-        queue.keys.copy_(torch.tensor(start[i]))                                 # other than this batch
+        np.testing.assert_allclose(
+            array(queue.keys), np.concatenate([own[4:], own[2:], own[:4]]), atol=1e-5
+        )
+        queue.keys.copy_(torch.tensor(start[i]))  # other than this batch
     expected = oracle(z, [codes_of(z[i], c, older=start[i]) for i in range(2)], c)
     assert swav.loss(views)['loss'].item() == pytest.approx(expected, rel=1e-5)
     assert expected != pytest.approx(alone, rel=1e-3)
@@ -122,7 +143,9 @@ def test_prototypes_rest_in_the_first_epoch_and_have_unit_length():
     torch.testing.assert_close(swav.prototypes.weight.norm(dim=1), torch.ones(5))
     for epoch, frozen in (0.0, True), (0.99, True), (1.0, False), (7.5, False):
         swav.epoch = epoch
-        assert {name for name, _ in swav.named_parameters() if name.startswith(swav.frozen)} == ({'prototypes.weight'} if frozen else set())
+        assert {name for name, _ in swav.named_parameters() if name.startswith(swav.frozen)} == (
+            {'prototypes.weight'} if frozen else set()
+        )
     before = swav.prototypes.weight.detach().clone()
     swav.prototypes.weight.data *= torch.arange(1, 6)[:, None]
     swav.after_step()
@@ -135,5 +158,13 @@ def test_sizes_of_the_paper():
     assert [type(m).__name__ for m in swav.projector] == ['Linear', 'BatchNorm1d', 'ReLU', 'Linear']
     assert [tuple(m.weight.shape) for m in swav.projector[::3]] == [(2048, 2048), (128, 2048)]
     assert tuple(swav.prototypes.weight.shape) == (3000, 128) and swav.prototypes.bias is None
-    assert len(swav.queues) == 0 and [tuple(queue.keys.shape) for queue in queued.queues] == [(3840, 128)] * 2
-    assert (swav.temperature, swav.eps, swav.iterations, swav.queue_from_epoch) == (0.1, 0.05, 3, 15)
+    assert (
+        len(swav.queues) == 0
+        and [tuple(queue.keys.shape) for queue in queued.queues] == [(3840, 128)] * 2
+    )
+    assert (swav.temperature, swav.eps, swav.iterations, swav.queue_from_epoch) == (
+        0.1,
+        0.05,
+        3,
+        15,
+    )

@@ -12,7 +12,7 @@ BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1))
 def method(**arguments) -> TiCo:
     tico = TiCo(BACKBONE, **{**dict(hidden_dim=16, proj_dim=5, base_ema=0.9), **arguments}).train()
     for p in tico.target.parameters():
-        p.data += 0.05 * torch.randn_like(p)                                     # as if training had parted the networks
+        p.data += 0.05 * torch.randn_like(p)  # as if training had parted the networks
     return tico
 
 
@@ -51,7 +51,9 @@ def test_loss_equals_a_slow_loop_in_float64_and_its_gradient_leaves_c_alone():
     assert loss.item() == pytest.approx(oracle(x1, x2, x3, 8.0), rel=1e-5)
     loss.backward()
     for i in range(6):
-        np.testing.assert_allclose(z1.grad[i].numpy(), (-x2[i] + 16 * x3 @ x1[i]) / 6, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            z1.grad[i].numpy(), (-x2[i] + 16 * x3 @ x1[i]) / 6, rtol=1e-4, atol=1e-5
+        )
 
 
 def test_whole_loss_has_both_directions_and_a_c_that_already_holds_this_batch():
@@ -64,7 +66,7 @@ def test_whole_loss_has_both_directions_and_a_c_that_already_holds_this_batch():
 
 
 def test_no_gradient_flows_into_c():
-    tico = method(beta=0.0)                                                      # so C is this batch's moments alone
+    tico = method(beta=0.0)  # so C is this batch's moments alone
     tico.online, tico.target = nn.Identity(), nn.Identity()
     z = torch.randn(2, 6, 5, requires_grad=True)
     tico.loss([z[0], z[1]])['loss'].backward()
@@ -73,7 +75,8 @@ def test_no_gradient_flows_into_c():
 
     def loss(x):
         z1, z2 = (unit(torch.tensor(v)) for v in x)
-        return oracle(z1, z2, c, 8.0) / 2 + oracle(z2, z1, c, 8.0) / 2           # c held fixed while z moves
+        return oracle(z1, z2, c, 8.0) / 2 + oracle(z2, z1, c, 8.0) / 2  # c held fixed while z moves
+
     slope = (loss(x + h * d) - loss(x - h * d)) / (2 * h)
     assert (z.grad.double().numpy() * d).sum() == pytest.approx(slope, rel=1e-4)
 
@@ -94,22 +97,46 @@ def test_c_and_the_momentum_network_move_only_after_the_step():
     optimizer = torch.optim.SGD([p for p in tico.parameters() if p.requires_grad], lr=0.1)
     tico.loss(views)['loss'].backward()
     optimizer.step()
-    assert all(torch.equal(a, b) for a, b in zip(before, tico.target.parameters(), strict=True)) and not tico.c.value.any()
+    assert (
+        all(torch.equal(a, b) for a, b in zip(before, tico.target.parameters(), strict=True))
+        and not tico.c.value.any()
+    )
     tico.after_step()
     np.testing.assert_allclose(tico.c.value.numpy(), 0.1 * moments(z1, z2), rtol=1e-4, atol=1e-7)
-    for old, now, online in zip(before, tico.target.parameters(), tico.online.parameters(), strict=True):
-        torch.testing.assert_close(now, 0.95 * old + 0.05 * online)              # 0.9 at first, 1 at last, half way between
+    for old, now, online in zip(
+        before, tico.target.parameters(), tico.online.parameters(), strict=True
+    ):
+        torch.testing.assert_close(
+            now, 0.95 * old + 0.05 * online
+        )  # 0.9 at first, 1 at last, half way between
     c, ((z1, z2), _) = tico.c.value.numpy().copy(), outputs(tico, views)
     tico.loss(views)
     tico.after_step()
-    np.testing.assert_allclose(tico.c.value.numpy(), 0.9 * c + 0.1 * moments(z1, z2), rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(
+        tico.c.value.numpy(), 0.9 * c + 0.1 * moments(z1, z2), rtol=1e-4, atol=1e-7
+    )
 
 
 def test_sizes_of_the_paper():
     with torch.device('meta'):
         tico = TiCo(dict(name='resnet50'))
-    assert [type(m).__name__ for m in tico.online.projector] == ['Linear', 'BatchNorm1d', 'ReLU', 'Linear']
-    assert [tuple(m.weight.shape) for m in tico.online.projector[::3]] == [(4096, 2048), (256, 4096)]
-    assert tuple(tico.c.value.shape) == (256, 256) and (tico.c.decay, tico.rho, tico.base_ema) == (0.9, 8.0, 0.99)
+    assert [type(m).__name__ for m in tico.online.projector] == [
+        'Linear',
+        'BatchNorm1d',
+        'ReLU',
+        'Linear',
+    ]
+    assert [tuple(m.weight.shape) for m in tico.online.projector[::3]] == [
+        (4096, 2048),
+        (256, 4096),
+    ]
+    assert tuple(tico.c.value.shape) == (256, 256) and (tico.c.decay, tico.rho, tico.base_ema) == (
+        0.9,
+        8.0,
+        0.99,
+    )
     copy = TiCo(BACKBONE, hidden_dim=8, proj_dim=4)
-    assert all(torch.equal(a, b) for a, b in zip(copy.online.parameters(), copy.target.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(copy.online.parameters(), copy.target.parameters(), strict=True)
+    )

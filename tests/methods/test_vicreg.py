@@ -12,11 +12,15 @@ BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1))
 def moment(z, i, j):
     """Unbiased covariance of dimensions i and j."""
     n = len(z)
-    return sum((z[k, i] - sum(z[:, i]) / n) * (z[k, j] - sum(z[:, j]) / n) for k in range(n)) / (n - 1)
+    return sum((z[k, i] - sum(z[:, i]) / n) * (z[k, j] - sum(z[:, j]) / n) for k in range(n)) / (
+        n - 1
+    )
 
 
 def slow_variance(z):
-    return sum(max(0.0, 1 - math.sqrt(moment(z, j, j) + 1e-4)) for j in range(z.shape[1])) / z.shape[1]
+    return (
+        sum(max(0.0, 1 - math.sqrt(moment(z, j, j) + 1e-4)) for j in range(z.shape[1])) / z.shape[1]
+    )
 
 
 def slow_covariance(z):
@@ -28,7 +32,11 @@ def oracle(za, zb, weights=(25, 25, 1)):
     """As the official code: mean square over all elements, half of each view's variance term, sum of the covariance terms."""
     n, d = za.shape
     invariance = sum((za[k, j] - zb[k, j]) ** 2 for k in range(n) for j in range(d)) / (n * d)
-    terms = invariance, (slow_variance(za) + slow_variance(zb)) / 2, slow_covariance(za) + slow_covariance(zb)
+    terms = (
+        invariance,
+        (slow_variance(za) + slow_variance(zb)) / 2,
+        slow_covariance(za) + slow_covariance(zb),
+    )
     return sum(w * term for w, term in zip(weights, terms, strict=True))
 
 
@@ -41,18 +49,27 @@ def pair():
 
 
 def test_terms_equal_slow_loops_in_float64():
-    z = torch.randn(6, 5) * torch.tensor([0.1, 0.5, 1, 2, 4]) + 3                # some deviations below 1, some above
+    z = (
+        torch.randn(6, 5) * torch.tensor([0.1, 0.5, 1, 2, 4]) + 3
+    )  # some deviations below 1, some above
     assert variance(z).item() == pytest.approx(slow_variance(array(z)), rel=1e-5)
     assert covariance(z).item() == pytest.approx(slow_covariance(array(z)), rel=1e-5)
-    assert variance(torch.ones(4, 3)).item() == pytest.approx(0.99, rel=1e-6)    # 1 - sqrt(1e-4) when all are one
+    assert variance(torch.ones(4, 3)).item() == pytest.approx(
+        0.99, rel=1e-6
+    )  # 1 - sqrt(1e-4) when all are one
 
 
 @pytest.mark.parametrize('weights', [(25, 25, 1), (0, 3, 0), (2, 0, 7)])
 def test_whole_loss_equals_a_slow_loop_in_float64(weights):
     names = 'invariance_weight', 'variance_weight', 'covariance_weight'
-    vicreg, views = VICReg(BACKBONE, proj_dim=8, **dict(zip(names, weights, strict=True))).train(), pair()
-    za, zb = (array(vicreg.expander(vicreg.backbone(x))) for x in views)         # each view by its own statistics
-    assert slow_variance(za) > 0.1                                               # else the hinge would not be tested
+    vicreg, views = (
+        VICReg(BACKBONE, proj_dim=8, **dict(zip(names, weights, strict=True))).train(),
+        pair(),
+    )
+    za, zb = (
+        array(vicreg.expander(vicreg.backbone(x))) for x in views
+    )  # each view by its own statistics
+    assert slow_variance(za) > 0.1  # else the hinge would not be tested
     assert vicreg.loss(views)['loss'].item() == pytest.approx(oracle(za, zb, weights), rel=1e-5)
 
 
@@ -64,7 +81,7 @@ def test_defaults_are_the_papers_weights():
 
 def test_gradient_flows_through_both_views():
     vicreg = VICReg(BACKBONE, proj_dim=5).train()
-    vicreg.backbone = vicreg.expander = nn.Identity()                            # so the views are the projections
+    vicreg.backbone = vicreg.expander = nn.Identity()  # so the views are the projections
     z = (0.8 * torch.randn(2, 6, 5)).requires_grad_()
     vicreg.loss([z[0], z[1]])['loss'].backward()
     x, d, h = array(z), np.random.default_rng(0).normal(size=(2, 6, 5)), 1e-5
@@ -86,5 +103,9 @@ def test_sizes_of_the_paper():
         vicreg = VICReg(dict(name='resnet50'))
     hidden = ['Linear', 'BatchNorm1d', 'ReLU']
     assert [type(m).__name__ for m in vicreg.expander] == [*hidden, *hidden, 'Linear']
-    assert [tuple(m.weight.shape) for m in vicreg.expander[::3]] == [(8192, 2048), (8192, 8192), (8192, 8192)]
+    assert [tuple(m.weight.shape) for m in vicreg.expander[::3]] == [
+        (8192, 2048),
+        (8192, 8192),
+        (8192, 8192),
+    ]
     assert [m.bias is None for m in vicreg.expander[::3]] == [False, False, True]

@@ -6,7 +6,7 @@ import torch
 from ssl_zoo.methods.w_mse import WMSE, whiten
 from torch import nn
 
-from ssl_zoo.registry import ConfigError
+from ssl_zoo.errors import ConfigError
 
 BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1))
 
@@ -34,7 +34,9 @@ def oracle(views, parts, eps=0.0):
     for i in range(len(views)):
         for j in range(i + 1, len(views)):
             for part in parts:
-                for a, b in zip(slow_whiten(views[i][part], eps), slow_whiten(views[j][part], eps), strict=True):
+                for a, b in zip(
+                    slow_whiten(views[i][part], eps), slow_whiten(views[j][part], eps), strict=True
+                ):
                     terms.append(2 - 2 * a @ b / math.sqrt((a @ a) * (b @ b)))
     return sum(terms) / len(terms)
 
@@ -51,7 +53,9 @@ def parts_of(n, size, seed):
 @pytest.mark.parametrize('eps', [0.0, 0.1])
 def test_whiten_equals_a_slow_loop_and_makes_the_covariance_the_identity(eps):
     v = torch.randn(9, 4, dtype=torch.float64) @ torch.randn(4, 4, dtype=torch.float64) + 5
-    np.testing.assert_allclose(array(whiten(v, eps)), slow_whiten(array(v), eps), rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(
+        array(whiten(v, eps)), slow_whiten(array(v), eps), rtol=1e-8, atol=1e-10
+    )
     z = whiten(v)
     torch.testing.assert_close(z.T @ z / 8, torch.eye(4, dtype=torch.float64))
     torch.testing.assert_close(z.mean(0), torch.zeros(4, dtype=torch.float64))
@@ -61,18 +65,20 @@ def test_whiten_equals_a_slow_loop_and_makes_the_covariance_the_identity(eps):
 def test_whole_loss_whitens_the_same_parts_of_all_views(n_views, eps):
     wmse = WMSE(BACKBONE, hidden_dim=16, proj_dim=2, whiten_size=6, eps=eps).train()
     views = [torch.randn(12, 3, 16, 16) * (i + 1) for i in range(n_views)]
-    v = array(wmse.projector(torch.cat([wmse.backbone(x) for x in views])))      # the head sees all views, the backbone one
+    v = array(
+        wmse.projector(torch.cat([wmse.backbone(x) for x in views]))
+    )  # the head sees all views, the backbone one
     v, parts = v.reshape(n_views, 12, 2), parts_of(12, 6, seed=3)
     torch.manual_seed(3)
     loss = wmse.loss(views)['loss'].item()
     assert loss == pytest.approx(oracle(v, parts, eps), rel=1e-5)
     torch.manual_seed(4)
-    assert wmse.loss(views)['loss'].item() != pytest.approx(loss, rel=1e-3)      # other parts
+    assert wmse.loss(views)['loss'].item() != pytest.approx(loss, rel=1e-3)  # other parts
 
 
 def test_gradient_flows_through_both_views_and_the_whitening():
     wmse = WMSE(BACKBONE, proj_dim=3, whiten_size=7).train()
-    wmse.backbone = wmse.projector = nn.Identity()                               # so the views are the projections
+    wmse.backbone = wmse.projector = nn.Identity()  # so the views are the projections
     z = torch.randn(2, 7, 3, requires_grad=True)
     wmse.loss([z[0], z[1]])['loss'].backward()
     x, numeric, h, everything = array(z), np.zeros((2, 7, 3)), 1e-5, [list(range(7))]

@@ -1,18 +1,19 @@
 """ssl_zoo/studies/study.py, reading.py and plan.py: a study file becomes arms, units and a plan; mistakes show before anything runs."""
+
 import json
 from pathlib import Path
 
 import pytest
 
-from ssl_zoo.registry import ConfigError
-from ssl_zoo.studies.plan import Units, describe, spoken
-from ssl_zoo.studies.reading import load_study
+from ssl_zoo.errors import ConfigError
+from ssl_zoo.studies.job import write_json
+from ssl_zoo.studies.load import load_study
+from ssl_zoo.studies.plan import Jobs, describe, spoken
 from ssl_zoo.studies.study import Evaluation, slug
-from ssl_zoo.studies.unit import write_json
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted((ROOT / 'configs' / 'studies').glob('*.py'))
-TEXT = f'''
+TEXT = f"""
 title = 'Two methods'
 methods = {{'BYOL': {str(ROOT / 'configs/byol/digits.py')!r},
            'SimCLR': dict(config={str(ROOT / 'configs/simclr/digits.py')!r}, options=['method.temperature=0.2'])}}
@@ -21,7 +22,7 @@ axes = {{'batch': {{'64': [], '32': ['batch_size=32', 'base_lr=3']}}}}
 seeds = [0, 1]
 tune = dict(factors=[0.5, 2], options=['epochs=1'])
 small = dict(seeds=[5], axes={{}})
-'''
+"""
 
 
 @pytest.fixture
@@ -30,6 +31,7 @@ def write(tmp_path):
         path = tmp_path / 'my_study.py'
         path.write_text(text + ''.join(f'\n{key} = {value!r}' for key, value in more.items()))
         return path
+
     return file
 
 
@@ -41,44 +43,89 @@ def test_every_study_loads_and_its_headers_command_names_it(path):
         assert len(arms) >= 3 and len(study.seeds) >= 3 and study.question and study.caveats
         assert study.tune is not None and len(study.tune.factors) == 3
         settings = [arm.settings() for arm in arms]
-        assert len({(s.batch_size, s.epochs, s.method['backbone']['name'], s.data.mean, s.data.std) for s in settings}) == 1    # one recipe
-    assert f'python tools/benchmark.py configs/studies/{path.name}' in path.read_text()
+        assert (
+            len(
+                {
+                    (s.batch_size, s.epochs, s.method['backbone']['name'], s.data.mean, s.data.std)
+                    for s in settings
+                }
+            )
+            == 1
+        )  # one recipe
+    assert f'python tools/study.py configs/studies/{path.name}' in path.read_text()
 
 
 def test_arms_are_methods_times_axes_and_options_come_in_order(write):
     study = load_study(write(), changes=['seed=9'])
     assert [(arm.method, arm.place, arm.id) for arm in study.arms()] == [
-        ('BYOL', {'batch': '64'}, 'byol-64'), ('BYOL', {'batch': '32'}, 'byol-32'), ('SimCLR', {'batch': '64'}, 'simclr-64'),
-        ('SimCLR', {'batch': '32'}, 'simclr-32')]
-    assert study.arms()[3].options == ('epochs=2', 'warmup_epochs=0', 'method.temperature=0.2', 'batch_size=32', 'base_lr=3', 'seed=9')
+        ('BYOL', {'batch': '64'}, 'byol-64'),
+        ('BYOL', {'batch': '32'}, 'byol-32'),
+        ('SimCLR', {'batch': '64'}, 'simclr-64'),
+        ('SimCLR', {'batch': '32'}, 'simclr-32'),
+    ]
+    assert study.arms()[3].options == (
+        'epochs=2',
+        'warmup_epochs=0',
+        'method.temperature=0.2',
+        'batch_size=32',
+        'base_lr=3',
+        'seed=9',
+    )
     assert study.reference == 'BYOL' and study.name == 'my_study'
     small = load_study(write(), small=True)
-    assert (small.seeds, small.axes, small.name, len(small.arms())) == ((5,), {}, 'my_study_small', 2)
+    assert (small.seeds, small.axes, small.name, len(small.arms())) == (
+        (5,),
+        {},
+        'my_study_small',
+        2,
+    )
     assert load_study(write(), seeds=[3]).seeds == (3,)
 
 
 def test_units_their_needs_and_the_choice(write, tmp_path):
-    units = Units(load_study(write()), tmp_path / 'out')
+    units = Jobs(load_study(write()), tmp_path / 'out')
     assert [len(units.trials), len(units.runs), len(units.baselines), len(units)] == [4, 8, 2, 14]
     trials = [unit.folder for unit in units.trials if unit.arm.method == 'SimCLR']
     run = next(unit for unit in units.runs if unit.arm.id == 'simclr-32')
-    assert run.needs == tuple(trials) and units.baselines[1].needs == (tmp_path / 'out/runs/byol-64/seed_1',)
+    assert run.needs == tuple(trials) and units.baselines[1].needs == (
+        tmp_path / 'out/runs/byol-64/seed_1',
+    )
     units.prepare(units.trials[0])
     said = json.loads((units.trials[0].folder / 'unit.json').read_text())
-    assert said['options'][-3:] == ['epochs=1', 'data.test=None', 'base_lr=4.0'] and said['seed'] == 1000 and 'seed=1000' in said['options']
-    with pytest.raises(ConfigError, match='2 of the 2 trials of SimCLR failed, and a choice needs all of them'):
+    assert (
+        said['options'][-3:] == ['epochs=1', 'data.test=None', 'base_lr=4.0']
+        and said['seed'] == 1000
+        and 'seed=1000' in said['options']
+    )
+    with pytest.raises(
+        ConfigError, match='2 of the 2 trials of SimCLR failed, and a choice needs all of them'
+    ):
         units.prepare(run)
     for folder, value, accuracy in zip(trials, (4.0, 16.0), (80.0, 90.0), strict=True):
-        record = dict(kind='trial', status='done', key='base_lr', factor=value / 8, value=value, val_knn=accuracy)
+        record = dict(
+            kind='trial',
+            status='done',
+            key='base_lr',
+            factor=value / 8,
+            value=value,
+            val_knn=accuracy,
+        )
         write_json(folder / 'record.json', record)
     units.prepare(run)
     said = json.loads((run.folder / 'unit.json').read_text())
-    assert said['lr'] == dict(key='base_lr', factor=2.0, value=6.0)               # twice that arm's own 3
-    assert said['options'][-2:] == ['seed=0', 'base_lr=6.0'] and not any('data.test' in option for option in said['options'])
-    write_json(trials[1] / 'record.json', dict(kind='trial', status='done', key='base_lr', factor=2.0, value=16.0, val_knn=None))
-    assert units.chosen('SimCLR')['factor'] == 0.5                                   # the other one diverged
+    assert said['lr'] == dict(key='base_lr', factor=2.0, value=6.0)  # twice that arm's own 3
+    assert said['options'][-2:] == ['seed=0', 'base_lr=6.0'] and not any(
+        'data.test' in option for option in said['options']
+    )
+    write_json(
+        trials[1] / 'record.json',
+        dict(kind='trial', status='done', key='base_lr', factor=2.0, value=16.0, val_knn=None),
+    )
+    assert units.chosen('SimCLR')['factor'] == 0.5  # the other one diverged
     write_json(trials[0] / 'record.json', dict(kind='trial', status='failed', error='x'))
-    with pytest.raises(ConfigError, match='1 of the 2 trials of SimCLR failed'):     # it may do better next time: no choice before
+    with pytest.raises(
+        ConfigError, match='1 of the 2 trials of SimCLR failed'
+    ):  # it may do better next time: no choice before
         units.chosen('SimCLR')
     write_json(trials[0] / 'record.json', dict(kind='trial', status='done', val_knn=None))
     with pytest.raises(ConfigError, match='all 2 trials of SimCLR diverged'):
@@ -86,20 +133,28 @@ def test_units_their_needs_and_the_choice(write, tmp_path):
 
 
 def test_a_folder_with_other_settings_is_refused(write, tmp_path):
-    units = Units(load_study(write()), tmp_path / 'out')
+    units = Jobs(load_study(write()), tmp_path / 'out')
     for unit in units.trials:
         units.prepare(unit)
     units.check_done()
-    Units(load_study(write(seeds=[0, 1, 2])), tmp_path / 'out').check_done()         # more seeds: the same units and more
-    with pytest.raises(ConfigError, match='other settings than the study has now; choose another --out'):
-        Units(load_study(write(tune=dict(factors=[1, 2]))), tmp_path / 'out').check_done()
+    Jobs(
+        load_study(write(seeds=[0, 1, 2])), tmp_path / 'out'
+    ).check_done()  # more seeds: the same units and more
+    with pytest.raises(
+        ConfigError, match='other settings than the study has now; choose another --out'
+    ):
+        Jobs(load_study(write(tune=dict(factors=[1, 2]))), tmp_path / 'out').check_done()
 
 
 def test_a_config_that_changes_while_the_study_runs_is_noticed(write, tmp_path):
     config = tmp_path / 'own.py'
-    text = (ROOT / 'configs/byol/digits.py').read_text().replace("'../_base_", f"'{ROOT}/configs/_base_")
+    text = (
+        (ROOT / 'configs/byol/digits.py')
+        .read_text()
+        .replace("'../_base_", f"'{ROOT}/configs/_base_")
+    )
     config.write_text(text)
-    units = Units(load_study(write(methods={'BYOL': str(config)}, axes={})), tmp_path / 'out')
+    units = Jobs(load_study(write(methods={'BYOL': str(config)}, axes={})), tmp_path / 'out')
     units.prepare(units.trials[0])
     units.check_done()
     config.write_text(text + '\nweight_decay = 1e-3\n')
@@ -111,47 +166,85 @@ def test_a_config_that_changes_while_the_study_runs_is_noticed(write, tmp_path):
 
 def test_the_plan_says_what_and_how_long(write, tmp_path):
     lines = []
-    expected = describe(Units(load_study(write()), tmp_path / 'out'), 2, 1, lines.append)
+    expected = describe(Jobs(load_study(write()), tmp_path / 'out'), 2, 1, lines.append)
     text = '\n'.join(lines)
-    assert '2 methods x 2 batch x 2 seeds = 8 runs, 4 trials (base_lr x 0.5, 2 for each method, seed 1000)' in text
-    assert '0 of 14 done before' in text and 'SimCLR 32' in text and 'whole network fine-tuned' in text
-    assert set(expected) == {*(('run', arm) for arm in ('byol-64', 'byol-32', 'simclr-64', 'simclr-32')), ('trial', 'byol-64'),
-                             ('trial', 'simclr-64')}
-    assert expected['trial', 'byol-64'] == pytest.approx(expected['run', 'byol-64'] * 19 / 39)          # steps of 1 and of 2 epochs
-    assert not (tmp_path / 'out').exists()                                           # a plan leaves nothing
+    assert (
+        '2 methods x 2 batch x 2 seeds = 8 runs, 4 trials (base_lr x 0.5, 2 for each method, seed 1000)'
+        in text
+    )
+    assert (
+        '0 of 14 done before' in text and 'SimCLR 32' in text and 'whole network fine-tuned' in text
+    )
+    assert set(expected) == {
+        *(('run', arm) for arm in ('byol-64', 'byol-32', 'simclr-64', 'simclr-32')),
+        ('trial', 'byol-64'),
+        ('trial', 'simclr-64'),
+    }
+    assert expected['trial', 'byol-64'] == pytest.approx(
+        expected['run', 'byol-64'] * 19 / 39
+    )  # steps of 1 and of 2 epochs
+    assert not (tmp_path / 'out').exists()  # a plan leaves nothing
 
 
-@pytest.mark.parametrize(('more', 'sentence'), [
-    (dict(sedes=[1]), "has no key 'sedes': did you mean 'seeds'"),
-    (dict(name='other'), "has no key 'name'"),
-    (dict(methods={}), 'methods is {}, but it must be a dict of name: config'),
-    (dict(methods={'A': 'nowhere.py'}), 'there is no config at'),
-    (dict(methods={'A': dict(config='x.py', optoins=[])}), "a config file or dict(config='...'"),
-    (dict(methods={'random weights': 'x.py'}), 'the name of the untrained network'),
-    (dict(seeds=[]), 'seeds is [], but it must be'), (dict(seeds=[1, 1]), 'different whole numbers'),
-    (dict(seeds=[1000]), 'a run that served the choice is no measurement'),
-    (dict(axes={'a': []}), "a dict of axis: {label: ['key=value', ...]}"),
-    (dict(axes={'a': {'x y': [], 'x_y': ['batch_size=32']}}), 'two rows would share the folder'),
-    (dict(axes={'a': {'x': ['epoch=3']}}), "epoch is not a config key"),
-    (dict(seeds=3), 'seeds is 3, but it must be a list'), (dict(tune=dict(factors=0.5)), 'factors is 0.5, but it must be a list'),
-    (dict(tune=dict(factors=[1, 2], key=5)), "tune.key is 5, but it must be a key"),
-    (dict(tune=dict(factors=[1, 2], seed='a')), "tune.seed is 'a', but it must be a whole number"),
-    (dict(tune=dict(factors=[0.5, 2], key='batch_size')), 'trial of BYOL: batch_size=32.0 is of type float'),
-    (dict(tune=dict(factors=[1, 2], options=['epoch=3'])), 'trial of BYOL: epoch is not a config key'),
-    (dict(evaluate=None), 'evaluate is None, but it must be a dict'), (dict(evaluate=dict(strengths=[])), 'strengths is []'),
-    (dict(evaluate=dict(strengths=[-1.0])), 'a strength must be a finite number above 0'),
-    (dict(evaluate=dict(k=[20.5])), 'k is [20.5], but it must be one or more whole numbers'),
-    (dict(evaluate=dict(labels=['500%'])), "labels has '500%'"),
-    (dict(tune=dict(factors=[1])), 'two or more different numbers above 0'),
-    (dict(tune=dict(factors=[1, 2], key='method.speed')), "tune.key is 'method.speed', which the config of BYOL does not have"),
-    (dict(tune=dict(factors=[1, 2], key='method.type')), "which is 'BYOL' in the config of BYOL, and no number"),
-    (dict(reference='BOYL'), "reference is 'BOYL': did you mean 'BYOL'"),
-    (dict(evaluate=dict(linear='byl')), "linear is 'byl': did you mean 'byol'"),
-    (dict(evaluate=dict(labels=['few'])), "must be a share such as '1%'"),
-    (dict(evaluate=dict(finetune=dict(speed=3))), 'evaluate: '),
-    (dict(recipe=['data.test=None']), 'has no data.test; a study chooses on a hold-out'),
-    (dict(_x=1, recipe='epochs=3'), "recipe is 'epochs=3', but it must be a list"), (dict(recipe=[3]), 'a list of texts'),
-])
+@pytest.mark.parametrize(
+    ('more', 'sentence'),
+    [
+        (dict(sedes=[1]), "has no key 'sedes': did you mean 'seeds'"),
+        (dict(name='other'), "has no key 'name'"),
+        (dict(methods={}), 'methods is {}, but it must be a dict of name: config'),
+        (dict(methods={'A': 'nowhere.py'}), 'there is no config at'),
+        (
+            dict(methods={'A': dict(config='x.py', optoins=[])}),
+            "a config file or dict(config='...'",
+        ),
+        (dict(methods={'random weights': 'x.py'}), 'the name of the untrained network'),
+        (dict(seeds=[]), 'seeds is [], but it must be'),
+        (dict(seeds=[1, 1]), 'different whole numbers'),
+        (dict(seeds=[1000]), 'a run that served the choice is no measurement'),
+        (dict(axes={'a': []}), "a dict of axis: {label: ['key=value', ...]}"),
+        (
+            dict(axes={'a': {'x y': [], 'x_y': ['batch_size=32']}}),
+            'two rows would share the folder',
+        ),
+        (dict(axes={'a': {'x': ['epoch=3']}}), 'epoch is not a config key'),
+        (dict(seeds=3), 'seeds is 3, but it must be a list'),
+        (dict(tune=dict(factors=0.5)), 'factors is 0.5, but it must be a list'),
+        (dict(tune=dict(factors=[1, 2], key=5)), 'tune.key is 5, but it must be a key'),
+        (
+            dict(tune=dict(factors=[1, 2], seed='a')),
+            "tune.seed is 'a', but it must be a whole number",
+        ),
+        (
+            dict(tune=dict(factors=[0.5, 2], key='batch_size')),
+            'trial of BYOL: batch_size=32.0 is of type float',
+        ),
+        (
+            dict(tune=dict(factors=[1, 2], options=['epoch=3'])),
+            'trial of BYOL: epoch is not a config key',
+        ),
+        (dict(evaluate=None), 'evaluate is None, but it must be a dict'),
+        (dict(evaluate=dict(strengths=[])), 'strengths is []'),
+        (dict(evaluate=dict(strengths=[-1.0])), 'a strength must be a finite number above 0'),
+        (dict(evaluate=dict(k=[20.5])), 'k is [20.5], but it must be one or more whole numbers'),
+        (dict(evaluate=dict(labels=['500%'])), "labels has '500%'"),
+        (dict(tune=dict(factors=[1])), 'two or more different numbers above 0'),
+        (
+            dict(tune=dict(factors=[1, 2], key='method.speed')),
+            "tune.key is 'method.speed', which the config of BYOL does not have",
+        ),
+        (
+            dict(tune=dict(factors=[1, 2], key='method.type')),
+            "which is 'BYOL' in the config of BYOL, and no number",
+        ),
+        (dict(reference='BOYL'), "reference is 'BOYL': did you mean 'BYOL'"),
+        (dict(evaluate=dict(linear='byl')), "linear is 'byl': did you mean 'byol'"),
+        (dict(evaluate=dict(labels=['few'])), "must be a share such as '1%'"),
+        (dict(evaluate=dict(finetune=dict(speed=3))), 'evaluate: '),
+        (dict(recipe=['data.test=None']), 'has no data.test; a study chooses on a hold-out'),
+        (dict(_x=1, recipe='epochs=3'), "recipe is 'epochs=3', but it must be a list"),
+        (dict(recipe=[3]), 'a list of texts'),
+    ],
+)
 def test_mistakes_are_answered_in_a_sentence(more, sentence, write):
     with pytest.raises(ConfigError) as error:
         load_study(write(**more))
@@ -174,7 +267,9 @@ def test_files_that_are_no_studies(tmp_path):
 
 def test_names_of_folders():
     assert slug('MoCo v2') == 'moco_v2' and slug('BYOL-64') == 'byol-64' and slug('0.99') == '0.99'
-    assert slug('decay 1 (random target)') != slug('decay 1 random target') and '/' not in slug('../../etc')
+    assert slug('decay 1 (random target)') != slug('decay 1 random target') and '/' not in slug(
+        '../../etc'
+    )
     assert not slug('..').startswith('.')
 
 

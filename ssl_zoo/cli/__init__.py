@@ -1,0 +1,1 @@
+"""The commands: one module per command, each with ``main(argv) -> exit code``."""

@@ -1,0 +1,38 @@
+"""Draw the curves of runs side by side, from their log.jsonl.
+
+    python tools/plot.py work_dirs/byol_digits/20260101-120000
+    python tools/plot.py work_dirs/all/*/seed_0 --keys val/knn loss --out curves.svg
+
+A line for each run, named after its folder. Without --keys: loss, k-NN, learning rate, decay, RankMe and feature std, as far as logged.
+"""
+
+import argparse
+import sys
+
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'runs', nargs='+', metavar='RUN', help='work directory of a run, or its log.jsonl'
+    )
+    parser.add_argument('--out', default='plot.png', help='.png, .svg or .pdf; default: plot.png')
+    parser.add_argument(
+        '--keys', nargs='+', metavar='KEY', help='what to draw, such as train/loss, or loss'
+    )
+    args = parser.parse_args(argv)
+    from ssl_zoo.errors import ConfigError
+    from ssl_zoo.reports.compare_runs import plot
+
+    try:
+        path, notes = plot(args.runs, args.out, args.keys)
+    except ConfigError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    print('\n'.join([*notes, f'wrote {path}']))
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

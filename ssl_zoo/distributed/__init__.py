@@ -1,0 +1,25 @@
+"""Training on several processes: process group, collectives, synchronised BatchNorm, sharding, stop signals."""
+
+from ssl_zoo.distributed.collectives import (
+    all_gather,
+    all_reduce_mean,
+    all_reduce_sum,
+    broadcast,
+    global_norms,
+    local_rows,
+    local_shards,
+    rank,
+    world_size,
+)
+
+__all__ = [
+    'all_gather',
+    'all_reduce_mean',
+    'all_reduce_sum',
+    'broadcast',
+    'global_norms',
+    'local_rows',
+    'local_shards',
+    'rank',
+    'world_size',
+]

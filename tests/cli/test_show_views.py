@@ -1,0 +1,209 @@
+"""tools/show_views.py: the picture holds the very views of the training, and says what was drawn for them."""
+
+import importlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageFont
+
+from ssl_zoo.build import build_method
+from ssl_zoo.data.loader import ViewDataset, train_loader
+from ssl_zoo.data.splits import data_sources
+from ssl_zoo.data.views import COLUMN, JITTER_ORDERS, PARAMS, crop_box
+from ssl_zoo.data.views_sheet import COLOURS, SIDE, describe_params, draw, shown, wrapped
+
+
+@pytest.fixture
+def tool(root, capsys):
+    """Function: the tool's main in this process; exit code, stdout, stderr."""
+    module = importlib.import_module('ssl_zoo.cli.show_views')
+
+    def run(*arguments):
+        code = module.main([str(a) for a in arguments])
+        done = capsys.readouterr()
+        return code, done.out, done.err
+
+    return run
+
+
+def trained_on(settings, image, epoch):
+    """What a training gives the network for an image in an epoch: for each view (3, H, W) uint8 and its numbers."""
+    source = data_sources(settings.data)['train']
+    method = build_method(settings)
+    first = epoch * len(source) // settings.batch_size
+    for batch in train_loader(
+        ViewDataset(source, settings.build_views(), settings.seed),
+        settings.batch_size,
+        None,
+        first,
+        first + 20,
+    ):
+        if image in batch['index'].tolist():
+            k = batch['index'].tolist().index(image)
+            views = method.data_preprocessor(batch)['views']
+            mean, std = (
+                torch.tensor(v).view(3, 1, 1) for v in (settings.data.mean, settings.data.std)
+            )
+            return [((v[k] * std + mean) * 255).round().byte() for v in views], [
+                p[k].numpy() for p in batch['params']
+            ]
+
+
+def pasted(sheet, pixels, scale):
+    """Whether the picture holds (3, H, W) pixels, each as a square of scale x scale."""
+    wanted = np.repeat(np.repeat(pixels.permute(1, 2, 0).numpy(), scale, 0), scale, 1)
+    h, w = wanted.shape[:2]
+    corners = np.argwhere((sheet == wanted[0, 0]).all(2))
+    return any(
+        sheet[y : y + h, x : x + w].shape == wanted.shape
+        and (sheet[y : y + h, x : x + w] == wanted).all()
+        for y, x in corners
+    )
+
+
+SMALL = dict(size=12, crop=(0.05, 0.3), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8)
+
+
+@pytest.mark.parametrize('held_out', [True, False])
+def test_the_views_are_those_of_the_training(held_out, tiny):
+    method = dict(
+        type='SwAV', backbone=tiny().method['backbone'], hidden_dim=16, proj_dim=8, prototypes=8
+    )
+    data = dict(
+        train=dict(type='Digits', split='val'),
+        val=40,
+        train_on_val=not held_out,
+        mean=[0.4, 0.5, 0.6],
+        std=[0.2, 0.3, 0.4],
+    )
+    settings = tiny(method=method, views=[*tiny().views, SMALL], data=data, seed=3)
+    expected, params = trained_on(settings, 17, 1)
+    what = shown(settings, first=16, images=3, epoch=1)
+    assert [[cell.image.size for cell in row] for row in what.rows] == [
+        [(32, 32), (20, 20), (20, 20), (12, 12)]
+    ] * 3
+    for cell, pixels, numbers in zip(what.rows[1][1:], expected, params, strict=True):
+        assert (np.asarray(cell.image) == pixels.permute(1, 2, 0).numpy()).all()
+        assert cell.lines == describe_params(numbers, 32, 32)
+    assert what.rows[1][0].lines[0] == f'image 17 of {140 if held_out else 180}'
+    assert what.boxes[1] == [crop_box(numbers, 32, 32) for numbers in params]
+    sheet = np.asarray(draw(what, 'footer'))
+    assert all(pasted(sheet, pixels, SIDE // 20) for pixels in expected)
+    assert not pasted(sheet, 255 - expected[0], SIDE // 20)
+    other = shown(settings, 17, 1, epoch=0).rows[0]
+    assert all(
+        (np.asarray(a.image) != np.asarray(b.image)).any()
+        for a, b in zip(what.rows[1][1:], other[1:], strict=True)
+    )
+
+
+def test_images_held_on_the_device(tiny):
+    data = dict(train=dict(type='Digits', split='val'), val=40, mean=[0.5] * 3, std=[0.5] * 3)
+    kept, loaded = (
+        shown(tiny(data=dict(data, on_device=on_device)), images=2).rows
+        for on_device in (True, False)
+    )
+    for a, b in zip(kept[1], loaded[1], strict=True):
+        assert (
+            a.lines == b.lines
+            and np.abs(np.asarray(a.image, int) - np.asarray(b.image, int)).mean() < 1
+        )
+
+
+def test_what_was_done_is_said_in_its_order():
+    numbers = dict(
+        area=0.25,
+        ratio=1.0,
+        top=0.0,
+        left=0.999,
+        flip=1,
+        order=np.argmax((JITTER_ORDERS == [3, 1, 0, 2]).all(1)),
+        brightness=0.75,
+        contrast=1.25,
+        saturation=1.0,
+        hue=-0.05,
+        gray=1,
+        sigma=1.5,
+        solarize=1,
+    )
+    params = np.array([numbers[name] for name in PARAMS], dtype=np.float32)
+    assert describe_params(params, 100, 200) == [
+        'crop 71 x 71 at (129, 0)',
+        '  25.2 % of the area',
+        'mirrored',
+        'hue -0.050 turns',
+        'contrast x 1.25',
+        'brightness x 0.75',
+        'grayscale',
+        'blur, sigma 1.50 px',
+        'solarized',
+    ]
+    for name in ('flip', 'gray', 'sigma', 'solarize'):
+        params[COLUMN[name]] = 0
+    params[COLUMN['order']] = -1
+    assert describe_params(params, 100, 200) == ['crop 71 x 71 at (129, 0)', '  25.2 % of the area']
+
+
+def test_frames_show_the_crops(tiny):
+    what = shown(tiny(), images=1)
+    sheet = np.asarray(draw(what, ''))
+    colour = [
+        int(COLOURS[1][k : k + 2], 16) for k in (1, 3, 5)
+    ]  # of the last view, which lies on top
+    y, x = np.nonzero((sheet[37 : 37 + SIDE, 12 : 12 + SIDE] == colour).all(2))
+    assert (x.min() / 7, y.min() / 7, (x.max() + 1) / 7, (y.max() + 1) / 7) == what.boxes[0][1]
+
+
+def test_lines_fit_their_columns():
+    font = ImageFont.load_default(13)
+    lines = wrapped('  ' + 'folder/' * 20 + 'photo.jpg of a class', 100, font)
+    assert all(font.getlength(line) <= 100 for line in lines) and len(lines) > 5
+    assert ''.join(''.join(lines).split()) == 'folder/' * 20 + 'photo.jpgofaclass'
+
+
+def test_an_image_that_cannot_be_read_is_replaced_and_named(tiny, image_folder):
+    root = image_folder(classes=2, per_class=4)
+    (root / 'class_0' / '1.png').write_bytes(b'broken')
+    what = shown(tiny(data=dict(train=dict(type='ImageFolder', root=str(root)))), images=2)
+    assert (
+        what.rows[0][0].lines[:2] == ['image 0 of 8', 'class_0/0.png']
+        and len(what.rows[0][0].lines) == 3
+    )
+    assert what.rows[1][0].lines[
+        -1
+    ] == 'in place of image 1, which cannot be read' and not what.rows[1][0].lines[0].startswith(
+        'image 1 '
+    )
+
+
+def test_the_tool_writes_where_it_says(tool, root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = tool(root / 'configs/byol/digits.py', '--images', 1, '--seed', 2)
+    assert (
+        (code, err) == (0, '')
+        and out.startswith('1 image with 2 views each')
+        and out.endswith('work_dirs/views/byol_digits.png\n')
+    )
+    assert Image.open(tmp_path / 'work_dirs/views/byol_digits.png').format == 'PNG'
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'sentence'),
+    [
+        (['--epoch', 30], 'the epoch is 30, but the run has epochs=30; give one from 0 to 29'),
+        (['--epoch', -1], 'the epoch is -1'),
+        (['--images', 0], 'the number of images is 0, but it must be from 1 to 100'),
+        (
+            ['--first', 1257],
+            'the first image is 1257, but data.train has 1257 images; give one from 0 to 1256',
+        ),
+        (['--out', 'views.jpg'], 'the picture would be views.jpg, but it must be a .png file'),
+        (['--out', '/dev/null/views.png'], 'could not write /dev/null/views.png'),
+        (['--cfg-options', 'epoch=3'], "did you mean 'epochs'"),
+    ],
+)
+def test_mistakes(arguments, sentence, tool, root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = tool(root / 'configs/byol/digits.py', *arguments)
+    assert (code, out) == (2, '') and sentence in err and len(err.splitlines()) == 1, err

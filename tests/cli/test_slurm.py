@@ -1,0 +1,110 @@
+"""tools/slurm_train.sh with a srun that starts two tasks here: they meet, end with a checkpoint when asked to, and the job is requeued."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+SRUN = """#!/usr/bin/env bash
+shift                                # --kill-on-bad-exit
+for task in 0 1; do
+    SLURM_STEP_NUM_TASKS=2 SLURM_PROCID=$task SLURM_LOCALID=$task SLURM_STEP_ID=0 SLURM_STEP_NODELIST=localhost \\
+        SLURM_STEP_TASKS_PER_NODE=2 "$@" &
+    tasks="${tasks:-} $!"
+done
+trap 'kill -USR1 $tasks' USR1
+code=0
+for task in $tasks; do
+    while :; do wait $task; c=$?; kill -0 $task 2>/dev/null || break; done
+    [ $c -gt $code ] && code=$c
+done
+exit $code
+"""
+CONFIG = """
+method = dict(type='BYOL', backbone=dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1]), hidden_dim=32, proj_dim=16)
+data = dict(train=dict(type='Digits', split='val'), val=40)
+views = [dict(size=20)] * 2
+optimizer = dict(type='LARS', momentum=0.9)
+epochs, batch_size, base_lr, workers, log_every = 8, 20, 1.0, 0, 1
+online_eval = dict(every=0)
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path, root):
+    """Function: the environment and command of a job."""
+
+    def make(script: str, *arguments: str):
+        for name, text in dict(
+            srun=SRUN, scontrol=f'#!/usr/bin/env bash\necho "$@" >> {tmp_path}/requeued\n'
+        ).items():
+            (tmp_path / name).write_text(text)
+            (tmp_path / name).chmod(0o755)
+        (tmp_path / 'config.py').write_text(CONFIG)
+        for folder in ('tools', 'configs'):
+            if not (tmp_path / folder).exists():
+                (tmp_path / folder).symlink_to(root / folder)
+        env = {
+            **os.environ,
+            'PATH': f'{tmp_path}:{os.environ["PATH"]}',
+            'SLURM_JOB_ID': str(os.getpid()),
+            'PYTHON': sys.executable,
+            'SLURM_SUBMIT_DIR': str(tmp_path),
+            'OMP_NUM_THREADS': '1',
+            'PYTHONPATH': os.pathsep.join(sys.path),
+        }
+        return dict(
+            args=['bash', str(root / 'tools/slurm_train.sh'), *arguments],
+            env=env,
+            cwd=tmp_path,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    return make
+
+
+def test_a_job_is_stopped_requeued_and_ends(slurm, tmp_path):
+    job = slurm('srun', 'config.py')
+    run = tmp_path / 'work_dirs' / f'slurm-{os.getpid()}'
+    with subprocess.Popen(**job) as process:
+        deadline = time.time() + 120
+        while time.time() < deadline and not (run / 'log.jsonl').exists():
+            time.sleep(0.05)
+        for child in subprocess.run(
+            ['pgrep', '-P', str(process.pid)], text=True, capture_output=True
+        ).stdout.split():
+            os.kill(int(child), signal.SIGUSR1)  # SLURM sends it to the tasks
+        os.kill(process.pid, signal.SIGUSR1)  # and, if asked so, to the script
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 138 and 'back into the queue' in out and 'Traceback' not in out, (
+        out
+    )
+    assert '2 processes x 10' in out
+    assert (tmp_path / 'requeued').read_text() == f'requeue {os.getpid()}\n'
+    steps = [row['step'] for row in map(json.loads, (run / 'log.jsonl').read_text().splitlines())]
+    done = subprocess.run(**job, timeout=120)
+    assert done.returncode == 0 and f'resumed at step {steps[-1]}' in done.stdout, done.stdout
+    assert (tmp_path / 'requeued').read_text().count('requeue') == 1
+    steps = [
+        row['step']
+        for row in map(json.loads, (run / 'log.jsonl').read_text().splitlines())
+        if 'train/loss' in row
+    ]
+    assert steps == list(range(1, 57))
+
+
+def test_a_mistake_is_not_requeued(slurm, tmp_path):
+    done = subprocess.run(**slurm('srun', 'config.py', '--cfg-options', 'epochs=0'), timeout=120)
+    assert (
+        done.returncode == 2
+        and done.stdout.count('error: epochs=0') == 1
+        and not (tmp_path / 'requeued').exists()
+    ), done.stdout
+    done = subprocess.run(**slurm('srun'), timeout=20)
+    assert done.returncode == 2 and done.stdout.startswith('usage: sbatch')

@@ -1,0 +1,217 @@
+"""tools/train.py as a user runs it, each time in a process of its own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+# As run_tool has it: sums come out the same to the last bit only with the same number of threads.
+ONE_THREAD = {**os.environ, 'OMP_NUM_THREADS': '1'}
+
+# What makes the README's example small: 14 steps on 140 images.
+SMALL = [
+    'data.train.split=val',
+    'data.val=40',
+    'method.backbone.width=0.125',
+    'method.backbone.layers=(1, 1, 1, 1)',
+    'views.0.size=20',
+    'views.1.size=20',
+    'batch_size=20',
+    'workers=0',
+    'log_every=5',
+    'epochs=2',
+]
+
+
+@pytest.fixture
+def toy(tmp_path, root):
+    """The README's example of a method of one's own, written outside the repository as its code blocks say; its config's path."""
+    blocks = re.findall(
+        r'```python\n# (my_\w+\.py)\n(.*?)```', (root / 'README.md').read_text(), re.S
+    )
+    assert [name for name, _ in blocks] == ['my_method.py', 'my_config.py']
+    for name, text in blocks:
+        (tmp_path / name).write_text(text)
+    return tmp_path / 'my_config.py'
+
+
+def test_a_method_outside_the_repository_trains(toy, tmp_path, run_tool, root):
+    done = run_tool(root / 'tools/train.py', toy, '--cfg-options', *SMALL, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    [run] = (tmp_path / 'work_dirs' / f'{tmp_path.name}_my_config').iterdir()
+    assert re.search(r'step 14/14 +loss [\d.]+ .*pull [\d.]+ +keep [\d.]+', done.stdout)
+    assert 'k-NN' in done.stdout and (run / 'checkpoints' / 'step_00000014.pth').exists()
+    again = run_tool(
+        root / 'tools/train.py', run / 'config.py', '--work-dir', tmp_path / 'again', cwd=tmp_path
+    )
+    assert again.returncode == 0, again.stderr  # the dumped config is enough to run it again
+    losses = [
+        [
+            line
+            for line in map(json.loads, (d / 'log.jsonl').read_text().splitlines())
+            if 'train/loss' in line
+        ][-1]['train/loss']
+        for d in (run, tmp_path / 'again')
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_a_misspelt_argument_of_ones_own_method(toy, tmp_path, run_tool, root):
+    done = run_tool(root / 'tools/train.py', toy, '--cfg-options', 'method.backbon=1', cwd=tmp_path)
+    assert done.returncode == 2
+    assert (
+        "error: method 'Invariance' has no argument 'backbon': did you mean 'backbone'"
+        in done.stderr
+    )
+    assert 'Traceback' not in done.stderr and not (tmp_path / 'work_dirs').exists()
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(run_tool, root, tmp_path):
+    done = run_tool(
+        root / 'tools/train.py', root / 'configs/byol/digits.py', '--dry-run', cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    for words in (
+        'plan',
+        '1,257 images',
+        'warm-up',
+        'LARS adaptation',
+        'view 2',
+        'one synthetic step',
+        'images/s',
+        'GiB',
+    ):
+        assert words in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_dry_run_without_the_data_assumes_the_recipes_images(run_tool, root, tmp_path):
+    done = run_tool(
+        root / 'tools/train.py',
+        root / 'configs/byol/r50_imagenet.py',
+        '--dry-run',
+        '--cfg-options',
+        'epochs=300',
+        'accumulate=16',
+        'views.0.size=64',
+        'views.1.size=64',
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (
+        'note: looked for class folders with images in' in done.stdout
+        and '1,281,167' in done.stdout
+    )
+    assert '4096 images per optimiser step = 16 passes x 256' in done.stdout
+    assert 'of 1 x 16 images (the run has 16 x 256) on cpu' in done.stdout
+    assert '93,835 in 300 epochs' in done.stdout and '0 -> 4.8 (0.3 x 4096 / 256)' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'sentence'),
+    [
+        (['configs/byol/none.py'], 'there is no config at'),
+        (
+            [
+                'configs/byol/r18_cifar10.py',
+                '--dry-run',
+                '--cfg-options',
+                'data.train.type=ImageFoldr',
+            ],
+            "did you mean 'ImageFolder'",
+        ),
+        (
+            ['configs/byol/r50_imagenet.py', '--cfg-options', 'data.train.root=/none'],
+            'looked for class folders with images in /none',
+        ),
+        (['configs/byol/digits.py', '--cfg-options', 'epoch=3'], "did you mean 'epochs'"),
+        (['configs/byol/digits.py', '--resume', '--work-dir', '/none/x'], 'nothing to resume'),
+        (
+            ['configs/byol/digits.py', '--resume', '/none.pth'],
+            'there is no checkpoint at /none.pth',
+        ),
+        (['configs/byol/digits.py', '--work-dir', '/proc/none'], 'cannot make the work directory'),
+    ],
+)
+def test_mistakes_end_with_one_sentence(run_tool, root, arguments, sentence):
+    done = run_tool(root / 'tools/train.py', *arguments)
+    assert done.returncode == 2
+    assert sentence in done.stderr and 'Traceback' not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_ctrl_c_saves_and_resume_ends_like_an_uninterrupted_run(toy, tmp_path, root, run_tool):
+    options = ['--cfg-options', *SMALL, 'epochs=12', 'workers=2', 'log_every=1']
+    whole = run_tool(root / 'tools/train.py', toy, '--work-dir', 'whole', *options, cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+
+    process = subprocess.Popen(
+        [sys.executable, str(root / 'tools/train.py'), str(toy), '--work-dir', 'stopped', *options],
+        cwd=tmp_path,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        env=ONE_THREAD,
+    )
+    for line in process.stdout:
+        if 'step 20/' in line:
+            break
+    started = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the workers too
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT, err
+    assert time.monotonic() - started < 20
+    assert 'SIGINT: finishing this step and saving' in out and 'Traceback' not in err
+    assert re.search(
+        r'stopped by SIGINT after step \d+; continue with --resume --work-dir \S*/stopped', err
+    )
+
+    resumed = run_tool(
+        root / 'tools/train.py', toy, '--work-dir', 'stopped', '--resume', *options, cwd=tmp_path
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    import torch
+
+    from ssl_zoo.checkpoint import read_checkpoint
+
+    a, b = (
+        read_checkpoint(tmp_path / d / 'checkpoints' / 'step_00000084.pth')['method']
+        for d in ('whole', 'stopped')
+    )
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_sigterm_to_the_whole_group_saves_as_well(toy, tmp_path, root):
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            str(root / 'tools/train.py'),
+            str(toy),
+            '--work-dir',
+            'run',
+            '--cfg-options',
+            *SMALL,
+            'epochs=200',
+            'workers=2',
+            'log_every=1',
+        ],
+        cwd=tmp_path,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        env=ONE_THREAD,
+    )
+    for line in process.stdout:
+        if 'step 10/' in line:
+            break
+    os.killpg(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, err
+    assert 'Traceback' not in err and list((tmp_path / 'run' / 'checkpoints').iterdir())

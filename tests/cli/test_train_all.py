@@ -1,0 +1,140 @@
+"""tools/train_all.py: runs several configs, goes on where it stopped, reports what fails, prints a table."""
+
+import json
+
+import pytest
+
+SMALL = [
+    'method.backbone.width=0.125',
+    'views.0.size=20',
+    'views.1.size=20',
+    'batch_size=20',
+    'epochs=1',
+    'workers=0',
+    'data.train.split=val',
+    'data.test.split=val',
+    'warmup_epochs=0',
+    'method.proj_dim=16',
+    'data.val=40',
+]
+
+
+def test_a_table_of_two_methods_and_a_failure(run_tool, root, tmp_path):
+    bad = tmp_path / 'bad' / 'digits.py'
+    bad.parent.mkdir()
+    bad.write_text(
+        (root / 'configs/byol/digits.py')
+        .read_text()
+        .replace("'../_base_", f"'{root}/configs/_base_")
+        .replace("type='BYOL'", "type='BYOL', hidden_dm=3")
+    )
+    command = [
+        root / 'tools/train_all.py',
+        root / 'configs/byol/digits.py',
+        root / 'configs/simclr/digits.py',
+        bad,
+        root / 'configs/_base_/digits.py',
+        root / 'configs/studies/digits.py',  # as configs/*/digits*.py takes them along
+        '--seeds',
+        0,
+        1,
+        '--out',
+        tmp_path / 'out',
+        '--jobs',
+        2,
+    ]
+    done = run_tool(*command, '--cfg-options', *SMALL, cwd=tmp_path, timeout=400)
+    assert done.returncode == 1 and 'Traceback' not in done.stderr
+    assert "has no argument 'hidden_dm': did you mean 'hidden_dim'" in done.stdout
+    assert '2 of 6 runs failed' in done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith('|')]
+    assert len(lines) == 4 and lines[0].startswith('| config | method | k-NN')
+    cells = {
+        line.split(' | ')[1]: [cell.strip(' |') for cell in line.split(' | ')] for line in lines[2:]
+    }
+    assert set(cells) == {'BYOL', 'SimCLR'}
+    accuracies = []
+    for seed in (0, 1):
+        rows = [
+            json.loads(line)
+            for line in (tmp_path / f'out/byol_digits/seed_{seed}/results.jsonl')
+            .read_text()
+            .splitlines()
+        ]
+        accuracies += [
+            row['value']
+            for row in rows
+            if (row['metric'], row['weights']) == ('knn_top1', 'trained')
+        ]
+        assert all(row['seed'] == seed for row in rows)
+    assert (
+        cells['BYOL'][2]
+        == f'{sum(accuracies) / 2:.2f} % ({abs(accuracies[0] - accuracies[1]) / 2**0.5:.2f})'
+    )
+    assert cells['BYOL'][-1] == '2'
+    assert (tmp_path / 'out/table.md').read_text().strip().splitlines() == lines
+    again = run_tool(
+        *command[:3],
+        '--seeds',
+        0,
+        1,
+        '--out',
+        tmp_path / 'out',
+        '--cfg-options',
+        *SMALL,
+        cwd=tmp_path,
+    )
+    assert again.returncode == 0 and again.stdout.count('done before') == 4
+    other = run_tool(
+        *command[:2], '--out', tmp_path / 'out', '--cfg-options', *SMALL, 'base_lr=7', cwd=tmp_path
+    )
+    assert (
+        other.returncode == 1 and 'seed_0 holds a finished run with other settings' in other.stdout
+    )
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'code', 'sentence'),
+    [
+        (['nowhere.py'], 1, 'there is no config at'),
+        (['a/digits.py', 'b/../a/digits.py'], 2, 'two configs are called a/digits.py'),
+        (['nowhere.py', '--jobs', '0'], 2, '--jobs is 0, but it must be at least 1'),
+    ],
+)
+def test_mistakes(arguments, code, sentence, run_tool, root, tmp_path):
+    done = run_tool(root / 'tools/train_all.py', *arguments, cwd=tmp_path)
+    assert (
+        done.returncode == code
+        and sentence in done.stdout + done.stderr
+        and 'Traceback' not in done.stderr
+    )
+
+
+def test_later_evaluations_in_the_same_folder_do_not_change_the_table(root, tmp_path):
+    import importlib
+    import json
+
+    tool = importlib.import_module('ssl_zoo.cli.train_all')
+    row = dict(config=dict(method=dict(type='BYOL')), seconds=60)
+    rows = [
+        dict(row, metric=metric, weights=weights, value=value)
+        for metric, weights, value in (
+            ('knn_top1', 'trained', 90.0),
+            ('knn_top1', 'random weights', 50.0),
+            ('probe_2_per_class_top1', 'trained', 70.0),
+        )
+    ]
+    rows.append(
+        dict(
+            row,
+            metric='knn_top1',
+            weights='trained',
+            value=91.0,
+            seconds=5,
+            checkpoint_sha256='0123',
+        )
+    )
+    (tmp_path / 'results.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in rows))
+    (tmp_path / 'log.jsonl').write_text('')
+    found = tool.result(tmp_path)
+    assert (found['k-NN'], found['seconds']) == (90.0, 60)

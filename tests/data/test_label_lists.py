@@ -1,0 +1,670 @@
+"""Which few images have labels: lists that are drawn, SimCLR's official ones, lists of one's own. And the numbers of classes."""
+
+import hashlib
+import http.server
+import os
+import random
+import socket
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from ssl_zoo.config.settings import Data
+from ssl_zoo.data import label_lists as module
+from ssl_zoo.data.label_lists import (
+    OFFICIAL,
+    draw_labels,
+    is_imagenet,
+    official_list,
+    read_list,
+    write_list,
+)
+from ssl_zoo.data.random import mix, permutation
+from ssl_zoo.data.sources import Joined, Source, Subset
+from ssl_zoo.data.splits import data_sources, number_alike
+from ssl_zoo.errors import ConfigError, MissingData
+
+
+class Named(Source):
+    """Names and labels; in place of an image, its name."""
+
+    def __init__(self, names, labels=None, classes=None):
+        self.names, self.classes = list(names), classes
+        self.labels = None if labels is None else np.array(labels, dtype=np.int64)
+
+    def __len__(self):
+        return len(self.names)
+
+    def read(self, i):
+        return self.names[i]
+
+    def name(self, i):
+        return self.names[i]
+
+
+def of_sizes(*sizes) -> Named:
+    """So many images of each class, mixed."""
+    labels = np.repeat(np.arange(len(sizes)), sizes)[
+        np.random.default_rng(7).permutation(sum(sizes))
+    ]
+    return Named(
+        [f'class_{y}/{i}.png' for i, y in enumerate(labels)],
+        labels,
+        [f'class_{c}' for c in range(len(sizes))],
+    )
+
+
+EQUAL, UNEQUAL = of_sizes(*[20] * 10), of_sizes(3, 200, 40, 7)
+
+
+def slow_draw(labels, n, seed):
+    """Classes take turns; each gives its images in the order of the permutation."""
+    order = permutation(len(labels), mix(3, seed))
+    waiting = {y: [i for i in order if labels[i] == y] for y in set(labels.tolist())}
+    chosen = []
+    while len(chosen) < n:
+        turn = {images.pop(0) for images in waiting.values() if images}
+        chosen += [i for i in order if i in turn]
+    return sorted(chosen[:n])
+
+
+@pytest.mark.parametrize(
+    ('source', 'labels', 'n'),
+    [
+        (EQUAL, '5%', 10),
+        (EQUAL, '10%', 20),
+        (EQUAL, '17.5%', 35),
+        (EQUAL, '100%', 200),
+        (EQUAL, '3-per-class', 30),
+        (EQUAL, '20-per-class', 200),
+        (EQUAL, '7%', 14),
+        (EQUAL, '07.%', 14),
+        (UNEQUAL, '2%', 5),
+        (UNEQUAL, '10%', 25),
+        (UNEQUAL, '50%', 125),
+        (UNEQUAL, '3-per-class', 12),
+        (of_sizes(5, 5), '33.3%', 3),
+        (of_sizes(5, 5), '25%', 2),
+    ],
+)
+def test_a_draw_has_its_size_and_equals_a_slow_one(source, labels, n):
+    for seed in (0, 1, 2**40):
+        drawn = draw_labels(source, labels, seed)
+        assert drawn.dtype == np.int64 and drawn.tolist() == slow_draw(source.labels, n, seed)
+
+
+def test_lists_stay_what_they_are_from_release_to_release(tmp_path):
+    source = Named([f'{i % 10}/{i}.png' for i in range(200)], np.arange(200) % 10)
+    assert draw_labels(source, '1-per-class', 0).tolist() == [
+        26,
+        75,
+        83,
+        94,
+        101,
+        118,
+        139,
+        142,
+        147,
+        170,
+    ]
+    assert (
+        write_list(tmp_path / 'list.txt', source, draw_labels(source, '10%', 5))[:32]
+        == '6ed893127a347ae5292cc798a1969f40'
+    )
+
+
+@pytest.mark.parametrize('source', [EQUAL, UNEQUAL])
+def test_with_one_seed_smaller_choices_lie_within_larger_ones_whatever_their_form(source):
+    for seed in range(3):
+        sets = [
+            set(draw_labels(source, labels, seed).tolist())
+            for labels in (
+                '1-per-class',
+                '2-per-class',
+                '3-per-class',
+                '5%',
+                '10%',
+                '22%',
+                '50%',
+                '99%',
+                '100%',
+            )
+        ]
+        sets.sort(key=len)
+        assert len({len(s) for s in sets}) >= 7
+        assert all(small <= large for small, large in zip(sets, sets[1:], strict=False))
+
+
+def test_classes_differ_by_one_image_at_most_and_a_class_that_is_used_up_leaves_its_turns_to_the_others():
+    for n in range(10, 201):
+        counts = np.bincount(EQUAL.labels[draw_labels(EQUAL, f'{n / 2}%', 3)], minlength=10)
+        assert counts.sum() == n and counts.max() - counts.min() <= 1
+    sizes = np.bincount(UNEQUAL.labels)
+    for n in range(4, 251):
+        counts = np.bincount(UNEQUAL.labels[draw_labels(UNEQUAL, f'{n / 2.5}%', 3)], minlength=4)
+        level = max(k for k in range(201) if np.minimum(sizes, k).sum() <= n)
+        assert counts.sum() == n
+        assert (counts >= np.minimum(sizes, level)).all() and (
+            counts <= np.minimum(sizes, level + 1)
+        ).all()
+
+
+def test_a_draw_depends_on_seed_and_data_alone(monkeypatch):
+    expected = draw_labels(EQUAL, '10%', 0)
+    for i in range(3):
+        torch.manual_seed(i)
+        np.random.seed(i)
+        random.seed(i)
+        assert draw_labels(EQUAL, '10%', 0).tolist() == expected.tolist()
+    states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    draw_labels(EQUAL, '10%', 0)
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert states[1:] == (np.random.get_state()[1].tolist(), random.getstate())
+    renamed = Named(
+        [f'{i}.png' for i in range(200)], EQUAL.labels
+    )  # names and class names do not count, labels do
+    assert draw_labels(renamed, '10%', 0).tolist() == expected.tolist()
+    assert (
+        draw_labels(Named(EQUAL.names, (EQUAL.labels + np.arange(200)) % 10), '10%', 0).tolist()
+        != expected.tolist()
+    )
+
+
+def test_other_seeds_draw_others():
+    draws = [tuple(draw_labels(EQUAL, '10%', seed).tolist()) for seed in range(50)]
+    assert len(set(draws)) == 50
+    overlap = np.mean([len(set(a) & set(b)) for a, b in zip(draws, draws[1:], strict=False)])
+    assert overlap == pytest.approx(2, abs=0.7)  # 20 of 200, twice: 2 in common by chance
+
+
+def test_a_share_of_imagenets_size_is_rounded():
+    source = Named(range(12_812), np.arange(12_812) % 1000)
+    assert [len(draw_labels(source, labels, 0)) for labels in ('10%', '7.81%', '99.999%')] == [
+        1281,
+        1001,
+        12_812,
+    ]
+
+
+def test_classes_without_images_count_for_nothing():
+    source = Named('abcdef', [0, 0, 5, 5, 9, 9])
+    assert source.labels[draw_labels(source, '1-per-class', 0)].tolist() == [0, 5, 9]
+    assert sorted(source.labels[draw_labels(source, '50%', 0)]) == [0, 5, 9]
+
+
+@pytest.mark.parametrize(
+    'labels',
+    [
+        '0%',
+        '0.0%',
+        '200%',
+        '100.01%',
+        '-1%',
+        '5',
+        '0.1',
+        'x-per-class',
+        '0-per-class',
+        '-3-per-class',
+        '',
+        '%',
+        '.%',
+        '1 %',
+        ' 1%',
+        '1%\n',
+        'nan%',
+        'inf%',
+        '1e1%',
+        '1_0%',
+        '1%%',
+        '4-per-clas',
+        '1.5-per-class',
+        '4 per class',
+        '1' + '0' * 400 + '%',
+    ],
+)
+def test_labels_in_no_known_form_are_answered_with_the_forms(labels):
+    with pytest.raises(ConfigError) as error:
+        draw_labels(EQUAL, labels, 0)
+    assert str(error.value) == (
+        f'--labels {labels!r} is neither a share above 0% and up to 100%, such as 1% or 10%, nor a number such as '
+        f'4-per-class'
+    )
+
+
+@pytest.mark.parametrize(
+    ('source', 'labels', 'words'),
+    [
+        (
+            EQUAL,
+            '4%',
+            '4% of 200 images are 8, fewer than the 10 classes; ask for more, such as 1-per-class',
+        ),
+        (EQUAL, '0.01%', 'are 0, fewer than the 10 classes'),
+        (
+            EQUAL,
+            '21-per-class',
+            '21-per-class, but the smallest class has 20 images; ask for at most so many',
+        ),
+        (UNEQUAL, '4-per-class', '4-per-class, but the smallest class has 3 images'),
+    ],
+)
+def test_too_few_and_too_many_labels_are_told_in_numbers(source, labels, words):
+    with pytest.raises(ConfigError) as error:
+        draw_labels(source, labels, 0)
+    assert words in str(error.value)
+
+
+# --- Lists in files
+
+ODD = [
+    'with space/a b  c.png',
+    ' leading.png',
+    'trailing .png',
+    'ümlaut/日本.png',
+    'tab\there.png',
+    'quo\'te".png',
+    '#comment.png',
+    '50%.png',
+    os.fsdecode(b'caf\xe9/\xff\xfe.png'),
+    'back\\slash.png',
+    'line\u2028separator.png',
+    'form\x0cfeed.png',
+    '\x85next.png',
+]
+
+
+def test_a_list_reads_as_it_was_written_whatever_the_names(tmp_path):
+    source = Named(ODD, np.zeros(len(ODD)))
+    for chosen in (np.arange(len(ODD)), np.array([1, 8]), np.array([8])):
+        digest = write_list(tmp_path / 'deep' / 'list.txt', source, chosen)
+        content = (tmp_path / 'deep' / 'list.txt').read_bytes()
+        assert digest == hashlib.sha256(content).hexdigest()
+        assert content == b''.join(os.fsencode(ODD[i]) + b'\n' for i in chosen)
+        assert read_list(tmp_path / 'deep' / 'list.txt', source).tolist() == chosen.tolist()
+
+
+def write(path, text, encoding='utf-8'):
+    path.write_bytes(text if isinstance(text, bytes) else text.encode(encoding))
+    return path
+
+
+FOLDERS = Named(['cat/1.png', 'cat/2.png', 'dog/1.png', 'dog/3.png'], [0, 0, 1, 1])
+UNIQUE = Named(['n02/n02_7.JPEG', 'n01/n01_7.JPEG', 'n01/deep/n01_9.JPEG'], [1, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ('source', 'text', 'expected'),
+    [
+        (FOLDERS, 'dog/3.png\ncat/1.png\n', [0, 3]),
+        (FOLDERS, 'dog/1.png', [2]),
+        (FOLDERS, '\n\ncat/2.png\n\n', [1]),
+        (FOLDERS, 'dog/3.png\r\ncat/1.png\r\n', [0, 3]),
+        (FOLDERS, 'dog/3.png\r\n\r\ncat/1.png', [0, 3]),
+        (FOLDERS, b'\xef\xbb\xbfdog/3.png\r\ncat/1.png\r\n', [0, 3]),
+        (UNIQUE, 'n01_9.JPEG\nn02_7.JPEG\n', [0, 2]),
+        (UNIQUE, 'n01_9.JPEG\r\nn02_7.JPEG\r\n', [0, 2]),
+        (UNIQUE, 'n01/deep/n01_9.JPEG\nn02/n02_7.JPEG\n', [0, 2]),
+    ],
+)
+def test_names_are_those_of_the_data_set_or_file_names_alone_in_any_order(
+    tmp_path, source, text, expected
+):
+    found = read_list(write(tmp_path / 'list.txt', text), source)
+    assert found.dtype == np.int64 and found.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ('source', 'text', 'words'),
+    [
+        (
+            FOLDERS,
+            'cat/1.png\ndog/1.png\ncat/1.png\n',
+            'list.txt names 1 images twice; every image counts once',
+        ),
+        (UNIQUE, 'n01_9.JPEG\nn01_9.JPEG', 'names 1 images twice'),
+        (
+            FOLDERS,
+            'cat/1.png\ncat/9.png\ndog/9.png\n',
+            "2 of 3 names in the list .*list.txt are not in the data set, the first is 'cat/9.png'; "
+            "its 4 images have names such as 'cat/1.png'",
+        ),
+        (
+            FOLDERS,
+            'cat/1.png \n',
+            "file names alone its images cannot be told apart; give names such as 'cat/1.png'",
+        ),
+        (
+            FOLDERS,
+            '3.png\n',
+            "names '3.png', which is not in the data set under that name, and by file names alone",
+        ),
+        (FOLDERS, 'cat/1.png\n3.png\n', "1 of 2 names in the list .* the first is '3.png'"),
+        (
+            UNIQUE,
+            'n01_9.JPEG\nn02/n02_7.JPEG\n',
+            "1 of 2 names in the list .* the first is 'n02/n02_7.JPEG'",
+        ),
+        (UNIQUE, 'N01_9.JPEG\n', "1 of 1 names in the list .* the first is 'N01_9.JPEG'"),
+        (UNIQUE, 'n01_9.JPEG\t0\n', '1 of 1 names'),
+        (UNIQUE, 'n01_9.JPEG\rn02_7.JPEG\r', '1 of 1 names'),
+        (FOLDERS, b'', 'the list .*list.txt is empty; it needs one image per line'),
+        (FOLDERS, '\n\r\n\n', 'is empty'),
+        (FOLDERS, b'\xef\xbb\xbf', 'is empty'),
+    ],
+)
+def test_lists_that_do_not_fit_the_data_get_a_sentence(tmp_path, source, text, words):
+    with pytest.raises(ConfigError, match=words):
+        read_list(write(tmp_path / 'list.txt', text), source)
+
+
+@pytest.mark.parametrize(
+    'content',
+    ['cat/1.png\n'.encode('utf-16'), b'\x89PNG\r\n\x1a\n\x00\xff\xfe', b'\xe9\n', b'\x00'],
+)
+def test_what_is_no_list_gets_a_sentence_that_can_be_printed(tmp_path, content):
+    with pytest.raises(ConfigError, match='list.txt') as error:
+        read_list(write(tmp_path / 'list.txt', content), UNIQUE)
+    assert str(error.value).encode() and '\n' not in str(error.value)
+
+
+def test_a_list_that_is_not_there_or_is_a_folder_gets_a_sentence(tmp_path, monkeypatch):
+    with pytest.raises(
+        MissingData,
+        match=f'looked for a list of labelled images at {tmp_path}/none.txt, but there is no such file',
+    ):
+        read_list(tmp_path / 'none.txt', FOLDERS)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MissingData, match=f'at {tmp_path}/none.txt'):
+        read_list('none.txt', FOLDERS)
+    (tmp_path / 'a file').write_text('cat/1.png')
+    for path in (tmp_path, tmp_path / 'a file' / 'list.txt'):
+        with pytest.raises(ConfigError, match=f'the list {path} cannot be read: '):
+            read_list(path, FOLDERS)
+
+
+def test_positions_are_those_of_a_part_of_the_data(tmp_path):
+    part = Subset(FOLDERS, np.array([3, 1]))
+    assert read_list(write(tmp_path / 'list.txt', 'dog/3.png\n'), part).tolist() == [0]
+    assert read_list(write(tmp_path / 'list.txt', '2.png\n'), part).tolist() == [
+        1
+    ]  # now file names tell them apart
+    with pytest.raises(ConfigError, match='1 of 1 names'):
+        read_list(write(tmp_path / 'list.txt', 'cat/1.png\n'), part)
+
+
+# --- SimCLR's lists
+
+
+def test_imagenet_is_told_by_its_thousand_classes():
+    classes = [f'n{i:08d}' for i in range(1000)]
+    assert is_imagenet(Named([], classes=classes))
+    for other in (
+        classes[:999],
+        [*classes, 'n99999999'],
+        [*classes[:999], 'tench'],
+        [*classes[:999], 'n1'],
+        [*classes[:999], 'n123456789'],
+        [str(i) for i in range(1000)],
+        [],
+        None,
+    ):
+        assert not is_imagenet(Named([], classes=other))
+
+
+def test_the_digests_are_those_of_simclrs_files():
+    assert {
+        labels: (name, digest[:8], len(digest)) for labels, (name, digest) in OFFICIAL.items()
+    } == {'1%': ('1percent.txt', '71e82a48', 64), '10%': ('10percent.txt', '6d09de11', 64)}
+    assert (
+        module.ADDRESS
+        == 'https://raw.githubusercontent.com/google-research/simclr/master/imagenet_subsets/'
+    )
+
+
+TEXT = b'n02_7.JPEG\nn01_9.JPEG\n'
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A folder with both lists, as published: (the folder, its address)."""
+    monkeypatch.setenv('no_proxy', '*')
+    folder = tmp_path / 'published'
+    folder.mkdir()
+    for labels, text in (('1%', TEXT), ('10%', TEXT + b'n01_7.JPEG\n')):
+        name = OFFICIAL[labels][0]
+        (folder / name).write_bytes(text)
+        monkeypatch.setitem(OFFICIAL, labels, (name, hashlib.sha256(text).hexdigest()))
+    return folder, f'{folder.as_uri()}/'
+
+
+def test_an_official_list_is_fetched_once_and_kept(published, tmp_path, monkeypatch):
+    folder, address = published
+    path = official_list('1%', tmp_path / 'not' / 'yet', address)
+    assert path == tmp_path / 'not' / 'yet' / 'simclr_1percent.txt' and path.read_bytes() == TEXT
+    assert read_list(official_list('10%', tmp_path / 'not' / 'yet', address), UNIQUE).tolist() == [
+        0,
+        1,
+        2,
+    ]
+    (folder / '1percent.txt').unlink()
+    monkeypatch.setattr(
+        torch.hub, 'download_url_to_file', lambda *_, **__: pytest.fail('fetched again')
+    )
+    assert official_list('1%', tmp_path / 'not' / 'yet', address).read_bytes() == TEXT
+
+
+def test_official_lists_are_kept_in_the_users_cache(published, tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    assert (
+        official_list('1%', address=published[1])
+        == tmp_path / 'cache' / 'ssl_zoo' / 'simclr_1percent.txt'
+    )
+    for value in (None, ''):
+        monkeypatch.delenv('XDG_CACHE_HOME') if value is None else monkeypatch.setenv(
+            'XDG_CACHE_HOME', value
+        )
+        monkeypatch.setenv('HOME', str(tmp_path / f'home{value}'))
+        assert (
+            official_list('1%', address=published[1])
+            == tmp_path / f'home{value}' / '.cache' / 'ssl_zoo' / 'simclr_1percent.txt'
+        )
+
+
+def test_a_list_with_another_digest_is_refused_and_not_kept(published, tmp_path):
+    folder, address = published
+    for content in (TEXT + b'x', TEXT[:-1], b'', b'<html>404</html>'):
+        (folder / '1percent.txt').write_bytes(content)
+        with pytest.raises(
+            MissingData,
+            match=f'could not fetch the official list {address}1percent.txt .*with --list',
+        ):
+            official_list('1%', tmp_path / 'kept', address)
+        assert list((tmp_path / 'kept').iterdir()) == []
+    (folder / '1percent.txt').write_bytes(TEXT)
+    path = official_list('1%', tmp_path / 'kept', address)
+    path.write_bytes(TEXT.upper())  # somebody edits what is kept
+    with pytest.raises(
+        MissingData, match=f'{path} is not the official list: its SHA-256 is .*; remove it'
+    ):
+        official_list('1%', tmp_path / 'kept', address)
+
+
+class _Server:
+    """A server on this machine that answers ``content`` to everything and counts."""
+
+    def __enter__(self):
+        server = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                server.paths.append(self.path)
+                self.send_response(server.status)
+                self.send_header('Content-Length', str(len(server.content) + server.missing))
+                self.end_headers()
+                self.wfile.write(server.content)
+
+            def log_message(self, *_):
+                pass
+
+        self.paths, self.content, self.status, self.missing = [], TEXT, 200, 0
+        self.server = http.server.HTTPServer(('127.0.0.1', 0), Handler)
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+        self.address = f'http://127.0.0.1:{self.server.server_port}/lists/'
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def test_a_server_is_asked_once_and_what_goes_wrong_there_is_told_with_the_address(
+    published, tmp_path
+):
+    with _Server() as server:
+        for status, content, missing in (
+            (404, b'no', 0),
+            (500, b'', 0),
+            (200, TEXT[:5], len(TEXT) - 5),
+        ):
+            server.status, server.content, server.missing = status, content, missing
+            with pytest.raises(MissingData, match=f'{server.address}1percent.txt'):
+                official_list('1%', tmp_path / 'kept', server.address)
+            assert list((tmp_path / 'kept').iterdir()) == []
+        server.status, server.content, server.missing, server.paths = 200, TEXT, 0, []
+        for _ in range(3):
+            assert official_list('1%', tmp_path / 'kept', server.address).read_bytes() == TEXT
+        assert server.paths == ['/lists/1percent.txt']
+
+
+def test_without_a_network_the_address_is_named(published, tmp_path):
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))  # bound, but it does not listen
+        address = f'http://127.0.0.1:{free.getsockname()[1]}/'
+        with pytest.raises(
+            MissingData,
+            match=rf'could not fetch the official list {address}10percent.txt \(.*refused.*\); fetch it by '
+            rf'hand and give it with --list',
+        ):
+            official_list('10%', tmp_path, address)
+
+
+def test_an_answer_that_is_not_http_is_told_too(published, tmp_path):
+    with socket.socket() as listener:
+        listener.bind(('127.0.0.1', 0))
+        listener.listen()
+
+        def answer():
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b'\r\nSSH-2.0-OpenSSH\r\n')
+
+        threading.Thread(target=answer, daemon=True).start()
+        address = f'http://127.0.0.1:{listener.getsockname()[1]}/'
+        with pytest.raises(
+            MissingData, match=f'could not fetch the official list {address}1percent.txt'
+        ):
+            official_list('1%', tmp_path, address)
+
+
+def test_a_cache_that_cannot_be_written_is_told(published, tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(MissingData, match='give it with --list'):
+        official_list('1%', tmp_path / 'file' / 'cache', published[1])
+
+
+# --- Two sources as one, and the numbers of their classes
+
+
+def test_joined_sources_follow_each_other():
+    first, second = Named('abc', [0, 1, 0], ['x', 'y']), Named('de', [1, 1], ['x', 'y'])
+    joined = Joined(first, second)
+    assert (
+        len(joined) == 5
+        and joined.labels.tolist() == [0, 1, 0, 1, 1]
+        and joined.labels.dtype == np.int64
+    )
+    assert (
+        ''.join(joined.name(i) for i in range(5))
+        == 'abcde'
+        == ''.join(joined.read(np.int64(i)) for i in range(5))
+    )
+    assert joined.classes == ['x', 'y'] and Joined(first, Named('d', [0])).classes == ['x', 'y']
+    assert joined.manifest() == hashlib.sha256(b'a\t0\nb\t1\nc\t0\nd\t1\ne\t1\n').hexdigest()[:16]
+    with pytest.raises(IndexError):
+        joined.read(5)
+
+
+def test_joined_sources_have_labels_only_if_both_have():
+    labelled, bare = Named('ab', [0, 1]), Named('c')
+    assert (
+        Joined(labelled, bare).labels is None
+        and Joined(bare, labelled).labels is None
+        and Joined(bare, bare).labels is None
+    )
+    assert Joined(bare, labelled).manifest() == hashlib.sha256(b'c\t\na\t\nb\t\n').hexdigest()[:16]
+
+
+def test_parts_of_joined_sources_and_joined_parts_are_sources_too():
+    source = Named('abcdef', range(6))
+    parts = Joined(
+        Subset(source, np.array([5, 0])),
+        Joined(Subset(source, np.array([], dtype=np.int64)), Subset(source, np.array([3]))),
+    )
+    assert [parts.name(i) for i in range(3)] == ['f', 'a', 'd'] and parts.labels.tolist() == [
+        5,
+        0,
+        3,
+    ]
+    assert [Subset(parts, np.array([2, 0])).read(i) for i in range(2)] == ['d', 'f']
+
+
+def test_classes_get_the_numbers_that_they_have_in_training():
+    bank = Named('abc', [0, 1, 2], ['ant', 'bee', 'cat'])
+    other = Named('wxyz', [1, 0, 1, 0], ['bee', 'cat'])
+    number_alike(other, bank, 'test')
+    assert other.labels.tolist() == [2, 1, 2, 1] and other.classes == bank.classes
+    number_alike(other, bank, 'test')
+    assert other.labels.tolist() == [2, 1, 2, 1]
+    for strange, words in (
+        (['bee', 'dog'], 'have: dog; data.train has 3: ant, bee, cat ...'),
+        (list('vwxyz'), 'have: v, w, x ...; data'),
+    ):
+        with pytest.raises(
+            ConfigError, match=f'data.test has classes that data.train does not {words}'
+        ):
+            number_alike(Named('a', [0], strange), bank, 'test')
+
+
+def test_a_runs_hold_out_is_cut_from_training_or_a_source_of_its_own(image_folder):
+    train, other = (
+        image_folder(classes=3, name='train'),
+        image_folder(classes=2, per_class=3, name='other'),
+    )
+    (other / 'class_0').rename(other / 'class_2')  # class_1 and class_2, there 0 and 1
+    folders = [dict(type='ImageFolder', root=str(root)) for root in (train, other)]
+    cut = data_sources(Data(train=folders[0], val=6, test=folders[1]))
+    names = [{source.name(i) for i in range(len(source))} for source in (cut['train'], cut['val'])]
+    assert (
+        cut['train'] is cut['bank'] and list(map(len, names)) == [18, 6] and not names[0] & names[1]
+    )
+    assert np.bincount(cut['val'].labels).tolist() == [2, 2, 2]
+    assert cut['test'].labels.tolist() == [1] * 3 + [2] * 3 and cut['test'].classes == [
+        'class_0',
+        'class_1',
+        'class_2',
+    ]
+    assert len(data_sources(Data(train=folders[0], val=6, train_on_val=True))['train']) == 24
+    own = data_sources(Data(train=folders[0], val=folders[1]))
+    assert (
+        len(own['train']) == len(own['bank']) == 24
+        and own['val'].labels.tolist() == [1] * 3 + [2] * 3
+        and own['test'] is None
+    )
+    with pytest.raises(
+        ConfigError,
+        match='data.val has classes that data.train does not have: class_0; data.train has 2',
+    ):
+        data_sources(Data(train=folders[1], val=folders[0]))

@@ -1,0 +1,435 @@
+"""The leaderboard: what becomes one figure, what is ranked with what, what is left out, and that the page shows text as text."""
+
+import csv
+import io
+import json
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from ssl_zoo.errors import ConfigError
+from ssl_zoo.evaluation.results import write_row
+from ssl_zoo.reports.leaderboard import board, letters
+from ssl_zoo.reports.leaderboard_page import COLUMNS, page
+from ssl_zoo.reports.leaderboard_text import as_csv, text
+
+CONFIG = dict(
+    method=dict(type='BYOL', proj_dim=16),
+    epochs=30,
+    base_lr=8.0,
+    workers=1,
+    seed=0,
+    views=[dict(size=20), dict(size=20)],
+    data=dict(val=40),
+)
+
+
+def row(value, seed=0, time='2026-01-01T00:00:00+00:00', config=None, **items):
+    """A row as online evaluation writes it; with checkpoint_sha256 in ``items`` as the tools do."""
+    return dict(
+        dict(
+            metric='knn_top1',
+            value=value,
+            weights='trained',
+            protocol='k=20, T=0.07, cosine, bank of 100',
+            network='backbone',
+            test='Digits',
+            test_manifest='aa11',
+            n=360,
+            step=589,
+            seed=seed,
+            seconds=60 + seed,
+            time=time,
+            checkpoint=f'runs/seed_{seed}/step.pth',
+            versions=dict(device='cpu, 2 threads'),
+            config={**CONFIG, 'seed': seed, **(config or {})},
+        ),
+        **items,
+    )
+
+
+@pytest.fixture
+def boards(tmp_path):
+    """Function: the board of these rows."""
+
+    def make(*rows, **arguments):
+        (tmp_path / 'results.jsonl').unlink(missing_ok=True)
+        write_row(tmp_path, *rows)
+        return board([str(tmp_path)], **arguments)
+
+    return make
+
+
+def test_rows_that_differ_in_the_seed_are_one_figure(boards):
+    values = [97.5, 95.0, 96.25, 98.0]
+    [f] = boards(
+        *(row(value, seed, config=dict(workers=seed)) for seed, value in enumerate(values))
+    ).figures
+    assert (
+        np.isclose(f.value, np.mean(values))
+        and np.isclose(f.std, np.std(values, ddof=1))
+        and f.seconds == 61.5
+    )
+    assert (f.runs, f.std_of, f.seeds, f.again, f.interval) == (4, '4 seeds', '0, 1, 2, 3', 0, None)
+    assert f.checkpoint.split('\n') == [f'runs/seed_{s}/step.pth' for s in range(4)]
+
+
+@pytest.mark.parametrize(
+    'other',
+    [
+        dict(metric='linear_top1'),
+        dict(weights='random weights'),
+        dict(network='target'),
+        dict(layer='projector'),
+        dict(step=100),
+        dict(protocol='k=200, T=0.1, cosine, bank of 100'),
+        dict(test_manifest='bb22'),
+        dict(test='CIFAR10'),
+        dict(draw=1),
+        dict(label_set='1%'),
+        dict(recipe=dict(lrs=[1])),
+        dict(preprocessing=dict(size=32)),
+        dict(config=dict(base_lr=4.0)),
+        dict(config=dict(epochs=60)),
+        dict(config=dict(method=dict(type='SimCLR', proj_dim=16))),
+    ],
+)
+def test_rows_that_differ_in_anything_else_are_two(other, boards):
+    assert [f.runs for f in boards(row(90.0), row(80.0, 1, **other)).figures] == [1, 1]
+
+
+def test_a_seed_measured_again_counts_once_and_the_newest_counts(boards, tmp_path):
+    found = boards(
+        row(90.0, 0, '2026-03-01T00:00:00+00:00'),
+        row(10.0, 0, '2026-02-01T00:00:00+00:00'),
+        row(94.0, 1),
+    )
+    [f] = found.figures
+    assert (f.value, f.runs, f.again) == (
+        92.0,
+        2,
+        1,
+    ) and '1 rows left out: the same seed was measured again later' in text(found, 140)
+    twice = board(
+        [str(tmp_path), str(tmp_path / 'results.jsonl'), str(tmp_path / '..' / tmp_path.name)]
+    )
+    assert (twice.rows, twice.files) == (3, 1)
+
+
+def test_the_seed_of_the_evaluation_is_not_that_of_the_training(boards):
+    tool = dict(checkpoint_sha256='00')
+    [f] = boards(*(row(90.0 + s, 0, config=dict(seed=s), **tool) for s in range(3))).figures
+    assert (f.runs, f.seeds) == (3, '0, 1, 2')
+    [f] = boards(
+        row(90.0, 0, config=dict(seed=5), **tool), row(91.0, 1, config=dict(seed=5), **tool)
+    ).figures
+    assert (f.runs, f.seeds) == (2, '5 (evaluation 0), 5 (evaluation 1)')
+
+
+def test_seeds_may_choose_differently_on_the_hold_out(boards):
+    protocols = [
+        'SGD, lr 0.2, 80 epochs; chosen of 5 on 2,000 held-out images (47.75 %)',
+        'SGD, lr 1.6e-05, 80 epochs; chosen of 5 on 2,000 held-out images (45.00 %)',
+    ]
+    [f] = boards(*(row(90.0, s, protocol=p) for s, p in enumerate(protocols))).figures
+    assert (f.runs, f.protocol) == (
+        2,
+        'SGD, lr chosen, epochs chosen; chosen of 5 on 2,000 held-out images',
+    )
+    knn = [
+        'weighted k-NN, k=50, T=0.02, cosine, bank of 9, chosen of 35 on 20 held-out images',
+        'weighted k-NN, k=5, T=0.5, cosine, bank of 9, chosen of 35 on 20 held-out images',
+    ]
+    strength = [
+        'L-BFGS, strength 1; strength chosen of 45 on 20 held-out images (48.25 %)',
+        'L-BFGS, strength 56.2; strength chosen of 45 on 20 held-out images (47.00 %)',
+    ]
+    for pair in (knn, strength):
+        assert boards(*(row(90.0, s, protocol=p) for s, p in enumerate(pair))).figures[0].runs == 2
+    fixed = boards(
+        row(90.0, protocol='SGD, lr 0.2; one setting'),
+        row(91.0, 1, protocol='SGD, lr 0.1; one setting'),
+    ).figures
+    assert len(fixed) == 2
+
+
+def test_the_protocols_of_the_tools_are_written_as_expected(root):
+    """The words that protocol_of leaves out are those of ssl_zoo.protocols."""
+    source = ''.join(
+        (root / 'ssl_zoo/protocols' / name).read_text()
+        for name in ('linear.py', 'knn.py', 'transfer.py')
+    )
+    for words in (
+        'chosen of {',
+        'held-out images ({',
+        'k={k}, T={t:g}',
+        'strength {strength:.3g}',
+        'lr {setting.lr:g}, weight decay',
+        'recall {found:.1f} %',
+    ):
+        assert words in source, words
+
+
+def test_a_single_row_keeps_its_own_spread_and_interval(boards):
+    [f] = boards(row(90.0, std=2.5, draws=5, ci95=[88.0, 92.0])).figures
+    assert (f.std, f.std_of, f.interval, f.runs) == (2.5, '5 draws', (88.0, 92.0), 1)
+
+
+def test_ranks_hold_within_a_metric_and_a_test_set(boards):
+    found = boards(
+        row(90.0),
+        row(99.0, test_manifest='bb22'),
+        row(95.0, config=dict(base_lr=4.0)),
+        row(10.0, metric='linear_top1'),
+        row(90.0, network='target'),
+        row(97.0, test_manifest=None),
+    )
+    assert [(f.metric, f.mark, f.value, f.rank) for f in found.figures] == [
+        ('knn_top1', 'A', 95.0, 1),
+        ('knn_top1', 'A', 90.0, 2),
+        ('knn_top1', 'A', 90.0, 2),
+        ('knn_top1', 'B', 99.0, 1),
+        ('knn_top1', '', 97.0, None),
+        ('linear_top1', 'A', 10.0, 1),
+    ]
+    lines = text(found, 140).splitlines()
+    assert [line for line in lines if ' on ' in line and line[0] != ' '][:4] == [
+        'knn_top1 on test set A, Digits aa11, 360 images',
+        'knn_top1 on test set B, Digits bb22, 360 images',
+        'knn_top1 on Digits, images not known: not ranked, 360 images',
+        'linear_top1 on test set A, Digits aa11, 360 images',
+    ]
+    assert (
+        'Figures on different test sets say nothing of each other: each set has lists and ranks of its own.'
+        in lines
+    )
+    assert all(len(line) <= 100 for line in text(found, 100).splitlines())
+    assert [f.rank for f in boards(row(50.0), metrics=['knn_top1']).figures] == [1]
+
+
+def test_label_budgets_and_other_numbers_of_images_have_ranks_of_their_own(boards):
+    """1 % and 10 % of the labels are two tasks, and so are all images of a set and those that could be read."""
+    few, many = dict(label_set='1%', labelled=128), dict(label_set='10%', labelled=1281)
+    other, b = dict(config=dict(base_lr=4.0)), dict(test_manifest='bb22')
+    found = boards(
+        row(90.0, **many),
+        row(40.0, **few),
+        row(50.0, **few, **other),
+        row(95.0, n=359, **few),
+        row(80.0, **many, **other),
+        row(70.0, labelled=128, label_set='mine.txt'),
+        row(60.0),
+        row(99.0, **few, **b),
+    )
+    expected = [
+        (60.0, 1),
+        (50.0, 1),
+        (40.0, 2),
+        (95.0, 1),
+        (70.0, 1),
+        (90.0, 1),
+        (80.0, 2),
+        (99.0, 1),
+    ]
+    assert [(f.value, f.rank) for f in found.figures] == expected
+    shown = text(found, 140).splitlines()
+    assert [line for line in shown if ' on ' in line and line.startswith('knn')] == [
+        'knn_top1 on test set A, Digits aa11, 360 images',
+        'knn_top1 on test set A, Digits aa11, 360 images, trained on 128 labels (1%)',
+        'knn_top1 on test set A, Digits aa11, 359 images, trained on 128 labels (1%)',
+        'knn_top1 on test set A, Digits aa11, 360 images, trained on 128 labels (mine.txt)',
+        'knn_top1 on test set A, Digits aa11, 360 images, trained on 1,281 labels (10%)',
+        'knn_top1 on test set B, Digits bb22, 360 images, trained on 128 labels (1%)',
+    ]
+    lines = list(csv.DictReader(io.StringIO(as_csv(found.figures))))
+    assert [(float(line['value']), int(line['rank'])) for line in lines] == expected
+    assert [(line['label_set'], line['labelled']) for line in lines[:2]] == [
+        ('', ''),
+        ('1%', '128'),
+    ]
+    cells, n = Page(page(found)).cells, len(COLUMNS)
+    assert [
+        (int(cells[n * i]), 'trained on 128 labels (1%)' in cells[n * i + 1]) for i in range(4)
+    ] == [(1, False), (1, True), (2, True), (1, True)]
+
+
+def test_imported_weights_show_where_they_are_from_and_no_epochs(boards):
+    """Their config's epochs are a placeholder, see ssl_zoo/interop/import_checkpoint.py."""
+
+    def imported(**source):
+        return dict(method=dict(type='Imported', source=source), epochs=1)
+
+    found = boards(
+        row(3.0, config=imported(file='a.pth', layout='moco', sha256='0', steps=0)),
+        row(2.0),
+        row(1.0, config=imported()),
+    )
+    assert [(f.method, f.epochs) for f in found.figures] == [
+        ('Imported (moco, a.pth)', None),
+        ('BYOL', 30),
+        ('Imported (of unknown origin)', None),
+    ]
+    assert 'Imported (moco, a.pth)' in text(found, 140) and 'Imported (moco, a.pth)' in page(found)
+
+
+def test_configs_of_a_method_are_told_apart(boards):
+    a, b, c = boards(
+        row(3.0),
+        row(2.0, config=dict(base_lr=4.0, online_eval=dict(every=3))),
+        row(1.0, config=dict(method=dict(type='DINO', proj_dim=4))),
+    ).figures
+    assert (a.config, b.config, c.config) == ('base_lr=8.0', 'base_lr=4.0', '')
+
+
+def test_damaged_lines_are_counted_and_named(tmp_path):
+    lines = [
+        '{"metric": "knn',
+        '[1]',
+        '',
+        '{"value": 3}',
+        '{"metric": "knn_top1", "value": NaN}',
+        '{"metric": "knn_top1", "value": true}',
+        '{"metric": "knn_top1", "value": "90"}',
+        '[' * 100000,
+        '{"metric": "knn_top1", "value": 1' + '0' * 400 + '}',
+        json.dumps(row(90.0)),
+        '{"metric": "x", "value": 1, "config": 3, "seed": "a", "versions": [], "ci95": [1], "n": {}}',
+        '\x00\x1b[2J',
+    ]
+    path = tmp_path / 'results.jsonl'
+    path.write_text('\n'.join(lines))
+    found = board([str(path)])
+    assert (found.rows, len(found.figures)) == (2, 2)
+    assert [line.split(', line ')[1].split(':')[0] for line in found.damaged] == [
+        '1',
+        '2',
+        '4',
+        '5',
+        '6',
+        '7',
+        '8',
+        '9',
+        '12',
+    ]
+    assert found.damaged[0] == f'{path}, line 1: not JSON' and found.damaged[3].endswith(
+        'no finite value'
+    )
+    shown = text(found, 140)
+    assert (
+        '9 damaged lines left out' in shown
+        and '2 figures of 2 rows in 1 files' in shown
+        and '\x1b' not in shown
+    )
+    assert '9 damaged lines are left out' in page(found) and f'{path}, line 12' in page(found)
+
+
+def test_nothing_to_show_gets_a_sentence(tmp_path):
+    with pytest.raises(
+        ConfigError,
+        match='there are no figures in .*: 0 files results.jsonl; train something first',
+    ):
+        board([str(tmp_path)])
+    (tmp_path / 'results.jsonl').write_text('{\n')
+    with pytest.raises(ConfigError, match='1 files results.jsonl, and 1 damaged lines'):
+        board([str(tmp_path)])
+    with pytest.raises(ConfigError, match='there is nothing at .*nowhere'):
+        board([str(tmp_path / 'nowhere')])
+    write_row(tmp_path, row(1.0))
+    with pytest.raises(ConfigError, match="no row has the metric 'knn_top'.*knn_top1"):
+        board([str(tmp_path)], ['knn_top'])
+
+
+class Page(HTMLParser):
+    """Attributes: tags: how often each begins; cells: the text of each td; attributes: of each tr."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.cells, self.rows, self.inside = {}, [], [], False
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags[tag] = self.tags.get(tag, 0) + 1
+        if tag == 'td':
+            self.cells.append('')
+        if tag == 'tr':
+            self.rows.append(dict(attributes))
+        self.inside = tag == 'td' or self.inside
+
+    def handle_endtag(self, tag):
+        self.inside = self.inside and tag != 'td'
+
+    def handle_data(self, data):
+        if self.inside:
+            self.cells[-1] += data
+
+
+def test_the_page_shows_text_as_text(boards):
+    evil = '"\'><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\ud800'
+    clean = Page(page(boards(row(1.0, command='c'))))
+    rows = row(
+        1.0,
+        metric=evil,
+        protocol=evil,
+        weights=evil,
+        network=evil,
+        layer=evil,
+        test=evil,
+        test_manifest=evil,
+        checkpoint=evil,
+        command=evil,
+        versions=dict(device=evil),
+        config=dict(method=dict(type=evil)),
+    )
+    shown = Page(page(boards(rows, row(2.0, config=dict(method=dict(type=evil), base_lr=evil)))))
+    assert 'img' not in shown.tags and shown.tags['script'] == clean.tags['script'] == 1
+    names = [name for name, _, _ in COLUMNS]
+    assert len(shown.cells) == 2 * len(names)
+    for name in (
+        'test set',
+        'metric',
+        'method',
+        'weights, network, layer',
+        'protocol',
+        'device',
+        'checkpoint, command',
+    ):
+        assert any(evil in cell for cell in shown.cells[names.index(name) :: len(names)]), name
+
+
+def test_the_page_is_whole_and_marks_its_test_sets(boards):
+    html = page(boards(row(90.0), row(99.0, test_manifest='bb22')))
+    assert 'http://' not in html and 'https://' not in html and "default-src 'none'" in html
+    marked = Page(html)
+    assert [r['data-mark'] for r in marked.rows[1:]] == ['A', 'B'] and marked.tags['th'] == len(
+        COLUMNS
+    )
+    assert '<p id="marks" class="note" role="status">' in html
+    assert '<p id="marks" class="note" role="status" hidden>' in page(boards(row(90.0)))
+
+
+def test_csv(boards):
+    figures = boards(
+        row(90.0, protocol='=1+1', ci95=[1.0, 2.0]), row(80.0, 0, network='a,"b"\nc')
+    ).figures
+    a, b = csv.DictReader(io.StringIO(as_csv(figures)))
+    assert (float(a['value']), a['interval_low'], a['interval_high'], a['protocol'], a['rank']) == (
+        90.0,
+        '1.0',
+        '2.0',
+        "'=1+1",
+        '1',
+    )
+    assert (b['network'], b['std'], b['interval_low'], b['mark']) == ('a,"b"\nc', '', '', 'A')
+
+
+def test_letters():
+    assert [letters(i) for i in (0, 25, 26, 51, 52, 701, 702)] == [
+        'A',
+        'Z',
+        'AA',
+        'AZ',
+        'BA',
+        'ZZ',
+        'AAA',
+    ]

@@ -1,0 +1,338 @@
+"""The report of a study: one page without a network, the same figures in HTML, Markdown and CSV, whatever is there."""
+
+import csv
+import html
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssl_zoo.errors import ConfigError
+from ssl_zoo.reports import tsne as maps
+from ssl_zoo.reports.curves import find_keys, mean_over, series
+from ssl_zoo.reports.study import plots, report_figures
+from ssl_zoo.reports.study.report import write_report
+from ssl_zoo.reports.study.reproduce import shared_and_own
+from ssl_zoo.reports.study.tables import (
+    Table,
+    accuracy_table,
+    difference_table,
+    probability,
+    three_digits,
+)
+from ssl_zoo.studies.results import read_study
+
+
+@pytest.fixture
+def without_tsne(monkeypatch):
+    monkeypatch.setattr(maps, 'tsne', lambda found: found.features[:, :2])
+
+
+@pytest.fixture
+def without_figures(monkeypatch):
+    monkeypatch.setattr(report_figures.Cards, 'card', lambda *_, **__: [])
+
+
+def saved_map(path, n=30):
+    rng = np.random.default_rng(0)
+    labels = np.arange(n) % 3
+    features = np.eye(8)[labels] + rng.normal(0, 0.1, (n, 8))
+    np.savez(
+        path,
+        features=features.astype(np.float32),
+        labels=labels,
+        classes=np.array(['cat', '<dog>', 'ship']),
+        thumbnails=rng.integers(0, 256, (n, 6, 6, 3)).astype(np.uint8),
+    )
+
+
+def rows_of(path):
+    return list(csv.DictReader(io.StringIO(path.read_text())))
+
+
+def texts_of(page):
+    return [
+        html.unescape(re.sub('<br>', '\n', cell))
+        for cell in re.findall(r'<t[dh][^>]*>(.*?)</t[dh]>', page)
+    ]
+
+
+def test_the_page_of_a_whole_study(study_folder, without_tsne):
+    trials = [('BYOL', 0.5, 90.0), ('BYOL', 1, 95.0), ('BYOL', 2, None)]
+    out = study_folder(
+        trials=trials,
+        failed=[('MoCo|v2', 1, 'no <script>alert(1)</script>')],
+        metrics=[dict(key='knn', name='k-NN')],
+    )
+    saved_map(out / 'runs/arm_0/seed_0/map.npz')
+    Image.new('RGB', (300, 700), 'red').save(out / 'runs/arm_0/seed_0/views.png')
+    path = write_report(out)
+    page = path.read_text()
+    assert path == out / 'report' / 'index.html' and path.stat().st_size < 1_000_000
+    links = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert links and all(link.startswith(('data:image/', '#')) for link in links)
+    anchors = re.findall(r' id="([^"]*)"', page)
+    assert len(set(anchors)) == len(anchors) and {
+        link[1:] for link in links if link[0] == '#'
+    } <= set(anchors)
+    assert not re.search(r'@import|url\(|<script|<link|<study>|<b>|<data>', page)
+    assert all(
+        word in page
+        for word in (
+            'Toy &lt;study&gt;',
+            'Which &amp; why?',
+            'Little &lt;data&gt;',
+            'A &amp; &lt;b&gt;',
+            'no &lt;script&gt;alert(1)&lt;/script&gt;',
+            'python tools/study.py toy',
+        )
+    )
+    images = re.findall(r'<img src="data:([^;]*);base64,[^"]*" alt="([^"]+)">', page)
+    assert len(images) == page.count('<img') and {kind for kind, _ in images} == {
+        'image/svg+xml',
+        'image/png',
+        'image/jpeg',
+    }
+    assert '8 of 9 runs are finished, 1 failed.' in page
+    files = {file.name for file in path.parent.iterdir()}
+    assert {
+        'accuracy.png',
+        'accuracy.svg',
+        'accuracy_knn.svg',
+        'cost_knn.svg',
+        'tuning.svg',
+        'curves_byol.svg',
+        'views_byol.jpg',
+        'map_byol.png',
+        'neighbours_byol.jpg',
+        'table.md',
+        'table.csv',
+        'runs.csv',
+        'val_knn.svg',
+    } <= files
+    with Image.open(path.parent / 'views_byol.jpg') as views:
+        assert views.size == (300, report_figures.height_of(4))
+
+
+def test_the_tables_have_the_same_figures(study_folder, without_figures):
+    out = study_folder()
+    write_report(out)
+    markdown, page, rows = (
+        (out / 'report/table.md').read_text(),
+        (out / 'report/index.html').read_text(),
+        rows_of(out / 'report/table.csv'),
+    )
+    assert len(rows) == 8 and [(row['method'], row['metric']) for row in rows[:2]] == [
+        ('BYOL', 'knn'),
+        ('A & <b>', 'knn'),
+    ]
+    other = next(row for row in rows if (row['method'], row['metric']) == ('A & <b>', 'knn'))
+    assert (other['n'], other['mean'], other['std']) == (
+        '3',
+        f'{np.mean([93.5, 94, 95]):.2f}',
+        f'{np.std([93.5, 94, 95], ddof=1):.2f}',
+    )
+    assert (other['to_reference'], other['to_reference_pairs']) == (
+        f'{np.mean([3.5, 2, 4]):+.2f}',
+        '3',
+    )
+    cells = texts_of(page)
+    for row in rows:
+        lines = [row['mean'] + (f' ({row["std"]})' if row['std'] else '')]
+        lines += [f'{row["low"]} to {row["high"]}'] if row['low'] else []
+        assert '\n'.join(lines) in cells and '<br>'.join(lines) in markdown
+        if row['to_reference']:
+            lines = [
+                row['to_reference'],
+                f'{row["to_reference_low"]} to {row["to_reference_high"]}',
+                f'p {row["to_reference_p"]}, adjusted {row["to_reference_p_holm"]}',
+            ]
+            lines += ['2 pairs'] if row['to_reference_pairs'] == '2' else []
+            assert '\n'.join(lines) in cells and '<br>'.join(lines) in markdown
+        assert not row['minutes'] or row['minutes'] in cells and f'| {row["minutes"]} |' in markdown
+    assert '| A &amp; &lt;b&gt; |' in markdown and '| MoCo\\|v2 |' in markdown
+    runs = rows_of(out / 'report/runs.csv')
+    assert [(run['method'], run['seed'], float(run['knn'])) for run in runs[:2]] == [
+        ('BYOL', '0', 90.0),
+        ('BYOL', '1', 92.0),
+    ]
+    assert (
+        runs[0]['folder'] == 'runs/arm_0/seed_0'
+        and runs[0]['peak_memory_bytes'] == str(2**29)
+        and len(runs) == 9
+    )
+    study = read_study(out)
+    [byol, *_], [first, *_] = accuracy_table(study).rows, difference_table(study).rows
+    assert (
+        byol[3:] == ['3', '8', '2', '1.02', '500', '512', '0.0169', '1.20']
+        and first[0] == 'A & <b>'
+    )
+    assert (
+        accuracy_table(study).head[-2] == 'core-hours'
+        and '| random weights | 70.00 | 71.00 | 1 |' in markdown
+    )
+
+
+def test_along_an_axis(study_folder, without_figures):
+    values = {
+        (method, seed, label): 90.0 + seed - drop * (1 + seed / 10)
+        for method in ('BYOL', 'SimCLR')
+        for seed in (0, 1, 2)
+        for label, drop in (('256', 0), ('64', 4))
+    }
+    out = study_folder(values, labels=('256', '64'))
+    page = write_report(out).read_text()
+    assert 'Differences to batch size 256, same method' in page
+    rows = rows_of(out / 'report/table.csv')
+    [row] = [
+        row
+        for row in rows
+        if (row['method'], row['batch size'], row['metric']) == ('BYOL', '64', 'knn')
+    ]
+    assert (row['to_baseline'], row['to_baseline_pairs'], row['to_reference']) == ('-4.40', '3', '')
+    assert any(cell.startswith('-4.40\n') for cell in texts_of(page))
+    study = read_study(out)
+    drawn = plots.against_axis(study, 'batch size', study.metrics[0])
+    means = [line.get_ydata() for line in drawn.axes[0].lines if line.get_label() == 'SimCLR']
+    seeds = [
+        sorted(line.get_ydata()) for line in drawn.axes[0].lines if line.get_fillstyle() == 'none'
+    ]
+    assert np.allclose(means, [[0, -4.4]]) and np.allclose(seeds, [[0, 0, 0], [-4.8, -4.4, -4]] * 2)
+
+
+def test_the_figure_of_accuracy_shows_seeds_means_intervals_and_random_weights(study_folder):
+    study = read_study(study_folder())
+    [axis] = plots.accuracy(study, study.metrics[:1]).axes
+    assert [text.get_text() for text in axis.get_yticklabels()] == [
+        'MoCo|v2',
+        'BYOL',
+        'A & <b>',
+    ]  # best on top
+    seeds, bar, mean = (axis.lines[i].get_xdata() for i in (3, 4, 5))
+    half = 4.302653 / 3**0.5  # t for 2 degrees of freedom, deviation 1
+    assert (
+        sorted(seeds) == [90, 91, 92]
+        and mean[0] == 91
+        and list(bar) == pytest.approx([91 - half, 91 + half])
+    )
+    assert axis.lines[-1].get_xdata() == [70, 70]
+    assert axis.get_xlim()[0] < 70 and 95 < axis.get_xlim()[1] <= 101
+
+
+def test_a_study_that_has_hardly_begun(study_folder):
+    out = study_folder({}, methods=dict(BYOL={}, MoCo={}), seeds=[0], random_weights=False)
+    page = write_report(out).read_text()
+    assert (
+        'No run is finished yet.' in page
+        and '0 of 2 runs are finished.' in page
+        and 'not measured' in page
+    )
+    assert 'BYOL: not finished for seed 0' in page and '<img' not in page
+
+
+def test_one_seed_and_files_that_cannot_be_read(study_folder, without_figures):
+    out = study_folder({('BYOL', 0): 90.0, ('MoCo', 0): 91.0}, log=False)
+    (out / 'runs/arm_0/seed_0/map.npz').write_bytes(b'torn')
+    (out / 'runs/arm_0/seed_0/views.png').write_bytes(b'torn')
+    page = write_report(out).read_text()
+    for text in (
+        'BYOL: map.npz cannot be read',
+        'BYOL: views.png cannot be read',
+        'BYOL, seed 0: it has no log.jsonl with a curve',
+    ):
+        assert text in page
+    assert '+1.00\n' not in texts_of(page) and '+1.00' in texts_of(page)  # no interval, no p
+    with pytest.raises(ConfigError, match='holds no study that can be read'):
+        write_report(out / 'runs')
+
+
+def test_a_report_is_the_same_each_time(study_folder):
+    out = study_folder({('BYOL', 0): 90.0}, metrics=[dict(key='knn', name='k-NN')])
+    first = write_report(out).read_bytes()
+    assert write_report(out).read_bytes() == first
+
+
+def test_neighbours_against_a_loop(tmp_path):
+    saved_map(tmp_path / 'map.npz')
+    found = maps.Map.load(tmp_path / 'map.npz')
+    queries = maps.first_of_each(found.labels, 2)
+    assert queries.tolist() == [0, 1]
+    nearest = maps.neighbours(found, queries, 4)
+    for query, row in zip(queries, nearest, strict=True):
+        cosine = [
+            np.dot(found.features[query], f)
+            / np.linalg.norm(found.features[query])
+            / np.linalg.norm(f)
+            for f in found.features
+        ]
+        others = sorted((i for i in range(30) if i != query), key=lambda i: -cosine[i])
+        assert row.tolist() == others[:4]
+    with Image.open(io.BytesIO(maps.drawn_neighbours(found, queries, nearest))) as sheet:
+        assert sheet.format == 'JPEG' and sheet.width > 5 * 54
+    places = maps.tsne(found)
+    assert (
+        places.shape == (30, 2)
+        and np.array_equal(places, maps.tsne(found))
+        and found.perplexity == pytest.approx(29 / 3)
+    )
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        dict(features=np.zeros((29, 4))),
+        dict(labels=np.full(30, 3)),
+        dict(features=np.full((30, 4), np.nan)),
+        dict(thumbnails=np.zeros((30, 6, 6, 3))),
+    ],
+)
+def test_a_map_of_other_shapes_is_refused(tmp_path, changes):
+    saved_map(tmp_path / 'map.npz')
+    with np.load(tmp_path / 'map.npz') as file:
+        np.savez(tmp_path / 'odd.npz', **{**file, **changes})
+    with pytest.raises(ValueError):
+        maps.Map.load(tmp_path / 'odd.npz')
+
+
+def test_numbers_and_cells():
+    assert [probability(p) for p in (None, 0.00001234, 0.00051, 0.0123, 0.5)] == [
+        '',
+        '1.2e-05',
+        '0.0005',
+        '0.012',
+        '0.50',
+    ]
+    assert [three_digits(v) for v in (0.01694, 1.0, 99.96, 1234.5)] == [
+        '0.0169',
+        '1.00',
+        '100',
+        '1,234',
+    ]
+    table = Table('T|t', 'a *b*', ['x', 'y'], [['1|2', 'a\nb']])
+    assert (
+        table.as_markdown()
+        == '### T\\|t\n\n| x | y |\n|---|---|\n| 1\\|2 | a<br>b |\n\na \\*b\\*\n'
+    )
+    assert shared_and_own([{'a': '1', 'b': '2'}, {'a': '1', 'b': '3', 'c': '4'}]) == (
+        {'a': '1'},
+        [{'b': '2'}, {'b': '3', 'c': '4'}],
+    )
+
+
+def test_series_and_their_mean():
+    log = [
+        {'step': 1, 'epoch': 0.5, 'val/knn': 90.0},
+        {'step': 2, 'epoch': 1.0, 'train/loss': 3.0},
+        {'step': 3, 'epoch': 1.5, 'val/knn': 92},
+        {'step': 3, 'epoch': 1.5, 'val/knn': 93.0},
+        {'step': 4, 'epoch': 2, 'val/knn': json.loads('NaN')},
+    ]
+    assert series(log, 'val/knn') == {0.5: 90.0, 1.5: 93.0}
+    assert (
+        mean_over([{0.5: 90.0, 1.5: 93.0}, {0.5: 92.0, 2.5: 1.0}]) == {0.5: 91.0}
+        and mean_over([]) == {}
+    )
+    assert find_keys(['loss', 'val/knn'], [log]) == ['train/loss', 'val/knn']

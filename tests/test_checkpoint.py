@@ -1,0 +1,169 @@
+"""Checkpoints: what they give back, what is refused, what resumes, what a full disk costs."""
+
+import pytest
+import torch
+
+from ssl_zoo.build import load_method
+from ssl_zoo.checkpoint import add_digest, checkpoints_in, newest_checkpoint, read_checkpoint
+from ssl_zoo.engine.runner import build_runner
+from ssl_zoo.errors import ConfigError
+
+TINY_DATA = dict(train=dict(type='Digits', split='val'), val=40, mean=[0.5] * 3, std=[0.5] * 3)
+
+
+def train(settings, work_dir, **arguments):
+    runner = build_runner(settings, work_dir, **arguments)
+    runner.train()
+    return runner
+
+
+def test_a_checkpoint_gives_back_the_method(tiny, tmp_path):
+    runner = train(tiny(), tmp_path)
+    method, settings, step = load_method(checkpoints_in(tmp_path)[0])
+    x = torch.randn(4, 3, 20, 20)
+    assert not method.training and settings.to_builtin() == tiny().to_builtin() and step == 14
+    assert torch.equal(method.embed(x), runner.method.eval().embed(x))
+
+
+def test_a_checkpoint_needs_no_trust_and_a_hostile_one_is_refused(tiny, tmp_path):
+    train(tiny(), tmp_path)
+    assert torch.serialization.get_unsafe_globals_in_checkpoint(checkpoints_in(tmp_path)[0]) == []
+
+    class Hostile:
+        def __reduce__(self):
+            return open, (str(tmp_path / 'executed'), 'w')
+
+    torch.save(dict(format='ssl_zoo checkpoint 3', method=Hostile()), tmp_path / 'hostile.pth')
+    with pytest.raises(ConfigError, match='would run code when loaded'):
+        load_method(tmp_path / 'hostile.pth')
+    assert not (tmp_path / 'executed').exists()
+
+
+def test_a_config_in_a_checkpoint_cannot_name_code(tiny, tmp_path):
+    train(tiny(), tmp_path)
+    content = read_checkpoint(checkpoints_in(tmp_path)[0])
+    marker = tmp_path / 'executed'
+    (tmp_path / 'evil.py').write_text(f'open({str(marker)!r}, "w")')
+    for change in (
+        dict(method=dict(type='os.system', command=f'touch {marker}')),
+        dict(imports=[str(tmp_path / 'evil.py')]),
+    ):
+        torch.save(
+            add_digest({**content, 'config': {**content['config'], **change}}),
+            tmp_path / 'evil.pth',
+        )
+        if 'method' in change:
+            with pytest.raises(ConfigError, match='not a registered method'):
+                load_method(tmp_path / 'evil.pth')
+        else:
+            load_method(tmp_path / 'evil.pth')
+        assert not marker.exists()
+
+
+def test_foreign_torn_and_missing_checkpoints_get_a_sentence(tiny, tmp_path):
+    train(tiny(), tmp_path / 'run')
+    newest, before = checkpoints_in(tmp_path / 'run')
+    newest.write_bytes(newest.read_bytes()[:5000])
+    reports = []
+    assert newest_checkpoint(tmp_path / 'run', reports.append)['step'] == 7
+    assert 'step_00000014.pth is not a readable checkpoint' in reports[0]
+    assert [p.name for p in checkpoints_in(tmp_path / 'run')] == [before.name]
+    resumed = train(tiny(), tmp_path / 'run', resume=True)  # and the lost one is made again
+    made, now = read_checkpoint(newest)['method'], resumed.method.state_dict()
+    assert all(torch.equal(made[k], now[k]) for k in now)
+    torch.save(dict(state_dict={}), tmp_path / 'foreign.pth')
+    for path, words in (
+        (tmp_path / 'foreign.pth', 'not a checkpoint of ssl_zoo'),
+        (tmp_path / 'none.pth', 'there is no checkpoint'),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            read_checkpoint(path)
+    with pytest.raises(ConfigError, match='nothing to resume'):
+        newest_checkpoint(tmp_path / 'empty')
+
+
+def test_weights_that_do_not_fit_are_refused(tiny, tmp_path):
+    train(tiny(), tmp_path)
+    content = read_checkpoint(checkpoints_in(tmp_path)[0])
+    content['config']['method']['hidden_dim'] = 48
+    torch.save(add_digest(content), tmp_path / 'other.pth')
+    with pytest.raises(ConfigError, match='does not fit BYOL: size mismatch'):
+        load_method(tmp_path / 'other.pth')
+
+
+def test_resuming_another_run_is_refused(tiny, tmp_path):
+    train(tiny(), tmp_path)
+    for change, words in (
+        (dict(epochs=3), 'cannot resume: epochs was 2 and is 3'),
+        (dict(seed=1), 'seed was 0 and is 1'),
+        (dict(precision='bf16'), "precision was 'float32' and is 'bf16'"),
+        (dict(data={**TINY_DATA, 'mean': [0.4] * 3}), 'data.mean was'),
+        (
+            dict(data={**TINY_DATA, 'train': dict(type='Digits', split='test', limit=180)}),
+            'has other images',
+        ),
+        (dict(data={**TINY_DATA, 'val': None}), '140 images and has 180'),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            build_runner(tiny(**change), tmp_path, resume=True)
+    with pytest.raises(ConfigError, match='already holds a run'):
+        build_runner(tiny(), tmp_path)
+    with pytest.raises(ConfigError, match='holds step_00000014.pth, which does not lead to'):
+        build_runner(tiny(), tmp_path, resume=str(checkpoints_in(tmp_path)[1]))
+
+
+def test_no_run_resumes_on_other_pixels(tiny, tmp_path, monkeypatch):
+    train(tiny(), tmp_path)
+    monkeypatch.setattr('ssl_zoo.checkpoint.PIXELS', 0)
+    with pytest.raises(
+        ConfigError,
+        match='made other pixels of the same views; continue with that version, or start a new run',
+    ):
+        build_runner(tiny(), tmp_path, resume=True)
+    with pytest.raises(ConfigError, match='data.on_device was False and is True'):
+        build_runner(tiny(data={**TINY_DATA, 'on_device': True}), tmp_path, resume=True)
+
+
+def test_a_complete_run_has_nothing_to_resume(tiny, tmp_path):
+    train(tiny(), tmp_path)
+    before = {p: p.read_bytes() for p in (checkpoints_in(tmp_path)[0], tmp_path / 'results.jsonl')}
+    train(tiny(), tmp_path, resume=True)
+    assert all(p.read_bytes() == content for p, content in before.items())
+    assert 'the run is complete' in (tmp_path / 'train.log').read_text()
+
+
+def test_seconds_count_all_legs(tiny, tmp_path):
+    runner = train(tiny(), tmp_path)
+    content = read_checkpoint(checkpoints_in(tmp_path)[1])
+    assert 0 < content['seconds'] < runner.train_seconds
+    content['seconds'] = 1000.0
+    torch.save(add_digest(content), checkpoints_in(tmp_path)[1])
+    checkpoints_in(tmp_path)[0].unlink()
+    assert 1000 < train(tiny(), tmp_path, resume=True).train_seconds < 1100
+
+
+def test_runs_that_start_at_once_get_directories_of_their_own(tiny, tmp_path):
+    runs = [build_runner(tiny(), tmp_path / 'run', unique=True) for _ in range(3)]
+    assert [run.work_dir.rsplit('/', 1)[1] for run in runs] == ['run', 'run-2', 'run-3']
+
+
+def test_a_full_disk_costs_a_checkpoint_not_the_run(tiny, tmp_path, monkeypatch):
+    runner = build_runner(tiny(), tmp_path)
+    real = torch.save
+
+    def full(content, file):
+        if content['step'] == 7:
+            file.write(b'torn')
+            raise OSError(28, 'No space left on device')
+        real(content, file)
+
+    monkeypatch.setattr(torch, 'save', full)
+    runner.train()
+    assert sorted(p.name for p in (tmp_path / 'checkpoints').iterdir()) == ['step_00000014.pth']
+    assert 'No space left on device; training goes on' in (tmp_path / 'train.log').read_text()
+    assert not runner.checkpoint_hook.failed  # the last one was written
+
+
+def test_keep_limits_the_checkpoints(tiny, tmp_path):
+    train(tiny(epochs=4, checkpoint=dict(every=1, keep=2)), tmp_path)
+    assert [p.name for p in checkpoints_in(tmp_path)] == ['step_00000028.pth', 'step_00000021.pth']

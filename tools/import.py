@@ -1,0 +1,8 @@
+"""The same as the command ``ssl-zoo import``."""
+
+import sys
+
+from ssl_zoo.cli.import_checkpoint import main
+
+if __name__ == '__main__':
+    sys.exit(main())
