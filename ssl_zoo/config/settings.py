@@ -167,7 +167,7 @@ class Settings:
     parallel: Parallel = field(default_factory=Parallel)
     imports: list = field(default_factory=list)
 
-    def recipes(self) -> list[View]:
+    def build_views(self) -> list[View]:
         return build_views(self.views)
 
     def eval_geometry(self) -> tuple[int, int]:

@@ -124,7 +124,7 @@ class Recipe:
             },
         )
 
-    def plain(self) -> dict:
+    def to_builtin(self) -> dict:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
