@@ -104,7 +104,7 @@ class RunningStatistics:
             for buffer in (layer.running_mean, layer.running_var)
         ]
 
-    def all_reduce_mean(self) -> None:
+    def average(self) -> None:
         all_reduce_mean(self.buffers)
 
 
