@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from ssl_zoo.config.find import find_config
 from ssl_zoo.config.settings import Settings, settings_from_dict, to_builtin
 from ssl_zoo.errors import ConfigError, nearest
 
@@ -20,14 +21,14 @@ def load_config(path: str | Path, options: list[str] | None = None) -> Settings:
     A config is a Python program: reading it runs it. Names in it that begin with _ are its own variables.
 
     Args:
-        path: the file.
+        path: the file, or the name of a shipped config, such as 'byol/digits'.
         options: such as 'epochs=300' or 'method.backbone.name=resnet18'; values are Python literals or strings.
 
     Raises:
         ConfigError: a missing file, a key or a value that does not exist or does not fit.
     """
-    path = Path(path)
-    cfg = read_program(path, 'config', 'configs/byol/digits.py')
+    path = find_config(path)
+    cfg = read_program(path, 'config')
     if 'methods' in cfg and 'method' not in cfg:
         raise ConfigError(f'{path} is a study of several methods; run it with tools/study.py')
     for option in options or []:
@@ -42,16 +43,12 @@ def load_config(path: str | Path, options: list[str] | None = None) -> Settings:
     return settings_from_dict(_with_preset(cfg))
 
 
-def read_program(path: Path, what: str, example: str) -> dict:
+def read_program(path: Path, what: str) -> dict:
     """The variables that a config or a study ends with, as plain values, without those that begin with _: they are its own.
 
     Args:
-        path: the file; what: what it should be, for the messages; example: the path of one.
+        path: the file; what: what it should be, for the messages.
     """
-    if not path.is_file():
-        raise ConfigError(
-            f'there is no {what} at {path.absolute()}; give the path of a .py file, such as {example}'
-        )
     try:
         cfg = to_builtin(Config.fromfile(str(path), import_custom_modules=False).to_dict())
     except KeyboardInterrupt:

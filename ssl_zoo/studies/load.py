@@ -3,6 +3,7 @@
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
+from ssl_zoo.config.find import find_study
 from ssl_zoo.config.loading import load_config, read_program
 from ssl_zoo.data.label_lists import PER_CLASS, SHARE
 from ssl_zoo.errors import ConfigError, nearest
@@ -19,14 +20,14 @@ def load_study(
     A study is a Python program: reading it runs it. Names in it that begin with _ are its own variables.
 
     Args:
-        path: the file.
+        path: the file, or the name of a shipped study, such as 'digits'.
         small: its version for two CPU cores: what its dict ``small`` names replaces what stands above.
         seeds: instead of its own; changes: options for all configs.
     Raises:
         ConfigError: a missing file, a key or value that does not exist or does not fit, in the study or in a config of it.
     """
-    path = Path(path)
-    cfg = read_program(path, 'study', 'configs/studies/digits.py')
+    path = find_study(path)
+    cfg = read_program(path, 'study')
     shrunk = cfg.pop('small', None)
     if small:
         if not isinstance(shrunk, dict):
