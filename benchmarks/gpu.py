@@ -20,13 +20,13 @@ import time
 from pathlib import Path
 
 import input_path
-import ssl_zoo.methods  # noqa: F401
 import torch
 from common import alternate, arguments, jpegs, machine, rows_of, table, write
 from mmengine.hooks import Hook
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+import ssl_zoo.methods  # noqa: F401
 from ssl_zoo.build import build_method
 from ssl_zoo.config.loading import load_config
 from ssl_zoo.data.loader import ViewDataset, default_workers, train_loader

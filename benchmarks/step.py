@@ -15,11 +15,11 @@ import copy
 import statistics
 from contextlib import nullcontext
 
-import ssl_zoo.methods  # noqa: F401
 import torch
 from common import alternate, arguments, machine, rows_of, table, write
 from torch import nn
 
+import ssl_zoo.methods  # noqa: F401
 from ssl_zoo.build import build_method
 from ssl_zoo.config.settings import Settings, settings_from_dict
 from ssl_zoo.engine.compile import compile_backbones

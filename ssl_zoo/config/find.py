@@ -1,4 +1,4 @@
-"""Find a config or a study: the path of a file, or the name of one that is shipped with the package."""
+"""Find a config or a study: the path of a file, or the name of a shipped one."""
 
 import difflib
 from pathlib import Path
@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def shipped_configs() -> Path:
-    """Return the folder of the shipped configs: in the package if installed, beside it in a clone."""
+    """Return the folder of the shipped configs: inside the package, in a clone beside it."""
     installed = PACKAGE / 'configs'
     return installed if installed.is_dir() else PACKAGE.parent / 'configs'
 

@@ -12,8 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ssl_zoo.distributed import global_norms, local_shards
 from ssl_zoo.distributed.sharding import _blocks, full_state, load_full_state, shard
-from ssl_zoo.engine.optim_wrapper import _limit_norms
-from ssl_zoo.engine.optim_wrapper import ZooOptimWrapper
+from ssl_zoo.engine.optim_wrapper import ZooOptimWrapper, _limit_norms
 from ssl_zoo.optim import parameter_groups
 from ssl_zoo.registry import METHODS, OPTIMIZERS
 

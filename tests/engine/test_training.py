@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from ssl_zoo.methods.byol import BYOL, regression_loss
 
 from ssl_zoo.build import build_method
 from ssl_zoo.checkpoint import checkpoints_in
@@ -15,6 +14,7 @@ from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.errors import ConfigError, Stopped
 from ssl_zoo.losses import feature_std
 from ssl_zoo.method import Method
+from ssl_zoo.methods.byol import BYOL, regression_loss
 from ssl_zoo.registry import METHODS
 
 TINY_DATA = dict(train=dict(type='Digits', split='val'), val=40, mean=[0.5] * 3, std=[0.5] * 3)

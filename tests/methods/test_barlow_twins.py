@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from ssl_zoo.methods.barlow_twins import BarlowTwins, redundancy
 from torch import nn
+
+from ssl_zoo.methods.barlow_twins import BarlowTwins, redundancy
 
 BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1))
 

@@ -2,10 +2,10 @@ import math
 
 import pytest
 import torch
-from ssl_zoo.methods.byol import BYOL
 from torch import nn
 
 from ssl_zoo.losses import regression_loss
+from ssl_zoo.methods.byol import BYOL
 
 BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1))
 

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from ssl_zoo.methods.dino import DINO
 
 BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1))

@@ -92,6 +92,7 @@ def test_a_vit_of_another_size(tiny):
 
 def test_projections_that_cannot_be_whitened():
     import torch
+
     from ssl_zoo.methods.w_mse import whiten
 
     with pytest.raises(
@@ -119,6 +120,7 @@ def test_numbers_of_views(tiny, name, views, sentence):
 
 def test_more_neighbours_than_there_are_images():
     import torch
+
     from ssl_zoo.methods.myow import mine
 
     assert mine(torch.randn(4, 3), torch.randn(4, 3), 3).shape == (4,)

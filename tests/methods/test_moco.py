@@ -2,8 +2,9 @@ import math
 
 import pytest
 import torch
-from ssl_zoo.methods.moco import MoCo, queue_nce
 from torch import nn
+
+from ssl_zoo.methods.moco import MoCo, queue_nce
 
 BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1))
 

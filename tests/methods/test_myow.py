@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
-from ssl_zoo.methods.myow import MYOW, mine
 
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.methods.myow import MYOW, mine
 
 BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1))
 

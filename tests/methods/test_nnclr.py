@@ -2,8 +2,9 @@ import math
 
 import pytest
 import torch
-from ssl_zoo.methods.nnclr import NNCLR, nearest_neighbour
 from torch import nn
+
+from ssl_zoo.methods.nnclr import NNCLR, nearest_neighbour
 
 BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1))
 

@@ -3,8 +3,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from ssl_zoo.methods.simclr import SimCLR, nt_xent
 from torch import nn
+
+from ssl_zoo.methods.simclr import SimCLR, nt_xent
 
 BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1))
 

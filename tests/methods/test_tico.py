@@ -3,8 +3,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from ssl_zoo.methods.tico import TiCo, tico_loss
 from torch import nn
+
+from ssl_zoo.methods.tico import TiCo, tico_loss
 
 BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1))
 

@@ -3,8 +3,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from ssl_zoo.methods.vicreg import VICReg, covariance, variance
 from torch import nn
+
+from ssl_zoo.methods.vicreg import VICReg, covariance, variance
 
 BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1))
 

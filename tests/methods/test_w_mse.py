@@ -3,10 +3,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from ssl_zoo.methods.w_mse import WMSE, whiten
 from torch import nn
 
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.methods.w_mse import WMSE, whiten
 
 BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1))
 
