@@ -1505,7 +1505,7 @@ def properties(examples: int, home: Path, names: dict[str, str], result: Result)
     from hypothesis import HealthCheck, given, settings
     from hypothesis import strategies as st
 
-    from ssl_zoo.checkpoint import digest, read_checkpoint
+    from ssl_zoo.checkpoint import read_checkpoint
     from ssl_zoo.config.loading import load_config
     from ssl_zoo.config.settings import (
         Checkpoints,
@@ -1523,6 +1523,7 @@ def properties(examples: int, home: Path, names: dict[str, str], result: Result)
     from ssl_zoo.data.views import View
     from ssl_zoo.engine.plan import Plan
     from ssl_zoo.errors import ConfigError
+    from ssl_zoo.storage.digest import sha256_of_tensors
 
     seen = set()
 
@@ -1683,7 +1684,10 @@ def properties(examples: int, home: Path, names: dict[str, str], result: Result)
 
         attempt('random plans', f'{changes} {schedule} images={images} processes={processes}', plan)
 
-    data, original = Path(names['ckpt']).read_bytes(), digest(read_checkpoint(names['ckpt']))
+    data, original = (
+        Path(names['ckpt']).read_bytes(),
+        sha256_of_tensors(read_checkpoint(names['ckpt'])),
+    )
 
     @given(
         st.integers(0, len(data)),
@@ -1695,7 +1699,7 @@ def properties(examples: int, home: Path, names: dict[str, str], result: Result)
         path.write_bytes(data[:start] + new + data[start + cut :])
 
         def read():
-            if digest(read_checkpoint(path)) != original:
+            if sha256_of_tensors(read_checkpoint(path)) != original:
                 raise ValueError('other content was read')
 
         attempt('spliced checkpoints', f'{start}, {cut}, {new!r}', read)

@@ -4,7 +4,6 @@ mmengine's own are not used: they hold objects that only a full unpickling can r
 them, a crash while saving leaves a torn file at the final path, and ``max_keep_ckpts`` deletes the old before the new is safe.
 """
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from ssl_zoo.config.settings import Settings
 from ssl_zoo.data.sources import Source
 from ssl_zoo.data.views import VIEW_VERSION
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.storage.digest import sha256_of_tensors
 
 FORMAT = 'ssl_zoo checkpoint 3'
 # What a run cannot change when it resumes: with these equal, it goes on as if it had never stopped.
@@ -47,7 +47,7 @@ def read_checkpoint(path: str | Path) -> dict:
             plain values.
     """
     content = read_data(path, FORMAT, 'checkpoint')
-    if content.pop('sha256', None) != digest(content):
+    if content.pop('sha256', None) != sha256_of_tensors(content):
         raise ConfigError(f'{path} is damaged: its content is not what was written (SHA-256)')
     need_items(content, path, config=dict, step=int, method=dict)
     return content
@@ -83,30 +83,7 @@ def need_items(content: dict, path: str | Path, **types: type) -> None:
 def add_digest(content: dict) -> dict:
     """The content with its digest, as ``read_checkpoint`` wants it."""
     content = {key: value for key, value in content.items() if key != 'sha256'}
-    return dict(content, sha256=digest(content))
-
-
-def digest(content) -> str:
-    """SHA-256 of nested tensors and plain values."""
-    sha = hashlib.sha256()
-    _feed(sha, content)
-    return sha.hexdigest()
-
-
-def _feed(sha, value) -> None:
-    if isinstance(value, torch.Tensor):
-        sha.update(f'{value.dtype}{tuple(value.shape)}'.encode())
-        sha.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            sha.update(f'{key!r}:'.encode())
-            _feed(sha, item)
-    elif isinstance(value, (list, tuple)):
-        sha.update(f'[{len(value)}'.encode())
-        for item in value:
-            _feed(sha, item)
-    else:
-        sha.update(repr(value).encode())
+    return dict(content, sha256=sha256_of_tensors(content))
 
 
 def checkpoints_in(work_dir: str | Path) -> list[Path]:

@@ -114,7 +114,7 @@ def test_resuming_another_run_is_refused(tiny, tmp_path):
 
 def test_no_run_resumes_on_other_pixels(tiny, tmp_path, monkeypatch):
     train(tiny(), tmp_path)
-    monkeypatch.setattr('ssl_zoo.checkpoint.PIXELS', 0)
+    monkeypatch.setattr('ssl_zoo.checkpoint.VIEW_VERSION', 0)
     with pytest.raises(
         ConfigError,
         match='made other pixels of the same views; continue with that version, or start a new run',

@@ -12,6 +12,7 @@ from ssl_zoo.data.random import mix
 from ssl_zoo.data.sources import Source, balanced_order
 from ssl_zoo.errors import ConfigError, MissingData
 from ssl_zoo.storage.atomic import write_or_raise
+from ssl_zoo.storage.digest import sha256_of_file
 
 # google-research/simclr, imagenet_subsets/: 12,811 and 128,116 file names, 12 or 13 and 128 or 129 of each class, 1 % within 10 %.
 ADDRESS = 'https://raw.githubusercontent.com/google-research/simclr/master/imagenet_subsets/'
@@ -60,7 +61,7 @@ def official_list(labels: str, folder: str | Path | None = None, address: str = 
                 f'could not fetch the official list {address + name} ({error}); fetch it by hand and give it with '
                 f'--list'
             ) from None
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = sha256_of_file(path)
     if found != digest:
         raise MissingData(
             f'{path} is not the official list: its SHA-256 is {found[:16]}..., and it must be {digest[:16]}...; remove it'

@@ -156,7 +156,7 @@ class ZooRunner(Runner):
             return super().train()
         finally:
             if self.lock is not None:
-                self.lock.close()
+                self.lock.release()
 
     def _init_model_weights(self) -> None:
         """Nothing: the method draws its weights, and mmengine's version would draw timm's again."""

@@ -1,83 +1,90 @@
-"""The work directory of a run: made, claimed, and logged to."""
+"""The work directory of a run: create it, lock it, write its log."""
 
-import fcntl
 import itertools
 import logging
-import os
-import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.storage.lock import FileLock
+
+# Temporary files of a process that was killed while it wrote.
+LEFTOVERS = (
+    'checkpoints/*.tmp.*',
+    'log.jsonl.tmp.*',
+    'views.png.tmp.*',
+    'not_finite_*.tmp.*',
+)
 
 
 def make_work_dir(path: Path, unique: bool) -> Path:
-    """Make the directory. If it must be ``unique``, making it is what claims it: two runs started at once get two of them."""
+    """Make the work directory.
+
+    Args:
+        path: the directory.
+        unique: make a directory that did not exist: ``path``, or the first of path-2, path-3 ... that is free. Two runs
+            that start at once get two directories, because creating a directory is atomic.
+
+    Returns:
+        The directory that was made.
+
+    Raises:
+        ConfigError: the directory cannot be made.
+    """
     try:
         if not unique:
             path.mkdir(parents=True, exist_ok=True)
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
         for n in itertools.count(1):
-            claimed = path if n == 1 else path.with_name(f'{path.name}-{n}')
+            candidate = path if n == 1 else path.with_name(f'{path.name}-{n}')
             try:
-                claimed.mkdir()
-                return claimed
+                candidate.mkdir()
+                return candidate
             except FileExistsError:
                 continue
     except OSError as error:
         raise ConfigError(f'cannot make the work directory {path}: {error}') from None
 
 
-def claim(work_dir: Path):
-    """Claim a work directory for as long as this process lives; the open file is the claim.
+def claim(work_dir: Path) -> FileLock:
+    """Lock a work directory for this process, and remove temporary files that a killed process has left there.
 
     Raises:
-        ConfigError: another run has it, or nothing can be written there.
+        ConfigError: another run uses the directory, or nothing can be written there.
     """
-    path = work_dir / '.lock'
     try:
-        file = open(path, 'a+')
+        lock = FileLock(work_dir / '.lock')
     except OSError as error:
         raise ConfigError(
             f'cannot write to the work directory {work_dir}: {error}; choose another --work-dir'
         ) from None
-    try:
-        # Not flock: loader workers would inherit it, and hold it for seconds after this process was killed.
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        file.seek(0)
+    if not lock.acquire():
+        holder = lock.holder()
+        lock.release()
         raise ConfigError(
-            f'{work_dir} is in use by another run ({file.read().strip()}); wait for it, stop it, or choose another '
-            f'--work-dir'
-        ) from None
-    except OSError:  # some network file systems have no locks
-        return file
+            f'{work_dir} is in use by another run ({holder}); wait for it, stop it, or choose another --work-dir'
+        )
+    if lock.locked:  # without locks the temporary files may be those of a run that is alive
+        _remove_leftovers(work_dir)
+    return lock
+
+
+def _remove_leftovers(work_dir: Path) -> None:
     with suppress(OSError):
-        for left_over in itertools.chain.from_iterable(
-            map(
-                work_dir.glob,
-                (  # of a process that was killed while it wrote
-                    'checkpoints/*.tmp.*',
-                    'log.jsonl.tmp.*',
-                    'views.png.tmp.*',
-                    'not_finite_*.tmp.*',
-                ),
-            )
-        ):
-            left_over.unlink()
-        file.truncate(0)
-        file.write(f'process {os.getpid()} on {socket.gethostname()}')
-        file.flush()
-    return file
+        for pattern in LEFTOVERS:
+            for file in work_dir.glob(pattern):
+                file.unlink()
 
 
 class LogFile(logging.FileHandler):
-    """A log that a full disk cannot stop the run with."""
+    """A log file. A full disk costs its lines, which stderr reports once, and not the run."""
 
-    def handleError(self, record) -> None:
-        if not self.__dict__.get('failed'):
+    failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not self.failed:
             self.failed = True
             print(
                 f'could not write {self.baseFilename}: {sys.exc_info()[1]}; the run goes on',

@@ -1,13 +1,11 @@
 """Features of a data set, as evaluation sees it: no augmentation, the network in eval mode."""
 
-import fcntl
-import hashlib
 import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +21,8 @@ from ssl_zoo.distributed.objects import all_gather_object, barrier
 from ssl_zoo.errors import ConfigError, UnreadableImage
 from ssl_zoo.progress_bar import progress_bar
 from ssl_zoo.storage.atomic import atomic_write
+from ssl_zoo.storage.digest import sha256_of_json
+from ssl_zoo.storage.lock import FileLock
 
 STORE = 'ssl_zoo features 1'
 BLOCK = 4096  # images that are stored, or after a stop extracted again, together
@@ -167,7 +167,7 @@ def _device(network: nn.Module) -> torch.device:
 
 def key_of(**parts) -> str:
     """What a set of features depends on, as one hash: 16 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    return sha256_of_json(parts)[:16]
 
 
 def load_features(folder: str | Path) -> Features:
@@ -264,11 +264,13 @@ def store_features(
 def _alone(folder: Path):
     """Wait for another run that makes the same features."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_name(f'.{folder.name}.lock'), 'w') as lock:
+    lock = FileLock(folder.with_name(f'.{folder.name}.lock'))
+    try:
         if rank() == 0:
-            with suppress(OSError):  # some network file systems have no locks
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            lock.acquire(wait=True)
         yield
+    finally:
+        lock.release()
 
 
 def _extract(

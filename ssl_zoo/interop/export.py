@@ -1,7 +1,6 @@
 """A trained backbone for other libraries: written, read back by their own classes, and kept only if both give the same features."""
 
 import copy
-import hashlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from ssl_zoo.evaluation.protocols.context import EvaluationContext, printable
 from ssl_zoo.interop.model_card import about, model_card, preprocessing_code
 from ssl_zoo.interop.target_libraries import RebuildRecipe, timm_recipe, torchvision_recipe
 from ssl_zoo.storage.atomic import atomic_write
+from ssl_zoo.storage.digest import sha256_of_file
 from ssl_zoo.validation import check_positive
 
 SUFFIXES = dict(
@@ -110,8 +110,7 @@ def export(context: EvaluationContext, form: str, out: str, images: int = 64) ->
                 f'not exported: read back by {READERS[form]}, the features differ ({proof}), more than the {limit:.2g} '
                 f'allowed; use another format ({others})'
             )
-        with open(file.name, 'rb') as written:
-            facts['sha256'] = hashlib.file_digest(written, 'sha256').hexdigest()
+        facts['sha256'] = sha256_of_file(file.name)
         if card:
             size = Path(file.name).stat().st_size
             facts['card'] = model_card(

@@ -1,6 +1,5 @@
 """Foreign checkpoints become checkpoints of the zoo: read, recognised, compared name by name with the network they are for, written."""
 
-import hashlib
 import re
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from ssl_zoo.interop.foreign_checkpoint import ForeignCheckpoint, ForeignNetwork
 from ssl_zoo.interop.layouts import find
 from ssl_zoo.interop.safe_unpickling import read_foreign
 from ssl_zoo.storage.atomic import atomic_write
+from ssl_zoo.storage.digest import sha256_of_file
 from ssl_zoo.versions import versions
 
 FILE = 'imported.pth'
@@ -89,8 +89,7 @@ def import_checkpoint(
         for role, network in found.networks.items()
     }
     layers, notes = _projector(found, empty.embed_dim)
-    with open(file, 'rb') as opened:
-        digest = hashlib.file_digest(opened, 'sha256').hexdigest()
+    digest = sha256_of_file(file)
     source = dict(file=Path(file).name, sha256=digest, layout=found.layout, steps=found.steps)
     cfg = _config(config, found, layers, source)
     for option in options:

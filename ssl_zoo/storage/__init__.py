@@ -1,1 +1,1 @@
-"""Files on disk: atomic writes."""
+"""Files on disk: atomic writes, lock files, digests."""

@@ -1,13 +1,23 @@
-"""Files that are written whole or not at all."""
+"""Write files completely or not at all."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from ssl_zoo.errors import ConfigError
 
 
-def atomic_write(path: Path, write) -> None:
-    """Call ``write(file)`` on a temporary file beside ``path``, flush it to disk, rename it to ``path``."""
+def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file so that ``path`` always holds either its old content or all of its new content.
+
+    Args:
+        path: the file; its folder is made.
+        write: called with a temporary file beside ``path``, which is then flushed to disk and renamed to ``path``.
+
+    Raises:
+        OSError: the file cannot be written; ``path`` is unchanged.
+    """
     temporary = path.with_name(f'{path.name}.tmp.{os.getpid()}')
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -20,21 +30,29 @@ def atomic_write(path: Path, write) -> None:
         temporary.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # or the rename itself may be lost
+        os.fsync(folder)  # without it a crash of the machine may undo the rename
     finally:
         os.close(folder)
 
 
 def append_lines(path: Path, text: str) -> None:
-    """Append whole lines to a file, all of them or, with an OSError, none. A line that a crash has left unfinished stays alone."""
+    """Append whole lines to a file.
+
+    A last line that a crash has left without its end gets a newline first, so that it does not join the new ones.
+
+    Raises:
+        OSError: the lines cannot be written; none of them is then in the file.
+    """
     with open(path, 'ab+', buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - 1, 0))
-        data = b'\n' * (file.read(1) not in (b'', b'\n')) + text.encode()
+        last_byte = file.read(1)
+        data = text.encode()
+        if last_byte not in (b'', b'\n'):
+            data = b'\n' + data
         try:
-            written = file.write(
-                data
-            )  # one call; on a full disk it may write a part and not complain
+            # One call. On a full disk it may write a part of the data without an error.
+            written = file.write(data)
             if written < len(data):
                 file.write(data[written:])
         except OSError:
@@ -42,20 +60,21 @@ def append_lines(path: Path, text: str) -> None:
             raise
 
 
-def write_or_raise(path: Path, write) -> None:
-    """atomic_write for what an evaluation keeps. Raises ConfigError if it cannot be written."""
+def write_or_raise(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """``atomic_write`` for the files of an evaluation, with an error that names the remedy.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
     try:
         atomic_write(path, write)
-    except (
-        OSError,
-        RuntimeError,
-    ) as error:  # RuntimeError: torch's, when its archive cannot be finished
-        reason = (
-            error
-            if isinstance(error, OSError)
-            else f'{type(error).__name__}: {str(error).splitlines()[0]}'
-        )
-        raise ConfigError(
-            f'could not write {path}: {reason}; free some space, or choose another folder with --work-dir; the same command '
-            f'goes on from here'
-        ) from None
+    except OSError as error:
+        reason = str(error)
+    except RuntimeError as error:  # torch's, when it cannot finish its archive
+        reason = f'{type(error).__name__}: {str(error).splitlines()[0]}'
+    else:
+        return
+    raise ConfigError(
+        f'could not write {path}: {reason}; free some space, or choose another folder with --work-dir; '
+        f'the same command goes on from here'
+    )

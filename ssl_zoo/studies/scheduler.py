@@ -4,7 +4,6 @@ Any number of workers, on one machine or on many that share the folder, can work
 in its folder, which its worker's end releases whatever ends it.
 """
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 from statistics import mean
 
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.storage.lock import FileLock
 from ssl_zoo.studies.job import read_json, write_json
 from ssl_zoo.studies.plan import Job, Jobs, spoken
 
@@ -24,18 +24,14 @@ POLL = 0.2  # seconds between looks at the processes
 ELSEWHERE = 5.0  # seconds between looks for what other workers have done
 
 
-def claimed(folder: Path):
-    """The lock file of a unit's folder, None if another worker has it."""
+def claimed(folder: Path) -> FileLock | None:
+    """The lock of a job's folder, None if another worker holds it."""
     folder.mkdir(parents=True, exist_ok=True)
-    file = open(folder / '.unit.lock', 'a')
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        file.close()
-        return None
-    except OSError:  # some network file systems have no locks
-        pass
-    return file
+    lock = FileLock(folder / '.unit.lock')
+    if lock.acquire():
+        return lock
+    lock.release()
+    return None
 
 
 class Running:
@@ -75,7 +71,7 @@ class Running:
                 f'exit code {code}: {lines[-1] if lines else "no output"}',
                 write=not stopping,
             )
-        self.lock.close()
+        self.lock.release()
         return record
 
 
@@ -228,7 +224,7 @@ class Worker:
             if lock is None:
                 return False
             if self._done_elsewhere(unit):  # between the look and the lock
-                lock.close()
+                lock.release()
                 return True
             self.units.prepare(unit)
             place = self.free[0]

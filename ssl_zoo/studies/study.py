@@ -1,7 +1,6 @@
 """A study: methods x axes x seeds on one shared recipe, written as a small config in configs/studies/."""
 
 import hashlib
-import json
 import re
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
@@ -11,6 +10,7 @@ from ssl_zoo.config.loading import load_config
 from ssl_zoo.config.settings import Settings, to_builtin
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.recipes import FINETUNE, Recipe, linear_preset, logspace
+from ssl_zoo.storage.digest import sha256_of_json
 
 RANDOM = 'random weights'  # the name of the untrained network in tables
 
@@ -225,4 +225,4 @@ def number_in(settings: Settings, key: str) -> float:
 
 def fingerprint_of(value) -> str:
     """The first 16 hexadecimal digits of SHA-256 of nested plain values."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+    return sha256_of_json(value)[:16]

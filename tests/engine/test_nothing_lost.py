@@ -239,7 +239,7 @@ def test_a_killed_run_holds_its_directory_no_longer_though_its_workers_live_on(t
         run.kill()
         run.wait()
         try:
-            claim(tmp_path).close()
+            claim(tmp_path).release()
         finally:
             os.kill(worker, signal.SIGKILL)
 

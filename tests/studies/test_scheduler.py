@@ -121,7 +121,7 @@ def test_workers_share_a_study(units):
             first.folder / 'record.json',
             {key: unit[key] for key in unit['recorded']} | dict(status='done', val_knn=99.0),
         )
-        lock.close()
+        lock.release()
         os._exit(0)
     os.read(ready[0], 1)
     threading.Timer(1.0, lambda: os.write(go[1], b'x')).start()

@@ -1,7 +1,5 @@
 """Which tar archives a pattern stands for, and where the images in them are."""
 
-import hashlib
-import json
 import os
 import re
 from glob import glob
@@ -14,6 +12,7 @@ from ssl_zoo.data.decode import SUFFIXES
 from ssl_zoo.data.sources.tar import Damaged, members
 from ssl_zoo.errors import ConfigError, MissingData
 from ssl_zoo.storage.atomic import atomic_write
+from ssl_zoo.storage.digest import sha256_of_json
 
 FORMAT = 1  # of the stored index
 MOST_CLASSES = 100_000  # as in FileList
@@ -148,11 +147,8 @@ def index_of(paths: list[str], names: list[str], stats: list[tuple[int, int]]) -
         ConfigError: no images, two with one key, labels for some, a shard that is not an intact plain tar archive.
     """
     lengths = np.array([length for length, _ in stats], dtype=np.int64)
-    state = hashlib.sha256(json.dumps([FORMAT, names, stats]).encode()).hexdigest()
-    path = (
-        Path(paths[0]).parent
-        / f'index-{hashlib.sha256(json.dumps(names).encode()).hexdigest()[:8]}.npz'
-    )
+    state = sha256_of_json([FORMAT, names, stats])
+    path = Path(paths[0]).parent / f'index-{sha256_of_json(names)[:8]}.npz'
     try:
         with np.load(path, allow_pickle=False) as stored:
             index = (

@@ -26,6 +26,7 @@ from ssl_zoo.errors import ConfigError, UnreadableImage
 from ssl_zoo.evaluation.features import Features, Preprocessing, key_of, store_features
 from ssl_zoo.evaluation.metrics import Predictions, interval, measure, top_k
 from ssl_zoo.evaluation.results import write_row
+from ssl_zoo.storage.digest import sha256_of_file
 from ssl_zoo.versions import versions
 
 SAMPLED = 8  # images whose pixels tell whether a data set is still the same
@@ -106,8 +107,7 @@ class EvaluationContext:
     @cached_property
     def checkpoint_hash(self) -> str:
         """SHA-256 of the file, its first 16 hexadecimal digits."""
-        with open(self.path, 'rb') as file:
-            return hashlib.file_digest(file, 'sha256').hexdigest()[:16]
+        return sha256_of_file(self.path)[:16]
 
     @cached_property
     def sources(self) -> dict[str, Source | None]:

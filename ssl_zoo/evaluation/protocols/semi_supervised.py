@@ -1,6 +1,5 @@
 """Semi-supervised evaluation: the whole network fine-tuned on a few labelled images."""
 
-import hashlib
 import statistics
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from ssl_zoo.evaluation.protocols.context import EvaluationContext, fingerprint,
 from ssl_zoo.evaluation.protocols.finetune import finetune
 from ssl_zoo.evaluation.recipes import Recipe
 from ssl_zoo.evaluation.results import write_row
+from ssl_zoo.storage.digest import sha256_of_file
 
 
 def labelled_images(
@@ -44,7 +44,7 @@ def labelled_images(
                 raise ConfigError(
                     f'all images of the hold-out are in the list {path}; hold others out with --cfg-options data.val='
                 )
-        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        digest = sha256_of_file(path)
         return (
             given,
             val,

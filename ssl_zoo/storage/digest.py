@@ -1,0 +1,44 @@
+"""SHA-256 digests of files, of JSON values, and of nested tensors."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+
+
+def sha256_of_file(path: str | Path) -> str:
+    """The digest of a file's bytes, 64 hexadecimal digits. Raises OSError if the file cannot be read."""
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def sha256_of_json(value: object) -> str:
+    """The digest of a value's JSON text with sorted keys, 64 hexadecimal digits: tuples and lists are alike."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def sha256_of_tensors(value: object) -> str:
+    """The digest of tensors and plain values in nested dicts, lists and tuples, 64 hexadecimal digits.
+
+    Dtypes, shapes, the keys of dicts and their order count; devices and memory formats do not.
+    """
+    sha = hashlib.sha256()
+    _update(sha, value)
+    return sha.hexdigest()
+
+
+def _update(sha, value: object) -> None:
+    if isinstance(value, torch.Tensor):
+        sha.update(f'{value.dtype}{tuple(value.shape)}'.encode())
+        sha.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            sha.update(f'{key!r}:'.encode())
+            _update(sha, item)
+    elif isinstance(value, (list, tuple)):
+        sha.update(f'[{len(value)}'.encode())
+        for item in value:
+            _update(sha, item)
+    else:
+        sha.update(repr(value).encode())

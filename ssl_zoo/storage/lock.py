@@ -1,0 +1,60 @@
+"""Lock files: one process at a time works in a folder."""
+
+import fcntl
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+
+class FileLock:
+    """An exclusive lock on a file. It is held until ``release``, or until the process ends for any reason.
+
+    The lock is POSIX's (``lockf``), not ``flock``: worker processes of a loader would inherit a ``flock`` and hold it for
+    seconds after their parent was killed. POSIX locks belong to a process: closing the file anywhere in it releases them.
+
+    Args:
+        path: the lock file, made if it does not exist.
+
+    Attributes:
+        locked: whether the file is locked; False on a file system without locks, even after ``acquire`` returned True.
+
+    Raises:
+        OSError: the file cannot be opened for writing.
+    """
+
+    def __init__(self, path: Path):
+        self.locked = False
+        # Without a buffer: a description that a full disk refuses must not be written again by close().
+        self._file = open(path, 'ab+', buffering=0)
+
+    def acquire(self, wait: bool = False) -> bool:
+        """Lock the file and write a description of this process into it.
+
+        Args:
+            wait: wait until no other process holds the lock.
+
+        Returns:
+            False if another process holds the lock; True otherwise, also on a file system without locks.
+        """
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            return False
+        except OSError:  # some network file systems have no locks
+            return True
+        self.locked = True
+        with suppress(OSError):
+            self._file.truncate(0)
+            self._file.write(f'process {os.getpid()} on {socket.gethostname()}'.encode())
+        return True
+
+    def holder(self) -> str:
+        """The description of the process that locked the file last, such as 'process 4711 on node3'."""
+        self._file.seek(0)
+        return self._file.read().decode(errors='replace').strip()
+
+    def release(self) -> None:
+        """Close the file, which releases the lock."""
+        self._file.close()
+        self.locked = False
