@@ -1,13 +1,16 @@
 """ssl_zoo: self-supervised learning on images, one method file and one config per method.
 
-The names below load on first use, so that ``import ssl_zoo`` and ``tools/train.py --help`` stay quick.
+The names in ``__all__`` are the Python API. Each is imported on first use, which keeps
+``import ssl_zoo`` and ``tools/train.py --help`` fast.
 """
 
 from importlib import import_module
+from typing import Any
 
 __version__ = '0.1.0'
 
-_LAZY = {
+# Name -> module that defines it.
+_MODULES = {
     'METHODS': 'ssl_zoo.registry',
     'SOURCES': 'ssl_zoo.registry',
     'OPTIMIZERS': 'ssl_zoo.registry',
@@ -17,10 +20,10 @@ _LAZY = {
     'build_method': 'ssl_zoo.build',
     'load_method': 'ssl_zoo.build',
 }
-__all__ = sorted(_LAZY)
+__all__ = sorted(_MODULES)
 
 
-def __getattr__(name):
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(import_module(_MODULES[name]), name)

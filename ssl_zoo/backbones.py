@@ -1,16 +1,24 @@
-"""Backbones: any timm model by name; ResNets also with a CIFAR stem, wider stages and TensorFlow's padding, ViTs with MoCo v3's fixed
-patches."""
+"""Backbones: any timm model by name, without its classifier.
 
+ResNets can also have a CIFAR stem, wider stages and TensorFlow's padding; ViTs can have MoCo v3's
+fixed patch embedding.
+"""
+
+import difflib
 import math
+from typing import Any
 
 import timm
 import torch
 from timm.layers import Conv2dSame, create_pool2d
 from timm.models.resnet import BasicBlock, ResNet
 from timm.models.vision_transformer import VisionTransformer
-from torch import nn
+from torch import Tensor, nn
 
 from ssl_zoo.errors import ConfigError, nearest
+
+STEMS = ('imagenet', 'cifar')
+PADDINGS = ('symmetric', 'same')
 
 
 def build_backbone(
@@ -20,110 +28,146 @@ def build_backbone(
     fixed_patches: bool = False,
     padding: str = 'symmetric',
     stem_padding: int = 1,
-    **timm_arguments,
+    **timm_arguments: Any,
 ) -> nn.Module:
-    """A timm model without its classifier, (B, 3, H, W) -> (B, embed_dim).
+    """Build a timm model without its classifier, (B, 3, H, W) -> (B, embed_dim).
 
     Args:
         name: a timm model, such as 'resnet50', 'resnet200', 'vit_small_patch16_224'.
-        stem: 'imagenet' (the model's own) or 'cifar': 3x3 convolution, stride 1, padding 1, no max-pool (ResNets only).
-        width: factor on the channels of every stage and of the stem, as in BYOL's ResNet-50 2x (ResNets only).
-            Below 1 it makes the small networks of quick runs.
-        fixed_patches: a random patch embedding that is not trained, and fixed sine-cosine positions, both as in moco-v3's
-            vits.py (arXiv 2104.02057, sec. 4.1; ViTs only).
-        padding: 'symmetric', or 'same' for what TensorFlow and haiku call SAME, which with a stride of 2 and an even size pads one
-            pixel less at the top and left; DeepMind's weights need it (deepmind-research #84; ResNets only).
-        stem_padding: of the CIFAR stem's convolution; solo-learn's weights need 2 (solo/methods/base.py).
-        timm_arguments: passed to timm.create_model (``drop_path_rate``, ``pretrained``, ``layers`` ...).
+        stem: 'imagenet' (the model's own) or 'cifar': a 3x3 convolution with stride 1 and padding 1
+            and no max-pool (ResNets only).
+        width: factor on the channels of the stem and of every stage, as in BYOL's ResNet-50 2x
+            (ResNets only). Values below 1 make the small networks of quick runs.
+        fixed_patches: whether the patch embedding is random and not trained and the positions are
+            fixed sines and cosines, both as in moco-v3's vits.py (arXiv 2104.02057, sec. 4.1; ViTs
+            only).
+        padding: 'symmetric', or 'same' for the padding that TensorFlow and haiku call SAME. With a
+            stride of 2 and an even size, SAME pads one pixel less at the top and left. DeepMind's
+            weights need it (deepmind-research #84; ResNets only).
+        stem_padding: padding of the CIFAR stem's convolution; solo-learn's weights need 2
+            (solo/methods/base.py).
+        timm_arguments: passed to timm.create_model (``drop_path_rate``, ``pretrained``, ``layers``
+            ...).
 
     Returns:
-        The network, with its output width as the attribute ``embed_dim``.
+        The network; its attribute ``embed_dim`` is the width of its output.
 
     Raises:
-        ConfigError: an unknown name, stem or padding, a stem, width or padding that the model cannot have, what timm refuses.
+        ConfigError: an unknown name, stem or padding; a stem, width or padding that the model
+            cannot have; arguments that timm refuses.
     """
     _check_types(name, stem, width, fixed_patches, padding, stem_padding)
-    if not timm.is_model(name):
-        raise ConfigError(f'{name!r} is not a timm model: {_near(name)}')
-    if stem not in ('imagenet', 'cifar'):
-        raise ConfigError(f'stem is {stem!r}: {nearest(stem, ("imagenet", "cifar"))}')
-    if padding not in ('symmetric', 'same'):
-        raise ConfigError(f'padding is {padding!r}: {nearest(padding, ("symmetric", "same"))}')
-    if stem_padding != 1 and (stem != 'cifar' or stem_padding not in (0, 2)):
-        raise ConfigError(
-            f"stem_padding={stem_padding!r} with stem={stem!r}, but it must be 0, 1 or 2, and it needs stem='cifar'"
-        )
+    _check_values(name, stem, padding, stem_padding)
     stem_channels = round(64 * width)
     if width != 1:
-        if stem_channels < 2 or stem_channels % 2:
-            raise ConfigError(
-                f'width={width} gives a stem of {64 * width:g} channels; choose one that gives an even number'
-            )
-        # timm fixes a plain stem at 64 channels but lets a deep one (three 3x3 convolutions) be 2 * stem_width wide;
-        # built so, the stages fit, and the deep stem is replaced below by the plain one.
-        wide = dict(
-            channels=[stem_channels << i for i in range(4)],
-            stem_type='deep',
-            stem_width=stem_channels // 2,
-        )
-        for key in timm_arguments.keys() & wide.keys():
-            raise ConfigError(
-                f'width={width} sets {key}, which is given as {timm_arguments[key]!r} too; leave one of them out'
-            )
-        timm_arguments = {**wide, **timm_arguments}
-    network = _created(name, timm_arguments, '; width works for ResNets only' if width != 1 else '')
+        timm_arguments = _add_width(width, stem_channels, timm_arguments)
+    network = _create_timm_model(name, timm_arguments, width)
+
     if isinstance(network, ResNet):
         if width != 1 or stem == 'cifar':
-            _plain_stem(network, stem, stem_channels, stem_padding)
+            _replace_stem(network, stem, stem_channels, stem_padding)
         if isinstance(network.layer1[0], BasicBlock) and 'zero_init_last' not in timm_arguments:
-            _unit_gamma(network)
+            _init_last_norm_to_one(network)
         if padding == 'same':
             _pad_same(network)
-    elif padding == 'same':
-        raise ConfigError(
-            f"padding='same' works for ResNets only, and {name!r} is a {type(network).__name__}"
-        )
-    elif stem == 'cifar':
-        raise ConfigError(
-            f"stem='cifar' works for ResNets only, and {name!r} is a {type(network).__name__}"
-        )
+    else:
+        _check_resnet_options_unused(name, network, stem, padding)
     if fixed_patches:
-        if not isinstance(network, VisionTransformer):
-            raise ConfigError(
-                f'fixed_patches works for ViTs only, and {name!r} is a {type(network).__name__}'
-            )
-        patches = math.prod(network.patch_embed.grid_size)
-        if (
-            network.cls_token is None
-            or network.pos_embed is None
-            or network.pos_embed.shape[1] != patches + 1
-        ):
-            raise ConfigError(
-                f'fixed_patches needs a class token and a position for each patch and nothing else, which {name!r} has not; '
-                f'use a plain ViT (vit_small_patch16_224, vit_base_patch16_224 ...)'
-            )
+        _check_fixed_patches_fit(name, network)
         _fix_patches(network)
+
     network.embed_dim = network.head_hidden_size
     return network
 
 
-def _check_types(name, stem, width, fixed_patches, padding, stem_padding) -> None:
-    for key, value, kind, what in (
+def _check_types(
+    name: object,
+    stem: object,
+    width: object,
+    fixed_patches: object,
+    padding: object,
+    stem_padding: object,
+) -> None:
+    expected = (
         ('name', name, str, 'the name of a timm model'),
         ('stem', stem, str, "'imagenet' or 'cifar'"),
         ('fixed_patches', fixed_patches, bool, 'True or False'),
         ('padding', padding, str, "'symmetric' or 'same'"),
         ('stem_padding', stem_padding, int, '0, 1 or 2'),
-    ):
-        if not isinstance(value, kind) or kind is int and isinstance(value, bool):
-            raise ConfigError(f'{key} of the backbone is {value!r}, but it must be {what}')
+    )
+    for key, value, kind, allowed in expected:
+        bool_for_int = kind is int and isinstance(value, bool)
+        if not isinstance(value, kind) or bool_for_int:
+            raise ConfigError(f'{key} of the backbone is {value!r}, but it must be {allowed}')
     if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 < width < math.inf:
         raise ConfigError(f'width of the backbone is {width!r}, but it must be a number above 0')
 
 
-def _created(name: str, arguments: dict, remark: str) -> nn.Module:
-    """timm's model. Raises ConfigError for whatever timm answers: it checks little, and values fail where they are first used."""
-    said = ', '.join(f'{key}={value!r}' for key, value in arguments.items())
+def _check_values(name: str, stem: str, padding: str, stem_padding: int) -> None:
+    if not timm.is_model(name):
+        raise ConfigError(f'{name!r} is not a timm model: {_nearest_timm_model(name)}')
+    if stem not in STEMS:
+        raise ConfigError(f'stem is {stem!r}: {nearest(stem, STEMS)}')
+    if padding not in PADDINGS:
+        raise ConfigError(f'padding is {padding!r}: {nearest(padding, PADDINGS)}')
+    if stem_padding != 1 and (stem != 'cifar' or stem_padding not in (0, 2)):
+        raise ConfigError(
+            f'stem_padding={stem_padding!r} with stem={stem!r}, but it must be 0, 1 or 2, and it '
+            f"needs stem='cifar'"
+        )
+
+
+def _nearest_timm_model(name: str) -> str:
+    """Word a suggestion; unlike ``nearest``, without the list of timm's more than 1000 models."""
+    similar = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
+    listing = 'timm.list_models() names all of them.'
+    if not similar:
+        return listing
+    return f'did you mean {" or ".join(map(repr, similar))}? {listing}'
+
+
+def _check_resnet_options_unused(name: str, network: nn.Module, stem: str, padding: str) -> None:
+    kind = type(network).__name__
+    if padding == 'same':
+        raise ConfigError(f"padding='same' works for ResNets only, and {name!r} is a {kind}")
+    if stem == 'cifar':
+        raise ConfigError(f"stem='cifar' works for ResNets only, and {name!r} is a {kind}")
+
+
+def _add_width(width: float, stem_channels: int, timm_arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return ``timm_arguments`` with those that multiply the channels of a ResNet by ``width``."""
+    if stem_channels < 2 or stem_channels % 2:
+        raise ConfigError(
+            f'width={width} gives a stem of {64 * width:g} channels; choose one that gives an even '
+            f'number'
+        )
+    # timm fixes a plain stem at 64 channels, but a deep stem (three 3x3 convolutions) is
+    # 2 * stem_width wide. With a deep stem the stages fit; _replace_stem then puts a plain one in.
+    wide = dict(
+        channels=[stem_channels * 2**stage for stage in range(4)],
+        stem_type='deep',
+        stem_width=stem_channels // 2,
+    )
+    for key in timm_arguments.keys() & wide.keys():
+        raise ConfigError(
+            f'width={width} sets {key}, which is given as {timm_arguments[key]!r} too; leave one '
+            f'of them out'
+        )
+    return {**wide, **timm_arguments}
+
+
+def _create_timm_model(name: str, arguments: dict[str, Any], width: float) -> nn.Module:
+    """Build timm's model without a classifier.
+
+    Raises:
+        ConfigError: in place of any exception of timm, which checks few arguments: a wrong value
+            fails where it is first used.
+    """
+    remark = ''
+    if width != 1:
+        remark = '; width works for ResNets only'
+    listing = ', '.join(f'{key}={value!r}' for key, value in arguments.items())
+    listing = listing or 'its own arguments'
     try:
         network = timm.create_model(name, num_classes=0, **arguments)
     except TypeError as error:
@@ -132,104 +176,134 @@ def _created(name: str, arguments: dict, remark: str) -> nn.Module:
         ) from None
     except Exception as error:
         raise ConfigError(
-            f'timm cannot build {name!r} with {said or "its own arguments"} ({type(error).__name__}: {_first_line(error)})'
-            f'{remark}; change or leave out what does not fit'
+            f'timm cannot build {name!r} with {listing} ({type(error).__name__}: '
+            f'{_first_line(error)}){remark}; change or leave out what does not fit'
         ) from None
-    if (
-        not hasattr(network, 'head_hidden_size')
-        or isinstance(network, ResNet)
-        and not all(len(getattr(network, f'layer{i}', ())) for i in range(1, 5))
-    ):
+    if not _gives_one_vector_per_image(network):
         raise ConfigError(
-            f'{name!r} with {said or "its own arguments"} is no backbone with a feature vector for each image; leave out '
-            f'what does not fit'
+            f'{name!r} with {listing} is no backbone with a feature vector for each image; leave '
+            f'out what does not fit'
         )
     return network
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error) or 'it does not say why').splitlines()[0]
+    message = str(error) or 'it does not say why'
+    return message.splitlines()[0]
 
 
-def _near(name: str) -> str:
-    import difflib
+def _gives_one_vector_per_image(network: nn.Module) -> bool:
+    """Whether the model has a width of features and, if it is a ResNet, four stages with blocks."""
+    if not hasattr(network, 'head_hidden_size'):
+        return False
+    if not isinstance(network, ResNet):
+        return True
+    return all(len(getattr(network, f'layer{stage}', ())) for stage in range(1, 5))
 
-    close = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
-    return (
-        f'did you mean {" or ".join(map(repr, close))}? ' if close else ''
-    ) + 'timm.list_models() names all of them.'
 
-
-def _plain_stem(network: ResNet, stem: str, channels: int, stem_padding: int) -> None:
-    """One convolution in front, and for CIFAR no max-pool behind it."""
+def _replace_stem(network: ResNet, stem: str, channels: int, stem_padding: int) -> None:
+    """Put one convolution in place of the stem, and for CIFAR remove the max-pool behind it."""
     if network.bn1.num_features != channels:
         raise ConfigError(
             f'a stem of {channels} channels does not fit this model, whose first stage takes '
             f'{network.bn1.num_features}; use a plain ResNet (resnet18, resnet50, resnet200 ...)'
         )
-    shape = (
-        dict(kernel_size=3, stride=1, padding=stem_padding)
-        if stem == 'cifar'
-        else dict(kernel_size=7, stride=2, padding=3)
-    )
-    network.conv1 = nn.Conv2d(3, channels, bias=False, **shape)
-    nn.init.kaiming_normal_(
-        network.conv1.weight, mode='fan_out', nonlinearity='relu'
-    )  # as timm draws the others
     if stem == 'cifar':
+        conv = nn.Conv2d(3, channels, kernel_size=3, stride=1, padding=stem_padding, bias=False)
         network.maxpool = nn.Identity()
+    else:
+        conv = nn.Conv2d(3, channels, kernel_size=7, stride=2, padding=3, bias=False)
+    # As timm draws the other convolutions.
+    nn.init.kaiming_normal_(conv.weight, mode='fan_out', nonlinearity='relu')
+    network.conv1 = conv
 
 
-def _pad_same(module: nn.Module) -> None:
-    """Convolutions and max-pools of stride 2 find out with each image how much to pad; those of stride 1 pad the same either way."""
-    for name, layer in list(module.named_children()):
-        if type(layer) is nn.Conv2d and layer.stride[0] > 1:
-            new = Conv2dSame(
-                layer.in_channels,
-                layer.out_channels,
-                layer.kernel_size,
-                layer.stride,
-                dilation=layer.dilation,
-                groups=layer.groups,
-                bias=layer.bias is not None,
-            )
-            new.load_state_dict(layer.state_dict())
-            setattr(module, name, new)
-        elif isinstance(layer, nn.MaxPool2d):
-            setattr(
-                module, name, create_pool2d('max', layer.kernel_size, layer.stride, padding='same')
-            )
-        else:
-            _pad_same(layer)
+def _init_last_norm_to_one(network: ResNet) -> None:
+    """Start the scale of the last BatchNorm of basic blocks (ResNet-18, 34) at 1.
 
-
-def _unit_gamma(network: ResNet) -> None:
-    """Start the last BatchNorm of basic blocks (ResNet-18, 34) at 1, as haiku and torchvision do; timm starts it at 0, which
-    ``zero_init_last=True`` asks for.
-
-    Bottlenecks keep timm's 0, which is also what BYOL's released code has. (The paper's numbers were made with 1; its
-    README finds no difference for ResNet-50 1x and 2x.)
+    haiku and torchvision do so. timm starts it at 0, which ``zero_init_last=True`` asks for.
+    Bottlenecks keep timm's 0, which BYOL's released code has too. (The paper's numbers were made
+    with 1; its README finds no difference for ResNet-50 1x and 2x.)
     """
     for block in network.modules():
         if isinstance(block, BasicBlock):
             nn.init.ones_(block.bn2.weight)
 
 
+def _pad_same(module: nn.Module) -> None:
+    """Give convolutions and max-pools of stride 2 the padding SAME.
+
+    Its amount depends on the image size. Layers of stride 1 need no change: SAME pads them
+    symmetrically.
+    """
+    for name, layer in list(module.named_children()):
+        if type(layer) is nn.Conv2d and layer.stride[0] > 1:
+            setattr(module, name, _conv_same(layer))
+        elif isinstance(layer, nn.MaxPool2d):
+            pool = create_pool2d('max', layer.kernel_size, layer.stride, padding='same')
+            setattr(module, name, pool)
+        else:
+            _pad_same(layer)
+
+
+def _conv_same(conv: nn.Conv2d) -> Conv2dSame:
+    """Copy a convolution, weights included, as one with the padding SAME."""
+    same = Conv2dSame(
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,
+        conv.stride,
+        dilation=conv.dilation,
+        groups=conv.groups,
+        bias=conv.bias is not None,
+    )
+    same.load_state_dict(conv.state_dict())
+    return same
+
+
+def _check_fixed_patches_fit(name: str, network: nn.Module) -> None:
+    if not isinstance(network, VisionTransformer):
+        raise ConfigError(
+            f'fixed_patches works for ViTs only, and {name!r} is a {type(network).__name__}'
+        )
+    positions = math.prod(network.patch_embed.grid_size) + 1  # and one for the class token
+    if (
+        network.cls_token is None
+        or network.pos_embed is None
+        or network.pos_embed.shape[1] != positions
+    ):
+        raise ConfigError(
+            f'fixed_patches needs a class token and a position for each patch and nothing else, '
+            f'which {name!r} has not; use a plain ViT (vit_small_patch16_224, '
+            f'vit_base_patch16_224 ...)'
+        )
+
+
 def _fix_patches(network: VisionTransformer) -> None:
-    """Draw the patch embedding as a linear layer (Xavier) and freeze it; positions: sines and cosines of row and column."""
+    """Draw the patch embedding as a linear layer (Xavier), freeze it, and set fixed positions."""
     projection = network.patch_embed.proj
-    bound = math.sqrt(6 / (projection.weight[0].numel() + projection.out_channels))
+    fan_in = projection.weight[0].numel()
+    bound = math.sqrt(6 / (fan_in + projection.out_channels))
     nn.init.uniform_(projection.weight, -bound, bound)
     nn.init.zeros_(projection.bias)
     projection.requires_grad_(False)
     nn.init.normal_(network.cls_token, std=1e-6)
-    height, width = network.patch_embed.grid_size
-    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing='ij')
-    quarter = network.embed_dim // 4
-    frequency = 10000.0 ** (-torch.arange(quarter) / quarter)
-    angles = [
-        place.reshape(-1, 1) * frequency for place in (y, x)
-    ]  # (patches, quarter) each; rows first, as there
-    positions = torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)
-    positions = torch.cat([torch.zeros(network.num_prefix_tokens, network.embed_dim), positions])
+    patches = _sine_cosine_positions(*network.patch_embed.grid_size, network.embed_dim)
+    class_token = torch.zeros(network.num_prefix_tokens, network.embed_dim)
+    positions = torch.cat([class_token, patches])  # (1 + patches, embed_dim)
     network.pos_embed = nn.Parameter(positions.unsqueeze(0), requires_grad=False)
+
+
+def _sine_cosine_positions(height: int, width: int, dim: int) -> Tensor:
+    """Sines and cosines of the row, then of the column, as in moco-v3's vits.py.
+
+    Returns:
+        (height * width, dim) float32, patches in row-major order.
+    """
+    quarter = dim // 4
+    frequency = 10000.0 ** (-torch.arange(quarter) / quarter)
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing='ij')
+    row_angles = rows.reshape(-1, 1) * frequency  # (height * width, quarter)
+    column_angles = columns.reshape(-1, 1) * frequency
+    parts = [row_angles.sin(), row_angles.cos(), column_angles.sin(), column_angles.cos()]
+    return torch.cat(parts, dim=1)

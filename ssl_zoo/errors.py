@@ -1,4 +1,4 @@
-"""The exceptions that users see, and the part of a message that names the nearest allowed values."""
+"""The exceptions that users see, and ``nearest``, which words the suggestions in their messages."""
 
 import difflib
 import signal
@@ -6,42 +6,69 @@ from collections.abc import Iterable
 
 
 class ConfigError(ValueError):
-    """A mistake in a config, an option or an input that the user can mend. Its text is one sentence that says how."""
+    """A mistake in a config, an option or an input that the user can fix.
+
+    The message is one sentence: the value got, the values allowed, the fix.
+    """
 
 
 class MissingData(ConfigError):
-    """Images that are not where the config says."""
-
-
-def nearest(name: object, allowed: Iterable[str]) -> str:
-    """The part of an error message that names what ``name`` may have meant, and what is allowed."""
-    allowed = sorted(map(str, allowed))
-    close = difflib.get_close_matches(str(name), allowed, n=3, cutoff=0.5)
-    hint = f'did you mean {" or ".join(map(repr, close))}? ' if close else ''
-    return f'{hint}Allowed: {", ".join(allowed) or "nothing"}.'
+    """The images are not where the config says."""
 
 
 class CollectiveConfigError(ConfigError):
-    """A ConfigError that every process raises; the first tells it."""
+    """A ConfigError that every process raises together; only rank 0 prints its message."""
+
+
+class UnreadableImage(Exception):
+    """An image cannot be decoded: the file is missing, truncated, damaged or not an image."""
 
 
 class Stopped(Exception):
-    """The run was asked to stop and has saved its state. ``exit_code`` is 128 + the signal's number."""
+    """A signal asked the run to stop.
+
+    Args:
+        signum: number of the signal.
+        step: last optimiser step that was completed.
+        saved: whether the state after that step was saved.
+
+    Attributes:
+        exit_code: 128 + ``signum``, as shells report a process that a signal ended.
+    """
 
     def __init__(self, signum: int, step: int, saved: bool = True):
-        super().__init__(
-            f'stopped by {signal.Signals(signum).name} after step {step}{"" if saved else ", which could not be saved"}'
-        )
+        message = f'stopped by {signal.Signals(signum).name} after step {step}'
+        if not saved:
+            message += ', which could not be saved'
+        super().__init__(message)
         self.exit_code = 128 + signum
 
 
 class NonFiniteError(FloatingPointError):
-    """A loss or weights that are not finite. ``step`` is where they were met."""
+    """The loss or the weights became infinite or NaN.
+
+    Attributes:
+        step: optimiser step at which the value appeared.
+    """
 
     def __init__(self, message: str, step: int):
         super().__init__(message)
         self.step = step
 
 
-class UnreadableImage(Exception):
-    """An image that could not be decoded: not an image, truncated, damaged, gone."""
+def nearest(name: object, allowed: Iterable[str]) -> str:
+    """Word the end of an error message: up to three similar names, then all allowed names.
+
+    Args:
+        name: the value that was not found.
+        allowed: the names that exist.
+
+    Returns:
+        "did you mean 'BYOL'? Allowed: BYOL, DCL, ..."; without the question if no name is similar.
+    """
+    allowed = sorted(map(str, allowed))
+    similar = difflib.get_close_matches(str(name), allowed, n=3, cutoff=0.5)
+    listing = f'Allowed: {", ".join(allowed) or "nothing"}.'
+    if not similar:
+        return listing
+    return f'did you mean {" or ".join(map(repr, similar))}? {listing}'

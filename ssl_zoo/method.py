@@ -1,9 +1,12 @@
-"""The contract of a method, and the hook that drives it.
+"""The contract of a method.
 
-A method is a subclass of Method with one required function, ``loss``. What happens once per optimiser step (EMA, queue,
-centre) goes into ``after_step``, which MethodHook calls: mmengine's DDP wrapper has a train_step of its own, so one
-overridden in a method would be ignored there without a word.
+A method subclasses Method and defines one function, ``loss``. What happens once per optimiser step
+(EMA, queue, centre) goes into ``after_step``. MethodHook (engine/hooks/method.py) calls it, and not
+``train_step``: mmengine's DDP wrapper has a ``train_step`` of its own, which would silently replace
+one that a method overrides.
 """
+
+from typing import Any
 
 import torch
 from mmengine.model import BaseModel
@@ -13,26 +16,34 @@ from ssl_zoo.errors import ConfigError, nearest
 
 
 class Method(BaseModel):
-    """Base of all methods.
+    """Base class of all methods.
+
+    A micro-batch is the images of one forward and backward pass, counted over all processes.
 
     Attributes:
-        backbone: the network that is kept after pretraining, (B, 3, H, W) -> (B, embed_dim).
-        embed_dim: width of its output.
-        progress: share of training done, optimiser steps / all optimiser steps, in [0, 1).
-        epoch: passes over the training images done, with fraction.
-        n_views: how many views ``loss`` takes, None for any number of at least ``min_views``.
-        microbatch_multiple, microbatch_minimum: the images of a forward pass, over all processes, must be a multiple of the one and at least the other.
-        fixed_lr: prefixes of parameter names whose learning rate stays at its peak (SimSiam's predictor).
-        lr_scale: factors on the learning rate, by prefix of parameter names.
-        frozen: prefixes of parameter names that the present step leaves alone; a property may look at ``epoch`` (SwAV's
-            prototypes, DINO's last layer, in their first epoch).
-        batch_coupling: what of the loss looks at the other images of a pass, besides BatchNorm: with accumulation it sees fewer. '' for
-            nothing.
-        sync_batchnorm: whether BatchNorm's statistics are those of all processes; MoCo's must not be.
-        unused_parameters: whether a step may leave a trained parameter without gradient.
-        updated_after_step: prefixes of the names in ``state_dict`` that ``after_step`` changes; it changes nothing else.
-        networks: the names of backbone and projector in the network that is trained ('online') and in the average that follows
-            it ('target'), if there is one, for evaluation to look at.
+        backbone: network that is kept after pretraining, (B, 3, H, W) -> (B, embed_dim).
+        embed_dim: width of the backbone's output.
+        progress: optimiser steps done / all optimiser steps, in [0, 1); set before each step.
+        epoch: passes over the training images done, with fraction; set before each step.
+        n_views: number of views that ``loss`` takes; None for any number from ``min_views`` on.
+        min_views: smallest number of views that ``loss`` takes.
+        microbatch_multiple: number that must divide the size of a micro-batch.
+        microbatch_minimum: smallest size of a micro-batch.
+        fixed_lr: prefixes of parameter names; their learning rate stays at its peak (SimSiam's
+            predictor).
+        lr_scale: prefix of parameter names -> factor on their learning rate.
+        frozen: prefixes of parameter names that the current step must not update. A property can
+            depend on ``epoch`` (SwAV's prototypes and DINO's last layer, in their first epoch).
+        batch_coupling: term of the loss that couples the images of a micro-batch, besides BatchNorm
+            ('negatives'); '' if there is none. With gradient accumulation the term covers fewer
+            images, and the run's plan says so.
+        sync_batchnorm: whether BatchNorm takes its statistics over all processes; False for MoCo,
+            which needs them per process.
+        unused_parameters: whether a step may leave a trained parameter without a gradient.
+        updated_after_step: prefixes of the names in ``state_dict`` that ``after_step`` changes; it
+            changes no others.
+        networks: role -> names of the submodules (backbone, projector) of that role. 'online' is
+            the trained network, 'target' its moving average, if the method has one.
     """
 
     backbone: nn.Module
@@ -52,75 +63,86 @@ class Method(BaseModel):
     updated_after_step: tuple[str, ...] = ()
     networks: dict[str, tuple[str, str]] = {'online': ('backbone', 'projector')}
 
-    def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
-        """The method's idea.
+    def loss(self, views: list[Tensor], **batch: Any) -> dict[str, Tensor | float]:
+        """Compute the loss of one micro-batch. The one function that every method must define.
 
         Args:
-            views: one float tensor (B, 3, H, W) per view, normalised.
-            batch: what else the loader gives: ``index`` (B,) int64, the images' positions in the data set. Never labels.
+            views: one float tensor (B, 3, H, W) per view, normalised; B images of this process.
+            batch: ``index`` (B,) int64, positions of the images in the data set. Never labels.
 
         Returns:
-            {'loss': scalar to minimise} and scalars to log, under names without 'loss' in them.
+            {'loss': scalar to minimise} and scalars to log, whose names must not contain 'loss'.
         """
         raise NotImplementedError(f'{type(self).__name__} must define loss(self, views, **batch)')
 
     def after_step(self) -> None:
-        """Called once per optimiser step, after it."""
+        """Update what the optimizer does not train. Called once after each optimiser step."""
 
     def embed(self, images: Tensor) -> Tensor:
-        """The backbone's features: (B, 3, H, W) float, normalised -> (B, embed_dim). Evaluation goes through ``encoder``."""
+        """Compute the backbone's features: (B, 3, H, W) float, normalised -> (B, embed_dim)."""
         return self.backbone(images)
 
     def encoder(self, network: str | None = None, layer: str = 'backbone') -> nn.Module:
-        """A part of the method for evaluation, (B, 3, H, W) float, normalised -> (B, D). It shares its weights with the method.
+        """Return the network to evaluate, (B, 3, H, W) float, normalised -> (B, D).
+
+        It shares its weights with the method.
 
         Args:
-            network: 'online' or 'target'; None for the one that ``backbone`` belongs to.
-            layer: 'backbone', or 'projector' for what the projector makes of it.
+            network: 'online' or 'target'; None for ``main_network``.
+            layer: 'backbone', or 'projector' for the output of the projector behind it.
+
         Raises:
-            ConfigError: the method has no such part.
+            ConfigError: the method has no such network, layer or projector.
         """
-        name, cls = self.main_network if network is None else network, type(self).__name__
-        if name not in self.networks:
-            raise ConfigError(f'{cls} has no {name!r} network: {nearest(name, self.networks)}')
-        if layer not in ('backbone', 'projector'):
+        cls = type(self).__name__
+        if network is None:
+            network = self.main_network
+        if network not in self.networks:
             raise ConfigError(
-                f'the layer is {layer!r}: {nearest(layer, ("backbone", "projector"))}'
+                f'{cls} has no {network!r} network: {nearest(network, self.networks)}'
             )
-        backbone, projector = self.networks[name]
+        layers = ('backbone', 'projector')
+        if layer not in layers:
+            raise ConfigError(f'the layer is {layer!r}: {nearest(layer, layers)}')
+        backbone_name, projector_name = self.networks[network]
+        backbone = self.get_submodule(backbone_name)
         if layer == 'backbone':
-            return self.get_submodule(backbone)
+            return backbone
         try:
-            return nn.Sequential(self.get_submodule(backbone), self.get_submodule(projector))
+            projector = self.get_submodule(projector_name)
         except AttributeError:
             raise ConfigError(
-                f'{cls} has no projector under the name {projector!r}, only its backbone can be looked at; its attribute '
-                f'``networks`` names both'
+                f'{cls} has no projector under the name {projector_name!r}, so only its backbone '
+                f'can be evaluated; the attribute ``networks`` of the method names both'
             ) from None
+        return nn.Sequential(backbone, projector)
 
     @property
     def main_network(self) -> str:
-        """The name of the network that ``backbone`` belongs to."""
-        return next(
-            (
-                name
-                for name, (path, _) in self.networks.items()
-                if self.get_submodule(path) is self.backbone
-            ),
-            'online',
-        )
+        """The role of the network that ``backbone`` belongs to."""
+        for role, (backbone_name, _) in self.networks.items():
+            if self.get_submodule(backbone_name) is self.backbone:
+                return role
+        return 'online'
 
-    def forward(self, views: list[Tensor], mode: str = 'loss', **batch) -> dict[str, Tensor]:
-        """mmengine's entry: checks and converts what ``loss`` returns."""
+    def forward(self, views: list[Tensor], mode: str = 'loss', **batch: Any) -> dict[str, Tensor]:
+        """Call ``loss`` and check its result. mmengine's entry; ``mode`` is its, and ignored."""
         terms = self.loss(views, **batch)
-        # mmengine adds up every value whose name contains 'loss', so a second one would be optimised without a word.
-        wrong = [k for k in terms if 'loss' in k and k != 'loss']
-        if 'loss' not in terms or wrong:
+        # mmengine minimises the sum of all values whose names contain 'loss': a second one would
+        # silently be trained too.
+        names_with_loss = [name for name in terms if 'loss' in name]
+        if names_with_loss != ['loss']:
             raise ValueError(
-                f'{type(self).__name__}.loss must return exactly one name with "loss" in it, "loss"; '
-                f'got {sorted(terms)}'
+                f'{type(self).__name__}.loss must return exactly one name with "loss" in it, '
+                f'"loss"; got {sorted(terms)}'
             )
-        return {k: v if isinstance(v, Tensor) else torch.tensor(float(v)) for k, v in terms.items()}
+        return {name: _as_tensor(value) for name, value in terms.items()}
 
     def init_weights(self) -> None:
-        """Nothing: weights are drawn in __init__. mmengine's own version would re-draw timm's at the start of training."""
+        """Do nothing: weights are drawn in __init__. mmengine's version would redraw timm's."""
+
+
+def _as_tensor(value: Tensor | float) -> Tensor:
+    if isinstance(value, Tensor):
+        return value
+    return torch.tensor(float(value))

@@ -1,11 +1,12 @@
-"""Registries: a name in a config finds a class. A wrong name, or a wrong argument, is answered with the nearest right ones.
+"""Registries: a config names a class, and its registry finds and builds it.
 
-mmengine's Registry is kept for ``register_module`` and its lazy import of locations. Look-up is stricter than mmengine's:
-only names that were registered are found. mmengine would also import and call any dotted path (``os.system``) that a
-config, or a config stored in a checkpoint, names.
+Registry is mmengine's, with ``register_module`` and lazy import of the modules that register
+classes. Its look-up is stricter: only registered names are found. mmengine would also import and
+call any dotted path (``os.system``) that a config, or a config stored in a checkpoint, names.
 """
 
 import traceback
+from typing import Any
 
 from mmengine.registry import Registry as _Registry
 
@@ -17,41 +18,55 @@ class Registry(_Registry):
     """A named collection of classes, built from dicts with a ``type``."""
 
     def names(self) -> list[str]:
-        """All registered names, the modules that register them imported first."""
+        """Import the modules that register classes, and return all registered names, sorted."""
         self.import_from_location()
         return sorted(self.module_dict)
 
-    def find(self, name: str):
-        """The class registered under ``name``. Raises ConfigError with the nearest names if there is none."""
+    def find(self, name: str) -> type:
+        """Return the class registered under ``name``.
+
+        Raises:
+            ConfigError: no class has this name; the message lists the nearest names.
+        """
         if name not in self.names():
             raise ConfigError(
                 f'{name!r} is not a registered {self.name}: {nearest(name, self.names())} '
-                f'A class of your own needs @register_module() and its file under `imports` in the config, for '
-                f'an evaluation under --imports.'
+                f'A class of your own needs @register_module(), and its file under `imports` in '
+                f'the config, for an evaluation under --imports.'
             )
         return self.module_dict[name]
 
-    def create(self, cfg: dict, **arguments):
-        """Build ``cfg['type']`` with the other items of ``cfg`` and ``arguments``, checked against its signature."""
+    def create(self, cfg: dict[str, Any], **arguments: Any) -> Any:
+        """Build an object of the class that ``cfg['type']`` names.
+
+        Args:
+            cfg: 'type', and arguments of the class.
+            arguments: further arguments; they replace those of ``cfg`` with the same name.
+
+        Raises:
+            ConfigError: ``cfg`` has no 'type', the class is not registered, an argument is unknown
+                or missing, or the class cannot be built with these values.
+        """
         if not isinstance(cfg, dict) or 'type' not in cfg:
             raise ConfigError(
                 f'a {self.name} is written dict(type=..., ...), got {cfg!r}. '
                 f'Types: {", ".join(self.names())}.'
             )
         cls = self.find(cfg['type'])
-        arguments = {**{k: v for k, v in cfg.items() if k != 'type'}, **arguments}
-        check_arguments(cls, arguments, f'{self.name} {cfg["type"]!r}')
+        label = f'{self.name} {cfg["type"]!r}'
+        arguments = {**cfg, **arguments}
+        del arguments['type']
+        check_arguments(cls, arguments, label)
         try:
             return cls(**arguments)
         except ConfigError:
             raise
-        except (
-            Exception
-        ) as error:  # a value that the class cannot work with; where, for who wrote the class
-            place = traceback.extract_tb(error.__traceback__)[-1]
+        except Exception as error:
+            # The class fails on a value without saying which: name the line for the author.
+            line = traceback.extract_tb(error.__traceback__)[-1]
             raise ConfigError(
-                f'{self.name} {cfg["type"]!r} cannot be built with these values: {type(error).__name__}: {error} '
-                f'({place.filename}:{place.lineno})'
+                f'{label} cannot be built with these values: {type(error).__name__}: {error} '
+                f'({line.filename}:{line.lineno})'
             ) from error
 
 

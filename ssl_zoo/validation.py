@@ -1,38 +1,49 @@
-"""Checks of arguments that several parts share."""
+"""Checks of arguments. Each raises ConfigError with the value got and the values allowed."""
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ssl_zoo.errors import ConfigError, nearest
 
 
-def check_arguments(function, given: Iterable[str], where: str) -> None:
-    """Raise ConfigError if ``given`` holds a name that ``function`` does not take, or lacks one that it needs."""
-    parameters = inspect.signature(
-        function
-    ).parameters.values()  # a class has those of its __init__
+def check_arguments(function: Callable, given: Iterable[str], where: str) -> None:
+    """Check names of keyword arguments against a signature.
+
+    Args:
+        function: the function or class to call; of a class, the signature of ``__init__`` counts.
+        given: names of the arguments that the caller wants to pass.
+        where: subject of the error message, such as "method 'BYOL'".
+
+    Raises:
+        ConfigError: ``function`` does not take a given name, or a required argument is not given.
+    """
+    parameters = inspect.signature(function).parameters.values()
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    takes_any = any(p.kind == p.VAR_KEYWORD for p in parameters)
     names = [p.name for p in named]
+    takes_any_name = any(p.kind == p.VAR_KEYWORD for p in parameters)
     for name in given:
-        if name not in names and not takes_any:
+        if name not in names and not takes_any_name:
             raise ConfigError(f'{where} has no argument {name!r}: {nearest(name, names)}')
     missing = [p.name for p in named if p.default is p.empty and p.name not in given]
     if missing:
-        raise ConfigError(
-            f'{where} needs {", ".join(map(repr, missing))}. It takes: {", ".join(names)}.'
-        )
+        listing = ', '.join(map(repr, missing))
+        raise ConfigError(f'{where} needs {listing}. It takes: {", ".join(names)}.')
 
 
 def check_positive(**values: float) -> None:
     """Raise ConfigError for the first value that is not a number above 0."""
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        if not _is_number(value) or not value > 0:
             raise ConfigError(f'{name}={value!r}, but it must be a number above 0')
 
 
 def check_unit_interval(**values: float) -> None:
     """Raise ConfigError for the first value that is not a number from 0 to 1."""
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        if not _is_number(value) or not 0 <= value <= 1:
             raise ConfigError(f'{name}={value!r}, but it must be a number from 0 to 1')
+
+
+def _is_number(value: object) -> bool:
+    """Whether ``value`` is an int or a float, but not a bool, which Python counts as an int."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -192,7 +192,7 @@ def test_a_method_without_a_target_or_a_projector_says_so(context, untrained, tm
     )
     with pytest.raises(
         ConfigError,
-        match="Bare has no projector under the name 'projector', only its backbone can be looked at",
+        match="Bare has no projector under the name 'projector', so only its backbone can be evaluated",
     ):
         bare.encoder(layer='projector')
 
