@@ -1,58 +1,115 @@
-"""The package as it is installed."""
+"""The package as it is built, installed and imported."""
 
+import re
+import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import ssl_zoo
+
+SOURCES = ('ssl_zoo', 'methods', 'configs')
+BUILD_FILES = ('pyproject.toml', 'setup.py', 'README.md', 'LICENSE')
+HEAVY_LIBRARIES = ('torch', 'timm', 'mmengine', 'faiss', 'sklearn')
+SHORT_RUN = [
+    'method.backbone.width=0.125',
+    'method.hidden_dim=32',
+    'method.proj_dim=16',
+    'data.train.split=val',
+    'data.val=40',
+    'data.test=None',
+    'batch_size=20',
+    'epochs=1',
+    'warmup_epochs=0.2',
+    'workers=0',
+]
 
 
-def test_the_methods_folder_is_installed_as_ssl_zoo_methods(root, tmp_path):
-    subprocess.run(
-        [
-            sys.executable,
-            'setup.py',
-            '-q',
-            'build',
-            '--build-base',
-            str(tmp_path / 'b'),
-            '--build-lib',
-            str(tmp_path / 'lib'),
-            'egg_info',
-            '--egg-base',
-            str(tmp_path),
-        ],
-        cwd=root,
-        check=True,
-        capture_output=True,
+def run(*command, cwd: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [str(part) for part in command], cwd=cwd, check=True, capture_output=True, text=True
     )
-    built = {p.relative_to(tmp_path / 'lib').as_posix() for p in (tmp_path / 'lib').rglob('*.py')}
-    assert {
-        'ssl_zoo/methods/__init__.py',
-        'ssl_zoo/methods/byol.py',
-        'ssl_zoo/engine/runner.py',
-    } <= built
-    assert not any(file.startswith(('tests', 'configs', 'tools', 'methods')) for file in built)
-    code = 'import ssl_zoo; print(ssl_zoo.METHODS.names(), ssl_zoo.__file__)'
-    out = subprocess.run(
-        [sys.executable, '-c', code],
-        cwd=tmp_path / 'lib',
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    assert 'BYOL' in out and str(tmp_path / 'lib') in out
 
 
-def test_import_and_help_are_quick_to_load(root):
-    """No heavy library before there is something to do."""
+@pytest.fixture(scope='module')
+def wheel(root, tmp_path_factory) -> Path:
+    """The wheel, built from a copy of the clone, in which a build leaves nothing behind."""
+    folder = tmp_path_factory.mktemp('build')
+    for name in SOURCES:
+        shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns('__pycache__'))
+    for name in BUILD_FILES:
+        shutil.copy(root / name, folder / name)
+    options = ('--no-deps', '--no-build-isolation', '--no-index')
+    run(sys.executable, '-m', 'pip', 'wheel', '-q', *options, '-w', 'dist', '.', cwd=folder)
+    [path] = (folder / 'dist').glob('*.whl')
+    return path
+
+
+@pytest.fixture(scope='module')
+def installed(wheel, tmp_path_factory) -> Path:
+    """The bin folder of a new virtual environment with the wheel; its dependencies are lent by this one."""
+    folder = tmp_path_factory.mktemp('environment')
+    venv.create(folder, symlinks=True)
+    python = folder / 'bin/python'
+    base = dict(base=str(folder), platbase=str(folder))
+    packages = Path(sysconfig.get_path('purelib', scheme='venv', vars=base))
+    (packages / 'dependencies.pth').write_text(sysconfig.get_path('purelib') + '\n')
+    pip = (sys.executable, '-m', 'pip', '--python', python)
+    run(*pip, 'install', '-q', '--no-deps', '--no-index', wheel, cwd=folder)
+    return folder / 'bin'
+
+
+def test_the_wheel_holds_methods_and_configs_inside_the_package(wheel, root):
+    with zipfile.ZipFile(wheel) as archive:
+        files = {name for name in archive.namelist() if '.dist-info/' not in name}
+    assert {'ssl_zoo/py.typed', 'ssl_zoo/engine/runner.py', 'ssl_zoo/cli/main.py'} <= files
+    for folder in ('methods', 'configs'):
+        sources = {path.relative_to(root).as_posix() for path in (root / folder).rglob('*.py')}
+        assert {f'ssl_zoo/{path}' for path in sources} <= files
+    assert all(name.startswith('ssl_zoo/') for name in files)
+
+
+def test_the_wheel_trains_a_shipped_config_outside_the_clone(installed, tmp_path, monkeypatch):
+    monkeypatch.delenv('PYTHONPATH', raising=False)
+    where = run(installed / 'python', '-c', 'import ssl_zoo; print(ssl_zoo.__file__)', cwd=tmp_path)
+    assert Path(where.stdout).is_relative_to(installed.parent)
+    command = (installed / 'ssl-zoo', 'train', 'byol/digits', '--cfg-options', *SHORT_RUN)
+    trained = run(*command, cwd=tmp_path)
+    assert 'step 7/7' in trained.stdout
+    [checkpoint] = tmp_path.glob('work_dirs/byol_digits/*/checkpoints/*.pth')
+    assert checkpoint.name == 'step_00000007.pth'
+
+
+def test_the_version_is_stated_once(root, installed, tmp_path):
+    shown = run(installed / 'ssl-zoo', '--version', cwd=tmp_path)
+    assert shown.stdout == f'ssl-zoo {ssl_zoo.__version__}\n'
+    assert ssl_zoo.__version__ not in (root / 'pyproject.toml').read_text().split('[tool.')[0]
+    cited = re.search(r'^version: (\S+)$', (root / 'CITATION.cff').read_text(), re.M)
+    assert cited[1] == ssl_zoo.__version__
+
+
+@pytest.mark.parametrize(
+    ('script', 'arguments', 'expected'),
+    [
+        ('tools/train.py', ['--help'], '--cfg-options'),
+        ('ssl_zoo/__main__.py', ['--help'], 'extract-features'),
+        ('ssl_zoo/__main__.py', ['train', '--help'], '--cfg-options'),
+    ],
+)
+def test_help_imports_no_heavy_library(script, arguments, expected, root):
     code = (
-        'import sys, runpy; import ssl_zoo; sys.argv = ["train.py", "--help"]\n'
-        'try: runpy.run_path("tools/train.py", run_name="__main__")\n'
-        'except SystemExit: pass\n'
-        'print([m for m in ("torch", "timm", "mmengine", "faiss", "sklearn") if m in sys.modules])'
+        f'import sys, runpy; import ssl_zoo; sys.argv = {[script, *arguments]}\n'
+        f'try: runpy.run_path({script!r}, run_name="__main__")\n'
+        f'except SystemExit: pass\n'
+        f'print([name for name in {HEAVY_LIBRARIES} if name in sys.modules])'
     )
-    out = subprocess.run(
-        [sys.executable, '-c', code], cwd=root, check=True, capture_output=True, text=True
-    ).stdout
-    assert out.strip().endswith('[]') and '--cfg-options' in out
+    shown = run(sys.executable, '-c', code, cwd=root)
+    assert shown.stdout.strip().endswith('[]') and expected in shown.stdout
 
 
 def test_methods_import_the_framework_and_not_the_other_way_round(root):

@@ -2,7 +2,7 @@
 
 import sys
 
-from ssl_zoo.cli.plot import main
+from ssl_zoo.cli.main import main
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(['plot', *sys.argv[1:]]))

@@ -1,0 +1,66 @@
+"""The command ``ssl-zoo`` and the scripts in tools/ find the same functions."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import ssl_zoo
+from ssl_zoo.cli.main import COMMANDS, main
+
+
+@pytest.mark.parametrize('arguments', [[], ['-h'], ['--help']])
+def test_without_a_command_the_commands_are_listed_with_a_line_each(arguments, capsys):
+    assert main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    for name, command in COMMANDS.items():
+        [line] = [line for line in lines if line.split()[:1] == [name]]
+        assert line.split(maxsplit=1)[1] == command.summary
+
+
+def test_version(capsys):
+    assert main(['--version']) == 0
+    assert capsys.readouterr().out == f'ssl-zoo {ssl_zoo.__version__}\n'
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'right'), [('trian', "'train'"), ('extract_features', "'extract-features'")]
+)
+def test_a_wrong_command_is_answered_with_the_nearest(wrong, right, capsys):
+    assert main([wrong]) == 2
+    message = capsys.readouterr().err
+    assert f'{wrong!r} is not a command: did you mean {right}' in message
+
+
+def test_every_module_with_a_main_is_a_command(root):
+    with_main = {
+        path.stem for path in (root / 'ssl_zoo/cli').glob('*.py') if 'def main(' in path.read_text()
+    }
+    assert with_main == {command.module for command in COMMANDS.values()} | {'main'}
+
+
+def test_there_is_a_script_for_every_command(root):
+    scripts = {path.stem.replace('_', '-'): path for path in (root / 'tools').glob('*.py')}
+    assert set(scripts) == set(COMMANDS)
+    for name, path in scripts.items():
+        assert f"main(['{name}', *sys.argv[1:]])" in path.read_text()
+
+
+def test_the_exit_code_is_that_of_the_command(capsys):
+    assert main(['train', 'no/such_config']) == 2
+    assert 'there is no config at' in capsys.readouterr().err
+
+
+def test_ctrl_c_while_libraries_are_imported_leaves_no_traceback(root, tmp_path):
+    """An import that sends the signal to its own process stands for one that is interrupted."""
+    (tmp_path / 'torch.py').write_text('import os, signal; os.kill(os.getpid(), signal.SIGINT)')
+    code = (
+        f'import sys; sys.path.insert(0, {str(tmp_path)!r})\n'
+        'from ssl_zoo.cli.main import main\n'
+        'sys.exit(main(["replay", "no_such_file"]))'
+    )
+    done = subprocess.run([sys.executable, '-c', code], cwd=root, capture_output=True, text=True)
+    assert done.returncode in (130, -signal.SIGINT)
+    assert 'Traceback' not in done.stderr
