@@ -6,7 +6,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from ssl_zoo.checkpoint import read_checkpoint
-from ssl_zoo.config.loading import apply_option
+from ssl_zoo.config.options import apply_option
 from ssl_zoo.config.settings import Settings, settings_from_dict
 from ssl_zoo.data.photometric import Photometric
 from ssl_zoo.errors import ConfigError

@@ -152,7 +152,7 @@ def test_evaluation_sizes_are_checked(tiny, key, size):
 
 @pytest.mark.parametrize('value', ['{[]: 1}', '(' * 500 + ')' * 500, '[' * 5000])
 def test_an_option_that_python_cannot_evaluate_is_a_string(value):
-    from ssl_zoo.config.loading import apply_option
+    from ssl_zoo.config.options import apply_option
 
     cfg = {}
     apply_option(cfg, f'epochs={value}')

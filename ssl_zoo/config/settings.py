@@ -1,18 +1,53 @@
-"""Settings: everything a config may say, with its type, default and meaning, and the check of all of it."""
+"""Settings: every key of a config, with its type, default, unit and constraint."""
 
-import inspect
-import math
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 
+from ssl_zoo.config.builtin_values import check_finite, to_builtin
+from ssl_zoo.config.checks import check_relations
+from ssl_zoo.config.constraints import (
+    Constraint,
+    check_fields,
+    constrained,
+    non_negative,
+    one_of,
+    optional,
+    positive,
+    unit_interval,
+    whole_number,
+)
+from ssl_zoo.config.fill import fill_dataclass
 from ssl_zoo.data.views import LARGEST_SIZE, View, build_views
-from ssl_zoo.errors import ConfigError, nearest
-from ssl_zoo.registry import METHODS
-from ssl_zoo.validation import check_arguments
 
-LARGEST = (
-    10**30
-)  # a whole number in a config: above it sums and products no longer fit into a float
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def _are_three_numbers(values: tuple) -> bool:
+    return len(values) == 3 and all(isinstance(value, (int, float)) for value in values)
+
+
+def _are_rising_epochs(values: tuple) -> bool:
+    if not all(isinstance(value, (int, float)) and value > 0 for value in values):
+        return False
+    return list(values) == sorted(set(values))
+
+
+three_numbers = Constraint(_are_three_numbers, 'three numbers')
+three_positive_numbers = Constraint(
+    lambda values: _are_three_numbers(values) and min(values) > 0, 'three numbers above 0'
+)
+rising_epochs = Constraint(_are_rising_epochs, 'epochs above 0, rising')
+image_size = Constraint(
+    lambda pixels: 1 <= pixels <= LARGEST_SIZE, f'pixels above 0, at most {LARGEST_SIZE}'
+)
+waiting_time = Constraint(lambda seconds: 0 < seconds <= 1e7, 'seconds above 0, at most 10 million')
+passes_per_step = Constraint(
+    lambda passes: passes == 'auto' or isinstance(passes, int) and passes >= 1,
+    "a whole number of at least 1, or 'auto'",
+)
+random_seed = Constraint(
+    lambda seed: 0 <= seed < 2**63, 'a whole number of at least 0 and below 2**63'
+)
 
 
 @dataclass
@@ -20,17 +55,24 @@ class Data:
     """Where the images come from.
 
     Attributes:
-        train: the source to pretrain on, dict(type=..., ...); its labels, if any, serve evaluation alone.
-        val: images for choices and for the online evaluation: a source, or a number (int) or share (float) to cut from train.
-        train_on_val: pretrain on the cut images too, without their labels, as the papers do.
-        test: labelled source for the figures at the end of training; without it they are those of val.
-        expected_images: how many training images the recipe assumes.
-        on_device: hold all training images, of one size, in the device's memory and crop them there, without loader workers: for
-            small ones, such as CIFAR's.
-        max_unreadable: share of unreadable training images above which the run stops.
-        mean, std: for normalisation, of values in [0, 1].
-        eval_size, eval_resize: evaluation resizes the short side to eval_resize and cuts eval_size from the centre. By
-            default the first view's size, and 256/224 of it from 96 px upwards.
+        train: source of the training images, dict(type=..., ...). Labels, if it has any, serve
+            evaluation alone.
+        val: images for choices and for online evaluation: a source; or the number (int) or fraction
+            (float) of training images to hold out.
+        train_on_val: train on the held-out images too, without their labels, as the papers do.
+        test: labelled source for the results at the end of training; None takes the labelled images
+            of val.
+        expected_images: number of training images that the config was made for; the plan uses it if
+            the data is missing.
+        on_device: hold all training images, which have one size, in device memory and crop them
+            there, without loader workers. For small images, such as CIFAR's.
+        max_unreadable: fraction of training images that may be unreadable before the run stops.
+        mean: mean of each channel, for normalisation of values in [0, 1].
+        std: standard deviation of each channel, for normalisation of values in [0, 1].
+        eval_size: side in pixels of the centre crop in evaluation; None takes the size of the first
+            view.
+        eval_resize: length in pixels to which evaluation resizes the short side before the crop;
+            None takes 256/224 of eval_size from 96 pixels upwards, and eval_size below.
     """
 
     train: dict
@@ -39,11 +81,11 @@ class Data:
     test: dict | None = None
     expected_images: int | None = None
     on_device: bool = False
-    max_unreadable: float = 0.01
-    mean: tuple = IMAGENET_MEAN
-    std: tuple = IMAGENET_STD
-    eval_size: int | None = None
-    eval_resize: int | None = None
+    max_unreadable: float = constrained(unit_interval, default=0.01)
+    mean: tuple = constrained(three_numbers, default=IMAGENET_MEAN)
+    std: tuple = constrained(three_positive_numbers, default=IMAGENET_STD)
+    eval_size: int | None = constrained(optional(image_size), default=None)
+    eval_resize: int | None = constrained(optional(image_size), default=None)
 
 
 @dataclass
@@ -51,451 +93,197 @@ class OnlineEvaluation:
     """k-NN accuracy and feature std of the embeddings during training.
 
     Attributes:
-        every: epochs between looks, 0 for none; k, temperature: of the k-NN.
-        bank, queries: at most so many training and val images (balanced over classes), None for all.
-        probe: also a linear probe: logistic regression on the bank's features.
+        every: epochs between evaluations; 0 for none.
+        probe: also train a linear probe: logistic regression on the features of the bank.
+        k: number of neighbours of the k-NN classifier.
+        temperature: temperature of the k-NN classifier's weights.
+        bank: largest number of labelled training images, balanced over classes; None for all.
+        queries: largest number of val images, balanced over classes; None for all.
     """
 
-    every: float = 1
+    every: float = constrained(non_negative, default=1)
     probe: bool = False
-    k: int = 20
-    temperature: float = 0.07
-    bank: int | None = None
-    queries: int | None = None
+    k: int = constrained(whole_number(at_least=1), default=20)
+    temperature: float = constrained(positive, default=0.07)
+    bank: int | None = constrained(
+        optional(whole_number(at_least=1), none='None for all'), default=None
+    )
+    queries: int | None = constrained(
+        optional(whole_number(at_least=1), none='None for all'), default=None
+    )
 
 
 @dataclass
 class Checkpoints:
-    """Attributes: every: epochs between checkpoints; keep: how many of the newest stay; keep_every: epochs between those that stay for
-    good, None for none."""
+    """When checkpoints are written and removed.
 
-    every: float = 1
-    keep: int = 2
-    keep_every: float | None = None
+    Attributes:
+        every: epochs between checkpoints.
+        keep: number of newest checkpoints that stay.
+        keep_every: epochs between checkpoints that are never removed; None for none.
+    """
+
+    every: float = constrained(positive, default=1)
+    keep: int = constrained(whole_number(at_least=1), default=2)
+    keep_every: float | None = constrained(optional(positive), default=None)
 
 
 @dataclass
 class Parallel:
-    """How several processes share a run. A resumed run may change it.
+    """How several processes train one method. A resumed run may change it.
 
     Attributes:
-        strategy: 'ddp', a whole network on each process; 'fsdp', parameters and optimiser state shared out (PyTorch's FSDP2).
-        timeout: seconds that a process waits for another, or for a batch, before it gives up.
+        strategy: 'ddp' keeps the whole method on each process; 'fsdp' shards parameters and
+            optimizer state over the processes (PyTorch's FSDP2).
+        timeout: seconds that a process waits for another process, or for a batch, before it fails.
     """
 
-    strategy: str = 'ddp'
-    timeout: float = 1800
+    strategy: str = constrained(one_of('ddp', 'fsdp'), default='ddp')
+    timeout: float = constrained(waiting_time, default=1800)
 
 
 @dataclass
 class Schedule:
-    """Shape of the learning rate; its peak is base_lr * batch_size / 256.
+    """Shape of the learning rate. Its peak is base_lr * batch_size / 256.
 
     Attributes:
-        shape: 'cosine' to ``end``, or 'steps': times ``gamma`` at every one of ``milestones``.
-        start, end: learning rate at the first step of the warm-up and at the end of the cosine, as shares of the peak.
-        per_epoch: what the first step of an epoch gets holds for all of it (MoCo v2, SimSiam); the warm-up is by steps always.
-        milestones: epochs, rising; gamma: factor at each.
+        shape: 'cosine' falls to ``end``; 'steps' multiplies by ``gamma`` at each of ``milestones``.
+        start: learning rate at the first step of the warm-up, as a fraction of the peak.
+        end: learning rate at the end of the cosine, as a fraction of the peak.
+        per_epoch: hold the value of an epoch's first step for the whole epoch (MoCo v2, SimSiam).
+            The warm-up is always by steps.
+        milestones: epochs of shape 'steps', rising.
+        gamma: factor on the learning rate at each milestone.
     """
 
-    shape: str = 'cosine'
-    start: float = 0.0
-    end: float = 0.0
+    shape: str = constrained(one_of('cosine', 'steps'), default='cosine')
+    start: float = constrained(unit_interval, default=0.0)
+    end: float = constrained(unit_interval, default=0.0)
     per_epoch: bool = False
-    milestones: tuple = ()
-    gamma: float = 0.1
+    milestones: tuple = constrained(rising_epochs, default=())
+    gamma: float = constrained(unit_interval, default=0.1)
 
 
 @dataclass
 class Settings:
-    """Everything a config may say. ``load_config`` makes one from a file; the run's work directory holds it resolved.
+    """All keys of a config. ``load_config`` makes them from a file; the work directory of a run
+    holds them resolved.
 
     Attributes:
         method: dict(type=..., backbone=dict(name=...), ...).
-        data, schedule, online_eval, checkpoint, parallel: see Data, Schedule, OnlineEvaluation, Checkpoints, Parallel.
+        data: see Data.
         views: one dict per view, see ssl_zoo.data.views.View.
-        optimizer: dict(type='LARS' | 'SGD' | 'Adam' | 'AdamW', ...); learning rate and weight decay come from below.
+        optimizer: dict(type='LARS' | 'SGD' | 'Adam' | 'AdamW', ...), without learning rate and
+            weight decay.
         epochs: passes over the training images; training takes epochs * images // batch_size steps.
-        batch_size: images per optimiser step, over all processes; the learning rate does not depend on their number.
+        batch_size: images per optimizer step, summed over processes; the learning rate does not
+            depend on their number.
         base_lr: peak learning rate per 256 images of batch_size.
-        weight_decay: L2 coefficient; norm parameters and biases are left out unless decay_norm_and_bias.
-        weight_decay_end: where a half cosine takes the weight decay until the end (DINO); None to keep it.
+        weight_decay: L2 coefficient of the weights.
+        decay_norm_and_bias: apply weight_decay to norm parameters and biases too.
+        weight_decay_end: value that a half cosine takes weight_decay to at the last step (DINO);
+            None keeps it constant.
         norm_and_bias_lr: factor on the learning rate of norm parameters and biases (Barlow Twins).
-        clip_grad: largest norm of each parameter's gradient, which is scaled down to it (DINO); None for no limit.
-        warmup_epochs: linear warm-up from ``schedule.start`` to the peak.
-        accumulate: forward and backward passes per optimiser step; 'auto' for the fewest with max_device_batch.
-        max_device_batch: the most images that a process can take in one pass, for accumulate='auto'.
-        sync_batchnorm: whether BatchNorm's statistics are those of all processes; None for the method's own choice (MoCo: no, others: yes).
-        compile: torch.compile the backbones and the photometric step; torch's modes 'reduce-overhead' (CUDA graphs) and 'max-autotune'
-            are for GPUs.
-        recompute: activation checkpointing: the backward pass computes each block of the trained backbone once more, for less memory.
-        presets: partial configs with an ``epochs`` each; the one nearest to ``epochs`` (in ratio) fills what is not stated.
-        precision: 'float32', or 'bf16' for autocast.
-        channels_last: memory format of network and views.
-        workers: loader processes, None for one less than there are cores, at most 8.
-        seed: of weights, order and views.
+        clip_grad: norm to which each parameter's gradient is scaled down if it is larger (DINO);
+            None for no limit.
+        warmup_epochs: epochs of linear warm-up from ``schedule.start`` to the peak.
+        schedule: see Schedule.
+        accumulate: forward and backward passes per optimizer step; 'auto' takes the fewest that
+            max_device_batch allows.
+        max_device_batch: largest number of images of one process in one pass, for
+            accumulate='auto'.
+        sync_batchnorm: compute the statistics of BatchNorm over all processes; None leaves the
+            choice to the method (MoCo: False, others: True).
+        compile: torch.compile the backbones and the photometric step; the modes 'reduce-overhead'
+            (CUDA graphs) and 'max-autotune' of torch are for GPUs.
+        recompute: activation checkpointing: the backward pass computes each block of the trained
+            backbone again, which takes less memory.
+        precision: 'float32', or 'bf16' for autocast to bfloat16.
+        channels_last: memory format of networks and views.
+        workers: loader processes; None for the number of cores minus one, at most 8.
+        seed: seed of weights, order and views.
         log_every: steps between progress lines.
-        imports: Python files to import first, relative to the config: methods and data sets of your own.
+        online_eval: see OnlineEvaluation.
+        checkpoint: see Checkpoints.
+        parallel: see Parallel.
+        imports: Python files to import first, relative to the config, which register methods or
+            data sets.
+
+    A config file may also hold ``presets``, a list of partial configs with an ``epochs`` each:
+        ``load_config`` fills what
+    the file does not state from the preset whose epochs are nearest in ratio.
     """
 
     method: dict
     data: Data
     views: list
     optimizer: dict
-    epochs: float
-    batch_size: int
-    base_lr: float
-    weight_decay: float = 0.0
+    epochs: float = constrained(positive)
+    batch_size: int = constrained(whole_number(at_least=2))
+    base_lr: float = constrained(positive)
+    weight_decay: float = constrained(non_negative, default=0.0)
     decay_norm_and_bias: bool = False
-    weight_decay_end: float | None = None
-    norm_and_bias_lr: float = 1.0
-    clip_grad: float | None = None
-    warmup_epochs: float = 0.0
+    weight_decay_end: float | None = constrained(optional(non_negative), default=None)
+    norm_and_bias_lr: float = constrained(non_negative, default=1.0)
+    clip_grad: float | None = constrained(optional(positive), default=None)
+    warmup_epochs: float = constrained(non_negative, default=0.0)
     schedule: Schedule = field(default_factory=Schedule)
-    accumulate: int | str = 1
-    max_device_batch: int | None = None
+    accumulate: int | str = constrained(passes_per_step, default=1)
+    max_device_batch: int | None = constrained(optional(whole_number(at_least=1)), default=None)
     sync_batchnorm: bool | None = None
-    compile: bool | str = False
+    compile: bool | str = constrained(
+        one_of(False, True, 'reduce-overhead', 'max-autotune'), default=False
+    )
     recompute: bool = False
-    precision: str = 'float32'
+    precision: str = constrained(one_of('float32', 'bf16'), default='float32')
     channels_last: bool = False
-    workers: int | None = None
-    seed: int = 0
-    log_every: int = 50
+    workers: int | None = constrained(optional(whole_number(at_least=0)), default=None)
+    seed: int = constrained(random_seed, default=0)
+    log_every: int = constrained(whole_number(at_least=1), default=50)
     online_eval: OnlineEvaluation = field(default_factory=OnlineEvaluation)
     checkpoint: Checkpoints = field(default_factory=Checkpoints)
     parallel: Parallel = field(default_factory=Parallel)
     imports: list = field(default_factory=list)
 
     def build_views(self) -> list[View]:
+        """The views, checked. Raises ConfigError for a mistake in one."""
         return build_views(self.views)
 
     def eval_geometry(self) -> tuple[int, int]:
-        """(size, resize) of evaluation."""
+        """(size, resize) of evaluation in pixels: the centre crop, and the short side before it."""
         size = self.data.eval_size or self.build_views()[0].size
-        return size, self.data.eval_resize or (round(size * 256 / 224) if size >= 96 else size)
+        default_resize = round(size * 256 / 224) if size >= 96 else size
+        return size, self.data.eval_resize or default_resize
 
     def to_builtin(self) -> dict:
-        """As nested dicts of plain values, for checkpoints and for the work directory."""
+        """As nested dicts, lists and plain values, for checkpoints and for the work directory."""
         return to_builtin(asdict(self))
 
 
+SECTIONS = dict(
+    data=Data,
+    schedule=Schedule,
+    online_eval=OnlineEvaluation,
+    checkpoint=Checkpoints,
+    parallel=Parallel,
+)
+
+
 def settings_from_dict(cfg: dict) -> Settings:
-    """Settings from nested dicts. Raises ConfigError for the first mistake."""
+    """Make settings from nested dicts and check types, constraints and relations.
+
+    Raises:
+        ConfigError: the first mistake, with key, value and allowed values.
+    """
+    check_finite(cfg)
     cfg = dict(cfg)
-    infinite = next(_infinite(cfg, ''), None)
-    if infinite:
-        raise ConfigError(infinite)
-    for key, cls in (
-        ('data', Data),
-        ('schedule', Schedule),
-        ('online_eval', OnlineEvaluation),
-        ('checkpoint', Checkpoints),
-        ('parallel', Parallel),
-    ):
-        if key in cfg:
-            cfg[key] = _fill(cls, cfg[key], f'{key}.')
-    settings = _fill(Settings, cfg, '')
-    settings.build_views()
-
-    def need(holds, key, value, what):
-        if not holds:
-            raise ConfigError(f'{key}={value!r}, but it must be {what}')
-
-    automatic = settings.accumulate == 'auto'
-    need(
-        automatic or isinstance(settings.accumulate, int),
-        'accumulate',
-        settings.accumulate,
-        "a whole number of at least 1, or 'auto'",
-    )
-    need(
-        automatic or settings.accumulate >= 1,
-        'accumulate',
-        settings.accumulate,
-        "a whole number of at least 1, or 'auto'",
-    )
-    for key, minimum, what in (
-        ('epochs', 0, 'a number above 0'),
-        ('batch_size', 1, 'a whole number of at least 2'),
-        ('base_lr', 0, 'a number above 0'),
-        ('log_every', 0, 'a whole number of at least 1'),
-    ):
-        need(getattr(settings, key) > minimum, key, getattr(settings, key), what)
-    need(
-        settings.base_lr * settings.batch_size < 1e30,
-        'base_lr',
-        settings.base_lr,
-        'small enough to train with',
-    )  # float32 ends at 3e38
-    for key in ('weight_decay', 'warmup_epochs', 'seed'):
-        need(getattr(settings, key) >= 0, key, getattr(settings, key), 'a number of at least 0')
-    need(
-        settings.warmup_epochs < settings.epochs,
-        'warmup_epochs',
-        settings.warmup_epochs,
-        f'less than epochs={settings.epochs:g}; shorten it with the run',
-    )
-    need(
-        settings.weight_decay_end is None or settings.weight_decay_end >= 0,
-        'weight_decay_end',
-        settings.weight_decay_end,
-        'a number of at least 0, or None',
-    )
-    need(
-        settings.clip_grad is None or settings.clip_grad > 0,
-        'clip_grad',
-        settings.clip_grad,
-        'a number above 0, or None',
-    )
-    need(
-        settings.norm_and_bias_lr >= 0,
-        'norm_and_bias_lr',
-        settings.norm_and_bias_lr,
-        'a factor of at least 0',
-    )
-    schedule = settings.schedule
-    need(
-        schedule.shape in ('cosine', 'steps'),
-        'schedule.shape',
-        schedule.shape,
-        "'cosine' or 'steps'",
-    )
-    for key in ('start', 'end', 'gamma'):
-        need(
-            0 <= getattr(schedule, key) <= 1,
-            f'schedule.{key}',
-            getattr(schedule, key),
-            'a share in [0, 1]',
-        )
-    need(
-        all(isinstance(m, (int, float)) and 0 < m for m in schedule.milestones)
-        and list(schedule.milestones) == sorted(set(schedule.milestones)),
-        'schedule.milestones',
-        schedule.milestones,
-        'epochs above 0, rising',
-    )
-    need(
-        bool(schedule.milestones) == (schedule.shape == 'steps'),
-        'schedule.milestones',
-        schedule.milestones,
-        "epochs for shape='steps', and empty for shape='cosine'",
-    )
-    need(
-        max(schedule.milestones, default=0) < settings.epochs,
-        'schedule.milestones',
-        schedule.milestones,
-        f'before epochs={settings.epochs:g}; move them with the run',
-    )
-    need(
-        settings.compile in (False, True, 'reduce-overhead', 'max-autotune'),
-        'compile',
-        settings.compile,
-        "False, True, 'reduce-overhead' or 'max-autotune'",
-    )
-    need(
-        settings.accumulate == 1 or not isinstance(settings.compile, str),
-        'compile',
-        settings.compile,
-        f'True or False with accumulate={settings.accumulate!r}: CUDA graphs would write over the gradients of the first pass',
-    )
-    need(
-        not (settings.compile and settings.recompute),
-        'recompute',
-        settings.recompute,
-        f'False with compile={settings.compile!r}: the compiler plans the memory itself',
-    )
-    need(
-        settings.precision in ('float32', 'bf16'),
-        'precision',
-        settings.precision,
-        "'float32' or 'bf16'",
-    )
-    limit = settings.max_device_batch
-    need(
-        automatic == (limit is not None),
-        'max_device_batch',
-        limit,
-        f'{"a number of images" if automatic else "None"} with accumulate={settings.accumulate!r}',
-    )
-    need(limit is None or limit >= 1, 'max_device_batch', limit, 'at least 1')
-    need(
-        automatic or settings.batch_size % settings.accumulate == 0,
-        'accumulate',
-        settings.accumulate,
-        f'a divisor of batch_size={settings.batch_size}',
-    )
-    need(
-        settings.workers is None or settings.workers >= 0,
-        'workers',
-        settings.workers,
-        'a number of at least 0, or None',
-    )
-    need(settings.checkpoint.keep >= 1, 'checkpoint.keep', settings.checkpoint.keep, 'at least 1')
-    need(settings.checkpoint.every > 0, 'checkpoint.every', settings.checkpoint.every, 'above 0')
-    need(
-        settings.checkpoint.keep_every is None or settings.checkpoint.keep_every > 0,
-        'checkpoint.keep_every',
-        settings.checkpoint.keep_every,
-        'above 0, or None',
-    )
-    need(
-        settings.parallel.strategy in ('ddp', 'fsdp'),
-        'parallel.strategy',
-        settings.parallel.strategy,
-        "'ddp' or 'fsdp'",
-    )
-    need(
-        0 < settings.parallel.timeout <= 1e7,
-        'parallel.timeout',
-        settings.parallel.timeout,
-        'seconds above 0, at most 10 million',
-    )
-    need(
-        settings.online_eval.every >= 0,
-        'online_eval.every',
-        settings.online_eval.every,
-        'at least 0',
-    )
-    for key in ('bank', 'queries'):
-        value = getattr(settings.online_eval, key)
-        need(
-            value is None or value >= 1, f'online_eval.{key}', value, 'at least 1, or None for all'
-        )
-    need(
-        settings.online_eval.temperature > 0,
-        'online_eval.temperature',
-        settings.online_eval.temperature,
-        'above 0',
-    )
-    need(
-        automatic or settings.batch_size // settings.accumulate > 1,
-        'accumulate',
-        settings.accumulate,
-        f'small enough for two images per pass (batch_size={settings.batch_size}): BatchNorm needs them',
-    )
-    need(settings.online_eval.k >= 1, 'online_eval.k', settings.online_eval.k, 'at least 1')
-    need(
-        0 <= settings.data.max_unreadable <= 1,
-        'data.max_unreadable',
-        settings.data.max_unreadable,
-        'a share in [0, 1]',
-    )
-    for key in ('mean', 'std'):
-        value = getattr(settings.data, key)
-        need(
-            len(value) == 3 and all(isinstance(v, (int, float)) for v in value),
-            f'data.{key}',
-            value,
-            'three numbers',
-        )
-    need(min(settings.data.std) > 0, 'data.std', settings.data.std, 'three numbers above 0')
-    need(settings.seed < 2**63, 'seed', settings.seed, 'below 2**63')
-    for key, stated in (
-        ('lr', 'base_lr'),
-        ('weight_decay', 'weight_decay'),
-        ('params', None),
-        ('adapt', None),
-    ):
-        if key in settings.optimizer:
-            raise ConfigError(
-                f'optimizer.{key} is set by the run{f", from {stated}" if stated else ""}; leave it out of optimizer'
-            )
-    for key in ('eval_size', 'eval_resize'):
-        value = getattr(settings.data, key)
-        need(
-            value is None or 1 <= value <= LARGEST_SIZE,
-            f'data.{key}',
-            value,
-            f'pixels above 0, at most {LARGEST_SIZE}, or None',
-        )
-    size = settings.eval_geometry()
-    need(
-        0 < size[0] <= size[1],
-        'data.eval_size',
-        size[0],
-        f'above 0 and at most eval_resize={size[1]}',
-    )
-    if not isinstance(settings.method.get('backbone', {}), dict):
-        raise ConfigError(
-            f'method.backbone={settings.method["backbone"]!r}, but it must be dict(name=...)'
-        )
-    if 'type' in settings.method:  # so that a misspelt argument fails before data is read
-        cls = METHODS.find(settings.method['type'])
-        check_arguments(
-            cls, [k for k in settings.method if k != 'type'], f'method {settings.method["type"]!r}'
-        )
-        need(
-            cls.n_views in (None, len(settings.views)),
-            'views',
-            f'{len(settings.views)} views',
-            f'{cls.n_views} views for {settings.method["type"]}',
-        )
-        need(
-            len(settings.views) >= cls.min_views,
-            'views',
-            f'{len(settings.views)} views',
-            f'at least {cls.min_views} views for {settings.method["type"]}',
-        )
+    for name, cls in SECTIONS.items():
+        if name in cfg:
+            cfg[name] = fill_dataclass(cls, cfg[name], f'{name}.')
+    settings = fill_dataclass(Settings, cfg, '')
+    settings.build_views()  # raises for a mistake in a view
+    check_fields(settings, '')
+    for name in SECTIONS:
+        check_fields(getattr(settings, name), f'{name}.')
+    check_relations(settings)
     return settings
-
-
-def _fill(cls, values: dict, prefix: str):
-    """A dataclass from a dict: unknown and missing keys and wrong types are errors."""
-    if isinstance(values, cls):
-        return values
-    if not isinstance(values, dict):
-        raise ConfigError(f'{prefix.rstrip(".")}={values!r}, but it must be dict(...)')
-    known = {f.name: f for f in fields(cls)}
-    for key, value in values.items():
-        if key not in known:
-            raise ConfigError(f'{prefix}{key} is not a config key: {nearest(key, known)}')
-        wanted = inspect.get_annotations(cls)[key]
-        if (
-            wanted in (float, float | None)
-            and isinstance(value, int)
-            and not isinstance(value, bool)
-        ):
-            continue
-        if wanted is tuple and isinstance(value, list):
-            continue
-        if not isinstance(value, wanted) or (
-            isinstance(value, bool) and wanted not in (bool, bool | None, bool | str)
-        ):
-            raise ConfigError(
-                f'{prefix}{key}={value!r} is of type {type(value).__name__}, but it must be '
-                f'{getattr(wanted, "__name__", wanted)}'
-            )
-    missing = [
-        f.name
-        for f in known.values()
-        if f.default is MISSING and f.default_factory is MISSING and f.name not in values
-    ]
-    if missing:
-        raise ConfigError(f'the config lacks {", ".join(prefix + name for name in missing)}')
-    return cls(
-        **{
-            k: tuple(v) if inspect.get_annotations(cls)[k] is tuple else v
-            for k, v in values.items()
-        }
-    )
-
-
-def _infinite(value, key: str):
-    """A sentence for every number that is infinite, not a number, or a whole number so large that no float holds it."""
-    if isinstance(value, (dict, list, tuple)):
-        for k, v in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _infinite(v, f'{key}.{k}' if key else str(k))
-    elif isinstance(value, float) and not math.isfinite(value):
-        yield f'{key}={value} is not a finite number'
-    elif isinstance(value, int) and abs(value) > LARGEST:
-        yield f'{key} is a whole number beyond {LARGEST:.0e}; give a smaller one'
-
-
-def to_builtin(value):
-    """Nested dicts, lists and plain values, free of mmengine's and numpy's classes."""
-    if isinstance(value, dict):
-        return {str(k): to_builtin(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_builtin(v) for v in value]
-    return value

@@ -23,8 +23,9 @@ def make_work_dir(path: Path, unique: bool) -> Path:
 
     Args:
         path: the directory.
-        unique: make a directory that did not exist: ``path``, or the first of path-2, path-3 ... that is free. Two runs
-            that start at once get two directories, because creating a directory is atomic.
+        unique: make a directory that did not exist: ``path``, or the first of path-2, path-3 ...
+            that is free. Two runs that start at once get two directories, because creating a
+            directory is atomic.
 
     Returns:
         The directory that was made.
@@ -49,7 +50,8 @@ def make_work_dir(path: Path, unique: bool) -> Path:
 
 
 def claim(work_dir: Path) -> FileLock:
-    """Lock a work directory for this process, and remove temporary files that a killed process has left there.
+    """Lock a work directory for this process, and remove temporary files that a killed process has
+    left there.
 
     Raises:
         ConfigError: another run uses the directory, or nothing can be written there.
@@ -64,7 +66,8 @@ def claim(work_dir: Path) -> FileLock:
         holder = lock.holder()
         lock.release()
         raise ConfigError(
-            f'{work_dir} is in use by another run ({holder}); wait for it, stop it, or choose another --work-dir'
+            f'{work_dir} is in use by another run ({holder}); wait for it, stop it, or choose '
+            f'another --work-dir'
         )
     if lock.locked:  # without locks the temporary files may be those of a run that is alive
         _remove_leftovers(work_dir)

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from ssl_zoo.backbones import build_backbone
 from ssl_zoo.build import EVALUATION_OPTIONS, build_method, load_method
 from ssl_zoo.checkpoint import FORMAT, add_digest
-from ssl_zoo.config.loading import apply_option
-from ssl_zoo.config.settings import settings_from_dict, to_builtin
+from ssl_zoo.config.builtin_values import to_builtin
+from ssl_zoo.config.options import apply_option
+from ssl_zoo.config.settings import settings_from_dict
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.interop.architecture import architecture, given_backbone, some
 from ssl_zoo.interop.foreign_checkpoint import ForeignCheckpoint, ForeignNetwork, Weights

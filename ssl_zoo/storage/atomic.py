@@ -13,7 +13,8 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
     Args:
         path: the file; its folder is made.
-        write: called with a temporary file beside ``path``, which is then flushed to disk and renamed to ``path``.
+        write: called with a temporary file beside ``path``, which is then flushed to disk and
+            renamed to ``path``.
 
     Raises:
         OSError: the file cannot be written; ``path`` is unchanged.
@@ -38,7 +39,8 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
 def append_lines(path: Path, text: str) -> None:
     """Append whole lines to a file.
 
-    A last line that a crash has left without its end gets a newline first, so that it does not join the new ones.
+    A last line that a crash has left without its end gets a newline first, so that it does not join
+    the new ones.
 
     Raises:
         OSError: the lines cannot be written; none of them is then in the file.
@@ -75,6 +77,6 @@ def write_or_raise(path: Path, write: Callable[[BinaryIO], object]) -> None:
     else:
         return
     raise ConfigError(
-        f'could not write {path}: {reason}; free some space, or choose another folder with --work-dir; '
-        f'the same command goes on from here'
+        f'could not write {path}: {reason}; free some space, or choose another folder with '
+        f'--work-dir; the same command goes on from here'
     )

@@ -8,16 +8,18 @@ from pathlib import Path
 
 
 class FileLock:
-    """An exclusive lock on a file. It is held until ``release``, or until the process ends for any reason.
+    """An exclusive lock on a file, held until ``release`` or the end of the process.
 
-    The lock is POSIX's (``lockf``), not ``flock``: worker processes of a loader would inherit a ``flock`` and hold it for
-    seconds after their parent was killed. POSIX locks belong to a process: closing the file anywhere in it releases them.
+    The lock is POSIX's (``lockf``), not ``flock``: worker processes of a loader would inherit a
+    ``flock`` and hold it for seconds after their parent was killed. POSIX locks belong to a
+    process: closing the file anywhere in it releases them.
 
     Args:
         path: the lock file, made if it does not exist.
 
     Attributes:
-        locked: whether the file is locked; False on a file system without locks, even after ``acquire`` returned True.
+        locked: whether the file is locked; False on a file system without locks, even after
+            ``acquire`` returned True.
 
     Raises:
         OSError: the file cannot be opened for writing.
@@ -25,7 +27,8 @@ class FileLock:
 
     def __init__(self, path: Path):
         self.locked = False
-        # Without a buffer: a description that a full disk refuses must not be written again by close().
+        # Without a buffer: a description that a full disk refuses must not be written again by
+        # close().
         self._file = open(path, 'ab+', buffering=0)
 
     def acquire(self, wait: bool = False) -> bool:
@@ -35,7 +38,8 @@ class FileLock:
             wait: wait until no other process holds the lock.
 
         Returns:
-            False if another process holds the lock; True otherwise, also on a file system without locks.
+            False if another process holds the lock; True otherwise, also on a file system without
+            locks.
         """
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -50,7 +54,9 @@ class FileLock:
         return True
 
     def holder(self) -> str:
-        """The description of the process that locked the file last, such as 'process 4711 on node3'."""
+        """The description of the process that locked the file last, such as 'process 4711 on
+        node3'.
+        """
         self._file.seek(0)
         return self._file.read().decode(errors='replace').strip()
 

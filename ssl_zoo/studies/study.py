@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
+from ssl_zoo.config.builtin_values import to_builtin
 from ssl_zoo.config.loading import load_config
-from ssl_zoo.config.settings import Settings, to_builtin
+from ssl_zoo.config.settings import Settings
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.recipes import FINETUNE, Recipe, linear_preset, logspace
 from ssl_zoo.storage.digest import sha256_of_json

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ssl_zoo.build import build_method, load_method
-from ssl_zoo.config.settings import to_builtin
+from ssl_zoo.config.builtin_values import to_builtin
 from ssl_zoo.data.loader import default_workers
 from ssl_zoo.data.sources import Source
 from ssl_zoo.data.splits import data_sources

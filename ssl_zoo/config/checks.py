@@ -1,0 +1,146 @@
+"""Relations between the fields of a config. Each function checks one and raises ConfigError if it
+does not hold.
+"""
+
+from typing import TYPE_CHECKING
+
+from ssl_zoo.config.constraints import require
+from ssl_zoo.errors import ConfigError
+from ssl_zoo.registry import METHODS
+from ssl_zoo.validation import check_arguments
+
+if TYPE_CHECKING:
+    from ssl_zoo.config.settings import Settings
+
+# Arguments of an optimizer that the run sets, with the config key that they follow from.
+SET_BY_RUN = dict(lr='base_lr', weight_decay='weight_decay', params=None, adapt=None)
+
+
+def check_relations(settings: 'Settings') -> None:
+    """Check the fields of a config against each other. Raises ConfigError for the first relation
+    that does not hold.
+    """
+    check_peak_lr(settings)
+    check_warmup(settings)
+    check_milestones(settings)
+    check_compile(settings)
+    check_accumulation(settings)
+    check_optimizer(settings)
+    check_eval_geometry(settings)
+    check_backbone(settings)
+    if 'type' in settings.method:
+        check_method_arguments(settings)
+        check_number_of_views(settings)
+
+
+def check_peak_lr(settings: 'Settings') -> None:
+    require(
+        settings.base_lr * settings.batch_size < 1e30,  # float32 ends at 3e38
+        'base_lr',
+        settings.base_lr,
+        'small enough to train with',
+    )
+
+
+def check_warmup(settings: 'Settings') -> None:
+    require(
+        settings.warmup_epochs < settings.epochs,
+        'warmup_epochs',
+        settings.warmup_epochs,
+        f'less than epochs={settings.epochs:g}; shorten it with the run',
+    )
+
+
+def check_milestones(settings: 'Settings') -> None:
+    milestones = settings.schedule.milestones
+    require(
+        bool(milestones) == (settings.schedule.shape == 'steps'),
+        'schedule.milestones',
+        milestones,
+        "epochs for shape='steps', and empty for shape='cosine'",
+    )
+    require(
+        max(milestones, default=0) < settings.epochs,
+        'schedule.milestones',
+        milestones,
+        f'before epochs={settings.epochs:g}; move them with the run',
+    )
+
+
+def check_compile(settings: 'Settings') -> None:
+    uses_cuda_graphs = isinstance(settings.compile, str)
+    require(
+        settings.accumulate == 1 or not uses_cuda_graphs,
+        'compile',
+        settings.compile,
+        f'True or False with accumulate={settings.accumulate!r}: CUDA graphs would write over the '
+        f'gradients of the first pass',
+    )
+    require(
+        not (settings.compile and settings.recompute),
+        'recompute',
+        settings.recompute,
+        f'False with compile={settings.compile!r}: the compiler plans the memory itself',
+    )
+
+
+def check_accumulation(settings: 'Settings') -> None:
+    batch_size = settings.batch_size
+    limit = settings.max_device_batch
+    if settings.accumulate == 'auto':
+        allowed = "a number of images with accumulate='auto'"
+        require(limit is not None, 'max_device_batch', limit, allowed)
+        return
+    passes = settings.accumulate
+    require(limit is None, 'max_device_batch', limit, f'None with accumulate={passes}')
+    require(batch_size % passes == 0, 'accumulate', passes, f'a divisor of batch_size={batch_size}')
+    require(
+        batch_size // passes > 1,
+        'accumulate',
+        passes,
+        f'small enough for two images per pass (batch_size={batch_size}): BatchNorm needs them',
+    )
+
+
+def check_optimizer(settings: 'Settings') -> None:
+    for key, stated_in in SET_BY_RUN.items():
+        if key in settings.optimizer:
+            origin = f', from {stated_in}' if stated_in else ''
+            raise ConfigError(
+                f'optimizer.{key} is set by the run{origin}; leave it out of optimizer'
+            )
+
+
+def check_eval_geometry(settings: 'Settings') -> None:
+    size, resize = settings.eval_geometry()
+    require(0 < size <= resize, 'data.eval_size', size, f'above 0 and at most eval_resize={resize}')
+
+
+def check_backbone(settings: 'Settings') -> None:
+    backbone = settings.method.get('backbone', {})
+    require(isinstance(backbone, dict), 'method.backbone', backbone, 'dict(name=...)')
+
+
+def check_method_arguments(settings: 'Settings') -> None:
+    """A misspelt argument of the method fails here, before data is read."""
+    name = settings.method['type']
+    arguments = [key for key in settings.method if key != 'type']
+    check_arguments(METHODS.find(name), arguments, f'method {name!r}')
+
+
+def check_number_of_views(settings: 'Settings') -> None:
+    name = settings.method['type']
+    method = METHODS.find(name)
+    n_views = len(settings.views)
+    require(
+        method.n_views in (None, n_views),
+        'views',
+        f'{n_views} views',
+        f'{method.n_views} views for {name}',
+    )
+    require(
+        n_views >= method.min_views,
+        'views',
+        f'{n_views} views',
+        f'at least {method.min_views} views for {name}',
+    )

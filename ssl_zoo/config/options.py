@@ -1,0 +1,85 @@
+"""Options of the command line: ``key=value`` changes to a config."""
+
+import ast
+from dataclasses import fields
+
+from ssl_zoo.config.settings import SECTIONS, Settings
+from ssl_zoo.errors import ConfigError, nearest
+
+WORDS = {'true': True, 'false': False, 'none': None}  # values in any case, besides Python literals
+OPTIONAL_SECTIONS = [name for name in SECTIONS if name != 'data']
+
+
+def apply_option(cfg: dict, option: str) -> None:
+    """Set one value of a config in place.
+
+    Args:
+        cfg: nested dicts and lists.
+        option: such as 'epochs=300' or 'views.0.crop=(0.2, 1)'. Its value is a Python literal, or
+            else a string. The last key may be new, for a later check of the config; those before
+            it must exist.
+
+    Raises:
+        ConfigError: not of the form key=value, or a key that the config does not have.
+    """
+    key, equals, text = option.partition('=')
+    if not equals or not key:
+        raise ConfigError(f'the option {option!r} is not of the form key=value, such as epochs=300')
+    *parents, last = key.split('.')
+    container = cfg
+    walked = []
+    for name in parents:
+        container = _step_into(container, name, walked, option)
+        walked.append(name)
+    if isinstance(container, list):
+        container[_index_in(container, last, walked, option)] = _value_of(text)
+    elif isinstance(container, dict):
+        container[last] = _value_of(text)
+    else:
+        raise _holds_no_keys(container, walked, option)
+
+
+def _value_of(text: str) -> object:
+    try:
+        return ast.literal_eval(text)
+    # TypeError: of {[]: 1}; MemoryError and RecursionError: of brackets nested deeply.
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return WORDS.get(text.lower(), text)
+
+
+def _step_into(container: object, name: str, walked: list[str], option: str) -> object:
+    """The value under one key of a dict or list; ``walked`` are the keys before it."""
+    if isinstance(container, list):
+        return container[_index_in(container, name, walked, option)]
+    if not isinstance(container, dict):
+        raise _holds_no_keys(container, walked, option)
+    if name in container:
+        return container[name]
+    known = set(container)
+    if not walked:
+        if name in OPTIONAL_SECTIONS:
+            return container.setdefault(name, {})
+        known |= {field.name for field in fields(Settings)}
+    raise ConfigError(
+        f'the option {option!r} names {name!r}, which {_path_of(walked)} does not have: '
+        f'{nearest(name, known)}'
+    )
+
+
+def _index_in(items: list, name: str, walked: list[str], option: str) -> int:
+    if not (name.isascii() and name.isdigit()) or int(name) >= len(items):
+        raise ConfigError(
+            f'the option {option!r} names item {name!r} of {_path_of(walked)}, '
+            f'which has items 0 to {len(items) - 1}'
+        )
+    return int(name)
+
+
+def _holds_no_keys(value: object, walked: list[str], option: str) -> ConfigError:
+    return ConfigError(
+        f'the option {option!r} reaches into {_path_of(walked)}={value!r}, which holds no keys'
+    )
+
+
+def _path_of(walked: list[str]) -> str:
+    return '.'.join(walked) or 'the config'
