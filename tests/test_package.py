@@ -52,7 +52,7 @@ def wheel(root, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope='module')
 def installed(wheel, tmp_path_factory) -> Path:
-    """The bin folder of a new virtual environment with the wheel; its dependencies are lent by this one."""
+    """The bin folder of a new environment that has the wheel, and this environment's libraries."""
     folder = tmp_path_factory.mktemp('environment')
     venv.create(folder, symlinks=True)
     python = folder / 'bin/python'
