@@ -1,4 +1,4 @@
-"""tools/slurm_train.sh with a srun that starts two tasks here: they meet, end with a checkpoint when asked to, and the job is requeued."""
+"""tools/slurm_train.sh with a stand-in for srun that starts two tasks on this machine."""
 
 import json
 import os
@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -24,12 +26,32 @@ for task in $tasks; do
 done
 exit $code
 """
+# From a tenth of the training on, a step waits until the test has sent its signal.
+METHOD = """
+import os, time
+from ssl_zoo.methods.byol import BYOL
+from ssl_zoo.registry import METHODS
+
+@METHODS.register_module()
+class Waiting(BYOL):
+    def loss(self, views, **batch):
+        while self.progress > 0.1 and not os.path.exists('signalled'):
+            time.sleep(0.02)
+        return super().loss(views, **batch)
+"""
 CONFIG = """
-method = dict(type='BYOL', backbone=dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1]), hidden_dim=32, proj_dim=16)
+imports = ['waiting.py']
+backbone = dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1])
+method = dict(type='Waiting', backbone=backbone, hidden_dim=32, proj_dim=16)
 data = dict(train=dict(type='Digits', split='val'), val=40)
 views = [dict(size=20)] * 2
 optimizer = dict(type='LARS', momentum=0.9)
-epochs, batch_size, base_lr, workers, log_every = 8, 20, 1.0, 0, 1
+epochs = 8
+batch_size = 20
+base_lr = 1.0
+workers = 0
+log_every = 1
+del backbone
 online_eval = dict(every=0)
 """
 
@@ -45,6 +67,7 @@ def slurm(tmp_path, root):
             (tmp_path / name).write_text(text)
             (tmp_path / name).chmod(0o755)
         (tmp_path / 'config.py').write_text(CONFIG)
+        (tmp_path / 'waiting.py').write_text(METHOD)
         for folder in ('tools', 'configs'):
             if not (tmp_path / folder).exists():
                 (tmp_path / folder).symlink_to(root / folder)
@@ -69,42 +92,49 @@ def slurm(tmp_path, root):
     return make
 
 
+def child_pids(pid: int) -> list[int]:
+    done = subprocess.run(['pgrep', '-P', str(pid)], text=True, capture_output=True)
+    return [int(child) for child in done.stdout.split()]
+
+
+def logged_steps(run: Path) -> list[int]:
+    rows = [json.loads(line) for line in (run / 'log.jsonl').read_text().splitlines()]
+    return [row['step'] for row in rows if 'train/loss' in row]
+
+
 def test_a_job_is_stopped_requeued_and_ends(slurm, tmp_path):
     job = slurm('srun', 'config.py')
     run = tmp_path / 'work_dirs' / f'slurm-{os.getpid()}'
-    with subprocess.Popen(**job) as process:
-        deadline = time.time() + 120
-        while time.time() < deadline and not (run / 'log.jsonl').exists():
-            time.sleep(0.05)
-        for child in subprocess.run(
-            ['pgrep', '-P', str(process.pid)], text=True, capture_output=True
-        ).stdout.split():
-            os.kill(int(child), signal.SIGUSR1)  # SLURM sends it to the tasks
-        os.kill(process.pid, signal.SIGUSR1)  # and, if asked so, to the script
-        out, _ = process.communicate(timeout=60)
-    assert process.returncode == 138 and 'back into the queue' in out and 'Traceback' not in out, (
-        out
-    )
-    assert '2 processes x 10' in out
+    with subprocess.Popen(**job, start_new_session=True) as process:
+        try:
+            while not (run / 'log.jsonl').exists():
+                assert process.poll() is None, process.stdout.read()
+                time.sleep(0.05)
+            for child in child_pids(process.pid):
+                os.kill(child, signal.SIGUSR1)  # SLURM sends it to the tasks
+            os.kill(process.pid, signal.SIGUSR1)  # and, if asked so, to the script
+            (tmp_path / 'signalled').touch()
+            out, _ = process.communicate(timeout=600)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 138 and 'back into the queue' in out, out
+    assert 'Traceback' not in out and '2 processes x 10' in out, out
     assert (tmp_path / 'requeued').read_text() == f'requeue {os.getpid()}\n'
-    steps = [row['step'] for row in map(json.loads, (run / 'log.jsonl').read_text().splitlines())]
-    done = subprocess.run(**job, timeout=120)
-    assert done.returncode == 0 and f'resumed at step {steps[-1]}' in done.stdout, done.stdout
+    last = logged_steps(run)[-1]
+    assert last < 56
+    done = subprocess.run(**job, timeout=600)
+    assert done.returncode == 0 and f'resumed at step {last}' in done.stdout, done.stdout
     assert (tmp_path / 'requeued').read_text().count('requeue') == 1
-    steps = [
-        row['step']
-        for row in map(json.loads, (run / 'log.jsonl').read_text().splitlines())
-        if 'train/loss' in row
-    ]
-    assert steps == list(range(1, 57))
+    assert logged_steps(run) == list(range(1, 57))
 
 
 def test_a_mistake_is_not_requeued(slurm, tmp_path):
-    done = subprocess.run(**slurm('srun', 'config.py', '--cfg-options', 'epochs=0'), timeout=120)
+    done = subprocess.run(**slurm('srun', 'config.py', '--cfg-options', 'epochs=0'), timeout=600)
     assert (
         done.returncode == 2
         and done.stdout.count('error: epochs=0') == 1
         and not (tmp_path / 'requeued').exists()
     ), done.stdout
-    done = subprocess.run(**slurm('srun'), timeout=20)
+    done = subprocess.run(**slurm('srun'), timeout=120)
     assert done.returncode == 2 and done.stdout.startswith('usage: sbatch')
