@@ -1,11 +1,13 @@
-"""Draw a picture of training images beside their views, as the network sees them, with the numbers drawn for each.
+"""Draw a picture of training images beside their views, with the random numbers of each view.
 
     python tools/show_views.py configs/byol/digits.py
-    python tools/show_views.py configs/byol/r50_imagenet.py --images 6 --first 1000 --epoch 3 --seed 1 --out views.png
+    python tools/show_views.py configs/byol/r50_imagenet.py --images 6 --first 1000 --epoch 3 \\
+        --seed 1 --out views.png
     python tools/show_views.py configs/swav/r50_imagenet.py --cfg-options \\
         data.train="{'type': 'Images', 'root': '/my/photos'}" data.val=None
 
-No training and no network: what is shown is what tools/train.py with the same config, seed and data makes of these images in that epoch.
+Needs no training and no network. The views are those that tools/train.py with the same config, seed
+and data gives the network for these images in that epoch.
 """
 
 import argparse
@@ -13,7 +15,8 @@ import sys
 from pathlib import Path
 
 
-def main(argv=None) -> int:
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the arguments of the command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -21,13 +24,15 @@ def main(argv=None) -> int:
     parser.add_argument(
         '--out', metavar='FILE', help='PNG file; default: work_dirs/views/<config>.png'
     )
-    parser.add_argument('--images', type=int, default=4, metavar='N', help='how many; default: 4')
+    parser.add_argument(
+        '--images', type=int, default=4, metavar='N', help='number of images; default: 4'
+    )
     parser.add_argument(
         '--first',
         type=int,
         default=0,
         metavar='I',
-        help='position of the first in the training set; default: 0',
+        help='position of the first image in the training set; default: 0',
     )
     parser.add_argument(
         '--epoch', type=int, default=0, metavar='E', help='counted from 0; default: 0'
@@ -40,29 +45,31 @@ def main(argv=None) -> int:
         metavar='KEY=VALUE',
         help='changes to the config, as for tools/train.py',
     )
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def show_views(args: argparse.Namespace) -> int:
+    """Write the picture. Returns the exit code."""
+    from ssl_zoo.config.loading import load_config
+    from ssl_zoo.reports.views_sheet import save_views_sheet
+
+    options = list(args.cfg_options)
+    if args.seed is not None:
+        options.append(f'seed={args.seed}')
+    settings = load_config(args.config, options)
+    path = Path(args.config).absolute()
+    out = Path(args.out or f'work_dirs/views/{path.parent.name}_{path.stem}.png')
+    config_name = ' '.join([args.config, *args.cfg_options])
+    save_views_sheet(settings, out, args.first, args.images, args.epoch, config_name)
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command. Returns its exit code."""
+    args = parse(argv)
     from ssl_zoo.cli.run_command import run_command
 
-    def show() -> int:
-        from ssl_zoo.config.loading import load_config
-        from ssl_zoo.data.views_sheet import save
-
-        settings = load_config(
-            args.config, args.cfg_options + ([f'seed={args.seed}'] if args.seed is not None else [])
-        )
-        path = Path(args.config).absolute()
-        out = Path(args.out or f'work_dirs/views/{path.parent.name}_{path.stem}.png')
-        save(
-            settings,
-            out,
-            args.first,
-            args.images,
-            args.epoch,
-            ' '.join([args.config, *args.cfg_options]),
-        )
-        return 0
-
-    return run_command(show, 'the same command starts again')
+    return run_command(lambda: show_views(args), 'the same command starts again')
 
 
 if __name__ == '__main__':

@@ -1,17 +1,23 @@
-"""What a network puts together: a t-SNE map of the test images and the nearest neighbours of a few, from a run's map.npz."""
+"""What a network puts together: t-SNE of test image features, and nearest neighbours.
 
-import io
+The features are those of a run's map.npz, see ``ssl_zoo.studies.job``.
+"""
+
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
 
-from ssl_zoo.reports.style import shortened, styled
+from ssl_zoo.data.image_sheet import Frame, ImageSheet, SheetCell, SheetColumn
+from ssl_zoo.reports.style import MARKERS, shorten, styled
 
-PERPLEXITY = 30
-CLASSES = 10  # that a map tells apart
-# Paul Tol's muted scheme (sronpersonalpages.nl/~pault) and black; with a marker each, so that no class is told by colour alone.
-TOL = (
+MAX_PERPLEXITY = 30
+MAX_CLASSES = 10  # that a map tells apart
+# Paul Tol's muted scheme (sronpersonalpages.nl/~pault) and black. Each class has a marker besides
+# its colour, so that no class is told by colour alone.
+CLASS_COLOURS = (
     '#332288',
     '#DDCC77',
     '#CC6677',
@@ -23,13 +29,21 @@ TOL = (
     '#AA4499',
     '#000000',
 )
-SHAPES = ('o', 's', '^', 'D', 'v', 'P', 'X', '<', '>', '*')
-RIGHT, WRONG = '#0072B2', '#D55E00'
+THUMBNAIL_SIDE = 54  # pixels of a thumbnail in the sheet of neighbours
+SAME_CLASS = Frame('#0072B2', sign='tick')
+OTHER_CLASS = Frame('#D55E00', dashed=True, sign='cross')
 
 
 @dataclass
 class EmbeddingMap:
-    """Attributes: features (N, D) float32; labels (N,) int64; classes: names; thumbnails (N, h, w, 3) uint8."""
+    """Features of some test images.
+
+    Attributes:
+        features: (N, D) float32.
+        labels: (N,) int64.
+        classes: names.
+        thumbnails: (N, h, w, 3) uint8.
+    """
 
     features: np.ndarray
     labels: np.ndarray
@@ -38,80 +52,101 @@ class EmbeddingMap:
 
     @classmethod
     def load(cls, path: Path) -> 'EmbeddingMap':
-        """Raises ValueError for a file that is torn, something else, or of other shapes. Nothing in it is executed."""
+        """Read a map.npz. Nothing in the file is executed.
+
+        Raises:
+            ValueError: the file is torn, is something else, or has other shapes.
+        """
         try:
             with np.load(path, allow_pickle=False) as file:
-                found = cls(
+                embeddings = cls(
                     file['features'].astype(np.float32),
                     file['labels'].astype(np.int64),
-                    [str(c) for c in file['classes']],
+                    [str(name) for name in file['classes']],
                     file['thumbnails'],
                 )
         except Exception as error:  # numpy and zipfile raise many types
             raise ValueError(f'{type(error).__name__}: {error}') from None
-        n = len(found.labels)
-        if (
-            n < 3
-            or found.features.ndim != 2
-            or len(found.features) != n
-            or found.thumbnails.shape[:1] != (n,)
-            or found.thumbnails.dtype != np.uint8
-            or found.thumbnails.ndim != 4
-            or not np.isfinite(found.features).all()
-            or not 0 <= found.labels.min() <= found.labels.max() < len(found.classes)
-        ):
+        embeddings._check()
+        return embeddings
+
+    def _check(self) -> None:
+        n = len(self.labels)
+        valid = (
+            n >= 3
+            and self.features.ndim == 2
+            and len(self.features) == n
+            and np.isfinite(self.features).all()
+            and self.thumbnails.ndim == 4
+            and len(self.thumbnails) == n
+            and self.thumbnails.dtype == np.uint8
+            and 0 <= self.labels.min() <= self.labels.max() < len(self.classes)
+        )
+        if not valid:
             raise ValueError(
-                f'features {found.features.shape}, labels {found.labels.shape}, {len(found.classes)} classes, thumbnails '
-                f'{found.thumbnails.shape}'
+                f'features {self.features.shape}, labels {self.labels.shape}, '
+                f'{len(self.classes)} classes, thumbnails {self.thumbnails.shape}'
             )
-        return found
 
     @property
     def perplexity(self) -> float:
-        """PERPLEXITY, or less for few images: scikit-learn needs less than N, and a third of them is the usual most."""
-        return min(PERPLEXITY, (len(self.labels) - 1) / 3)
+        """Perplexity of the t-SNE, at most ``MAX_PERPLEXITY``.
+
+        scikit-learn needs a perplexity below N, and a third of N is the usual maximum.
+        """
+        return min(MAX_PERPLEXITY, (len(self.labels) - 1) / 3)
 
 
-def tsne(found: EmbeddingMap) -> np.ndarray:
-    """(N, 2) float32: scikit-learn's t-SNE of the features, cosine distance, started from their principal components."""
+def tsne(embeddings: EmbeddingMap) -> np.ndarray:
+    """Return (N, 2) float32: scikit-learn's t-SNE of the features.
+
+    The distance is cosine, the start are the principal components.
+    """
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(
-        1
-    ):  # it is small: threads would only wait for each other, and for other work
-        return TSNE(
-            2, perplexity=found.perplexity, metric='cosine', init='pca', random_state=0
-        ).fit_transform(found.features)
+    # The problem is small: threads would only wait for each other, and for other work.
+    with threadpool_limits(1):
+        projection = TSNE(
+            2, perplexity=embeddings.perplexity, metric='cosine', init='pca', random_state=0
+        )
+        return projection.fit_transform(embeddings.features)
 
 
 @styled
-def drawn_map(found: EmbeddingMap, places: np.ndarray):
-    """The map as a matplotlib Figure: a colour and a marker for each of the first CLASSES classes, the others as grey dots."""
-    from matplotlib.figure import Figure
+def plot_map(embeddings: EmbeddingMap, positions: np.ndarray) -> Figure:
+    """Plot the images as points.
 
+    The first ``MAX_CLASSES`` classes have a colour and a marker each, all others are grey dots.
+
+    Args:
+        embeddings: labels and class names.
+        positions: (N, 2) from ``tsne``.
+    """
     figure = Figure((4.4, 4.2), layout='constrained')
     axis = figure.subplots()
-    named = np.unique(found.labels)[:CLASSES]
-    others = ~np.isin(found.labels, named)
-    if others.any():
-        axis.plot(*places[others].T, '.', color='#CCCCCC', markersize=3, label='other classes')
-    for i, label in enumerate(named):
+    named_classes = np.unique(embeddings.labels)[:MAX_CLASSES]
+    in_other_class = ~np.isin(embeddings.labels, named_classes)
+    if in_other_class.any():
+        dots = positions[in_other_class]
+        axis.plot(*dots.T, '.', color='#CCCCCC', markersize=3, label='other classes')
+    for number, label in enumerate(named_classes):
         axis.plot(
-            *places[found.labels == label].T,
-            SHAPES[i],
-            color=TOL[i],
+            *positions[embeddings.labels == label].T,
+            MARKERS[number],
+            color=CLASS_COLOURS[number],
             markersize=4,
             markeredgewidth=0.3,
             markeredgecolor='white',
             linestyle='',
-            label=shortened(found.classes[label], 14),
+            label=shorten(embeddings.classes[label], 14),
         )
     axis.set(xticks=[], yticks=[], aspect='equal', adjustable='datalim')
     axis.spines[:].set_visible(False)
+    longest_name = max(map(len, embeddings.classes))
     figure.legend(
         loc='outside lower center',
-        ncols=5 if max(map(len, found.classes)) < 8 else 4,
+        ncols=5 if longest_name < 8 else 4,
         markerscale=1.4,
         columnspacing=1,
         handletextpad=0.2,
@@ -119,76 +154,65 @@ def drawn_map(found: EmbeddingMap, places: np.ndarray):
     return figure
 
 
-def neighbours(found: EmbeddingMap, queries: np.ndarray, k: int) -> np.ndarray:
-    """(Q, k) int64: the images nearest to each of the queries (Q,), by cosine, nearest first, without itself."""
-    unit = found.features / np.maximum(np.linalg.norm(found.features, axis=1, keepdims=True), 1e-12)
-    similarity = unit[queries] @ unit.T
+def nearest_neighbours(embeddings: EmbeddingMap, queries: np.ndarray, k: int) -> np.ndarray:
+    """Find the images nearest to each query by cosine similarity.
+
+    Args:
+        embeddings: (N, D) features.
+        queries: (Q,) int64, positions of images.
+        k: number of neighbours.
+
+    Returns:
+        (Q, k) int64 positions, nearest first, without the query itself.
+    """
+    norms = np.linalg.norm(embeddings.features, axis=1, keepdims=True)
+    unit_features = embeddings.features / np.maximum(norms, 1e-12)
+    similarity = unit_features[queries] @ unit_features.T
     similarity[np.arange(len(queries)), queries] = -np.inf
     return np.argsort(-similarity, axis=1, kind='stable')[:, :k]
 
 
-def first_of_each(labels: np.ndarray, n: int) -> np.ndarray:
-    """The first image of each of the first ``n`` classes: the same for all networks, chosen by none."""
+def first_of_each_class(labels: np.ndarray, n: int) -> np.ndarray:
+    """Return the position of the first image of each of the first ``n`` classes.
+
+    They depend on the labels alone, so that all networks are shown with the same images.
+
+    Args:
+        labels: (N,) int64.
+        n: number of classes.
+    """
     return np.array([np.flatnonzero(labels == label)[0] for label in np.unique(labels)[:n]])
 
 
-def drawn_neighbours(
-    found: EmbeddingMap, queries: np.ndarray, nearest: np.ndarray, side: int = 54
-) -> bytes:
-    """A JPEG: in each row an image and the ones nearest to it. Of its class: a whole frame and a tick; of another: a broken frame and
-    a cross."""
-    from PIL import Image, ImageDraw, ImageFont
+def neighbours_sheet(
+    embeddings: EmbeddingMap, queries: np.ndarray, neighbours: np.ndarray
+) -> ImageSheet:
+    """Return a sheet with a query and its neighbours in each row.
 
-    gap, text, lead = 8, 15, 22
-    font = ImageFont.load_default(10)
-    sheet = Image.new(
-        'RGB',
-        ((side + gap) * (nearest.shape[1] + 1) + lead, (side + gap + text) * len(queries) + 16),
-        'white',
-    )
-    draw = ImageDraw.Draw(sheet)
-    draw.text((gap // 2, 1), 'image', 'black', font)
-    draw.text((side + gap + lead, 1), 'nearest first', 'black', font)
-    for row, (query, others) in enumerate(zip(queries, nearest, strict=True)):
-        for column, i in enumerate([query, *others]):
-            x, y = (
-                gap // 2 + column * (side + gap) + (lead if column else 0),
-                18 + row * (side + gap + text),
-            )
-            thumbnail = Image.fromarray(found.thumbnails[i])
-            scale = side / max(thumbnail.size)
-            size = tuple(max(round(s * scale), 1) for s in thumbnail.size)
-            thumbnail = thumbnail.resize(
-                size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BICUBIC
-            )
-            sheet.paste(thumbnail, (x + (side - size[0]) // 2, y + (side - size[1]) // 2))
-            name = shortened(found.classes[found.labels[i]], 8)
-            if not column:
-                draw.text((x, y + side + 2), name, 'black', font)
-                continue
-            right = found.labels[i] == found.labels[query]
-            _frame(draw, x - 2, y - 2, side + 3, right)
-            _sign(draw, x, y + side + 4, right)
-            draw.text((x + 12, y + side + 2), name, 'black', font)
-    file = io.BytesIO()
-    sheet.save(file, 'jpeg', quality=75, optimize=True)
-    return file.getvalue()
+    A neighbour of the query's class has a whole frame and a tick, another one a dashed frame and a
+    cross.
+
+    Args:
+        embeddings: thumbnails and labels.
+        queries: (Q,) int64 positions.
+        neighbours: (Q, k) int64 positions from ``nearest_neighbours``.
+    """
+    k = neighbours.shape[1]
+    columns = [SheetColumn('image', THUMBNAIL_SIDE)]
+    for number in range(k):
+        indent = 22 if number == 0 else 0
+        columns.append(SheetColumn(f'nearest {number + 1}', THUMBNAIL_SIDE, indent=indent))
+    rows = []
+    for query, row in zip(queries, neighbours, strict=True):
+        cells = [_cell(embeddings, query, None)]
+        for neighbour in row:
+            same_class = embeddings.labels[neighbour] == embeddings.labels[query]
+            cells.append(_cell(embeddings, neighbour, SAME_CLASS if same_class else OTHER_CLASS))
+        rows.append(cells)
+    return ImageSheet(columns, rows, gap=10, head=14)
 
 
-def _frame(draw, x: int, y: int, side: int, whole: bool) -> None:
-    if whole:
-        draw.rectangle((x, y, x + side, y + side), outline=RIGHT, width=2)
-        return
-    for start in range(0, side, 10):
-        stop = min(start + 5, side)
-        for at in (0, side - 1):
-            draw.line((x + start, y + at, x + stop, y + at), WRONG, 2)
-            draw.line((x + at, y + start, x + at, y + stop), WRONG, 2)
-
-
-def _sign(draw, x: int, y: int, tick: bool) -> None:
-    if tick:
-        draw.line((x, y + 5, x + 3, y + 8, x + 8, y + 1), RIGHT, 2, joint='curve')
-    else:
-        draw.line((x + 1, y + 1, x + 8, y + 8), WRONG, 2)
-        draw.line((x + 8, y + 1, x + 1, y + 8), WRONG, 2)
+def _cell(embeddings: EmbeddingMap, position: int, frame: Frame | None) -> SheetCell:
+    image = Image.fromarray(embeddings.thumbnails[position])
+    name = shorten(embeddings.classes[embeddings.labels[position]], 8)
+    return SheetCell(image, [name], frame)

@@ -1,28 +1,32 @@
 """tools/show_views.py: the picture holds the very views of the training, and says what was drawn for them."""
 
-import importlib
-
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageFont
+from PIL import Image
 
 from ssl_zoo.build import build_method
+from ssl_zoo.cli import show_views
 from ssl_zoo.data.loader import ViewDataset, train_loader
 from ssl_zoo.data.splits import data_sources
 from ssl_zoo.data.views import COLUMN, JITTER_ORDERS, PARAMS, crop_box
-from ssl_zoo.data.views_sheet import COLOURS, SIDE, describe_params, draw, shown, wrapped
+from ssl_zoo.reports.views_sheet import (
+    CROP_COLOURS,
+    IMAGE_SIDE,
+    describe_params,
+    make_views,
+    views_sheet,
+)
 
 
 @pytest.fixture
-def tool(root, capsys):
-    """Function: the tool's main in this process; exit code, stdout, stderr."""
-    module = importlib.import_module('ssl_zoo.cli.show_views')
+def tool(capsys):
+    """Function: the command's main in this process; exit code, stdout, stderr."""
 
     def run(*arguments):
-        code = module.main([str(a) for a in arguments])
-        done = capsys.readouterr()
-        return code, done.out, done.err
+        code = show_views.main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
 
     return run
 
@@ -79,36 +83,32 @@ def test_the_views_are_those_of_the_training(held_out, tiny):
     )
     settings = tiny(method=method, views=[*tiny().views, SMALL], data=data, seed=3)
     expected, params = trained_on(settings, 17, 1)
-    what = shown(settings, first=16, images=3, epoch=1)
-    assert [[cell.image.size for cell in row] for row in what.rows] == [
-        [(32, 32), (20, 20), (20, 20), (12, 12)]
-    ] * 3
-    for cell, pixels, numbers in zip(what.rows[1][1:], expected, params, strict=True):
+    images = make_views(settings, first=16, images=3, epoch=1)
+    for shown in images:
+        assert shown.image.image.size == (32, 32)
+        assert [cell.image.size for cell in shown.views] == [(20, 20), (20, 20), (12, 12)]
+    for cell, pixels, numbers in zip(images[1].views, expected, params, strict=True):
         assert (np.asarray(cell.image) == pixels.permute(1, 2, 0).numpy()).all()
-        assert cell.lines == describe_params(numbers, 32, 32)
-    assert what.rows[1][0].lines[0] == f'image 17 of {140 if held_out else 180}'
-    assert what.boxes[1] == [crop_box(numbers, 32, 32) for numbers in params]
-    sheet = np.asarray(draw(what, 'footer'))
-    assert all(pasted(sheet, pixels, SIDE // 20) for pixels in expected)
-    assert not pasted(sheet, 255 - expected[0], SIDE // 20)
-    other = shown(settings, 17, 1, epoch=0).rows[0]
-    assert all(
-        (np.asarray(a.image) != np.asarray(b.image)).any()
-        for a, b in zip(what.rows[1][1:], other[1:], strict=True)
-    )
+        assert cell.caption == describe_params(numbers, 32, 32)
+    assert images[1].image.caption[0] == f'image 17 of {140 if held_out else 180}'
+    assert images[1].crop_boxes == [crop_box(numbers, 32, 32) for numbers in params]
+    sheet = np.asarray(views_sheet(settings.build_views(), images, 'footer').draw())
+    assert all(pasted(sheet, pixels, IMAGE_SIDE // 20) for pixels in expected)
+    assert not pasted(sheet, 255 - expected[0], IMAGE_SIDE // 20)
+    [in_another_epoch] = make_views(settings, 17, 1, epoch=0)
+    for a, b in zip(images[1].views, in_another_epoch.views, strict=True):
+        assert (np.asarray(a.image) != np.asarray(b.image)).any()
 
 
 def test_images_held_on_the_device(tiny):
     data = dict(train=dict(type='Digits', split='val'), val=40, mean=[0.5] * 3, std=[0.5] * 3)
-    kept, loaded = (
-        shown(tiny(data=dict(data, on_device=on_device)), images=2).rows
+    on_device, loaded = (
+        make_views(tiny(data=dict(data, on_device=on_device)), images=2)[1]
         for on_device in (True, False)
     )
-    for a, b in zip(kept[1], loaded[1], strict=True):
-        assert (
-            a.lines == b.lines
-            and np.abs(np.asarray(a.image, int) - np.asarray(b.image, int)).mean() < 1
-        )
+    for a, b in zip(on_device.views, loaded.views, strict=True):
+        assert a.caption == b.caption
+        assert np.abs(np.asarray(a.image, int) - np.asarray(b.image, int)).mean() < 1
 
 
 def test_what_was_done_is_said_in_its_order():
@@ -146,35 +146,25 @@ def test_what_was_done_is_said_in_its_order():
 
 
 def test_frames_show_the_crops(tiny):
-    what = shown(tiny(), images=1)
-    sheet = np.asarray(draw(what, ''))
-    colour = [
-        int(COLOURS[1][k : k + 2], 16) for k in (1, 3, 5)
-    ]  # of the last view, which lies on top
-    y, x = np.nonzero((sheet[37 : 37 + SIDE, 12 : 12 + SIDE] == colour).all(2))
-    assert (x.min() / 7, y.min() / 7, (x.max() + 1) / 7, (y.max() + 1) / 7) == what.boxes[0][1]
-
-
-def test_lines_fit_their_columns():
-    font = ImageFont.load_default(13)
-    lines = wrapped('  ' + 'folder/' * 20 + 'photo.jpg of a class', 100, font)
-    assert all(font.getlength(line) <= 100 for line in lines) and len(lines) > 5
-    assert ''.join(''.join(lines).split()) == 'folder/' * 20 + 'photo.jpgofaclass'
+    settings = tiny()
+    images = make_views(settings, images=1)
+    sheet = np.asarray(views_sheet(settings.build_views(), images, '').draw())
+    # The frame of the last view lies on top.
+    colour = [int(CROP_COLOURS[1][k : k + 2], 16) for k in (1, 3, 5)]
+    y, x = np.nonzero((sheet[37 : 37 + IMAGE_SIDE, 12 : 12 + IMAGE_SIDE] == colour).all(2))
+    frame = (x.min() / 7, y.min() / 7, (x.max() + 1) / 7, (y.max() + 1) / 7)
+    assert frame == images[0].crop_boxes[1]
 
 
 def test_an_image_that_cannot_be_read_is_replaced_and_named(tiny, image_folder):
     root = image_folder(classes=2, per_class=4)
     (root / 'class_0' / '1.png').write_bytes(b'broken')
-    what = shown(tiny(data=dict(train=dict(type='ImageFolder', root=str(root)))), images=2)
-    assert (
-        what.rows[0][0].lines[:2] == ['image 0 of 8', 'class_0/0.png']
-        and len(what.rows[0][0].lines) == 3
-    )
-    assert what.rows[1][0].lines[
-        -1
-    ] == 'in place of image 1, which cannot be read' and not what.rows[1][0].lines[0].startswith(
-        'image 1 '
-    )
+    settings = tiny(data=dict(train=dict(type='ImageFolder', root=str(root))))
+    readable, replaced = make_views(settings, images=2)
+    assert readable.image.caption[:2] == ['image 0 of 8', 'class_0/0.png']
+    assert len(readable.image.caption) == 3
+    assert replaced.image.caption[-1] == 'in place of image 1, which cannot be read'
+    assert not replaced.image.caption[0].startswith('image 1 ')
 
 
 def test_the_tool_writes_where_it_says(tool, root, tmp_path, monkeypatch):

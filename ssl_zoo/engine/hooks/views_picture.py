@@ -1,78 +1,65 @@
-"""Save views.png: the first images of the first batch beside their views."""
+"""Hook that saves views.png, a picture of training images beside their views."""
 
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from mmengine.hooks import Hook
-from PIL import Image, ImageDraw
+from PIL import Image
 
+from ssl_zoo.data.image_sheet import ImageSheet, SheetCell, SheetColumn
 from ssl_zoo.data.sources import Source
 from ssl_zoo.distributed import rank
-from ssl_zoo.storage.atomic import atomic_write
+
+IMAGES = 8
+SIDE = 112  # pixels of the longer side of each image in the picture
 
 
 class ViewsPictureHook(Hook):
-    """Saves views.png: the first images of the first batch, each beside its views as the network sees them."""
+    """Save views.png before the first step: images of the batch beside the views that the network sees.
 
-    ROWS, SIDE, GAP, HEAD = 8, 112, 4, 16
+    Args:
+        source: the training images.
 
-    def __init__(self, source: Source):
-        self.source, self.done = source, False
+    Attributes:
+        done: whether the picture was made.
+    """
 
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.done = False
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
+        """Save the picture at the first step, on rank 0."""
         if self.done or rank() > 0:
             return
         self.done = True
-        first = {k: [v[: self.ROWS] for v in data_batch[k]] for k in ('views', 'params')} | dict(
-            index=data_batch['index'][: self.ROWS]
-        )
-        with (
-            torch.compiler.set_stance('force_eager') if runner.settings.compile else nullcontext()
-        ):  # not once more for so few
-            views = runner.method.data_preprocessor(first)['views']
-        columns = [[self.source.read(i) for i in first['index'].tolist()]]
-        for view in views:
-            columns.append(
-                [
-                    Image.fromarray(p.permute(1, 2, 0).numpy())
-                    for p in runner.method.data_preprocessor.pixels(view)
-                ]
-            )
-        sheet = picture(columns, ['image', *(f'view {i + 1}' for i in range(len(views)))])
+        sheet = self._sheet(runner, data_batch)
         try:
-            atomic_write(
-                Path(runner.work_dir, 'views.png'), lambda file: sheet.save(file, format='png')
-            )
+            sheet.save_png(Path(runner.work_dir, 'views.png'))
         except OSError as error:
             runner.logger.error(f'could not write views.png: {error}; training goes on')
 
-
-def picture(
-    columns: list[list[Image.Image]],
-    titles: list[str],
-    side: int = ViewsPictureHook.SIDE,
-    gap: int = ViewsPictureHook.GAP,
-    head: int = ViewsPictureHook.HEAD,
-) -> Image.Image:
-    """Columns of images under their titles, each image scaled to fit a square of ``side`` pixels."""
-    sheet = Image.new(
-        'RGB',
-        (len(columns) * (side + gap) + gap, head + len(columns[0]) * (side + gap) + gap),
-        'white',
-    )
-    draw = ImageDraw.Draw(sheet)
-    for c, (column, title) in enumerate(zip(columns, titles, strict=True)):
-        x = gap + c * (side + gap)
-        draw.text((x + 2, 2), title, fill='black')
-        for r, image in enumerate(column):
-            scale = side / max(image.size)
-            size = tuple(max(round(s * scale), 1) for s in image.size)
-            image = image.resize(
-                size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BICUBIC
-            )
-            sheet.paste(
-                image,
-                (x + (side - size[0]) // 2, head + gap + r * (side + gap) + (side - size[1]) // 2),
-            )
-    return sheet
+    def _sheet(self, runner, batch: dict) -> ImageSheet:
+        indices = batch['index'][:IMAGES]
+        first_images = {
+            'views': [view[:IMAGES] for view in batch['views']],
+            'params': [params[:IMAGES] for params in batch['params']],
+            'index': indices,
+        }
+        preprocessor = runner.method.data_preprocessor
+        # Do not compile the preprocessor once more for this smaller batch.
+        compiled = runner.settings.compile
+        with torch.compiler.set_stance('force_eager') if compiled else nullcontext():
+            views = preprocessor(first_images)['views']
+        columns = [SheetColumn('image', SIDE)]
+        columns += [SheetColumn(f'view {number}', SIDE) for number in range(1, len(views) + 1)]
+        pixels = [preprocessor.pixels(view) for view in views]
+        rows = []
+        for row, index in enumerate(indices.tolist()):
+            cells = [SheetCell(self.source.read(index))]
+            for view in pixels:
+                image = Image.fromarray(view[row].permute(1, 2, 0).numpy())
+                cells.append(SheetCell(image))
+            rows.append(cells)
+        return ImageSheet(columns, rows)

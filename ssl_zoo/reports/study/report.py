@@ -95,7 +95,7 @@ def name_of(record: dict) -> str:
 def page_of(study: StudyResults, cards: Cards) -> str:
     """The page's body; its figures are drawn and saved on the way."""
     plan, (accuracy, to_reference, to_baseline, tuning) = study.plan, tables(study)
-    results = html.grid(cards.accuracy()) or '<p>No run is finished yet.</p>\n'
+    results = html.figure_grid(cards.accuracy()) or '<p>No run is finished yet.</p>\n'
     parts = [
         (
             'Results',
@@ -105,11 +105,11 @@ def page_of(study: StudyResults, cards: Cards) -> str:
         (
             'Along the axes',
             'axes',
-            html.grid(cards.axes()) + to_baseline.as_html() if to_baseline else '',
+            html.figure_grid(cards.axes()) + to_baseline.as_html() if to_baseline else '',
         ),
-        ('Accuracy against cost', 'cost', html.grid(cards.cost())),
-        ('Tuning', 'tuning', html.grid(cards.tuning()) + tuning.as_html() if tuning else ''),
-        ('Curves', 'curves', html.grid(cards.courses())),
+        ('Accuracy against cost', 'cost', html.figure_grid(cards.cost())),
+        ('Tuning', 'tuning', html.figure_grid(cards.tuning()) + tuning.as_html() if tuning else ''),
+        ('Curves', 'curves', html.figure_grid(cards.courses())),
         ('Method by method', 'methods', method_by_method(study, cards)),
         ('To run it again', 'again', how_to_run(study)),
     ]
@@ -134,7 +134,7 @@ def state(study: StudyResults, left: list[str]) -> str:
     text = f'{done} of {wanted} runs are finished' + (f', {failed} failed' if failed else '') + '.'
     if not left:
         return f'<p>{text}</p>\n'
-    return f'<div class="box warn">{text} <a href="#missing">What failed, is missing or is in doubt ({len(left)})</a></div>\n'
+    return f'<div class="box warning">{text} <a href="#missing">What failed, is missing or is in doubt ({len(left)})</a></div>\n'
 
 
 def method_by_method(study: StudyResults, cards: Cards) -> str:
@@ -150,5 +150,5 @@ def method_by_method(study: StudyResults, cards: Cards) -> str:
         'seed; the images with neighbours are the first of their class in the list, chosen by none.'
     )
     return f'<p class="note">{note}</p>\n' + ''.join(
-        f'<h3>{html.escape(name)}</h3>\n{html.grid(found)}' for name, found in blocks
+        f'<h3>{html.escape(name)}</h3>\n{html.figure_grid(found)}' for name, found in blocks
     )

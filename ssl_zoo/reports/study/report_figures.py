@@ -214,7 +214,7 @@ class Cards:
         if file is None:
             return []
         try:
-            found = maps.Map.load(file)
+            found = maps.EmbeddingMap.load(file)
         except ValueError as error:
             self.problem(f'{arm.name}: map.npz cannot be read ({error})')
             return []

@@ -1,10 +1,10 @@
 """Tables of a study, the same figures as HTML, Markdown and CSV."""
 
 import csv
-import html
 import io
 from dataclasses import dataclass
 
+from ssl_zoo.reports import html
 from ssl_zoo.reports.study.plots import on_cpu
 from ssl_zoo.studies.results import COSTS, ArmResults, PairedComparison, StudyResults
 from ssl_zoo.studies.statistics import Difference, Estimate
@@ -23,21 +23,10 @@ class Table:
     rows: list[list[str]]
 
     def as_html(self) -> str:
-        def cell(text, tag='td', more=''):
-            wide = ' class="long"' if max(map(len, text.split('\n'))) > 45 else ''
-            return f'<{tag}{more}{wide}>{html.escape(text).replace(chr(10), "<br>")}</{tag}>'
-
-        title = html.escape(self.title)
-        head = ''.join(cell(text, 'th', ' scope="col"') for text in self.head)
-        rows = ''.join(
-            '<tr>' + cell(row[0], 'th', ' scope="row"') + ''.join(map(cell, row[1:])) + '</tr>\n'
-            for row in self.rows
-        )
-        note = f'<p class="note">{html.escape(self.note)}</p>\n' if self.note else ''
-        return (
-            f'<h3>{title}</h3>\n<div class="scroll" tabindex="0" role="region" aria-label="{title}"><table>\n'
-            f'<thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table></div>\n{note}'
-        )
+        rows = [html.Row(list(map(html.text_cell, row))) for row in self.rows]
+        table = html.Table(list(map(html.Column, self.head)), rows, self.title, row_headers=True)
+        note = html.note(self.note) if self.note else ''
+        return f'<h3>{html.escape(self.title)}</h3>\n{table.as_html()}{note}'
 
     def as_markdown(self) -> str:
         def line(cells):
@@ -58,7 +47,8 @@ class Table:
 
 def in_markdown(text: str) -> str:
     """Plain text that Markdown shows as it is."""
-    text = html.escape(text, quote=False)
+    for sign, entity in (('&', '&amp;'), ('<', '&lt;'), ('>', '&gt;')):
+        text = text.replace(sign, entity)
     for sign in '\\`*_[]|':
         text = text.replace(sign, '\\' + sign)
     return text
