@@ -3,14 +3,16 @@
     python tools/plot.py work_dirs/byol_digits/20260101-120000
     python tools/plot.py work_dirs/all/*/seed_0 --keys val/knn loss --out curves.svg
 
-A line for each run, named after its folder. Without --keys: loss, k-NN, learning rate, decay, RankMe and feature std, as far as logged.
+Each run has a line, named after its folder. Without --keys the figure shows loss, k-NN, learning
+rate, decay, RankMe and feature std, as far as they were logged.
 """
 
 import argparse
 import sys
 
 
-def main(argv=None) -> int:
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the arguments of the command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -19,14 +21,19 @@ def main(argv=None) -> int:
     )
     parser.add_argument('--out', default='plot.png', help='.png, .svg or .pdf; default: plot.png')
     parser.add_argument(
-        '--keys', nargs='+', metavar='KEY', help='what to draw, such as train/loss, or loss'
+        '--keys', nargs='+', metavar='KEY', help='log keys to draw, such as train/loss, or loss'
     )
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command. Returns its exit code."""
+    args = parse(argv)
     from ssl_zoo.errors import ConfigError
-    from ssl_zoo.reports.compare_runs import plot
+    from ssl_zoo.reports.compare_runs import plot_runs
 
     try:
-        path, notes = plot(args.runs, args.out, args.keys)
+        path, notes = plot_runs(args.runs, args.out, args.keys)
     except ConfigError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2

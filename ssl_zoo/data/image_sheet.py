@@ -145,7 +145,7 @@ class ImageSheet:
 
     @cached_property
     def row_bottoms(self) -> list[int]:
-        """For each row the number of pixels from the top of the sheet to the top of the next row."""
+        """Distance of each row's end from the top of the sheet, in pixels."""
         bottoms = []
         y = self.head + self.gap
         side = max(column.side for column in self.columns)

@@ -1,16 +1,33 @@
-"""Curves of runs from their log.jsonl: what is in a log, means over seeds, panels of curves."""
+"""Curves of runs from their log.jsonl: reading a log, means over seeds, panels of curves."""
 
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from ssl_zoo.errors import ConfigError, nearest
 from ssl_zoo.evaluation.results import rows_of
-from ssl_zoo.reports.style import GREY, colour, panels, shortened, styled
+from ssl_zoo.reports.style import (
+    LIGHT_GREY,
+    colour,
+    epoch_panels,
+    legend_columns,
+    shorten,
+    styled,
+)
 
-SHOWN = ('train/loss', 'val/knn', 'train/lr', 'train/decay', 'val/rankme', 'val/feature_std')
-# What a log holds that tells of a run's course, with the unit that an axis shows.
-KEYS = {
+DEFAULT_KEYS = (
+    'train/loss',
+    'val/knn',
+    'train/lr',
+    'train/decay',
+    'val/rankme',
+    'val/feature_std',
+)
+# Log keys that a figure may show, with the titles of their panels.
+KEY_TITLES = {
     'train/loss': 'loss',
     'val/knn': 'k-NN on val, %',
     'train/lr': 'learning rate',
@@ -19,18 +36,25 @@ KEYS = {
     'val/feature_std': 'feature std of embeddings',
     'train/feature_std': 'feature std of projections',
 }
-LINES = ('-', '--', '-.', ':')
+LINE_STYLES = ('-', '--', '-.', ':')
+MAX_POINTS_WITH_MARKERS = 15
+
 Log = list[dict]
+Series = dict[float, float]  # epoch -> value
 
 
 def read_log(run: str | Path) -> Log:
-    """The rows of a run's log.jsonl, given its folder or the file; of a step that was logged twice, the later.
+    """Return the rows of a run's log.jsonl.
+
+    Args:
+        run: the work directory of a run, or its log.jsonl.
 
     Raises:
-        ConfigError: there is none, or nothing in it.
+        ConfigError: the log does not exist, or it has no rows.
     """
     path = Path(run)
-    path = path / 'log.jsonl' if path.is_dir() or path.suffix != '.jsonl' else path
+    if path.is_dir() or path.suffix != '.jsonl':
+        path = path / 'log.jsonl'
     try:
         rows = rows_of(path)
     except OSError as error:
@@ -42,105 +66,139 @@ def read_log(run: str | Path) -> Log:
     return rows
 
 
-def series(log: Log, key: str) -> dict[float, float]:
-    """Epoch -> value of a key, without the rows that lack it or hold no finite number."""
-    found = {}
+def series(log: Log, key: str) -> Series:
+    """Return the finite values of a key by epoch; the later row of an epoch counts."""
+    values = {}
     for row in log:
-        value, epoch = row.get(key), row.get('epoch')
+        value = row.get(key)
+        epoch = row.get('epoch')
         if isinstance(value, int | float) and isinstance(epoch, int | float) and np.isfinite(value):
-            found[epoch] = value
-    return dict(sorted(found.items()))
+            values[epoch] = value
+    return dict(sorted(values.items()))
 
 
-def mean_over(lines: list[dict[float, float]]) -> dict[float, float]:
-    """The mean of several series at the epochs that all of them have."""
-    common = sorted(set.intersection(*(set(line) for line in lines))) if lines else []
-    return {epoch: float(np.mean([line[epoch] for line in lines])) for epoch in common}
+def mean_series(lines: list[Series]) -> Series:
+    """Return the mean of several series at the epochs that all of them have."""
+    if not lines:
+        return {}
+    common_epochs = sorted(set.intersection(*map(set, lines)))
+    return {epoch: float(np.mean([line[epoch] for line in lines])) for epoch in common_epochs}
 
 
-def keys_of(logs: list[Log]) -> list[str]:
-    """The keys with numbers in any of the logs, those of KEYS first."""
-    found = {key for log in logs for row in log for key in row if '/' in key}
-    return [key for key in KEYS if key in found] + sorted(found - set(KEYS))
+def logged_keys(logs: list[Log]) -> list[str]:
+    """Return the keys in any of the logs, those of ``KEY_TITLES`` first."""
+    keys = {key for log in logs for row in log for key in row if '/' in key}
+    return [key for key in KEY_TITLES if key in keys] + sorted(keys - set(KEY_TITLES))
 
 
-def find_keys(asked: list[str], logs: list[Log]) -> list[str]:
-    """The keys of the logs that are meant: written in full, or without train/ or val/ where that is enough.
+def find_keys(names: list[str], logs: list[Log]) -> list[str]:
+    """Return the log keys that names stand for.
+
+    Args:
+        names: keys such as 'train/loss', or 'loss' where that is not ambiguous.
+        logs: of all runs.
 
     Raises:
-        ConfigError: no log has one of them, or it may be two.
+        ConfigError: no log has such a key, or a short name may be two keys.
     """
-    existing, found = keys_of(logs), []
-    for name in asked:
-        meant = (
-            [name]
-            if name in existing
-            else [key for key in existing if key.split('/', 1)[1] == name]
-        )
-        if not meant:
-            raise ConfigError(f'no run has logged {name!r}: {nearest(name, existing)}')
-        if len(meant) > 1:
-            raise ConfigError(f'{name!r} may be {" or ".join(meant)}; write it in full')
-        found += [key for key in meant if key not in found]
-    return found
+    existing_keys = logged_keys(logs)
+    keys = []
+    for name in names:
+        matches = [name]
+        if name not in existing_keys:
+            matches = [key for key in existing_keys if key.split('/', 1)[1] == name]
+        if not matches:
+            raise ConfigError(f'no run has logged {name!r}: {nearest(name, existing_keys)}')
+        if len(matches) > 1:
+            raise ConfigError(f'{name!r} may be {" or ".join(matches)}; write it in full')
+        if matches[0] not in keys:
+            keys.append(matches[0])
+    return keys
 
 
 @styled
-def curves(groups: dict[str, list[Log]], keys: list[str], columns: int = 2, width: float = 4.4):
-    """A panel for each key, a colour and a kind of line for each group: its mean thick, its runs thin.
+def plot_curves(
+    groups: dict[str, list[Log]], keys: list[str], columns: int = 2, width: float = 4.4
+) -> Figure:
+    """Plot a panel for each key with a line for each group.
+
+    A group's mean over seeds is a thick line, its seeds are thin lines.
 
     Args:
-        groups: the logs by label, several seeds each; columns: of panels; width: of the figure in inches.
-    Returns:
-        matplotlib Figure.
+        groups: label -> logs of several seeds.
+        keys: log keys.
+        columns: most panels side by side.
+        width: of the figure, in inches.
     """
-    figure, axes = panels(
+    has_legend = len(groups) > 1
+    figure, axes = epoch_panels(
         len(keys),
         columns,
         width,
-        height=0.72 * width / columns,
-        legend=len(groups) if len(groups) > 1 else 0,
+        panel_height=0.72 * width / columns,
+        legend_entries=len(groups) if has_legend else 0,
     )
-    shown = {}
+    legend_lines: dict[str, Line2D] = {}
     for axis, key in zip(axes, keys, strict=True):
-        for i, (label, logs) in enumerate(groups.items()):
-            lines = [line for log in logs if (line := series(log, key))]
-            look = dict(color=colour(i), linestyle=LINES[i % len(LINES)])
-            if len(lines) > 1:
-                for line in lines:
-                    axis.plot(list(line), list(line.values()), **look, linewidth=0.6, alpha=0.45)
-            mean = mean_over(lines)
-            marker = dict(marker='o', markersize=3) if len(mean) < 15 else {}
-            if mean:
-                [shown[label]] = axis.plot(
-                    list(mean), list(mean.values()), **look, **marker, linewidth=1.6
-                )
-        axis.set_title(KEYS.get(key, key), loc='left')
-    if len(groups) > 1:
+        for number, (label, logs) in enumerate(groups.items()):
+            seeds = [values for log in logs if (values := series(log, key))]
+            line = _plot_seeds_and_mean(axis, seeds, number)
+            if line is not None:
+                legend_lines[label] = line
+        axis.set_title(KEY_TITLES.get(key, key), loc='left')
+    if has_legend:
         figure.legend(
-            list(shown.values()),
-            list(shown),
+            list(legend_lines.values()),
+            list(legend_lines),
             loc='outside lower center',
-            ncols=min(len(shown), max(1, int(width // 1.6))),
+            ncols=min(len(legend_lines), legend_columns(width)),
         )
     return figure
 
 
+def _plot_seeds_and_mean(axis: Axes, seeds: list[Series], number: int) -> Line2D | None:
+    """Plot the seeds of a group; return the line of their mean, None if it has no point."""
+    look = dict(color=colour(number), linestyle=LINE_STYLES[number % len(LINE_STYLES)])
+    if len(seeds) > 1:
+        for values in seeds:
+            axis.plot(list(values), list(values.values()), **look, linewidth=0.6, alpha=0.45)
+    mean = mean_series(seeds)
+    if not mean:
+        return None
+    if len(mean) < MAX_POINTS_WITH_MARKERS:
+        look |= dict(marker='o', markersize=3)
+    [line] = axis.plot(list(mean), list(mean.values()), **look, linewidth=1.6)
+    return line
+
+
 @styled
-def beside_the_others(groups: dict[str, list[Log]], key: str, width: float = 4.4):
-    """A panel for each group with its mean in colour and those of all the others in grey, on common axes: readable for any number."""
-    columns = min(4, len(groups)) if len(groups) != 3 else 3
-    figure, axes = panels(
-        len(groups), columns, width, height=1.0 if columns > 2 else 1.5, sharey=True
-    )
+def plot_each_against_others(groups: dict[str, list[Log]], key: str, width: float = 4.4) -> Figure:
+    """Plot a panel for each group: its mean in colour, the means of all others in grey.
+
+    The panels have common axes and stay readable for any number of groups.
+
+    Args:
+        groups: label -> logs of several seeds.
+        key: log key.
+        width: of the figure, in inches.
+    """
+    columns = panel_columns(len(groups))
+    narrow = columns > 2
+    panel_height = 1.0 if narrow else 1.5
+    figure, axes = epoch_panels(len(groups), columns, width, panel_height, sharey=True)
     means = {
-        label: mean_over([line for log in logs if (line := series(log, key))])
+        label: mean_series([values for log in logs if (values := series(log, key))])
         for label, logs in groups.items()
     }
-    for axis, (label, own) in zip(axes, means.items(), strict=True):
+    for axis, (label, mean) in zip(axes, means.items(), strict=True):
         for other in means.values():
-            axis.plot(list(other), list(other.values()), color=GREY, linewidth=0.6)
-        axis.plot(list(own), list(own.values()), color=colour(0), linewidth=1.8)
-        axis.set_title(shortened(label, 13 if columns > 2 else 30), loc='left')
-    figure.supylabel(KEYS.get(key, key), fontsize='medium')
+            axis.plot(list(other), list(other.values()), color=LIGHT_GREY, linewidth=0.6)
+        axis.plot(list(mean), list(mean.values()), color=colour(0), linewidth=1.8)
+        axis.set_title(shorten(label, 13 if narrow else 30), loc='left')
+    figure.supylabel(KEY_TITLES.get(key, key), fontsize='medium')
     return figure
+
+
+def panel_columns(n: int) -> int:
+    """Return how many of ``n`` small panels stand side by side in a figure of a report."""
+    return 3 if n == 3 else min(4, n)

@@ -1,17 +1,27 @@
-"""How figures look: colours and markers that the colour-blind can tell apart, panels, files. matplotlib is loaded when one is drawn."""
+"""The matplotlib style of all figures: colours, markers, panels over epochs, files."""
 
 import functools
 import io
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
 
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.storage.atomic import atomic_write
 
-# Okabe and Ito's colours (jfly.uni-koeln.de/color) without the yellow, which is faint on white.
+# Okabe and Ito's colours (jfly.uni-koeln.de/color), which colour-blind readers tell apart, without
+# the yellow, which is faint on white.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00', '#000000')
 MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X', '<', '>', '*')  # 10 beside 7 colours: 70 pairs
-GREY = '#BBBBBB'
-LOOK = {
+LIGHT_GREY = '#BBBBBB'
+DARK_GREY = '#555555'
+RC_PARAMS = {
     'font.size': 8.5,
     'axes.titlesize': 8.5,
     'axes.labelsize': 8.5,
@@ -29,83 +39,135 @@ LOOK = {
     'legend.frameon': False,
     'figure.facecolor': 'white',
     'svg.fonttype': 'none',
+    # Without a fixed salt the identifiers in an SVG would differ each time.
     'svg.hashsalt': 'ssl_zoo',
-}  # a salt of its own would give other ids each time
+}
+# Date entries of the formats, left out so that the same figure gives the same bytes.
+METADATA = {'png': {}, 'svg': {'Date': None}, 'pdf': {'CreationDate': None}}
+LEGEND_ENTRY_WIDTH = 1.6  # inches
+LEGEND_ROW_HEIGHT = 0.2  # inches
+
+Result = TypeVar('Result')
 
 
-def colour(i: int) -> str:
-    return COLOURS[i % len(COLOURS)]
+def colour(number: int) -> str:
+    """Return the colour of a series by its number."""
+    return COLOURS[number % len(COLOURS)]
 
 
-def marker(i: int) -> str:
-    return MARKERS[i % len(MARKERS)]
+def marker(number: int) -> str:
+    """Return the marker of a series by its number."""
+    return MARKERS[number % len(MARKERS)]
 
 
-def shortened(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + '…'
+def shorten(text: str, length: int) -> str:
+    """Return text of at most ``length`` characters; cut text ends with an ellipsis."""
+    if len(text) <= length:
+        return text
+    return text[: length - 1] + '…'
 
 
-def styled(draw):
-    """A function that draws, under LOOK and nothing of the user's own settings."""
+def styled(draw: Callable[..., Result]) -> Callable[..., Result]:
+    """Decorate a function that draws: it runs under ``RC_PARAMS``, without the user's settings."""
 
     @functools.wraps(draw)
-    def drawn(*args, **kwargs):
-        import matplotlib
-
+    def draw_in_style(*args, **kwargs) -> Result:
         with matplotlib.rc_context():
             matplotlib.rcdefaults()
-            matplotlib.rcParams.update(LOOK)
+            matplotlib.rcParams.update(RC_PARAMS)
             return draw(*args, **kwargs)
 
-    return drawn
+    return draw_in_style
 
 
-def panels(
-    n: int, columns: int, width: float, height: float, legend: int = 0, sharey: bool = False
-):
-    """A figure of ``n`` panels over epochs and their axes, with room for a legend of so many entries below.
+def legend_columns(width: float) -> int:
+    """Return how many legend entries stand side by side in a figure of ``width`` inches."""
+    return max(1, int(width // LEGEND_ENTRY_WIDTH))
+
+
+def epoch_panels(
+    n: int,
+    columns: int,
+    width: float,
+    panel_height: float,
+    legend_entries: int = 0,
+    sharey: bool = False,
+) -> tuple[Figure, np.ndarray]:
+    """Make a figure of panels over epochs, with room for a legend below.
 
     Args:
-        width: of the figure; height: of a panel; in inches.
-    """
-    from matplotlib.figure import Figure
+        n: number of panels.
+        columns: most panels side by side.
+        width: of the figure, in inches.
+        panel_height: in inches.
+        legend_entries: entries of the legend, 0 for none.
+        sharey: whether the panels share the vertical axis.
 
+    Returns:
+        The figure and its n axes.
+    """
     columns = min(columns, n)
     rows = -(-n // columns)
-    figure = Figure(
-        (width, rows * height + 0.35 + 0.2 * -(-legend // max(1, int(width // 1.6)))),
-        layout='constrained',
-    )
-    axes = figure.subplots(rows, columns, sharex=True, sharey=sharey, squeeze=False).ravel()
+    legend_rows = -(-legend_entries // legend_columns(width))
+    height = rows * panel_height + 0.35 + LEGEND_ROW_HEIGHT * legend_rows
+    figure = Figure((width, height), layout='constrained')
+    grid = figure.subplots(rows, columns, sharex=True, sharey=sharey, squeeze=False)
+    axes = hide_unused(grid, n)
+    for axis in axes[-columns:]:
+        axis.set_xlabel('epoch')
+    return figure, axes
+
+
+def hide_unused(grid: np.ndarray, n: int) -> np.ndarray:
+    """Remove the axes of a grid after the first ``n``.
+
+    The lowest panel of each column shows the labels of the horizontal axis.
+
+    Args:
+        grid: (rows, columns) axes that share the horizontal axis.
+        n: number of axes to keep.
+
+    Returns:
+        (n,) axes, row by row.
+    """
+    columns = grid.shape[1]
+    axes: list[Axes] = list(grid.ravel())
     for axis in axes[n:]:
         axis.remove()
     for axis in axes[max(n - columns, 0) : n]:
-        axis.set_xlabel('epoch')
         axis.tick_params(labelbottom=True)
-    return figure, axes[:n]
+    return np.array(axes[:n])
 
 
 @styled
-def save(figure, path: Path) -> Path:
-    """Write a figure whole, as its name ends: .png, .svg or .pdf. The same figure gives the same bytes.
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write a figure to a .png, .svg or .pdf file. The same figure gives the same bytes.
+
+    Returns:
+        ``path``.
 
     Raises:
-        ConfigError: it cannot be written.
+        ConfigError: the file cannot be written.
     """
     kind = path.suffix[1:].lower()
-    stamp = dict(png={}, svg={'Date': None}, pdf={'CreationDate': None})[kind]
-    content = io.BytesIO()
-    figure.savefig(content, format=kind, dpi=200, metadata=stamp)
-    if kind == 'png':  # of few colours: a palette takes a third of the bytes
-        from PIL import Image
-
-        image = Image.open(content).convert('RGB').quantize(128, dither=Image.Dither.NONE)
-        content = io.BytesIO()
-        image.save(content, 'png', optimize=True)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=200, metadata=METADATA[kind])
+    content = buffer.getvalue()
+    if kind == 'png':
+        content = _with_palette(content)
     try:
-        atomic_write(path, lambda file: file.write(content.getvalue()))
+        atomic_write(path, lambda file: file.write(content))
     except OSError as error:
         raise ConfigError(
-            f'could not write {path}: {error}; free some space, or choose another place'
+            f'could not write {path}: {error}; free some space, or choose another folder'
         ) from None
     return path
+
+
+def _with_palette(png: bytes) -> bytes:
+    """Reduce a PNG to 128 colours: figures have few, and the file takes a third of the bytes."""
+    image = Image.open(io.BytesIO(png)).convert('RGB')
+    image = image.quantize(128, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    image.save(buffer, 'png', optimize=True)
+    return buffer.getvalue()

@@ -1,16 +1,24 @@
-"""What the folder of a study holds, and what follows from it: arms over seeds, differences, what failed and what is missing.
+"""The results of a study, read from the records in its folder.
 
-An arm is a method under one setting of the axes. Whatever is not there yet is named in ``missing``; nothing is filled in.
+An arm is a method under one combination of axis labels. Runs that do not exist yet are listed in
+``StudyResults.missing``; nothing is filled in.
 """
 
 import itertools
 import json
 import math
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssl_zoo.errors import ConfigError
-from ssl_zoo.studies.statistics import Difference, Estimate, estimate, holm, paired
+from ssl_zoo.studies.statistics import (
+    Difference,
+    Estimate,
+    estimate,
+    holm,
+    paired_difference,
+)
 
 COSTS = (
     'epochs',
@@ -28,8 +36,14 @@ COSTS = (
 
 @dataclass
 class ArmResults:
-    """Attributes: method; axes: label by axis; runs: records that are done, by seed, each with its 'folder'; trained: False for
-    random weights."""
+    """The finished runs of an arm.
+
+    Attributes:
+        method: its name in the study.
+        axes: axis -> label.
+        runs: seed -> record of the run, with its folder under 'folder'.
+        trained: False for random weights.
+    """
 
     method: str
     axes: dict[str, str]
@@ -38,37 +52,53 @@ class ArmResults:
 
     @property
     def name(self) -> str:
+        """Method and labels, for people."""
         return ', '.join([self.method, *(f'{axis} {label}' for axis, label in self.axes.items())])
 
     def values(self, metric: str) -> dict[int, float]:
-        """Figure by seed, in percent."""
+        """Return the figures of a metric by seed, in percent."""
         figures = {seed: (run.get('figures') or {}).get(metric) for seed, run in self.runs.items()}
-        return {seed: float(value) for seed, value in figures.items() if number(value)}
+        return {seed: float(value) for seed, value in figures.items() if is_number(value)}
 
     def estimate(self, metric: str) -> Estimate | None:
+        """Return the mean of a metric over seeds; None if no run has it."""
         return estimate(self.values(metric).values())
 
     def cost(self, key: str) -> float | None:
-        """Mean over the runs of an item of COSTS, None where none has it."""
-        found = estimate(
-            value for run in self.runs.values() if number(value := (run.get('cost') or {}).get(key))
-        )
-        return found and found.mean
+        """Return the mean over seeds of an item of ``COSTS``; None if no run has it."""
+        costs = [(run.get('cost') or {}).get(key) for run in self.runs.values()]
+        mean = estimate(value for value in costs if is_number(value))
+        return mean.mean if mean else None
 
-    def said(self, *keys: str) -> str:
-        """What the runs say at this place of their records, each thing once."""
-        found = []
+    def recorded_values(self, *keys: str) -> str:
+        """Return the distinct values of a nested key of the records, separated by commas.
+
+        Args:
+            keys: for instance 'cost', 'memory_of' for ``record['cost']['memory_of']``.
+        """
+        texts = []
         for run in self.runs.values():
+            value = run
             for key in keys:
-                run = run.get(key) if isinstance(run, dict) else None
-            if run is not None and str(run) not in found:
-                found.append(f'{run:g}' if isinstance(run, float) else str(run))
-        return ', '.join(dict.fromkeys(found))
+                value = value.get(key) if isinstance(value, dict) else None
+            if isinstance(value, float):
+                texts.append(f'{value:g}')
+            elif value is not None:
+                texts.append(str(value))
+        return ', '.join(dict.fromkeys(texts))
 
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """Attributes: arm, other: arm - other is what ``difference`` is of, None without a seed in common; p_holm: adjusted over the family."""
+    """An arm compared with another one.
+
+    Attributes:
+        arm: the arm.
+        other: the arm that is subtracted from it.
+        metric: key of the metric.
+        difference: arm - other; None if they have no seed in common.
+        p_holm: p value adjusted over the family of comparisons, or None.
+    """
 
     arm: ArmResults
     other: ArmResults
@@ -79,139 +109,257 @@ class PairedComparison:
 
 @dataclass
 class StudyResults:
-    """Attributes: plan: study.json; arms: in its order, also those without a run; trials, failures: records; missing, problems: texts."""
+    """All results of a study.
+
+    Attributes:
+        out: folder of the study.
+        definition: content of study.json.
+        arms: in the order of the study, with or without runs.
+        trials: records of trials that have a factor and a value.
+        failures: records of trials and runs that failed.
+        missing: sentences about figures that do not exist yet.
+        problems: sentences about records that cannot be used or compared.
+    """
 
     out: Path
-    plan: dict
+    definition: dict
     arms: list[ArmResults]
-    trials: list[dict]
-    failures: list[dict]
-    missing: list[str]
-    problems: list[str]
+    trials: list[dict] = field(default_factory=list)
+    failures: list[dict] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
     @property
     def metrics(self) -> list[dict]:
-        return self.plan['metrics']
+        """Key, name and protocol of each metric."""
+        return self.definition['metrics']
 
     @property
     def axes(self) -> dict[str, list[str]]:
-        return self.plan['axes']
+        """Axis -> labels; the first label is the baseline."""
+        return self.definition['axes']
+
+    @property
+    def reference(self) -> str:
+        """The method that the others are compared with."""
+        return self.definition['reference']
 
     @property
     def trained(self) -> list[ArmResults]:
+        """The arms without random weights."""
         return [arm for arm in self.arms if arm.trained]
 
     def find(self, method: str, axes: dict[str, str]) -> ArmResults | None:
-        return next(
-            (arm for arm in self.trained if arm.method == method and arm.axes == axes), None
+        """Return the trained arm of a method with these labels; None if there is none."""
+        for arm in self.trained:
+            if arm.method == method and arm.axes == axes:
+                return arm
+        return None
+
+    def at_baseline(self, arm: ArmResults, except_axis: str | None = None) -> bool:
+        """Return whether an arm has the first label of every axis, except one axis."""
+        return all(
+            label == self.axes[axis][0] for axis, label in arm.axes.items() if axis != except_axis
         )
 
-    def at_baseline(self, arm: ArmResults, but: str | None = None) -> bool:
-        """Whether the arm has the first label of every axis, ``but`` one."""
-        return all(label == self.axes[axis][0] for axis, label in arm.axes.items() if axis != but)
-
     def against_reference(self, metric: str) -> list[PairedComparison]:
-        """Every method beside the reference under the same labels of the axes; a family of tests is the methods under these labels."""
+        """Compare every method with the reference under the same axis labels.
+
+        A family of tests are the methods under the same labels.
+        """
         pairs = [
-            (arm, self.find(self.plan['reference'], arm.axes))
+            (arm, self.find(self.reference, arm.axes))
             for arm in self.trained
-            if arm.method != self.plan['reference']
+            if arm.method != self.reference
         ]
-        return compared(metric, pairs, lambda arm: tuple(arm.axes.items()))
+        return compare_pairs(metric, pairs, family=lambda arm: tuple(arm.axes.items()))
 
     def against_baseline(self, metric: str) -> list[PairedComparison]:
-        """Every arm beside the same method with the first label of every axis; a family of tests is the labels of a method."""
-        first = {axis: labels[0] for axis, labels in self.axes.items()}
-        pairs = [(arm, self.find(arm.method, first)) for arm in self.trained if arm.axes != first]
-        return compared(metric, pairs, lambda arm: arm.method)
+        """Compare every arm with the same method under the first label of every axis.
+
+        A family of tests are the labels of a method.
+        """
+        baseline = {axis: labels[0] for axis, labels in self.axes.items()}
+        pairs = [
+            (arm, self.find(arm.method, baseline)) for arm in self.trained if arm.axes != baseline
+        ]
+        return compare_pairs(metric, pairs, family=lambda arm: arm.method)
 
 
-def number(value) -> bool:
+def is_number(value: object) -> bool:
+    """Return whether a value of a record is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def axes_of(record: dict) -> dict[str, str]:
+def axis_labels(record: dict) -> dict[str, str]:
+    """Return the axis labels of a record as text."""
     return {str(axis): str(label) for axis, label in (record.get('axes') or {}).items()}
 
 
-def compared(
-    metric: str, pairs: list[tuple[ArmResults, ArmResults | None]], family
+def compare_pairs(
+    metric: str,
+    pairs: list[tuple[ArmResults, ArmResults | None]],
+    family: Callable[[ArmResults], Hashable],
 ) -> list[PairedComparison]:
-    """Comparisons of the pairs whose second arm exists, p values adjusted within each ``family(arm)``."""
+    """Compare the arms of each pair whose second arm exists.
+
+    Args:
+        metric: key of the metric.
+        pairs: (arm, other).
+        family: p values are adjusted among the arms for which it returns the same.
+    """
+    existing_pairs = [(arm, other) for arm, other in pairs if other is not None]
     differences = [
-        (arm, other, paired(arm.values(metric), other.values(metric)))
-        for arm, other in pairs
-        if other is not None
+        paired_difference(arm.values(metric), other.values(metric)) for arm, other in existing_pairs
     ]
+    members_of: dict[Hashable, list[int]] = {}
+    for index, (arm, _) in enumerate(existing_pairs):
+        members_of.setdefault(family(arm), []).append(index)
     adjusted: dict[int, float | None] = {}
-    for key in {family(arm) for arm, _, _ in differences}:
-        members = [i for i, (arm, _, _) in enumerate(differences) if family(arm) == key]
-        ps = holm([differences[i][2] and differences[i][2].p for i in members])
-        adjusted.update(zip(members, ps, strict=True))
+    for members in members_of.values():
+        p_values = [differences[i].p if differences[i] else None for i in members]
+        adjusted.update(zip(members, holm(p_values), strict=True))
     return [
-        PairedComparison(arm, other, metric, found, adjusted[i])
-        for i, (arm, other, found) in enumerate(differences)
+        PairedComparison(arm, other, metric, differences[index], adjusted[index])
+        for index, (arm, other) in enumerate(existing_pairs)
     ]
 
 
 def read_study(out: str | Path) -> StudyResults:
-    """The study in a folder, finished or not.
+    """Read the results of a study, finished or not.
+
+    Args:
+        out: folder of the study.
 
     Raises:
-        ConfigError: there is no study.json, or it cannot be read.
+        ConfigError: the folder has no study.json, or study.json cannot be read.
     """
     out = Path(out)
+    definition = _read_definition(out)
+    study = StudyResults(out, definition, _arms_of(definition))
+    trials = _read_records(out, 'trials/*/*/record.json', study.problems)
+    runs = _read_records(out, 'runs/*/*/record.json', study.problems)
+    for trial in trials:
+        if trial.get('status') == 'done' and not is_number(trial.get('val_knn')):
+            trial['status'] = 'no figure'
+        if is_number(trial.get('factor')) and is_number(trial.get('value')):
+            study.trials.append(trial)
+    study.failures = [record for record in trials + runs if record.get('status') == 'failed']
+    for run in runs:
+        if run.get('status') == 'done':
+            _add_run(study, run)
+    _find_missing(study)
+    _check_test_images(study)
+    return study
+
+
+def _read_definition(out: Path) -> dict:
     try:
-        plan = json.loads((out / 'study.json').read_text())
-        plan = {'title': plan['name'], 'caveats': [], 'axes': {}, 'seeds': [], 'tune': None, **plan}
-        plan['axes'] = {
-            str(axis): [str(label) for label in labels]
-            for axis, labels in (plan['axes'] or {}).items()
+        content = json.loads((out / 'study.json').read_text())
+        definition = {
+            'title': content['name'],
+            'caveats': [],
+            'axes': {},
+            'seeds': [],
+            'tune': None,
+            **content,
         }
-        plan['methods'], plan['metrics'], plan['reference'] = (
-            dict(plan['methods']),
-            list(plan['metrics']),
-            str(plan['reference']),
-        )
+        definition['axes'] = {
+            str(axis): [str(label) for label in labels]
+            for axis, labels in (definition['axes'] or {}).items()
+        }
+        definition['methods'] = dict(definition['methods'])
+        definition['metrics'] = list(definition['metrics'])
+        definition['reference'] = str(definition['reference'])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f'{out} holds no study that can be read ({type(error).__name__}: {error}); '
             f'give the folder that tools/study.py made'
         ) from None
-    problems: list[str] = []
-    trials, runs = (
-        [record for path in sorted(out.glob(pattern)) if (record := _read(path, problems))]
-        for pattern in ('trials/*/*/record.json', 'runs/*/*/record.json')
-    )
-    for trial in trials:
-        if trial.get('status') == 'done' and not number(trial.get('val_knn')):
-            trial['status'] = 'no figure'
-    study = StudyResults(
-        out,
-        plan,
-        _expected(plan),
-        [t for t in trials if number(t.get('factor')) and number(t.get('value'))],
-        [record for record in trials + runs if record.get('status') == 'failed'],
-        [],
-        problems,
-    )
-    for run in runs:
-        if run.get('status') == 'done':
-            _place(study, run)
-    failed = [(r['kind'], r.get('method'), axes_of(r), r.get('seed')) for r in study.failures]
+    return definition
+
+
+def _arms_of(definition: dict) -> list[ArmResults]:
+    """Return the arms listed under 'arms', or else every method under every label combination."""
+    if 'arms' in definition:
+        return [ArmResults(arm['method'], axis_labels(arm)) for arm in definition['arms']]
+    axes = definition['axes']
+    return [
+        ArmResults(method, dict(zip(axes, labels, strict=True)))
+        for labels in itertools.product(*axes.values())
+        for method in definition['methods']
+    ]
+
+
+def _read_records(out: Path, pattern: str, problems: list[str]) -> list[dict]:
+    records = []
+    for path in sorted(out.glob(pattern)):
+        folder = path.parent
+        try:
+            record = json.loads(path.read_text())
+            records.append({**record, 'kind': record['kind'], 'folder': folder})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            problems.append(
+                f'{folder.parent.name}/{folder.name}: its record cannot be read '
+                f'({type(error).__name__})'
+            )
+    return records
+
+
+def _add_run(study: StudyResults, run: dict) -> None:
+    """Add a finished run to its arm; a run that the study does not list gets a new arm."""
+    trained = run['kind'] != 'baseline'
+    method = str(run.get('method'))
+    axes = axis_labels(run)
+    seed = run.get('seed')
+    if seed not in study.definition['seeds']:
+        study.problems.append(
+            f"{ArmResults(method, axes).name}: seed {seed} is none of the study's, and left out"
+        )
+        return
+    arm = None
+    for existing in study.arms:
+        if (existing.trained, existing.method, existing.axes) == (trained, method, axes):
+            arm = existing
+            break
+    if arm is None:
+        arm = ArmResults(method, axes, trained=trained)
+        study.arms.append(arm)
+        if trained:
+            study.problems.append(f'{arm.name}: measured, but study.json does not name it')
+    if seed in arm.runs:
+        study.problems.append(
+            f'{arm.name}: there are two runs of seed {seed}; '
+            f'the one in {run["folder"].parent.name} is left out'
+        )
+        return
+    arm.runs[seed] = run
+    arm.runs = dict(sorted(arm.runs.items(), key=lambda item: str(item[0]).zfill(9)))
+
+
+def _find_missing(study: StudyResults) -> None:
+    failed = [
+        (record['kind'], record.get('method'), axis_labels(record), record.get('seed'))
+        for record in study.failures
+    ]
     for arm in study.trained:
-        lacking = [
+        unfinished = [
             seed
-            for seed in plan['seeds']
+            for seed in study.definition['seeds']
             if seed not in arm.runs and ('run', arm.method, arm.axes, seed) not in failed
         ]
-        if lacking:
-            study.missing.append(f'{arm.name}: not finished for {_seeds(lacking)}')
+        if unfinished:
+            study.missing.append(f'{arm.name}: not finished for {_seed_list(unfinished)}')
         for metric in study.metrics:
-            if absent := [seed for seed in arm.runs if seed not in arm.values(metric['key'])]:
-                study.missing.append(f'{arm.name}: no {metric["name"]} for {_seeds(absent)}')
+            values = arm.values(metric['key'])
+            absent = [seed for seed in arm.runs if seed not in values]
+            if absent:
+                study.missing.append(f'{arm.name}: no {metric["name"]} for {_seed_list(absent)}')
     if not any(arm.runs for arm in study.arms if not arm.trained):
         study.missing.append('random weights: the untrained network is not measured')
+
+
+def _check_test_images(study: StudyResults) -> None:
     manifests = {
         str(run['test_manifest'])
         for arm in study.arms
@@ -219,63 +367,12 @@ def read_study(out: str | Path) -> StudyResults:
         if run.get('test_manifest')
     }
     if len(manifests) > 1:
-        problems.append(
-            f'the runs were measured on different test images (manifests {", ".join(sorted(manifests))}): do not compare them'
-        )
-    return study
-
-
-def _seeds(seeds: list[int]) -> str:
-    return f'seed{"s" if len(seeds) > 1 else ""} {", ".join(map(str, seeds))}'
-
-
-def _read(path: Path, problems: list[str]) -> dict | None:
-    try:
-        record = json.loads(path.read_text())
-        return {**record, 'kind': record['kind'], 'folder': path.parent}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        problems.append(
-            f'{path.parent.parent.name}/{path.parent.name}: its record cannot be read ({type(error).__name__})'
-        )
-        return None
-
-
-def _expected(plan: dict) -> list[ArmResults]:
-    """The arms that the plan names under 'arms', or else every method under every combination of labels."""
-    if 'arms' in plan:
-        return [ArmResults(arm['method'], axes_of(arm)) for arm in plan['arms']]
-    return [
-        ArmResults(method, dict(zip(plan['axes'], labels, strict=True)))
-        for labels in itertools.product(*plan['axes'].values())
-        for method in plan['methods']
-    ]
-
-
-def _place(study: StudyResults, run: dict) -> None:
-    """Put a finished run into its arm; one that the plan does not name gets an arm of its own."""
-    trained, method, axes = run['kind'] != 'baseline', str(run.get('method')), axes_of(run)
-    if run.get('seed') not in study.plan['seeds']:
         study.problems.append(
-            f"{ArmResults(method, axes).name}: seed {run.get('seed')} is none of the study's, and left out"
+            'the runs were measured on different test images '
+            f'(manifests {", ".join(sorted(manifests))}): do not compare them'
         )
-        return
-    arm = next(
-        (
-            arm
-            for arm in study.arms
-            if (arm.trained, arm.method, arm.axes) == (trained, method, axes)
-        ),
-        None,
-    )
-    if arm is None:
-        arm = ArmResults(method, axes, trained=trained)
-        study.arms.append(arm)
-        if trained:
-            study.problems.append(f'{arm.name}: measured, but study.json does not name it')
-    if run.get('seed') in arm.runs:
-        study.problems.append(
-            f'{arm.name}: there are two runs of seed {run["seed"]}; that in {run["folder"].parent.name} is left out'
-        )
-        return
-    arm.runs[run.get('seed')] = run
-    arm.runs = dict(sorted(arm.runs.items(), key=lambda item: str(item[0]).zfill(9)))
+
+
+def _seed_list(seeds: list[int]) -> str:
+    plural = 's' if len(seeds) > 1 else ''
+    return f'seed{plural} {", ".join(map(str, seeds))}'

@@ -1,4 +1,4 @@
-"""Statistics over training seeds: an arm's mean and interval, paired differences of two arms, Holm's adjustment of several tests."""
+"""Statistics over training seeds: means, paired differences, adjusted p values."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,13 +7,24 @@ import numpy as np
 from scipy import stats
 
 LEVEL = 0.95
-SAME = 1e-9  # percentage points: differences equal but for rounding would give t tests of p near 0
+# Percentage points. Differences that are equal but for rounding would give t tests of p near 0.
+EQUAL_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Attributes: n: values; mean; std: sample standard deviation, None for one value; low, high: the 95 % interval of the mean (Student's
-    t), None for one value and where all are the same, for a deviation of 0 says nothing of the next seed."""
+    """A mean over seeds.
+
+    The interval is None for one value, and where all values are equal, because a deviation of 0
+    says nothing about the next seed.
+
+    Attributes:
+        n: number of values.
+        mean: their mean.
+        std: sample standard deviation; None for one value.
+        low: lower end of the 95 % interval of the mean (Student's t), or None.
+        high: upper end of the interval, or None.
+    """
 
     n: int
     mean: float
@@ -24,48 +35,77 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference(Estimate):
-    """Attributes: those of an Estimate, of the differences seed by seed; p: of the paired t test, two-sided, None where there is no
-    interval."""
+    """The mean of differences, seed by seed.
+
+    Attributes:
+        p: of the paired t test, two-sided; None where there is no interval.
+    """
 
     p: float | None = None
 
 
 def estimate(values: Iterable[float]) -> Estimate | None:
-    """Mean, deviation and interval of the finite ones among the values; None if there are none."""
-    found = np.array([v for v in values if np.isfinite(v)], dtype=np.float64)
-    n = len(found)
-    if n < 2:
-        return Estimate(n, float(found[0])) if n else None
-    mean, std = float(found.mean()), float(found.std(ddof=1))
-    if std < SAME:
+    """Return mean, deviation and interval of the finite values; None if there are none."""
+    finite = np.array([value for value in values if np.isfinite(value)], dtype=np.float64)
+    n = len(finite)
+    if n == 0:
+        return None
+    if n == 1:
+        return Estimate(n, float(finite[0]))
+    mean = float(finite.mean())
+    std = float(finite.std(ddof=1))
+    if std < EQUAL_TOLERANCE:
         return Estimate(n, mean, 0.0)
-    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * std / n**0.5
-    return Estimate(n, mean, std, mean - half, mean + half)
+    half_width = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * std / n**0.5
+    return Estimate(n, mean, std, mean - half_width, mean + half_width)
 
 
-def paired(values: dict[int, float], reference: dict[int, float]) -> Difference | None:
-    """values - reference, by the seeds that both have, with the paired t test; None if they have none in common.
+def paired_difference(values: dict[int, float], reference: dict[int, float]) -> Difference | None:
+    """Return values - reference over the seeds that both have, with the paired t test.
 
     Args:
-        values, reference: seed -> figure.
+        values: seed -> figure.
+        reference: seed -> figure.
+
+    Returns:
+        None if no seed has a finite figure in both.
     """
     seeds = [
-        s for s in values if s in reference and np.isfinite(values[s]) and np.isfinite(reference[s])
+        seed
+        for seed in values
+        if seed in reference and np.isfinite(values[seed]) and np.isfinite(reference[seed])
     ]
-    found = estimate(values[s] - reference[s] for s in seeds)
-    if found is None or found.low is None:
-        return found and Difference(found.n, found.mean, found.std)
-    p = stats.ttest_rel([values[s] for s in seeds], [reference[s] for s in seeds]).pvalue
-    return Difference(found.n, found.mean, found.std, found.low, found.high, float(p))
+    difference = estimate(values[seed] - reference[seed] for seed in seeds)
+    if difference is None:
+        return None
+    if difference.low is None:
+        return Difference(difference.n, difference.mean, difference.std)
+    test = stats.ttest_rel([values[seed] for seed in seeds], [reference[seed] for seed in seeds])
+    return Difference(
+        difference.n,
+        difference.mean,
+        difference.std,
+        difference.low,
+        difference.high,
+        float(test.pvalue),
+    )
 
 
-def holm(ps: list[float | None]) -> list[float | None]:
-    """p values adjusted so that the chance of any false finding among them stays below the level (Holm, Scandinavian Journal of Statistics
-    6, 1979): the smallest times their number m, the next times m - 1, ..., never less than the one before, at most 1. None stays
-    None and is not counted."""
-    order = sorted((i for i, p in enumerate(ps) if p is not None), key=lambda i: ps[i])
-    adjusted, least = list(ps), 0.0
-    for rank, i in enumerate(order):
-        least = max(least, min(1.0, (len(order) - rank) * ps[i]))
-        adjusted[i] = least
+def holm(p_values: list[float | None]) -> list[float | None]:
+    """Adjust p values so that the chance of any false finding among them stays below the level.
+
+    The smallest p value is multiplied by their number m, the next by m - 1, and so on; none becomes
+    less than the one before, and none more than 1 (Holm, Scandinavian Journal of Statistics 6,
+    1979).
+
+    Args:
+        p_values: None stays None and is not counted.
+    """
+    tested = [index for index, p in enumerate(p_values) if p is not None]
+    order = sorted(tested, key=lambda index: p_values[index])
+    adjusted = list(p_values)
+    previous = 0.0
+    for rank, index in enumerate(order):
+        previous = max(previous, min(1.0, (len(order) - rank) * p_values[index]))
+        adjusted[index] = previous
     return adjusted

@@ -1,14 +1,22 @@
-"""The tuning grid of a study: which trials there were, which one the runs took, and what is to be known of that choice."""
+"""The tuning of a study: the trials of each method, the factor that the runs used, and warnings."""
 
 from dataclasses import dataclass
 
-from ssl_zoo.studies.results import ArmResults, StudyResults, axes_of, number
+from ssl_zoo.studies.results import ArmResults, StudyResults, axis_labels, is_number
 
 
 @dataclass(frozen=True)
 class TuningResults:
-    """Attributes: name: of the arm; trials: records by factor; chosen: the factor that the runs use, or, before there are runs, that of the
-    best trial; settled: whether there are runs; warning: what is to be known of the choice, or None."""
+    """The trials of an arm.
+
+    Attributes:
+        name: of the arm.
+        trials: records, by ascending factor.
+        chosen: the factor that the runs used. Before there are runs, the factor of the best trial;
+            None if there is neither.
+        settled: whether there are runs.
+        warning: what makes the choice doubtful, or None.
+    """
 
     name: str
     trials: list[dict]
@@ -18,58 +26,85 @@ class TuningResults:
 
 
 def tuning_results(study: StudyResults) -> list[TuningResults]:
-    """One for each method with trials, in the study's order; for each arm, if the trials name labels of axes."""
-    groups: dict[tuple, list[dict]] = {}
+    """Return the tuning of each method with trials, in the order of the study.
+
+    If trials name axis labels, each arm with trials has its own tuning.
+    """
+    trials_of: dict[tuple, list[dict]] = {}
     for trial in study.trials:
-        groups.setdefault((str(trial.get('method')), tuple(axes_of(trial).items())), []).append(
-            trial
-        )
-    order = [*study.plan['methods'], *(method for method, _ in groups)]
-    found = []
-    for (method, axes), trials in sorted(groups.items(), key=lambda item: order.index(item[0][0])):
-        users = [
-            arm
-            for arm in study.trained
-            if arm.method == method and (not axes or arm.axes == dict(axes))
+        key = (str(trial.get('method')), tuple(axis_labels(trial).items()))
+        trials_of.setdefault(key, []).append(trial)
+    method_order = [*study.definition['methods'], *(method for method, _ in trials_of)]
+    results = []
+    for (method, labels), trials in sorted(
+        trials_of.items(), key=lambda item: method_order.index(item[0][0])
+    ):
+        axes = dict(labels)
+        arms = [
+            arm for arm in study.trained if arm.method == method and (not axes or arm.axes == axes)
         ]
-        found.append(tuning(ArmResults(method, dict(axes)), trials, users))
-    return found
+        results.append(tuning_of(ArmResults(method, axes).name, trials, arms))
+    return results
 
 
-def tuning(arm: ArmResults, trials: list[dict], users: list[ArmResults]) -> TuningResults:
-    """The trials of an arm's learning rate, and which one its runs took."""
+def tuning_of(name: str, trials: list[dict], arms: list[ArmResults]) -> TuningResults:
+    """Return which trial the runs used.
+
+    Args:
+        name: of the tuned arm.
+        trials: its records.
+        arms: arms whose runs use its choice.
+    """
     trials = sorted(trials, key=lambda trial: trial.get('factor') or 0)
-    done = [
-        trial for trial in trials if trial.get('status') == 'done' and number(trial.get('val_knn'))
-    ]
-    taken = [
-        lr
-        for user in users
-        for run in user.runs.values()
-        if (lr := run.get('lr')) and number(lr.get('value'))
-    ]
-    values = {trial['value']: trial['factor'] for trial in trials}
-    used = {
-        lr['factor'] if number(lr.get('factor')) else values.get(lr['value']) for lr in taken
-    }  # an axis may change the value
-    best = max(done, key=lambda trial: trial['val_knn'], default=None)
-    chosen = next((trial for trial in trials if trial['factor'] in used), None) if used else best
+    used_factors = _used_factors(trials, arms)
+    settled = bool(used_factors)
+    best = max(filter(_is_done, trials), key=lambda trial: trial['val_knn'], default=None)
+    if settled:
+        chosen = next((trial for trial in trials if trial['factor'] in used_factors), None)
+    else:
+        chosen = best
     if chosen is None:
-        text = 'the runs used a value that is none of the trials' if used else 'no trial is done'
-        return TuningResults(arm.name, trials, None, bool(used), text)
-    said = []
-    if len(used) > 1:
-        said.append('the runs did not all use the same')
-    if len(trials) > 1 and chosen in (
-        trials[0],
-        trials[-1],
-    ):  # a trial beyond it that failed is an edge of its own
+        warning = 'no trial is done'
+        if settled:
+            warning = 'the runs used a value that is none of the trials'
+        return TuningResults(name, trials, None, settled, warning)
+    warnings = _warnings(trials, chosen, best, used_factors)
+    return TuningResults(name, trials, chosen.get('factor'), settled, '; '.join(warnings) or None)
+
+
+def _is_done(trial: dict) -> bool:
+    return trial.get('status') == 'done' and is_number(trial.get('val_knn'))
+
+
+def _used_factors(trials: list[dict], arms: list[ArmResults]) -> set[float | None]:
+    factor_of_value = {trial['value']: trial['factor'] for trial in trials}
+    factors = set()
+    for arm in arms:
+        for run in arm.runs.values():
+            rate = run.get('lr')
+            if not rate or not is_number(rate.get('value')):
+                continue
+            # The factor comes first: an axis may change the value.
+            if is_number(rate.get('factor')):
+                factors.add(rate['factor'])
+            else:
+                factors.add(factor_of_value.get(rate['value']))
+    return factors
+
+
+def _warnings(
+    trials: list[dict], chosen: dict, best: dict | None, used_factors: set[float | None]
+) -> list[str]:
+    warnings = []
+    if len(used_factors) > 1:
+        warnings.append('the runs did not all use the same')
+    # A failed trial beyond the chosen one is an edge too, so that it does not count here.
+    if len(trials) > 1 and chosen in (trials[0], trials[-1]):
         side = 'lowest' if chosen is trials[0] else 'highest'
-        said.append(
-            f'the chosen value {chosen.get("value"):g} is the {side} that was tried: a better one may lie beyond it'
+        warnings.append(
+            f'the chosen value {chosen.get("value"):g} is the {side} that was tried: '
+            'a better one may lie beyond it'
         )
     if best and best['val_knn'] > chosen.get('val_knn', best['val_knn']):
-        said.append(f'{best.get("value"):g} had the higher k-NN accuracy on val')
-    return TuningResults(
-        arm.name, trials, chosen.get('factor'), bool(used), '; '.join(said) or None
-    )
+        warnings.append(f'{best.get("value"):g} had the higher k-NN accuracy on val')
+    return warnings

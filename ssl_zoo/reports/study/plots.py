@@ -1,186 +1,241 @@
-"""Figures of a study: accuracy of all arms, against cost, against an axis; the tuning grid."""
+"""Figures of a study: accuracy of all arms, against cost, along an axis; the tuning grid."""
 
-from ssl_zoo.reports.style import colour, marker, shortened, styled
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ssl_zoo.reports.curves import panel_columns
+from ssl_zoo.reports.style import DARK_GREY, colour, hide_unused, marker, shorten, styled
 from ssl_zoo.studies.results import ArmResults, StudyResults
+from ssl_zoo.studies.statistics import Estimate
 from ssl_zoo.studies.tuning_results import TuningResults
 
-WIDTH = 4.4  # inches; shown about 420 px wide, so 8.5 pt are 11 px
+WIDTH = 4.4  # inches; a page shows it about 420 px wide, so that 8.5 pt are 11 px
+LEGEND_COLUMNS = 4
 
 
 @styled
-def accuracy(study: StudyResults, metrics: list[dict], width: float = WIDTH):
-    """Arms by their mean: seeds as circles, the mean filled, its 95 % interval as a bar, random weights as a dashed line.
+def plot_accuracy(study: StudyResults, metrics: list[dict], width: float = WIDTH) -> Figure | None:
+    """Plot a row for each method and a panel for each metric.
 
-    With axes, the arms are those with the first label of each. Returns None if nothing is measured.
+    Seeds are circles, their mean is filled, the 95 % interval of the mean is a bar, random weights
+    are a dashed line. With axes, the arms are those with the first label of each.
+
+    Args:
+        study: results.
+        metrics: some of ``study.metrics``.
+        width: of the figure, in inches.
+
+    Returns:
+        None if nothing is measured.
     """
-    from matplotlib.figure import Figure
-
     arms = [
         arm
         for arm in study.trained
-        if study.at_baseline(arm) and any(arm.estimate(m['key']) for m in metrics)
+        if study.at_baseline(arm) and any(arm.estimate(metric['key']) for metric in metrics)
     ]
     if not arms:
         return None
-    first = metrics[0]['key']
-    arms.sort(key=lambda arm: arm.estimate(first).mean if arm.estimate(first) else float('-inf'))
+    first_metric = metrics[0]['key']
+
+    def mean(arm: ArmResults) -> float:
+        estimate = arm.estimate(first_metric)
+        return estimate.mean if estimate else float('-inf')
+
+    arms.sort(key=mean)
+    untrained = [arm for arm in study.arms if not arm.trained]
     figure = Figure((width, 0.9 + 0.24 * len(arms)), layout='constrained')
     axes = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     for axis, metric in zip(axes, metrics, strict=True):
         for y, arm in enumerate(arms):
-            found = arm.estimate(metric['key'])
-            if found is None:
-                continue
-            values = list(arm.values(metric['key']).values())
-            axis.plot(
-                values,
-                [y] * len(values),
-                'o',
-                color=colour(0),
-                fillstyle='none',
-                markersize=4.5,
-                alpha=0.8,
-                markeredgewidth=0.8,
-            )
-            if found.low is not None:
-                axis.plot([found.low, found.high], [y, y], color=colour(0), linewidth=1.4, zorder=1)
-            reference = arm.method == study.plan['reference']
-            axis.plot(
-                found.mean, y, 's' if reference else 'D', color=colour(reference), markersize=5
-            )
-        for arm in study.arms:
-            if not arm.trained and (found := arm.estimate(metric['key'])):
-                axis.axvline(
-                    found.mean, color='#555555', linestyle='--', linewidth=1, label=arm.method
-                )
-                axis.legend(loc='lower center', bbox_to_anchor=(0.5, 1), borderaxespad=0.1)
-                break
+            is_reference = arm.method == study.reference
+            _plot_seeds_and_interval(axis, y, arm, metric['key'], is_reference)
+        _plot_random_weights(axis, untrained, metric['key'])
+        label = f'{metric["name"]}, %'
+        if len(metrics) == 1:
+            label = f'{metric["name"]}: accuracy on test images, %'
         axis.set(
-            xlabel=f'{metric["name"]}: accuracy on test images, %'
-            if len(metrics) == 1
-            else f'{metric["name"]}, %',
+            xlabel=label,
             ylim=(-0.6, len(arms) - 0.4),
-            xlim=limits([arm for arm in study.arms if arm in arms or not arm.trained], metric),
+            xlim=axis_limits([*arms, *untrained], metric['key']),
         )
         axis.set_yticks(range(len(arms)), [arm.method for arm in arms])
         axis.grid(axis='y', visible=False)
     return figure
 
 
-def limits(arms: list[ArmResults], metric: dict) -> tuple[float, float]:
-    """Ends of an axis with all seeds and some room: the interval of two seeds may be tens of points long, and would dwarf all else."""
-    values = [value for arm in arms for value in arm.values(metric['key']).values()]
+def _plot_seeds_and_interval(
+    axis: Axes, y: int, arm: ArmResults, metric: str, is_reference: bool
+) -> None:
+    estimate = arm.estimate(metric)
+    if estimate is None:
+        return
+    values = list(arm.values(metric).values())
+    axis.plot(
+        values,
+        [y] * len(values),
+        'o',
+        color=colour(0),
+        fillstyle='none',
+        markersize=4.5,
+        alpha=0.8,
+        markeredgewidth=0.8,
+    )
+    if estimate.low is not None:
+        interval = [estimate.low, estimate.high]
+        axis.plot(interval, [y, y], color=colour(0), linewidth=1.4, zorder=1)
+    if is_reference:
+        axis.plot(estimate.mean, y, 's', color=colour(1), markersize=5)
+    else:
+        axis.plot(estimate.mean, y, 'D', color=colour(0), markersize=5)
+
+
+def _plot_random_weights(axis: Axes, untrained: list[ArmResults], metric: str) -> None:
+    for arm in untrained:
+        estimate = arm.estimate(metric)
+        if estimate:
+            axis.axvline(
+                estimate.mean, color=DARK_GREY, linestyle='--', linewidth=1, label=arm.method
+            )
+            axis.legend(loc='lower center', bbox_to_anchor=(0.5, 1), borderaxespad=0.1)
+            return
+
+
+def axis_limits(arms: list[ArmResults], metric: str) -> tuple[float, float]:
+    """Return the ends of an accuracy axis: all seeds and some room, but not all intervals.
+
+    The interval of two seeds may be tens of points long, and would dwarf everything else.
+    """
+    values = [value for arm in arms for value in arm.values(metric).values()]
     room = max(0.35 * (max(values) - min(values)), 0.5)
     return min(values) - room, min(max(values) + room, 101)
 
 
-@styled
-def against_cost(study: StudyResults, metric: dict):
-    """Accuracy of each arm over what its training took, with the 95 % interval; None if no arm has both."""
-    from matplotlib.figure import Figure
+@dataclass(frozen=True)
+class CostPoint:
+    """A point of the figure of accuracy against cost.
 
-    arms = [arm for arm in study.trained if study.at_baseline(arm)]
-    points = [
-        (i, arm, arm.cost('device_hours'), found)
-        for i, arm in enumerate(arms)
-        if (found := arm.estimate(metric['key'])) and arm.cost('device_hours')
-    ]
+    Attributes:
+        number: of the arm, for its colour and marker.
+        arm: the arm.
+        device_hours: mean over seeds.
+        estimate: accuracy.
+    """
+
+    number: int
+    arm: ArmResults
+    device_hours: float
+    estimate: Estimate
+
+
+@styled
+def plot_against_cost(study: StudyResults, metric: dict) -> Figure | None:
+    """Plot the accuracy of each method, with its 95 % interval, against the cost of its training.
+
+    Returns:
+        None if no arm has both.
+    """
+    points = _cost_points(study, metric['key'])
     if not points:
         return None
-    scale, unit = (60, 'minutes') if max(cost for _, _, cost, _ in points) < 2 else (1, 'hours')
-    rows = -(-len(points) // 4)
-    figure = Figure((WIDTH, 2.7 + 0.19 * rows), layout='constrained')
-    axis = figure.subplots()
-    for i, arm, cost, found in points:
-        bar = (
-            [[found.mean - found.low], [found.high - found.mean]] if found.low is not None else None
-        )
+    costs = [point.device_hours for point in points]
+    hours_to_unit, unit = (60, 'minutes') if max(costs) < 2 else (1, 'hours')
+    figure, axis = _figure_with_legend_room(len(points))
+    for point in points:
+        estimate = point.estimate
+        bar = None
+        if estimate.low is not None:
+            bar = [[estimate.mean - estimate.low], [estimate.high - estimate.mean]]
         axis.errorbar(
-            cost * scale,
-            found.mean,
+            point.device_hours * hours_to_unit,
+            estimate.mean,
             bar,
-            fmt=marker(i),
-            color=colour(i),
+            fmt=marker(point.number),
+            color=colour(point.number),
             markersize=6,
             elinewidth=0.8,
             capsize=2,
-            label=arm.method,
+            label=point.arm.method,
         )
-    costs = [cost for _, _, cost, _ in points]
     if max(costs) > 20 * min(costs):
         axis.set_xscale('log')
-    kind = 'core' if on_cpu(study) else 'device'
+    device = 'core' if on_cpu(study) else 'device'
     axis.set(
-        xlabel=f'{kind}-{unit} of training, mean over seeds',
+        xlabel=f'{device}-{unit} of training, mean over seeds',
         ylabel=f'{metric["name"]}: accuracy, %',
     )
     axis.margins(x=0.08)
-    axis.set_ylim(limits([arm for _, arm, _, _ in points], metric))
-    figure.legend(
-        loc='outside lower center', ncols=min(4, len(points)), columnspacing=1, handletextpad=0.3
-    )
+    axis.set_ylim(axis_limits([point.arm for point in points], metric['key']))
+    _add_legend(figure, len(points), handletextpad=0.3)
     return figure
 
 
+def _cost_points(study: StudyResults, metric: str) -> list[CostPoint]:
+    arms = [arm for arm in study.trained if study.at_baseline(arm)]
+    points = []
+    for number, arm in enumerate(arms):
+        estimate = arm.estimate(metric)
+        device_hours = arm.cost('device_hours')
+        if estimate and device_hours:
+            points.append(CostPoint(number, arm, device_hours, estimate))
+    return points
+
+
+def _figure_with_legend_room(legend_entries: int) -> tuple[Figure, Axes]:
+    legend_rows = -(-legend_entries // LEGEND_COLUMNS)
+    figure = Figure((WIDTH, 2.7 + 0.19 * legend_rows), layout='constrained')
+    return figure, figure.subplots()
+
+
+def _add_legend(figure: Figure, entries: int, handletextpad: float) -> None:
+    figure.legend(
+        loc='outside lower center',
+        ncols=min(LEGEND_COLUMNS, entries),
+        columnspacing=1,
+        handletextpad=handletextpad,
+    )
+
+
 def on_cpu(study: StudyResults) -> bool:
-    """Whether the runs were trained on a CPU, so that a device-hour is a core-hour."""
-    said = {
+    """Return whether all runs were trained on a CPU, so that a device-hour is a core-hour."""
+    devices = {
         str((run.get('cost') or {}).get('device', '')).lower()
         for arm in study.arms
         for run in arm.runs.values()
-    } - {''}
-    return bool(said) and all(device.startswith('cpu') for device in said)
+    }
+    devices.discard('')
+    return bool(devices) and all(device.startswith('cpu') for device in devices)
 
 
 @styled
-def against_axis(study: StudyResults, axis_name: str, metric: dict):
-    """What accuracy loses from the first label of an axis on (as arXiv 2006.07733, fig. 3): a line for each method through the means, a
-    point for each seed, both paired over seeds; None if no two labels are measured."""
-    from matplotlib.figure import Figure
+def plot_along_axis(study: StudyResults, axis_name: str, metric: dict) -> Figure | None:
+    """Plot how accuracy changes from the first label of an axis on (as arXiv 2006.07733, fig. 3).
 
-    labels, lines = study.axes[axis_name], {}
-    for i, method in enumerate(study.plan['methods']):
-        by_label = {
-            arm.axes[axis_name]: arm
-            for arm in study.trained
-            if arm.method == method and study.at_baseline(arm, but=axis_name)
-        }
-        base = by_label[labels[0]].values(metric['key']) if labels[0] in by_label else {}
-        drops = {
-            x: [
-                value - base[seed]
-                for seed, value in by_label[label].values(metric['key']).items()
-                if seed in base
-            ]
-            for x, label in enumerate(labels)
-            if label in by_label
-        }
-        drops = {x: found for x, found in drops.items() if found}
-        if len(drops) > 1:
-            lines[i, method] = drops
-    if not lines:
+    Each method has a line through its means and a point for each seed, both paired over seeds.
+
+    Args:
+        study: results.
+        axis_name: an axis of the study.
+        metric: one of ``study.metrics``.
+
+    Returns:
+        None if no method has two labels.
+    """
+    labels = study.axes[axis_name]
+    changes_of = {}
+    for number, method in enumerate(study.definition['methods']):
+        changes = _changes_along_axis(study, method, axis_name, metric['key'])
+        if len(changes) > 1:
+            changes_of[number, method] = changes
+    if not changes_of:
         return None
-    figure = Figure((WIDTH, 2.7 + 0.19 * -(-len(lines) // 4)), layout='constrained')
-    axis = figure.subplots()
-    axis.axhline(0, color='#555555', linewidth=0.8)
-    shift = 0.5 / max(len(lines), 2)  # seeds of different methods beside each other
-    for place, ((i, method), drops) in enumerate(lines.items()):
-        at = [x + (place - (len(lines) - 1) / 2) * shift / 2 for x in drops]
-        means = [sum(found) / len(found) for found in drops.values()]
-        axis.plot(
-            at, means, marker=marker(i), color=colour(i), linewidth=1.5, markersize=5, label=method
-        )
-        for x, found in zip(at, drops.values(), strict=True):
-            axis.plot(
-                [x] * len(found),
-                found,
-                marker(i),
-                color=colour(i),
-                markersize=3,
-                fillstyle='none',
-                markeredgewidth=0.7,
-                alpha=0.7,
-            )
+    figure, axis = _figure_with_legend_room(len(changes_of))
+    axis.axhline(0, color=DARK_GREY, linewidth=0.8)
+    step = 0.25 / max(len(changes_of), 2)  # methods stand beside each other at each label
+    middle = (len(changes_of) - 1) / 2
+    for position, ((number, method), changes) in enumerate(changes_of.items()):
+        _plot_changes(axis, changes, (position - middle) * step, number, method)
     axis.set_xticks(range(len(labels)), labels)
     axis.grid(axis='x', visible=False)
     axis.set(
@@ -188,62 +243,119 @@ def against_axis(study: StudyResults, axis_name: str, metric: dict):
         ylabel=f'{metric["name"]}: change from {labels[0]}, points',
         xlim=(-0.4, len(labels) - 0.6),
     )
-    figure.legend(
-        loc='outside lower center', ncols=min(4, len(lines)), columnspacing=1, handletextpad=0.4
-    )
+    _add_legend(figure, len(changes_of), handletextpad=0.4)
     return figure
 
 
-@styled
-def tuning_grid(tunings: list[TuningResults], key: str):
-    """k-NN on val over the factors tried, a panel for each method: a ring around the chosen one, a cross for a trial that failed."""
-    from matplotlib.figure import Figure
+def _changes_along_axis(
+    study: StudyResults, method: str, axis_name: str, metric: str
+) -> dict[int, list[float]]:
+    """Return position of a label -> change from the first label for each seed that has both."""
+    arm_of = {
+        arm.axes[axis_name]: arm
+        for arm in study.trained
+        if arm.method == method and study.at_baseline(arm, except_axis=axis_name)
+    }
+    labels = study.axes[axis_name]
+    if labels[0] not in arm_of:
+        return {}
+    baseline = arm_of[labels[0]].values(metric)
+    changes = {}
+    for x, label in enumerate(labels):
+        if label not in arm_of:
+            continue
+        values = arm_of[label].values(metric)
+        differences = [value - baseline[seed] for seed, value in values.items() if seed in baseline]
+        if differences:
+            changes[x] = differences
+    return changes
 
-    tried = [
-        tuning
-        for tuning in tunings
-        if any('val_knn' in trial and trial.get('status') == 'done' for trial in tuning.trials)
-    ]
-    if not tried:
+
+def _plot_changes(
+    axis: Axes, changes: dict[int, list[float]], shift: float, number: int, method: str
+) -> None:
+    positions = [x + shift for x in changes]
+    means = [sum(values) / len(values) for values in changes.values()]
+    axis.plot(
+        positions,
+        means,
+        marker=marker(number),
+        color=colour(number),
+        linewidth=1.5,
+        markersize=5,
+        label=method,
+    )
+    for x, values in zip(positions, changes.values(), strict=True):
+        axis.plot(
+            [x] * len(values),
+            values,
+            marker(number),
+            color=colour(number),
+            markersize=3,
+            fillstyle='none',
+            markeredgewidth=0.7,
+            alpha=0.7,
+        )
+
+
+@styled
+def plot_tuning_grid(tunings: list[TuningResults], key: str) -> Figure | None:
+    """Plot k-NN accuracy on val over the factors tried, a panel for each method.
+
+    A ring is around the chosen trial, a cross stands for a trial that failed.
+
+    Args:
+        tunings: all tunings of the study.
+        key: config key that was tuned.
+
+    Returns:
+        None if no trial is done.
+    """
+    tunings = [tuning for tuning in tunings if _accuracy_of_factor(tuning)]
+    if not tunings:
         return None
-    columns = min(4, len(tried)) if len(tried) != 3 else 3
-    rows = -(-len(tried) // columns)
-    figure = Figure(
-        (WIDTH, 0.5 + 1.15 * rows if columns > 2 else 0.5 + 1.6 * rows), layout='constrained'
-    )
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    least = min(
-        trial['val_knn']
-        for tuning in tried
-        for trial in tuning.trials
-        if trial.get('status') == 'done'
-    )
-    factors = sorted({trial['factor'] for tuning in tried for trial in tuning.trials})
-    for axis in axes[len(tried) :]:
-        axis.remove()
-    for axis, tuning in zip(axes, tried, strict=False):
-        done = [(t['factor'], t['val_knn']) for t in tuning.trials if t.get('status') == 'done']
-        axis.plot(*zip(*done, strict=True), 'o-', color=colour(0), markersize=3.5, linewidth=1.2)
-        failed = [t['factor'] for t in tuning.trials if t.get('status') != 'done']
-        axis.plot(failed, [least] * len(failed), 'x', color=colour(1), markersize=6)
-        chosen = dict(done).get(tuning.chosen)
-        if chosen is not None:
-            axis.plot(
-                tuning.chosen,
-                chosen,
-                'o',
-                color=colour(1),
-                markersize=9,
-                fillstyle='none',
-                markeredgewidth=1.5,
-            )
+    columns = panel_columns(len(tunings))
+    narrow = columns > 2
+    rows = -(-len(tunings) // columns)
+    panel_height = 1.15 if narrow else 1.6
+    figure = Figure((WIDTH, 0.5 + panel_height * rows), layout='constrained')
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    lowest = min(min(_accuracy_of_factor(tuning).values()) for tuning in tunings)
+    factors = sorted({trial['factor'] for tuning in tunings for trial in tuning.trials})
+    for axis, tuning in zip(hide_unused(grid, len(tunings)), tunings, strict=True):
+        _plot_tuning(axis, tuning, lowest)
         if min(factors) > 0:
             axis.set_xscale('log', base=2)
         axis.set_xticks(factors, [f'{factor:g}' for factor in factors])
         axis.minorticks_off()
-        axis.set_title(shortened(tuning.name, 13 if columns > 2 else 30), loc='left')
-    for axis in axes[max(len(tried) - columns, 0) : len(tried)]:
-        axis.tick_params(labelbottom=True)
+        axis.set_title(shorten(tuning.name, 13 if narrow else 30), loc='left')
     figure.supxlabel(f"factor on the config's {key}", fontsize='medium')
     figure.supylabel('k-NN on val, %', fontsize='medium')
     return figure
+
+
+def _accuracy_of_factor(tuning: TuningResults) -> dict[float, float]:
+    return {
+        trial['factor']: trial['val_knn']
+        for trial in tuning.trials
+        if trial.get('status') == 'done'
+    }
+
+
+def _plot_tuning(axis: Axes, tuning: TuningResults, lowest: float) -> None:
+    accuracy_of = _accuracy_of_factor(tuning)
+    factors = list(accuracy_of)
+    accuracies = list(accuracy_of.values())
+    axis.plot(factors, accuracies, 'o-', color=colour(0), markersize=3.5, linewidth=1.2)
+    failed = [trial['factor'] for trial in tuning.trials if trial.get('status') != 'done']
+    axis.plot(failed, [lowest] * len(failed), 'x', color=colour(1), markersize=6)
+    if tuning.chosen in accuracy_of:
+        axis.plot(
+            tuning.chosen,
+            accuracy_of[tuning.chosen],
+            'o',
+            color=colour(1),
+            markersize=9,
+            fillstyle='none',
+            markeredgewidth=1.5,
+        )

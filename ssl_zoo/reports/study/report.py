@@ -1,154 +1,190 @@
-"""The report of a study: one page that needs no network, tables as Markdown and CSV, figures as files."""
+"""The report of a study: one page that needs no network, tables as Markdown and CSV, figures."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from ssl_zoo.reports import html
-from ssl_zoo.reports.study.report_figures import Cards
-from ssl_zoo.reports.study.reproduce import how_to_run
+from ssl_zoo.reports.study.csv_files import arms_csv, runs_csv
+from ssl_zoo.reports.study.report_figures import ReportFigures
+from ssl_zoo.reports.study.reproduce import reproduce_html
 from ssl_zoo.reports.study.tables import (
-    Table,
     accuracy_table,
-    arms_csv,
-    difference_table,
-    in_markdown,
-    runs_csv,
+    baseline_table,
+    reference_table,
     tuning_table,
 )
+from ssl_zoo.reports.study.text_table import TextTable, escape_markdown
 from ssl_zoo.storage.atomic import write_or_raise
 from ssl_zoo.studies.results import ArmResults, StudyResults, read_study
 from ssl_zoo.studies.tuning_results import tuning_results
 
+METHODS_NOTE = (
+    'Curves: means over seeds thick, seeds thin; losses of different methods are different '
+    'quantities. Views: the first training images, each beside its views as the network sees them. '
+    'Map and neighbours: test images by the features of the backbone, first seed; the images with '
+    'neighbours are the first of their class in the list, so that no one chose them.'
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page.
+
+    Attributes:
+        title: text.
+        anchor: id that links reach.
+        content: HTML; empty content leaves the section out.
+    """
+
+    title: str
+    anchor: str
+    content: str
+
 
 def write_report(out: str | Path) -> Path:
-    """Write ``out/report/``: index.html, table.md, table.csv (arms), runs.csv, figures. An unfinished study gets a report of what is there.
+    """Write ``out/report/``: index.html, table.md, table.csv (arms), runs.csv and figures.
+
+    An unfinished study gets a report of the records that exist.
 
     Args:
-        out: the folder of a study.
+        out: folder of a study.
+
     Returns:
-        The path of the html.
+        The path of index.html.
+
     Raises:
-        ConfigError: there is no study in the folder, or the report cannot be written.
+        ConfigError: the folder holds no study, or the report cannot be written.
     """
-    study, folder = read_study(out), Path(out, 'report')
-    body = page_of(study, Cards(study, folder))
+    study = read_study(out)
+    folder = Path(out, 'report')
+    content = page_content(study, ReportFigures(study, folder))
     texts = {
         'table.md': markdown(study),
         'table.csv': arms_csv(study),
         'runs.csv': runs_csv(study),
-        'index.html': html.page(study.plan['title'], body),
+        'index.html': html.page(study.definition['title'], content),
     }
     for name, text in texts.items():
         write_or_raise(folder / name, lambda file, text=text: file.write(text.encode()))
     return folder / 'index.html'
 
 
-def tables(study: StudyResults) -> list[Table | None]:
-    """Of accuracy, of differences to the reference, to the first labels, of tuning; None for what the study does not have."""
-    return [
-        accuracy_table(study),
-        difference_table(study),
-        difference_table(study, to_baseline=True),
-        tuning_table(study),
-    ]
-
-
 def markdown(study: StudyResults) -> str:
+    """Return the tables and the open points of the report as Markdown."""
+    definition = study.definition
     parts = [
-        f'## {in_markdown(study.plan["title"])}\n',
-        in_markdown(str(study.plan.get('question', ''))) + '\n',
+        f'## {escape_markdown(definition["title"])}\n',
+        escape_markdown(str(definition.get('question', ''))) + '\n',
     ]
-    if study.plan['caveats']:
-        parts += [*(f'- {in_markdown(text)}' for text in study.plan['caveats']), '']
-    parts += [table.as_markdown() for table in tables(study) if table]
-    if left := unfinished(study):
-        parts += [
-            '### Failed, missing or doubtful\n',
-            *(f'- {in_markdown(text)}' for text in left),
-            '',
-        ]
+    if definition['caveats']:
+        parts += [_markdown_bullets(definition['caveats']), '']
+    tables = (
+        accuracy_table(study),
+        reference_table(study),
+        baseline_table(study),
+        tuning_table(study),
+    )
+    parts += [table.as_markdown() for table in tables if table]
+    points = open_points(study)
+    if points:
+        parts += ['### Failed, missing or doubtful\n', _markdown_bullets(points), '']
     return '\n'.join(parts)
 
 
-def unfinished(study: StudyResults) -> list[str]:
-    """Sentences on what failed, is missing or is in doubt."""
-    failed = [
-        f'{name_of(record)} failed: {record.get("error") or "no error is recorded"}'
+def _markdown_bullets(texts: list[str]) -> str:
+    return '\n'.join(f'- {escape_markdown(text)}' for text in texts)
+
+
+def open_points(study: StudyResults) -> list[str]:
+    """Return a sentence for everything that failed, is missing or is doubtful."""
+    failures = [
+        f'{_record_name(record)} failed: {record.get("error") or "no error is recorded"}'
         for record in study.failures
     ]
-    warned = [
+    warnings = [
         f'tuning of {tuning.name}: {tuning.warning}'
         for tuning in tuning_results(study)
         if tuning.warning
     ]
-    return failed + study.problems + study.missing + warned
+    return failures + study.problems + study.missing + warnings
 
 
-def name_of(record: dict) -> str:
+def _record_name(record: dict) -> str:
     name = ArmResults(str(record.get('method')), record.get('axes') or {}).name
-    return (
-        f'trial of {name}, factor {record.get("factor")}'
-        if record['kind'] == 'trial'
-        else f'{name}, seed {record.get("seed")}'
-    )
+    if record['kind'] == 'trial':
+        return f'trial of {name}, factor {record.get("factor")}'
+    return f'{name}, seed {record.get("seed")}'
 
 
-def page_of(study: StudyResults, cards: Cards) -> str:
-    """The page's body; its figures are drawn and saved on the way."""
-    plan, (accuracy, to_reference, to_baseline, tuning) = study.plan, tables(study)
-    results = html.figure_grid(cards.accuracy()) or '<p>No run is finished yet.</p>\n'
-    parts = [
-        (
-            'Results',
-            'results',
-            results + ''.join(table.as_html() for table in (accuracy, to_reference) if table),
-        ),
-        (
-            'Along the axes',
-            'axes',
-            html.figure_grid(cards.axes()) + to_baseline.as_html() if to_baseline else '',
-        ),
-        ('Accuracy against cost', 'cost', html.figure_grid(cards.cost())),
-        ('Tuning', 'tuning', html.figure_grid(cards.tuning()) + tuning.as_html() if tuning else ''),
-        ('Curves', 'curves', html.figure_grid(cards.courses())),
-        ('Method by method', 'methods', method_by_method(study, cards)),
-        ('To run it again', 'again', how_to_run(study)),
+def page_content(study: StudyResults, figures: ReportFigures) -> str:
+    """Return the page's content. Its figures are drawn and saved meanwhile."""
+    results = html.figure_grid(figures.accuracy()) or '<p>No run is finished yet.</p>\n'
+    results += _table_html(accuracy_table(study)) + _table_html(reference_table(study))
+    axes = html.figure_grid(figures.axes()) + _table_html(baseline_table(study))
+    tuning = html.figure_grid(figures.tuning()) + _table_html(tuning_table(study))
+    sections = [
+        Section('Results', 'results', results),
+        Section('Along the axes', 'axes', axes),
+        Section('Accuracy against cost', 'cost', html.figure_grid(figures.cost())),
+        Section('Tuning', 'tuning', tuning),
+        Section('Curves', 'curves', html.figure_grid(figures.val_curves())),
+        Section('Method by method', 'methods', methods_html(study, figures)),
+        Section('How to reproduce', 'reproduce', reproduce_html(study)),
     ]
-    left = unfinished(study)  # after the figures, which may find more
-    if left:
-        parts.insert(1, ('Failed, missing or doubtful', 'missing', html.bullets(left)))
-    parts = [part for part in parts if part[2]]
-    links = ''.join(f'<a href="#{anchor}">{html.escape(title)}</a> ' for title, anchor, _ in parts)
-    head = f'<h1>{html.escape(plan["title"])}</h1>\n{html.paragraphs(str(plan.get("question", "")))}<nav>{links}</nav>\n'
-    if plan['caveats']:
-        head += f'<div class="box"><strong>What this can and cannot show</strong>\n{html.bullets(plan["caveats"])}</div>\n'
-    return head + state(study, left) + ''.join(html.section(*part) for part in parts)
+    points = open_points(study)  # after the figures, which may find more
+    if points:
+        missing = Section('Failed, missing or doubtful', 'missing', html.bullets(points))
+        sections.insert(1, missing)
+    sections = [section for section in sections if section.content]
+    content = _head_html(study, sections) + _state_html(study, len(points))
+    for section in sections:
+        content += html.section(section.title, section.anchor, section.content)
+    return content
 
 
-def state(study: StudyResults, left: list[str]) -> str:
-    """How much of the study there is."""
-    done, wanted = (
-        sum(len(arm.runs) for arm in study.trained),
-        len(study.trained) * len(study.plan['seeds']),
+def _table_html(table: TextTable | None) -> str:
+    return table.as_html() if table else ''
+
+
+def _head_html(study: StudyResults, sections: list[Section]) -> str:
+    definition = study.definition
+    links = ''.join(
+        f'<a href="#{section.anchor}">{html.escape(section.title)}</a>' for section in sections
     )
+    content = (
+        f'<h1>{html.escape(definition["title"])}</h1>\n'
+        f'{html.paragraphs(str(definition.get("question", "")))}'
+        f'<nav>{links}</nav>\n'
+    )
+    if definition['caveats']:
+        content += (
+            '<div class="box"><strong>What this study can and cannot show</strong>\n'
+            f'{html.bullets(definition["caveats"])}</div>\n'
+        )
+    return content
+
+
+def _state_html(study: StudyResults, open_points: int) -> str:
+    """Return how many runs are finished."""
+    finished = sum(len(arm.runs) for arm in study.trained)
+    planned = len(study.trained) * len(study.definition['seeds'])
     failed = sum(record['kind'] == 'run' for record in study.failures)
-    text = f'{done} of {wanted} runs are finished' + (f', {failed} failed' if failed else '') + '.'
-    if not left:
-        return f'<p>{text}</p>\n'
-    return f'<div class="box warning">{text} <a href="#missing">What failed, is missing or is in doubt ({len(left)})</a></div>\n'
+    text = f'{finished} of {planned} runs are finished'
+    if failed:
+        text += f', {failed} failed'
+    if not open_points:
+        return f'<p>{text}.</p>\n'
+    link = f'<a href="#missing">Failed, missing or doubtful: {open_points}</a>'
+    return f'<div class="box warning">{text}. {link}</div>\n'
 
 
-def method_by_method(study: StudyResults, cards: Cards) -> str:
-    names = [arm.method for arm in study.arms if not arm.trained] + [
-        arm.method for arm in study.trained
-    ]
-    blocks = [(name, found) for name in dict.fromkeys(names) if (found := cards.of_method(name))]
-    if not blocks:
-        return ''
-    note = (
-        'Curves: means over seeds thick, seeds thin; losses of different methods are different quantities. Views: the first training '
-        'images, each beside what the network is shown of it. Map and neighbours: test images by the features of the backbone, first '
-        'seed; the images with neighbours are the first of their class in the list, chosen by none.'
-    )
-    return f'<p class="note">{note}</p>\n' + ''.join(
-        f'<h3>{html.escape(name)}</h3>\n{html.figure_grid(found)}' for name, found in blocks
-    )
+def methods_html(study: StudyResults, figures: ReportFigures) -> str:
+    """Return the figures of each method, random weights first; '' if there are none."""
+    untrained = [arm.method for arm in study.arms if not arm.trained]
+    trained = [arm.method for arm in study.trained]
+    blocks = ''
+    for method in dict.fromkeys([*untrained, *trained]):
+        figures_of_method = figures.of_method(method)
+        if figures_of_method:
+            blocks += f'<h3>{html.escape(method)}</h3>\n{html.figure_grid(figures_of_method)}'
+    return html.note(METHODS_NOTE) + blocks if blocks else ''

@@ -1,245 +1,273 @@
-"""The figures of a report, drawn, saved as files and put into cards for the html."""
+"""The figures of a study's report: drawn, saved as files, and returned as HTML for the page."""
 
 import re
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
+from ssl_zoo.data.image_sheet import as_jpeg, crop_rows
 from ssl_zoo.errors import ConfigError
-from ssl_zoo.reports import html
-from ssl_zoo.reports import tsne as maps
+from ssl_zoo.reports import html, tsne
 from ssl_zoo.reports.curves import (
-    KEYS,
-    SHOWN,
+    DEFAULT_KEYS,
+    KEY_TITLES,
     Log,
-    beside_the_others,
-    curves,
-    keys_of,
+    logged_keys,
+    plot_curves,
+    plot_each_against_others,
     read_log,
     series,
 )
 from ssl_zoo.reports.study import plots
-from ssl_zoo.reports.style import save
+from ssl_zoo.reports.style import save_figure
 from ssl_zoo.storage.atomic import write_or_raise
 from ssl_zoo.studies.results import ArmResults, StudyResults
 from ssl_zoo.studies.tuning_results import tuning_results
 
-QUERIES, NEAREST, ROWS = 5, 5, 4  # images with neighbours, neighbours of each, images with views
-BOTH = ('.svg', '.png')  # for pages that take no SVG
-BELOW = 'the numbers are in the table below'
+QUERIES = 5  # images that are shown with neighbours
+NEIGHBOURS = 5  # of each query
+VIEWS_ROWS = 4  # images that are shown with their views
+SVG = ('.svg',)
+PNG = ('.png',)
+SVG_AND_PNG = ('.svg', '.png')  # for pages that take no SVG
+NUMBERS_BELOW = 'the numbers are in the table below'
 
 
-def height_of(rows: int) -> int:
-    """Pixels that so many rows of a views.png take."""
-    from ssl_zoo.engine.hooks.views_picture import ViewsPictureHook as hook
+class ReportFigures:
+    """Draws the figures of a report.
 
-    return hook.HEAD + rows * (hook.SIDE + hook.GAP) + hook.GAP
-
-
-class Cards:
-    """Every function returns the cards (HTML) of one kind of figure, none where there is nothing to draw. What cannot be read becomes
-    one of the study's problems.
+    Each public method returns figures as HTML, an empty list if there is nothing to draw. A file
+    of the study that cannot be read becomes one of the study's problems.
 
     Args:
-        study: what to draw; folder: where the files go.
+        study: results.
+        folder: where the files of the figures go.
     """
 
-    def __init__(self, study: StudyResults, folder: Path):
-        self.study, self.folder, self.used = study, folder, set()
+    def __init__(self, study: StudyResults, folder: Path) -> None:
+        self.study = study
+        self.folder = folder
+        self._used_names: set[str] = set()
 
-    def path(self, name: str, ending: str) -> Path:
-        """A file that no other figure has taken."""
+    def _path(self, name: str, suffix: str) -> Path:
+        """Return a file that no other figure has."""
         stem = re.sub(r'\W+', '_', name.lower()).strip('_')
-        while stem + ending in self.used:
+        while stem + suffix in self._used_names:
             stem += '_'
-        self.used.add(stem + ending)
-        return self.folder / (stem + ending)
+        self._used_names.add(stem + suffix)
+        return self.folder / (stem + suffix)
 
-    def card(
-        self, drawn, name: str, alt: str, caption: str, endings: tuple[str, ...] = ('.svg',)
+    def _save_plot(
+        self,
+        plot: Figure | None,
+        name: str,
+        alt: str,
+        caption: str,
+        suffixes: tuple[str, ...] = SVG,
     ) -> list[str]:
-        """Save a figure under all endings; the card shows the first."""
-        if drawn is None:
+        """Save a plot in each format. The page shows the first."""
+        if plot is None:
             return []
-        paths = [save(drawn, self.path(name, ending)) for ending in endings]
+        paths = [save_figure(plot, self._path(name, suffix)) for suffix in suffixes]
         return [html.figure(paths[0], alt, caption)]
 
-    def problem(self, text: str) -> None:
+    def _save_jpeg(self, content: bytes, name: str, alt: str, caption: str) -> list[str]:
+        path = self._path(name, '.jpg')
+        write_or_raise(path, lambda file: file.write(content))
+        return [html.figure(path, alt, caption)]
+
+    def _add_problem(self, text: str) -> None:
         if text not in self.study.problems:
             self.study.problems.append(text)
 
     def accuracy(self) -> list[str]:
-        """A card for each metric; all of them in one picture are saved as accuracy.svg and .png."""
-        cards = []
+        """Return a figure for each metric. Also saves accuracy.svg and .png, with all metrics."""
+        figures = []
         for metric in self.study.metrics:
-            cards += self.card(
-                plots.accuracy(self.study, [metric]),
+            name = metric['name']
+            figures += self._save_plot(
+                plots.plot_accuracy(self.study, [metric]),
                 f'accuracy {metric["key"]}',
-                f'{metric["name"]} accuracy of each method over seeds; {BELOW}',
-                f'{metric["name"]}. Circles: seeds; filled: their mean (orange square: '
-                f'{self.study.plan["reference"]}); bar: 95 % interval, which goes on where it meets the frame; dashed: '
-                'random weights.',
+                f'{name} accuracy of each method over seeds; {NUMBERS_BELOW}',
+                f'{name}. Circles: seeds. Filled: their mean (orange square: '
+                f'{self.study.reference}). Bar: 95 % interval; it goes on where it meets the '
+                'frame. Dashed line: random weights.',
             )
-        whole = plots.accuracy(
-            self.study, self.study.metrics, width=2.1 * len(self.study.metrics) + 0.8
-        )
-        self.card(whole, 'accuracy', '', '', endings=BOTH)
-        return cards
+        width = 2.1 * len(self.study.metrics) + 0.8
+        all_metrics = plots.plot_accuracy(self.study, self.study.metrics, width)
+        self._save_plot(all_metrics, 'accuracy', '', '', SVG_AND_PNG)
+        return figures
 
     def axes(self) -> list[str]:
-        cards = []
+        """Return a figure for each axis and metric: the change from the first label."""
+        figures = []
         for axis, labels in self.study.axes.items():
             for metric in self.study.metrics:
-                cards += self.card(
-                    plots.against_axis(self.study, axis, metric),
+                name = metric['name']
+                figures += self._save_plot(
+                    plots.plot_along_axis(self.study, axis, metric),
                     f'axis {axis} {metric["key"]}',
-                    f'{metric["name"]}: change of accuracy from {axis} {labels[0]}, a line for each method; {BELOW}',
-                    f'{metric["name"]}: what changes from {axis} {labels[0]}, each method against itself, paired over '
-                    f'seeds. Lines: means; small signs: seeds; methods are set apart sideways.',
-                    BOTH,
+                    f'{name}: change of accuracy from {axis} {labels[0]}, a line for each method; '
+                    f'{NUMBERS_BELOW}',
+                    f'{name}: change from {axis} {labels[0]}, each method against itself, paired '
+                    'over seeds. Lines: means. Small markers: seeds. Methods are set apart '
+                    'sideways.',
+                    SVG_AND_PNG,
                 )
-        return cards
+        return figures
 
     def cost(self) -> list[str]:
-        cards = []
+        """Return a figure for each metric: accuracy against cost."""
+        figures = []
         for metric in self.study.metrics:
-            cards += self.card(
-                plots.against_cost(self.study, metric),
+            name = metric['name']
+            figures += self._save_plot(
+                plots.plot_against_cost(self.study, metric),
                 f'cost {metric["key"]}',
-                f'{metric["name"]} accuracy over the cost of training, a point for each method; the numbers are in the '
-                f'table of results',
-                f'{metric["name"]}; bars: 95 % interval over seeds, which goes on where it meets the frame.',
+                f'{name} accuracy over the cost of training, a point for each method; the numbers '
+                'are in the table of results',
+                f'{name}. Bars: 95 % interval over seeds; it goes on where it meets the frame.',
             )
-        return cards
+        return figures
 
     def tuning(self) -> list[str]:
-        drawn = plots.tuning_grid(
-            tuning_results(self.study), (self.study.plan['tune'] or {}).get('key', 'setting')
-        )
-        return self.card(
-            drawn,
+        """Return the figure of all trials."""
+        key = (self.study.definition['tune'] or {}).get('key', 'setting')
+        return self._save_plot(
+            plots.plot_tuning_grid(tuning_results(self.study), key),
             'tuning',
-            f'k-NN accuracy on val over the factors tried, a panel for each method; {BELOW}',
-            'Ring: the chosen trial; cross: a trial that failed, at the foot of the panel.',
+            'k-NN accuracy on val over the factors tried, a panel for each method; '
+            f'{NUMBERS_BELOW}',
+            'Ring: the chosen trial. Cross at the foot of the panel: a trial that failed.',
         )
 
-    def logs(self, arm: ArmResults) -> list[Log]:
-        found = []
-        for run in arm.runs.values():
-            try:
-                found.append(read_log(run['folder']))
-            except ConfigError:
-                self.problem(
-                    f'{arm.name}, seed {run.get("seed")}: it has no log.jsonl with a curve'
-                )
-        return found
-
-    def courses(self) -> list[str]:
-        """What was measured on val during training, all methods beside each other."""
-        groups = {
-            arm.method: logs
-            for arm in self.study.trained
-            if self.study.at_baseline(arm) and (logs := self.logs(arm))
-        }
-        cards = []
-        for key, name in KEYS.items():
-            have = {
+    def val_curves(self) -> list[str]:
+        """Return a figure for each quantity measured on val during training, with all methods."""
+        logs_of = {}
+        for arm in self.study.trained:
+            if self.study.at_baseline(arm):
+                logs_of[arm.method] = self._logs(arm)
+        figures = []
+        for key, title in KEY_TITLES.items():
+            groups = {
                 method: logs
-                for method, logs in groups.items()
+                for method, logs in logs_of.items()
                 if any(series(log, key) for log in logs)
             }
-            if key.startswith('val/') and len(have) > 1:
-                cards += self.card(
-                    beside_the_others(have, key),
-                    key,
-                    f'{name} over epochs, a panel for each method',
-                    f'{name}: the method in colour, all the others in grey; means over seeds.',
-                    BOTH,
-                )
-        return cards
+            if not key.startswith('val/') or len(groups) < 2:
+                continue
+            figures += self._save_plot(
+                plot_each_against_others(groups, key),
+                key,
+                f'{title} over epochs, a panel for each method',
+                f'{title}: the method in colour, all others in grey; means over seeds.',
+                SVG_AND_PNG,
+            )
+        return figures
+
+    def _logs(self, arm: ArmResults) -> list[Log]:
+        logs = []
+        for seed, run in arm.runs.items():
+            try:
+                logs.append(read_log(run['folder']))
+            except ConfigError:
+                self._add_problem(f'{arm.name}, seed {seed}: it has no log.jsonl with a curve')
+        return logs
 
     def of_method(self, method: str) -> list[str]:
-        """Its curves, views, map and neighbours; the last three of the first seed under the first label of every axis."""
-        arms = [arm for arm in self.study.arms if arm.method == method and arm.runs]
-        first = next(
-            (arm for arm in arms if self.study.at_baseline(arm)), arms[0] if arms else None
-        )
-        return (
-            [*self.curves(method, arms), *self.views(first), *self.features(first)] if first else []
-        )
+        """Return a method's curves, views, map and neighbours.
 
-    def curves(self, method: str, arms: list[ArmResults]) -> list[str]:
-        groups = {
-            ', '.join(f'{axis} {label}' for axis, label in arm.axes.items()) or method: logs
-            for arm in arms
-            if arm.trained and (logs := self.logs(arm))
-        }
-        logged = keys_of([log for logs in groups.values() for log in logs])
-        keys = [key for key in SHOWN if key in logged]
+        All but the curves are of the first seed under the first label of every axis.
+        """
+        arms = [arm for arm in self.study.arms if arm.method == method and arm.runs]
+        if not arms:
+            return []
+        shown_arm = next((arm for arm in arms if self.study.at_baseline(arm)), arms[0])
+        return [
+            *self._curves(method, arms),
+            *self._views(shown_arm),
+            *self._embeddings(shown_arm),
+        ]
+
+    def _curves(self, method: str, arms: list[ArmResults]) -> list[str]:
+        groups = {}
+        for arm in arms:
+            logs = self._logs(arm) if arm.trained else []
+            if logs:
+                label = ', '.join(f'{axis} {label}' for axis, label in arm.axes.items())
+                groups[label or method] = logs
+        existing_keys = logged_keys([log for logs in groups.values() for log in logs])
+        keys = [key for key in DEFAULT_KEYS if key in existing_keys]
         if not keys:
             return []
-        n = max(map(len, groups.values()))
-        return self.card(
-            curves(groups, keys),
+        seeds = max(map(len, groups.values()))
+        plural = 's' if seeds > 1 else ''
+        return self._save_plot(
+            plot_curves(groups, keys),
             f'curves {method}',
-            f'{method}: {", ".join(KEYS[key] for key in keys)} over epochs',
-            f'{method}: curves of {n} seed{"s" if n > 1 else ""}.',
+            f'{method}: {", ".join(KEY_TITLES[key] for key in keys)} over epochs',
+            f'{method}: curves of {seeds} seed{plural}.',
         )
 
-    def views(self, arm: ArmResults) -> list[str]:
-        found = next(
-            (path for run in arm.runs.values() if (path := run['folder'] / 'views.png').is_file()),
-            None,
-        )
-        if found is None or not arm.trained:
+    def _views(self, arm: ArmResults) -> list[str]:
+        path = _first_file(arm, 'views.png')
+        if path is None or not arm.trained:
             return []
         try:
-            content = html.as_jpeg(found, height_of(ROWS))
+            content = as_jpeg(crop_rows(path, VIEWS_ROWS))
         except OSError as error:
-            self.problem(f'{arm.name}: views.png cannot be read ({type(error).__name__})')
+            self._add_problem(f'{arm.name}: views.png cannot be read ({type(error).__name__})')
             return []
-        path = self.path(f'views {arm.method}', '.jpg')
-        write_or_raise(path, lambda file: file.write(content))
-        return [
-            html.figure(
-                path,
-                f'{arm.method}: training images beside their views',
-                f'{arm.method}: the images and their views.',
-            )
-        ]
-
-    def features(self, arm: ArmResults) -> list[str]:
-        file = next(
-            (path for run in arm.runs.values() if (path := run['folder'] / 'map.npz').is_file()),
-            None,
+        return self._save_jpeg(
+            content,
+            f'views {arm.method}',
+            f'{arm.method}: training images beside their views',
+            f'{arm.method}: the images and their views.',
         )
-        if file is None:
+
+    def _embeddings(self, arm: ArmResults) -> list[str]:
+        path = _first_file(arm, 'map.npz')
+        if path is None:
             return []
         try:
-            found = maps.EmbeddingMap.load(file)
+            embeddings = tsne.EmbeddingMap.load(path)
         except ValueError as error:
-            self.problem(f'{arm.name}: map.npz cannot be read ({error})')
+            self._add_problem(f'{arm.name}: map.npz cannot be read ({error})')
             return []
-        n = len(found.labels)
-        cards = self.card(
-            maps.drawn_map(found, maps.tsne(found)),
-            f'map {arm.method}',
-            f'{arm.method}: t-SNE map of {n} test images by class',
-            f'{arm.method}: t-SNE of {n} test images (cosine distance, perplexity {found.perplexity:g}, random state 0). '
-            f'Distances between groups mean nothing.',
-            endings=('.png',),
+        return [*self._map(arm.method, embeddings), *self._neighbours(arm.method, embeddings)]
+
+    def _map(self, method: str, embeddings: tsne.EmbeddingMap) -> list[str]:
+        n = len(embeddings.labels)
+        return self._save_plot(
+            tsne.plot_map(embeddings, tsne.tsne(embeddings)),
+            f'map {method}',
+            f'{method}: t-SNE map of {n} test images by class',
+            f'{method}: t-SNE of {n} test images (cosine distance, perplexity '
+            f'{embeddings.perplexity:g}, random state 0). Distances between groups mean nothing.',
+            PNG,
         )
-        queries = maps.first_of_each(found.labels, QUERIES)
-        nearest = maps.neighbours(found, queries, min(NEAREST, n - 1))
-        right = int((found.labels[nearest] == found.labels[queries][:, None]).sum())
-        path = self.path(f'neighbours {arm.method}', '.jpg')
-        write_or_raise(
-            path, lambda stream: stream.write(maps.drawn_neighbours(found, queries, nearest))
+
+    def _neighbours(self, method: str, embeddings: tsne.EmbeddingMap) -> list[str]:
+        n = len(embeddings.labels)
+        queries = tsne.first_of_each_class(embeddings.labels, QUERIES)
+        neighbours = tsne.nearest_neighbours(embeddings, queries, min(NEIGHBOURS, n - 1))
+        query_labels = embeddings.labels[queries][:, None]
+        same_class = int((embeddings.labels[neighbours] == query_labels).sum())
+        sheet = tsne.neighbours_sheet(embeddings, queries, neighbours)
+        return self._save_jpeg(
+            as_jpeg(sheet.draw()),
+            f'neighbours {method}',
+            f'{method}: {same_class} of {neighbours.size} nearest neighbours are of the class of '
+            'their image',
+            f'{method}: nearest among {n} test images (cosine). Tick and whole frame: same class '
+            f'({same_class} of {neighbours.size}). Cross and dashed frame: another class.',
         )
-        return [
-            *cards,
-            html.figure(
-                path,
-                f'{arm.method}: {right} of {nearest.size} nearest neighbours are of the class of their image',
-                f'{arm.method}: nearest among {n} test images (cosine). Tick and whole frame: of the same class ({right} of '
-                f'{nearest.size}); cross and broken frame: of another.',
-            ),
-        ]
+
+
+def _first_file(arm: ArmResults, name: str) -> Path | None:
+    """Return the file of this name of the first run that has it."""
+    for run in arm.runs.values():
+        path = run['folder'] / name
+        if path.is_file():
+            return path
+    return None

@@ -1,166 +1,151 @@
-"""The part of a report that it takes to run a study again: commands, settings, hashes, versions."""
+"""The part of a report that reproduces a study: commands, settings, hashes, versions."""
 
 import json
 
 from ssl_zoo.evaluation.results import rows_of
 from ssl_zoo.reports import html
-from ssl_zoo.reports.study.tables import Table
-from ssl_zoo.studies.results import StudyResults
+from ssl_zoo.reports.study.text_table import TextTable
+from ssl_zoo.studies.results import ArmResults, StudyResults
+
+FlatConfig = dict[str, str]  # 'a.b.0' -> JSON text
 
 
-def flat(value, name: str = '') -> dict[str, str]:
-    """Nested settings as 'a.b.0' -> JSON text."""
-    items = (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value)
-        if isinstance(value, list)
-        else None
-    )
+def flatten(value: object, name: str = '') -> FlatConfig:
+    """Return nested settings as dotted names with JSON texts; empty dicts and lists are values."""
+    if isinstance(value, dict):
+        items = list(value.items())
+    elif isinstance(value, list):
+        items = list(enumerate(value))
+    else:
+        items = []
     if not items:
         return {name: json.dumps(value)}
-    return {
-        key: text
-        for part, inner in items
-        for key, text in flat(inner, f'{name}.{part}' if name else str(part)).items()
-    }
+    flat = {}
+    for key, item in items:
+        flat |= flatten(item, f'{name}.{key}' if name else str(key))
+    return flat
 
 
-def shared_and_own(configs: list[dict[str, str]]) -> tuple[dict[str, str], list[dict[str, str]]]:
-    """What all flat configs say alike, and what each says apart from that."""
-    first = configs[0] if configs else {}
+def split_shared(configs: list[FlatConfig]) -> tuple[FlatConfig, list[FlatConfig]]:
+    """Return the settings that all configs have in common, and what each has apart from them."""
+    if not configs:
+        return {}, []
     shared = {
         key: text
-        for key, text in first.items()
+        for key, text in configs[0].items()
         if all(config.get(key) == text for config in configs)
     }
-    return shared, [
-        {key: text for key, text in config.items() if key not in shared} for config in configs
-    ]
+    rests = [{key: text for key, text in config.items() if key not in shared} for config in configs]
+    return shared, rests
 
 
-def settings(study: StudyResults) -> str:
-    """The settings of the runs as they were trained: what all share, and what each arm has of its own."""
-    arms = [
-        (
-            arm,
-            [
-                flat(run['config'])
-                for run in arm.runs.values()
-                if isinstance(run.get('config'), dict)
-            ],
-        )
-        for arm in study.trained
-    ]
-    arms = [(arm, configs) for arm, configs in arms if configs]
+def settings_html(study: StudyResults) -> str:
+    """Return the settings of the runs as they were trained: shared ones, then arm by arm."""
+    arms = [arm for arm in study.trained if _configs(arm)]
     if not arms:
         return '<p>No run has recorded its settings yet.</p>\n'
-    same = [
-        shared_and_own(
-            [{key: text for key, text in config.items() if key != 'seed'} for config in configs]
-        )
-        for _, configs in arms
-    ]
-    shared, own = shared_and_own([alike for alike, _ in same])
-    parts = [
-        html.details(
-            f'Settings that all runs share ({len(shared)}), as they were trained',
-            html.preformatted(_lines(shared)),
-        )
-    ]
-    inside = ''
-    for (arm, _), alone, (_, differing) in zip(arms, own, same, strict=True):
-        between = [
-            f'seed {seed}: {key} = {text}'
-            for seed, rest in zip(arm.runs, differing, strict=False)
-            for key, text in rest.items()
-        ]
-        text = '\n'.join([_lines(alone), *between]).strip()
-        inside += f'<h3>{html.escape(arm.name)}</h3>\n' + html.preformatted(
-            text or 'nothing of its own'
-        )
-    return ''.join(parts) + html.details('Settings that differ, arm by arm', inside)
+    splits = [split_shared(list(_configs(arm).values())) for arm in arms]
+    shared, arm_settings = split_shared([shared_by_seeds for shared_by_seeds, _ in splits])
+    differing = ''
+    for arm, settings, (_, seed_rests) in zip(arms, arm_settings, splits, strict=True):
+        lines = _lines(settings)
+        for seed, rest in zip(_configs(arm), seed_rests, strict=True):
+            lines += [f'seed {seed}: {line}' for line in _lines(rest)]
+        text = '\n'.join(lines) or 'no setting differs'
+        differing += f'<h3>{html.escape(arm.name)}</h3>\n{html.preformatted(text)}'
+    title = f'Settings that all runs share ({len(shared)}), as they were trained'
+    return html.details(title, html.preformatted('\n'.join(_lines(shared)))) + html.details(
+        'Settings that differ, arm by arm', differing
+    )
 
 
-def _lines(config: dict[str, str]) -> str:
-    return '\n'.join(f'{key} = {text}' for key, text in config.items())
+def _configs(arm: ArmResults) -> dict[int, FlatConfig]:
+    """Return the recorded settings of an arm's runs by seed, without the seed itself."""
+    configs = {}
+    for seed, run in arm.runs.items():
+        if isinstance(run.get('config'), dict):
+            flat = flatten(run['config'])
+            flat.pop('seed', None)
+            configs[seed] = flat
+    return configs
+
+
+def _lines(config: FlatConfig) -> list[str]:
+    return [f'{key} = {text}' for key, text in config.items()]
 
 
 def checkpoint_hash(run: dict) -> str:
-    """As its record, or one of its evaluations, has noted it."""
+    """Return the SHA-256 of a run's checkpoint from its records; '' if there is none."""
     if run.get('checkpoint_sha256'):
         return str(run['checkpoint_sha256'])
     try:
-        found = [
-            str(row['checkpoint_sha256'])
-            for row in rows_of(run['folder'] / 'results.jsonl')
-            if row.get('checkpoint_sha256')
-        ]
+        rows = rows_of(run['folder'] / 'results.jsonl')
     except OSError:
         return ''
-    return found[-1] if found else ''
+    hashes = [str(row['checkpoint_sha256']) for row in rows if row.get('checkpoint_sha256')]
+    return hashes[-1] if hashes else ''
 
 
-def runs_table(study: StudyResults) -> Table:
-    """A row for each run that is done."""
-    rows = [
-        [
-            arm.name,
-            str(seed),
-            run['folder'].relative_to(study.out).as_posix(),
-            str(run.get('checkpoint') or ''),
-            checkpoint_hash(run)[:16],
-            str(run.get('test_manifest') or ''),
-            str(run.get('n_test') or ''),
-            str((run.get('cost') or {}).get('device') or ''),
-            ' '.join(map(str, run.get('options') or [])),
-        ]
-        for arm in study.arms
-        for seed, run in arm.runs.items()
+def runs_table(study: StudyResults) -> TextTable:
+    """Return a row for each finished run."""
+    rows = []
+    for arm in study.arms:
+        for seed, run in arm.runs.items():
+            rows.append(
+                [
+                    arm.name,
+                    str(seed),
+                    run['folder'].relative_to(study.out).as_posix(),
+                    str(run.get('checkpoint') or ''),
+                    checkpoint_hash(run)[:16],
+                    str(run.get('test_manifest') or ''),
+                    str(run.get('n_test') or ''),
+                    str((run.get('cost') or {}).get('device') or ''),
+                    ' '.join(map(str, run.get('options') or [])),
+                ]
+            )
+    note = (
+        'Folders are relative to the folder of the study, checkpoints to that of the run. SHA-256 '
+        'of the checkpoint (first 16 digits) and manifest of the test images: as the evaluations '
+        'recorded them. Figures and costs of each run: runs.csv.'
+    )
+    head = ['arm', 'seed', 'folder', 'checkpoint', 'SHA-256', 'test images', 'n', 'device']
+    return TextTable('Runs', note, [*head, 'options'], rows)
+
+
+def methods_table(study: StudyResults) -> TextTable:
+    """Return a row for each method: config and options."""
+    rows = []
+    for name, method in study.definition['methods'].items():
+        options = ' '.join(map(str, method.get('options') or []))
+        rows.append([name, str(method.get('config', '')), options])
+    return TextTable('Methods', '', ['method', 'config', 'options'], rows)
+
+
+def reproduce_html(study: StudyResults) -> str:
+    """Return commands, settings, hashes and versions."""
+    definition = study.definition
+    command = str(definition.get('command') or 'the command is not recorded')
+    recipe = [*(definition.get('recipe') or []), *(definition.get('changes') or [])]
+    definition_text = json.dumps(definition, indent=1, ensure_ascii=False)
+    machine = str(definition.get('machine') or 'not recorded')
+    versions = definition.get('versions') or {}
+    version_list = ', '.join(f'{name} {version}' for name, version in versions.items())
+    parts = [
+        '<p>The whole study; a study that was stopped goes on:</p>\n',
+        html.preformatted(command),
+        '<p>The recipe: options of all configs:</p>\n',
+        html.preformatted(' '.join(map(str, recipe)) or 'none'),
+        methods_table(study).as_html(),
     ]
-    return Table(
-        'Runs',
-        'Folders are in that of the study, checkpoints in that of the run. SHA-256 of the checkpoint (first 16 digits) '
-        'and manifest of the test images, as the evaluations noted them. Figures and costs of each run: runs.csv.',
-        ['arm', 'seed', 'folder', 'checkpoint', 'SHA-256', 'test images', 'n', 'device', 'options'],
-        rows,
-    )
-
-
-def how_to_run(study: StudyResults) -> str:
-    plan = study.plan
-    methods = Table(
-        'Methods',
-        '',
-        ['method', 'config', 'options'],
-        [
-            [name, str(entry.get('config', '')), ' '.join(map(str, entry.get('options') or []))]
-            for name, entry in plan['methods'].items()
-        ],
-    )
-    versions = ', '.join(
-        f'{name} {version}' for name, version in (plan.get('versions') or {}).items()
-    )
-    recipe = ' '.join(map(str, [*(plan.get('recipe') or []), *(plan.get('changes') or [])]))
-    source = (
-        html.details(f'The study, {plan.get("file")}', html.preformatted(str(plan['source'])))
-        if plan.get('source')
-        else ''
-    )
-    return ''.join(
-        [
-            '<p>All of it (a study that was stopped goes on):</p>\n',
-            html.preformatted(str(plan.get('command') or 'the command is not recorded')),
-            '<p>The recipe, options on top of every config:</p>\n',
-            html.preformatted(recipe or 'none'),
-            methods.as_html(),
-            source,
-            settings(study),
-            html.details('Every run, with hashes', runs_table(study).as_html()),
-            html.details(
-                'study.json', html.preformatted(json.dumps(plan, indent=1, ensure_ascii=False))
-            ),
-            f'<p>Machine: {html.escape(str(plan.get("machine") or "not recorded"))}. '
-            f'Versions: {html.escape(versions or "not recorded")}.</p>\n',
-        ]
-    )
+    if definition.get('source'):
+        title = f'The study, {definition.get("file")}'
+        parts.append(html.details(title, html.preformatted(str(definition['source']))))
+    parts += [
+        settings_html(study),
+        html.details('Every run, with hashes', runs_table(study).as_html()),
+        html.details('study.json', html.preformatted(definition_text)),
+        f'<p>Machine: {html.escape(machine)}. '
+        f'Versions: {html.escape(version_list or "not recorded")}.</p>\n',
+    ]
+    return ''.join(parts)

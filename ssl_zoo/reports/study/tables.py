@@ -1,95 +1,75 @@
-"""Tables of a study, the same figures as HTML, Markdown and CSV."""
+"""The tables of a study: accuracy and cost, paired differences, tuning."""
 
-import csv
-import io
-from dataclasses import dataclass
-
-from ssl_zoo.reports import html
 from ssl_zoo.reports.study.plots import on_cpu
-from ssl_zoo.studies.results import COSTS, ArmResults, PairedComparison, StudyResults
+from ssl_zoo.reports.study.text_table import TextTable
+from ssl_zoo.studies.results import ArmResults, PairedComparison, StudyResults
 from ssl_zoo.studies.statistics import Difference, Estimate
-from ssl_zoo.studies.tuning_results import tuning_results
+from ssl_zoo.studies.tuning_results import TuningResults, tuning_results
 
-NONE = 'not measured'
+NOT_MEASURED = 'not measured'
 
-
-@dataclass
-class Table:
-    """Attributes: title; note: a sentence or more below it; head, rows: texts, where a line break begins another line of a cell."""
-
-    title: str
-    note: str
-    head: list[str]
-    rows: list[list[str]]
-
-    def as_html(self) -> str:
-        rows = [html.Row(list(map(html.text_cell, row))) for row in self.rows]
-        table = html.Table(list(map(html.Column, self.head)), rows, self.title, row_headers=True)
-        note = html.note(self.note) if self.note else ''
-        return f'<h3>{html.escape(self.title)}</h3>\n{table.as_html()}{note}'
-
-    def as_markdown(self) -> str:
-        def line(cells):
-            return (
-                '| ' + ' | '.join(in_markdown(text).replace('\n', '<br>') for text in cells) + ' |'
-            )
-
-        rule = '|' + '---|' * len(self.head)
-        note = f'\n\n{in_markdown(self.note)}' if self.note else ''
-        return (
-            '\n'.join(
-                [f'### {in_markdown(self.title)}\n', line(self.head), rule, *map(line, self.rows)]
-            )
-            + note
-            + '\n'
-        )
+ACCURACY_NOTE = (
+    'Accuracy on the test images: mean (sample standard deviation) over training seeds, below it '
+    "the 95 % interval of the mean (Student's t). The interval says how seeds differ, not how test "
+    'images differ, and it may pass 100 %. One seed has neither; where all seeds gave the same '
+    'there is no interval. '
+)
+PAIRED_NOTE = (
+    'Mean difference in percentage points, seed by seed, over the {seeds} seeds unless the cell '
+    "says otherwise; its 95 % interval (Student's t); p of the paired t test, two-sided, and "
+    '{family} Fewer than two seeds in common, or equal differences, allow no interval and no p. '
+    'With few seeds a true difference is easily missed: a large p does not say that two methods '
+    'are equal.'
+)
 
 
-def in_markdown(text: str) -> str:
-    """Plain text that Markdown shows as it is."""
-    for sign, entity in (('&', '&amp;'), ('<', '&lt;'), ('>', '&gt;')):
-        text = text.replace(sign, entity)
-    for sign in '\\`*_[]|':
-        text = text.replace(sign, '\\' + sign)
-    return text
-
-
-def percent(value: float) -> str:
+def format_percent(value: float) -> str:
+    """Return a percentage with two decimals."""
     return f'{value:.2f}'
 
 
-def points(value: float) -> str:
+def format_points(value: float) -> str:
+    """Return a difference of percentages with its sign."""
     return '0.00' if abs(value) < 0.005 else f'{value:+.2f}'
 
 
-def probability(p: float | None) -> str:
-    return (
-        ''
-        if p is None
-        else f'{p:.1e}'
-        if p < 0.0001
-        else f'{p:.4f}'
-        if p < 0.001
-        else f'{p:.3f}'
-        if p < 0.1
-        else f'{p:.2f}'
-    )
+def format_probability(p: float | None) -> str:
+    """Return a p value with at least two significant digits; '' for None."""
+    if p is None:
+        return ''
+    if p < 0.0001:
+        return f'{p:.1e}'
+    if p < 0.001:
+        return f'{p:.4f}'
+    if p < 0.1:
+        return f'{p:.3f}'
+    return f'{p:.2f}'
 
 
-def accuracy_cell(found: Estimate | None, usual: int) -> str:
-    """Mean (deviation), the interval below, and how many values if they are not as many as usual."""
-    if found is None:
-        return NONE
-    lines = [percent(found.mean) + (f' ({percent(found.std)})' if found.std is not None else '')]
-    if found.low is not None:
-        lines.append(f'{percent(found.low)} to {percent(found.high)}')
-    return '\n'.join(lines + [f'n = {found.n}'] * (found.n != usual))
+def three_digits(value: float) -> str:
+    """Return three significant digits, and never a rounded integer part."""
+    return f'{value:,.0f}' if abs(value) >= 99.95 else f'{value:#.3g}'
+
+
+def accuracy_cell(estimate: Estimate | None, usual_n: int) -> str:
+    """Return mean (deviation), the interval below, and n if it is not the usual one."""
+    if estimate is None:
+        return NOT_MEASURED
+    first_line = format_percent(estimate.mean)
+    if estimate.std is not None:
+        first_line += f' ({format_percent(estimate.std)})'
+    lines = [first_line]
+    if estimate.low is not None:
+        lines.append(f'{format_percent(estimate.low)} to {format_percent(estimate.high)}')
+    if estimate.n != usual_n:
+        lines.append(f'n = {estimate.n}')
+    return '\n'.join(lines)
 
 
 def cost_cells(arm: ArmResults) -> dict[str, str]:
-    """Text by column, of what the training took, mean over seeds."""
+    """Return the cost of an arm's training by column title: means over seeds, '' if unknown."""
 
-    def text(key, scale=1.0):
+    def text(key: str, scale: float = 1.0) -> str:
         value = arm.cost(key)
         return '' if value is None else three_digits(value * scale)
 
@@ -104,273 +84,135 @@ def cost_cells(arm: ArmResults) -> dict[str, str]:
     }
 
 
-def three_digits(value: float) -> str:
-    """Three significant ones, and never an integer part cut short."""
-    return f'{value:,.0f}' if abs(value) >= 99.95 else f'{value:#.3g}'
+def label_cells(study: StudyResults, arm: ArmResults) -> list[str]:
+    """Return the label of an arm on each axis; '' for random weights."""
+    return [arm.axes.get(axis, '') for axis in study.axes]
 
 
-def accuracy_table(study: StudyResults) -> Table:
-    """A row for each arm, accuracy beside cost."""
-    cpu = on_cpu(study)
-    costs = (
-        [key.replace('device', 'core') if cpu else key for key in cost_cells(study.arms[0])]
-        if study.arms
-        else []
-    )
-    rates = bool([arm for arm in study.trained if arm.said('lr', 'value')])
-    head = [
-        'method',
-        *study.axes,
-        *(f'{metric["name"]}, %' for metric in study.metrics),
-        'seeds',
-        *['learning rate'] * rates,
-        *costs,
-    ]
+def accuracy_table(study: StudyResults) -> TextTable:
+    """Return a row for each arm: accuracies beside costs."""
+    cost_titles = list(cost_cells(study.arms[0])) if study.arms else []
+    if on_cpu(study):
+        cost_titles = [title.replace('device', 'core') for title in cost_titles]
+    has_rates = any(arm.recorded_values('lr', 'value') for arm in study.trained)
+    head = ['method', *study.axes, *(f'{metric["name"]}, %' for metric in study.metrics), 'seeds']
+    if has_rates:
+        head.append('learning rate')
     rows = []
     for arm in study.arms:
         n = len(arm.runs)
-        cells = [accuracy_cell(arm.estimate(metric['key']), n) for metric in study.metrics]
-        rate = [arm.said('lr', 'value')] if rates else []
-        rows.append(
-            [
-                arm.method,
-                *(arm.axes.get(axis, '') for axis in study.axes),
-                *cells,
-                str(n),
-                *rate,
-                *cost_cells(arm).values(),
-            ]
-        )
-    memory = sorted({text for arm in study.arms if (text := arm.said('cost', 'memory_of'))})
-    protocols = ''.join(
-        f'{metric["name"]}: {metric["protocol"]}. '
-        for metric in study.metrics
-        if metric.get('protocol')
-    )
-    note = (
-        'Accuracy on the test images: mean (sample standard deviation) over training seeds, below it the 95 % interval of the mean '
-        "(Student's t over seeds; of how seeds differ, not of how test images do; it knows nothing of 100 %). One seed has neither; "
-        f'where all seeds gave the same there is no interval. {protocols}'
-        'Random weights: the same network, not trained. Costs: mean over seeds of the training with its looks at k-NN'
-        + (f'; peak memory of the {" or ".join(memory)}' if memory else '')
-        + (
-            '; core-hours: hours times the cores used'
-            if cpu
-            else '; device-hours: hours times the devices used'
-        )
-        + '.'
-    )
-    return Table('Accuracy and cost', note, head, rows)
+        row = [arm.method, *label_cells(study, arm)]
+        row += [accuracy_cell(arm.estimate(metric['key']), n) for metric in study.metrics]
+        row.append(str(n))
+        if has_rates:
+            row.append(arm.recorded_values('lr', 'value'))
+        rows.append([*row, *cost_cells(arm).values()])
+    note = _accuracy_note(study)
+    return TextTable('Accuracy and cost', note, [*head, *cost_titles], rows)
 
 
-def difference_cell(found: Difference | None, p_holm: float | None, usual: int) -> str:
-    """Mean difference, its interval, p and adjusted p, and how many pairs if they are not as many as usual."""
-    if found is None:
-        return NONE
-    lines = [points(found.mean)]
-    if found.low is not None:
-        lines += [
-            f'{points(found.low)} to {points(found.high)}',
-            f'p {probability(found.p)}, adjusted {probability(p_holm)}',
-        ]
-    return '\n'.join(lines + [f'{found.n} pair{"s" if found.n > 1 else ""}'] * (found.n != usual))
-
-
-PAIRED = (
-    'Mean difference in percentage points, seed by seed, over the {usual} seeds unless the cell says otherwise; its 95 % interval '
-    "(Student's t); p of the paired t test, two-sided, and {family} Fewer than two seeds in common, or differences that are all the "
-    'same, allow no interval and no p. With few seeds a true difference is easily missed: a large p does not say that two are equal.'
-)
-
-
-def difference_table(study: StudyResults, to_baseline: bool = False) -> Table | None:
-    """A row for each comparison: with the reference, or with the first labels of the axes. None if there are no two arms to compare."""
-    compared = study.against_baseline if to_baseline else study.against_reference
-    by_metric, usual = (
-        [compared(metric['key']) for metric in study.metrics],
-        len(study.plan['seeds']),
-    )
-    if not by_metric or not by_metric[0]:
-        return None
-    rows = [
-        [
-            of_arm[0].arm.method,
-            *(of_arm[0].arm.axes.get(axis, '') for axis in study.axes),
-            *(difference_cell(c.difference, c.p_holm, usual) for c in of_arm),
-        ]
-        for of_arm in zip(*by_metric, strict=True)
-    ]
-    if to_baseline:
-        first = ', '.join(f'{axis} {labels[0]}' for axis, labels in study.axes.items())
-        title, family = (
-            f'Differences to {first}, same method',
-            'adjusted (Holm) over the labels of a method, for each metric apart.',
-        )
-    else:
-        title, family = (
-            f'Differences to {study.plan["reference"]}',
-            'adjusted (Holm) over the methods',
-        )
-        family += (
-            ' under the same labels, for each metric apart.'
-            if study.axes
-            else ', for each metric apart.'
-        )
-    head = ['method', *study.axes, *(f'{metric["name"]}, points' for metric in study.metrics)]
-    return Table(title, PAIRED.format(family=family, usual=usual), head, rows)
-
-
-def tuning_table(study: StudyResults) -> Table | None:
-    """A row for each method, a column for each factor."""
-    found, tune = tuning_results(study), study.plan['tune'] or {}
-    if not found:
-        return None
-    factors = sorted(
-        {
-            *tune.get('factors', []),
-            *(trial['factor'] for tuning in found for trial in tuning.trials),
-        }
-    )
-    rows = []
-    for tuning in found:
-        cells = dict.fromkeys(factors, NONE)
-        for trial in tuning.trials:
-            figure = (
-                percent(trial['val_knn'])
-                if trial.get('status') == 'done'
-                else str(trial.get('status'))
-            )
-            mark = (
-                ('\nchosen' if tuning.settled else '\nbest so far')
-                if trial['factor'] == tuning.chosen
-                else ''
-            )
-            cells[trial['factor']] = f'{figure} at {trial["value"]:g}{mark}'
-        rows.append([tuning.name, *cells.values(), tuning.warning or ''])
-    sizes = sorted({str(trial['n_val']) for trial in study.trials if trial.get('n_val')})
-    key = tune.get('key', 'value')
-    note = (
-        f'k-NN accuracy in percent on {" or ".join(sizes) or "the"} val images, at this {key}; seed '
-        f'{tune.get("seed", "unknown")}, with {" ".join(map(str, tune.get("options") or [])) or "no other changes"}. This choice never '
-        'saw the test images.'
-    )
-    return Table(
-        f'Tuning of {key}',
-        note,
-        ['method', *(f'{key} x {factor:g}' for factor in factors), 'remarks'],
-        rows,
-    )
-
-
-COLUMNS = (
-    'n',
-    'mean',
-    'std',
-    'low',
-    'high',
-    *(
-        f'{to}{what}'
-        for to in ('to_reference', 'to_baseline')
-        for what in ('', '_low', '_high', '_p', '_p_holm', '_pairs')
-    ),
-)
-
-
-def _differences(prefix: str, comparison: PairedComparison | None) -> dict[str, str]:
-    if comparison is None or comparison.difference is None:
-        return {}
-    d = comparison.difference
-    cells = dict(
-        zip(
-            ('', '_low', '_high'),
-            ('' if v is None else points(v) for v in (d.mean, d.low, d.high)),
-            strict=True,
-        )
-    )
-    cells |= {'_p': probability(d.p), '_p_holm': probability(comparison.p_holm), '_pairs': str(d.n)}
-    return {prefix + name: value for name, value in cells.items()}
-
-
-def arms_csv(study: StudyResults) -> str:
-    """A row for each arm and metric, figures as in the tables."""
-    costs = list(cost_cells(study.arms[0])) if study.arms else []
-    rows = [['method', *study.axes, 'trained', 'metric', *COLUMNS, *costs]]
+def _accuracy_note(study: StudyResults) -> str:
+    note = ACCURACY_NOTE
     for metric in study.metrics:
-        comparisons = {
-            name: {id(c.arm): c for c in found}
-            for name, found in (
-                ('to_reference', study.against_reference(metric['key'])),
-                ('to_baseline', study.against_baseline(metric['key'])),
-            )
-        }
-        for arm in study.arms:
-            found = arm.estimate(metric['key'])
-            cells = {'n': str(found.n if found else 0)}
-            if found:
-                cells |= {
-                    key: percent(value)
-                    for key in ('mean', 'std', 'low', 'high')
-                    if (value := getattr(found, key)) is not None
-                }
-            for name, by_arm in comparisons.items():
-                cells |= _differences(name, by_arm.get(id(arm)))
-            rows.append(
-                [
-                    arm.method,
-                    *(arm.axes.get(axis, '') for axis in study.axes),
-                    str(arm.trained).lower(),
-                    metric['key'],
-                    *(cells.get(key, '') for key in COLUMNS),
-                    *(text.replace(',', '') for text in cost_cells(arm).values()),
-                ]
-            )
-    return _csv(rows)
+        if metric.get('protocol'):
+            note += f'{metric["name"]}: {metric["protocol"]}. '
+    note += (
+        'Random weights: the same network, not trained. Costs: mean over seeds of the training '
+        'with its k-NN evaluations'
+    )
+    memory_kinds = {arm.recorded_values('cost', 'memory_of') for arm in study.arms} - {''}
+    if memory_kinds:
+        note += f'; peak memory of the {" or ".join(sorted(memory_kinds))}'
+    if on_cpu(study):
+        return note + '; core-hours: hours times the cores used.'
+    return note + '; device-hours: hours times the devices used.'
 
 
-def runs_csv(study: StudyResults) -> str:
-    """A row for each run that is done, figures and costs in full precision."""
-    keys = [metric['key'] for metric in study.metrics]
-    rows = [
-        [
-            'method',
-            *study.axes,
-            'seed',
-            *keys,
-            'n_test',
-            'test_manifest',
-            'lr',
-            *COSTS,
-            'memory_of',
-            'device',
-            'checkpoint',
-            'folder',
+def difference_cell(difference: Difference | None, p_holm: float | None, usual_n: int) -> str:
+    """Return mean, interval and p values, and the number of pairs if it is not the usual one."""
+    if difference is None:
+        return NOT_MEASURED
+    lines = [format_points(difference.mean)]
+    if difference.low is not None:
+        p = format_probability(difference.p)
+        lines += [
+            f'{format_points(difference.low)} to {format_points(difference.high)}',
+            f'p {p}, adjusted {format_probability(p_holm)}',
         ]
-    ]
-    for arm in study.arms:
-        for seed, run in arm.runs.items():
-            cost, values = (
-                run.get('cost') or {},
-                {key: arm.values(key).get(seed, '') for key in keys},
-            )
-            folder = run['folder'].relative_to(study.out)
-            rows.append(
-                [
-                    arm.method,
-                    *(arm.axes.get(axis, '') for axis in study.axes),
-                    seed,
-                    *values.values(),
-                    run.get('n_test', ''),
-                    run.get('test_manifest', ''),
-                    (run.get('lr') or {}).get('value', ''),
-                    *(cost.get(key, '') for key in (*COSTS, 'memory_of', 'device')),
-                    run.get('checkpoint', ''),
-                    folder.as_posix(),
-                ]
-            )
-    return _csv(rows)
+    if difference.n != usual_n:
+        plural = 's' if difference.n > 1 else ''
+        lines.append(f'{difference.n} pair{plural}')
+    return '\n'.join(lines)
 
 
-def _csv(rows: list[list]) -> str:
-    file = io.StringIO()
-    csv.writer(file, lineterminator='\n').writerows(rows)
-    return file.getvalue()
+def reference_table(study: StudyResults) -> TextTable | None:
+    """Return a row for each comparison with the reference method; None if there is none."""
+    family = 'adjusted (Holm) over the methods, for each metric apart.'
+    if study.axes:
+        family = 'adjusted (Holm) over the methods under the same labels, for each metric apart.'
+    comparisons = [study.against_reference(metric['key']) for metric in study.metrics]
+    return _difference_table(study, f'Differences to {study.reference}', family, comparisons)
+
+
+def baseline_table(study: StudyResults) -> TextTable | None:
+    """Return a row for each comparison with the first labels of the axes; None if there is none."""
+    baseline = ', '.join(f'{axis} {labels[0]}' for axis, labels in study.axes.items())
+    family = 'adjusted (Holm) over the labels of a method, for each metric apart.'
+    comparisons = [study.against_baseline(metric['key']) for metric in study.metrics]
+    title = f'Differences to {baseline}, same method'
+    return _difference_table(study, title, family, comparisons)
+
+
+def _difference_table(
+    study: StudyResults, title: str, family: str, comparisons: list[list[PairedComparison]]
+) -> TextTable | None:
+    if not comparisons or not comparisons[0]:
+        return None
+    usual_n = len(study.definition['seeds'])
+    rows = []
+    for of_arm in zip(*comparisons, strict=True):
+        arm = of_arm[0].arm
+        cells = [
+            difference_cell(comparison.difference, comparison.p_holm, usual_n)
+            for comparison in of_arm
+        ]
+        rows.append([arm.method, *label_cells(study, arm), *cells])
+    head = ['method', *study.axes, *(f'{metric["name"]}, points' for metric in study.metrics)]
+    note = PAIRED_NOTE.format(family=family, seeds=usual_n)
+    return TextTable(title, note, head, rows)
+
+
+def tuning_table(study: StudyResults) -> TextTable | None:
+    """Return a row for each method and a column for each factor; None without trials."""
+    tunings = tuning_results(study)
+    if not tunings:
+        return None
+    tune = study.definition['tune'] or {}
+    tried = [trial['factor'] for tuning in tunings for trial in tuning.trials]
+    factors = sorted({*tune.get('factors', []), *tried})
+    rows = []
+    for tuning in tunings:
+        cells = dict.fromkeys(factors, NOT_MEASURED)
+        for trial in tuning.trials:
+            cells[trial['factor']] = _trial_cell(trial, tuning)
+        rows.append([tuning.name, *cells.values(), tuning.warning or ''])
+    key = tune.get('key', 'value')
+    sizes = sorted({str(trial['n_val']) for trial in study.trials if trial.get('n_val')})
+    options = ' '.join(map(str, tune.get('options') or [])) or 'no other changes'
+    note = (
+        f'k-NN accuracy in percent on {" or ".join(sizes) or "the"} val images, at this {key}; '
+        f'seed {tune.get("seed", "unknown")}, with {options}. '
+        'No test image was used for this choice.'
+    )
+    head = ['method', *(f'{key} x {factor:g}' for factor in factors), 'remarks']
+    return TextTable(f'Tuning of {key}', note, head, rows)
+
+
+def _trial_cell(trial: dict, tuning: TuningResults) -> str:
+    accuracy = str(trial.get('status'))
+    if trial.get('status') == 'done':
+        accuracy = format_percent(trial['val_knn'])
+    cell = f'{accuracy} at {trial["value"]:g}'
+    if trial['factor'] != tuning.chosen:
+        return cell
+    return cell + ('\nchosen' if tuning.settled else '\nbest so far')
