@@ -1,5 +1,6 @@
 """Fixtures: small images on disk, a tiny config, and ways to run a tool as a user does, on one process or on several."""
 
+import json
 import logging
 import multiprocessing
 import os
@@ -237,3 +238,141 @@ def _no_leaked_handlers():
         if name.startswith('ssl_zoo.'):
             for handler in logging.getLogger(name).handlers:
                 handler.close()
+
+
+STUDY_FIGURES = {
+    ('BYOL', 0): 90.0,
+    ('BYOL', 1): 92.0,
+    ('BYOL', 2): 91.0,
+    ('A & <b>', 0): 93.5,
+    ('A & <b>', 1): 94.0,
+    ('A & <b>', 2): 95.0,
+    ('MoCo|v2', 0): 89.0,
+    ('MoCo|v2', 2): 90.5,
+}
+
+
+@pytest.fixture
+def study_folder(tmp_path):
+    """Function: write the folder of a study as tools/study.py leaves it; returns the folder.
+
+    ``figures`` is {(method, seed): k-NN} or {(method, seed, label): k-NN}; linear is k-NN + 1.
+    """
+
+    def make(
+        figures=STUDY_FIGURES,
+        labels=(),
+        trials=(),
+        random_weights=True,
+        failed=(),
+        log=True,
+        **definition,
+    ) -> Path:
+        out = tmp_path / 'study'
+        _write_json(
+            out / 'study.json', {**_study_definition(figures, labels, trials), **definition}
+        )
+        methods = list(dict.fromkeys(key[0] for key in figures))
+        for number, ((method, seed, *label), knn) in enumerate(figures.items()):
+            arm = f'arm_{methods.index(method)}{"".join(label)}'
+            folder = out / 'runs' / arm / f'seed_{seed}'
+            axes = {'batch size': label[0]} if label else {}
+            _write_json(folder / 'record.json', _run_record(method, axes, seed, knn, number))
+            if log:
+                _write_log(folder / 'log.jsonl')
+        for method, seed, error in failed:
+            folder = out / 'runs' / f'failed_{method}' / f'seed_{seed}'
+            record = dict(kind='run', method=method, axes={}, seed=seed)
+            _write_json(folder / 'record.json', dict(record, status='failed', error=error))
+        for number, (method, factor, knn) in enumerate(trials):
+            folder = out / 'trials' / method / str(number)
+            _write_json(folder / 'record.json', _trial_record(method, factor, knn))
+        if random_weights:
+            record = dict(kind='baseline', method='random weights', axes={}, seed=0, status='done')
+            figures_of_random_weights = dict(knn=70.0, linear=71.0)
+            _write_json(
+                out / 'runs/random_weights/seed_0/record.json',
+                dict(record, figures=figures_of_random_weights),
+            )
+        return out
+
+    return make
+
+
+def _study_definition(figures, labels, trials) -> dict:
+    methods = dict.fromkeys(key[0] for key in figures)
+    tune = dict(key='base_lr', factors=[0.5, 1, 2], seed=0, options=[])
+    return dict(
+        name='toy',
+        title='Toy <study>',
+        question='Which & why?',
+        caveats=['Little <data>.'],
+        reference='BYOL',
+        methods={m: dict(config=f'configs/{m}.py', options=['epochs=2']) for m in methods},
+        axes={'batch size': list(labels)} if labels else {},
+        seeds=sorted({key[1] for key in figures}),
+        recipe=['epochs=2'],
+        tune=tune if trials else None,
+        metrics=[
+            dict(key='knn', name='k-NN', protocol='k=20'),
+            dict(key='linear', name='linear', protocol='L-BFGS'),
+        ],
+        command='python tools/study.py toy',
+        versions=dict(torch='2'),
+        machine='2 cores',
+    )
+
+
+def _run_record(method, axes, seed, knn, number) -> dict:
+    return dict(
+        kind='run',
+        method=method,
+        axes=axes,
+        seed=seed,
+        status='done',
+        error=None,
+        figures=dict(knn=knn, linear=knn + 1),
+        n_test=360,
+        test_manifest='abc',
+        lr=dict(key='base_lr', value=8.0),
+        cost=dict(
+            epochs=2,
+            train_seconds=60.0 + number,
+            images_per_second=500.0,
+            peak_memory_bytes=2**29,
+            memory_of='process',
+            device='cpu, 1 threads',
+            device_hours=(60 + number) / 3600,
+            parameters=1.2e6,
+        ),
+        checkpoint='checkpoints/step_00000010.pth',
+        config=dict(method=dict(type=method), seed=seed, epochs=2),
+    )
+
+
+def _trial_record(method, factor, knn) -> dict:
+    record = dict(kind='trial', method=method, key='base_lr', factor=factor, n_val=180)
+    record['value'] = 8.0 * factor
+    if knn is None:
+        return dict(record, status='failed', error='the loss is nan')
+    return dict(record, status='done', val_knn=knn)
+
+
+def _write_log(path: Path) -> None:
+    rows = [
+        {
+            'step': step,
+            'epoch': step / 5,
+            'train/loss': 4 - step / 10,
+            'train/lr': 1.0,
+            'val/knn': 50 + step,
+            'val/rankme': 9.0,
+        }
+        for step in range(0, 11, 2)
+    ]
+    path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+
+
+def _write_json(path: Path, content: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))

@@ -7,7 +7,7 @@ import re
 import pytest
 from PIL import Image
 
-from ssl_zoo.reports.compare_runs import labels_of
+from ssl_zoo.reports.compare_runs import run_labels
 
 
 @pytest.fixture
@@ -65,8 +65,8 @@ def test_runs_side_by_side(runs, plot, tmp_path):
 
 
 def test_labels_are_as_short_as_they_can_be():
-    assert labels_of(['/x/byol', '/x/moco/log.jsonl']) == ['byol', 'moco']
-    assert labels_of(['/x/a/0', '/y/a/0', '/x/b/0']) == ['x/a/0', 'y/a/0', 'x/b/0']
+    assert run_labels(['/x/byol', '/x/moco/log.jsonl']) == ['byol', 'moco']
+    assert run_labels(['/x/a/0', '/y/a/0', '/x/b/0']) == ['x/a/0', 'y/a/0', 'x/b/0']
 
 
 def test_mistakes_get_one_line(runs, plot, tmp_path):

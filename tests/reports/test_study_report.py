@@ -10,30 +10,31 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ssl_zoo.data.image_sheet import ImageSheet, SheetCell, SheetColumn, as_jpeg
 from ssl_zoo.errors import ConfigError
-from ssl_zoo.reports import tsne as maps
-from ssl_zoo.reports.curves import find_keys, mean_over, series
+from ssl_zoo.reports import tsne
+from ssl_zoo.reports.curves import find_keys, mean_series, series
 from ssl_zoo.reports.study import plots, report_figures
 from ssl_zoo.reports.study.report import write_report
-from ssl_zoo.reports.study.reproduce import shared_and_own
+from ssl_zoo.reports.study.reproduce import split_shared
 from ssl_zoo.reports.study.tables import (
-    Table,
     accuracy_table,
-    difference_table,
-    probability,
+    format_probability,
+    reference_table,
     three_digits,
 )
+from ssl_zoo.reports.study.text_table import TextTable
 from ssl_zoo.studies.results import read_study
 
 
 @pytest.fixture
 def without_tsne(monkeypatch):
-    monkeypatch.setattr(maps, 'tsne', lambda found: found.features[:, :2])
+    monkeypatch.setattr(tsne, 'tsne', lambda embeddings: embeddings.features[:, :2])
 
 
 @pytest.fixture
 def without_figures(monkeypatch):
-    monkeypatch.setattr(report_figures.Cards, 'card', lambda *_, **__: [])
+    monkeypatch.setattr(report_figures.ReportFigures, '_save_plot', lambda *_, **__: [])
 
 
 def saved_map(path, n=30):
@@ -68,7 +69,8 @@ def test_the_page_of_a_whole_study(study_folder, without_tsne):
         metrics=[dict(key='knn', name='k-NN')],
     )
     saved_map(out / 'runs/arm_0/seed_0/map.npz')
-    Image.new('RGB', (300, 700), 'red').save(out / 'runs/arm_0/seed_0/views.png')
+    sheet = ImageSheet([SheetColumn('image', 112)], [[SheetCell(Image.new('RGB', (9, 9)))]] * 8)
+    sheet.save_png(out / 'runs/arm_0/seed_0/views.png')
     path = write_report(out)
     page = path.read_text()
     assert path == out / 'report' / 'index.html' and path.stat().st_size < 1_000_000
@@ -114,7 +116,7 @@ def test_the_page_of_a_whole_study(study_folder, without_tsne):
         'val_knn.svg',
     } <= files
     with Image.open(path.parent / 'views_byol.jpg') as views:
-        assert views.size == (300, report_figures.height_of(4))
+        assert views.size == (sheet.width, sheet.row_bottoms[3])
 
 
 def test_the_tables_have_the_same_figures(study_folder, without_figures):
@@ -165,7 +167,7 @@ def test_the_tables_have_the_same_figures(study_folder, without_figures):
         and len(runs) == 9
     )
     study = read_study(out)
-    [byol, *_], [first, *_] = accuracy_table(study).rows, difference_table(study).rows
+    [byol, *_], [first, *_] = accuracy_table(study).rows, reference_table(study).rows
     assert (
         byol[3:] == ['3', '8', '2', '1.02', '500', '512', '0.0169', '1.20']
         and first[0] == 'A & <b>'
@@ -195,7 +197,7 @@ def test_along_an_axis(study_folder, without_figures):
     assert (row['to_baseline'], row['to_baseline_pairs'], row['to_reference']) == ('-4.40', '3', '')
     assert any(cell.startswith('-4.40\n') for cell in texts_of(page))
     study = read_study(out)
-    drawn = plots.against_axis(study, 'batch size', study.metrics[0])
+    drawn = plots.plot_along_axis(study, 'batch size', study.metrics[0])
     means = [line.get_ydata() for line in drawn.axes[0].lines if line.get_label() == 'SimCLR']
     seeds = [
         sorted(line.get_ydata()) for line in drawn.axes[0].lines if line.get_fillstyle() == 'none'
@@ -205,7 +207,7 @@ def test_along_an_axis(study_folder, without_figures):
 
 def test_the_figure_of_accuracy_shows_seeds_means_intervals_and_random_weights(study_folder):
     study = read_study(study_folder())
-    [axis] = plots.accuracy(study, study.metrics[:1]).axes
+    [axis] = plots.plot_accuracy(study, study.metrics[:1]).axes
     assert [text.get_text() for text in axis.get_yticklabels()] == [
         'MoCo|v2',
         'BYOL',
@@ -257,10 +259,10 @@ def test_a_report_is_the_same_each_time(study_folder):
 
 def test_neighbours_against_a_loop(tmp_path):
     saved_map(tmp_path / 'map.npz')
-    found = maps.Map.load(tmp_path / 'map.npz')
-    queries = maps.first_of_each(found.labels, 2)
+    found = tsne.EmbeddingMap.load(tmp_path / 'map.npz')
+    queries = tsne.first_of_each_class(found.labels, 2)
     assert queries.tolist() == [0, 1]
-    nearest = maps.neighbours(found, queries, 4)
+    nearest = tsne.nearest_neighbours(found, queries, 4)
     for query, row in zip(queries, nearest, strict=True):
         cosine = [
             np.dot(found.features[query], f)
@@ -270,12 +272,14 @@ def test_neighbours_against_a_loop(tmp_path):
         ]
         others = sorted((i for i in range(30) if i != query), key=lambda i: -cosine[i])
         assert row.tolist() == others[:4]
-    with Image.open(io.BytesIO(maps.drawn_neighbours(found, queries, nearest))) as sheet:
+    with Image.open(
+        io.BytesIO(as_jpeg(tsne.neighbours_sheet(found, queries, nearest).draw()))
+    ) as sheet:
         assert sheet.format == 'JPEG' and sheet.width > 5 * 54
-    places = maps.tsne(found)
+    places = tsne.tsne(found)
     assert (
         places.shape == (30, 2)
-        and np.array_equal(places, maps.tsne(found))
+        and np.array_equal(places, tsne.tsne(found))
         and found.perplexity == pytest.approx(29 / 3)
     )
 
@@ -294,11 +298,11 @@ def test_a_map_of_other_shapes_is_refused(tmp_path, changes):
     with np.load(tmp_path / 'map.npz') as file:
         np.savez(tmp_path / 'odd.npz', **{**file, **changes})
     with pytest.raises(ValueError):
-        maps.Map.load(tmp_path / 'odd.npz')
+        tsne.EmbeddingMap.load(tmp_path / 'odd.npz')
 
 
 def test_numbers_and_cells():
-    assert [probability(p) for p in (None, 0.00001234, 0.00051, 0.0123, 0.5)] == [
+    assert [format_probability(p) for p in (None, 0.00001234, 0.00051, 0.0123, 0.5)] == [
         '',
         '1.2e-05',
         '0.0005',
@@ -311,12 +315,12 @@ def test_numbers_and_cells():
         '100',
         '1,234',
     ]
-    table = Table('T|t', 'a *b*', ['x', 'y'], [['1|2', 'a\nb']])
+    table = TextTable('T|t', 'a *b*', ['x', 'y'], [['1|2', 'a\nb']])
     assert (
         table.as_markdown()
         == '### T\\|t\n\n| x | y |\n|---|---|\n| 1\\|2 | a<br>b |\n\na \\*b\\*\n'
     )
-    assert shared_and_own([{'a': '1', 'b': '2'}, {'a': '1', 'b': '3', 'c': '4'}]) == (
+    assert split_shared([{'a': '1', 'b': '2'}, {'a': '1', 'b': '3', 'c': '4'}]) == (
         {'a': '1'},
         [{'b': '2'}, {'b': '3', 'c': '4'}],
     )
@@ -332,7 +336,7 @@ def test_series_and_their_mean():
     ]
     assert series(log, 'val/knn') == {0.5: 90.0, 1.5: 93.0}
     assert (
-        mean_over([{0.5: 90.0, 1.5: 93.0}, {0.5: 92.0, 2.5: 1.0}]) == {0.5: 91.0}
-        and mean_over([]) == {}
+        mean_series([{0.5: 90.0, 1.5: 93.0}, {0.5: 92.0, 2.5: 1.0}]) == {0.5: 91.0}
+        and mean_series([]) == {}
     )
     assert find_keys(['loss', 'val/knn'], [log]) == ['train/loss', 'val/knn']

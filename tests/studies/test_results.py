@@ -9,7 +9,7 @@ from scipy import stats
 
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.studies.results import read_study
-from ssl_zoo.studies.statistics import estimate, holm, paired
+from ssl_zoo.studies.statistics import estimate, holm, paired_difference
 from ssl_zoo.studies.tuning_results import tuning_results
 
 
@@ -44,17 +44,17 @@ def test_one_value_and_equal_values_have_no_interval():
 
 def test_a_difference_is_paired_over_the_seeds_that_both_have():
     a, b = {0: 90.0, 1: 92.5, 2: 91.0, 7: 10.0}, {2: 90.0, 1: 90.0, 0: 89.5, 3: 99.0}
-    found = paired(a, b)
+    found = paired_difference(a, b)
     test = stats.ttest_rel([90.0, 92.5, 91.0], [89.5, 90.0, 90.0])
     assert (found.n, found.mean, found.p) == (3, pytest.approx(4 / 3), pytest.approx(test.pvalue))
     assert (found.low, found.high) == pytest.approx(tuple(test.confidence_interval(0.95)))
-    assert paired(a, {5: 1.0}) is None
-    one = paired(a, {0: 89.0})
+    assert paired_difference(a, {5: 1.0}) is None
+    one = paired_difference(a, {0: 89.0})
     assert (one.n, one.mean, one.p, one.low) == (1, 1.0, None, None)
 
 
 def test_differences_that_are_equal_but_for_rounding_have_no_p():
-    found = paired({0: 0.1 + 0.2, 1: 1.3, 2: 2.3}, {0: 0.0, 1: 1.0, 2: 2.0})
+    found = paired_difference({0: 0.1 + 0.2, 1: 1.3, 2: 2.3}, {0: 0.0, 1: 1.0, 2: 2.0})
     assert (found.n, found.std, found.p, found.low) == (
         3,
         0.0,
