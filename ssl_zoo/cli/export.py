@@ -1,20 +1,28 @@
-"""Write the backbone of a checkpoint for other libraries, and prove that they compute the same features with it.
+"""Export the backbone of a checkpoint for other libraries, and verify that they compute the same features.
 
-    python tools/export.py work_dirs/byol_digits/<run>/checkpoints/step_00000589.pth --format timm --out byol_digits.pth
+    python tools/export.py work_dirs/byol_digits/<run>/checkpoints/step_00000589.pth \\
+        --format timm --out byol_digits.pth
     python tools/export.py CHECKPOINT --format torchvision --out byol_r50.pth --network target
-    python tools/export.py CHECKPOINT --format safetensors --out byol_r50/model.safetensors         # and byol_r50/README.md, a model card
-    python tools/export.py CHECKPOINT --format onnx --out byol_r50.onnx                             # needs pip install 'ssl_zoo[export]'
-    python tools/export.py CHECKPOINT --format timm --out a.pth --cfg-options "data.test={'type': 'Images', 'root': '/my/photos'}"
+    python tools/export.py CHECKPOINT --format safetensors --out byol_r50/model.safetensors
+    python tools/export.py CHECKPOINT --format onnx --out byol_r50.onnx
+    python tools/export.py CHECKPOINT --format timm --out a.pth \\
+        --cfg-options "data.test={'type': 'Images', 'root': '/my/photos'}"
 
-The file is read back by the other library's own class and run on test images beside the zoo's network. If the features differ by more
-than 0.0001 (of those all below 1: by that share of the largest), there is no file.
+The format safetensors also writes a model card, README.md, beside the file. The format onnx needs
+`pip install 'ssl_zoo[export]'`.
+
+The file is read back by the other library's own classes and run on test images beside the
+checkpoint's network. No file is left if a feature differs by more than 0.0001 (if all features are
+below 1: by more than 0.0001 times the largest).
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 
-def main(argv=None) -> int:
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -31,43 +39,49 @@ def main(argv=None) -> int:
         '--out',
         required=True,
         metavar='FILE',
-        help='where it goes; a file that is there is not overwritten',
+        help='file to write; an existing file is not overwritten',
     )
     parser.add_argument(
         '--network',
         help="'online' or 'target'; default: the method's own choice (DINO: target, others: online)",
     )
     parser.add_argument(
-        '--images', type=int, default=64, metavar='N', help='images to compare on; default: 64'
+        '--images',
+        type=int,
+        default=64,
+        metavar='N',
+        help='number of images whose features are compared; default: 64',
     )
     parser.add_argument(
         '--imports',
         nargs='+',
         default=[],
         metavar='FILE',
-        help='Python files that register methods or data sets of your own',
+        help='Python files that register your methods or data sets',
     )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         default=[],
         metavar='KEY=VALUE',
-        help='changes to the data part of the config in it, such as data.test.root=/data/imagenet/val',
+        help='changes to the data part of the config, such as data.test.root=/data/imagenet/val',
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command. Returns its exit code: 0, or 2 after a mistake that the user can correct."""
+    args = build_parser().parse_args(argv)
+    # Imported here, so that --help does not wait for torch.
     from ssl_zoo.cli.run_command import run_command
     from ssl_zoo.evaluation.protocols.context import EvaluationContext
     from ssl_zoo.interop.export import export
 
     def work() -> int:
-        export(
-            EvaluationContext(
-                args.checkpoint, args.cfg_options, args.network, imports=args.imports
-            ),
-            args.format,
-            args.out,
-            args.images,
+        context = EvaluationContext(
+            args.checkpoint, args.cfg_options, args.network, imports=args.imports
         )
+        export(context, args.format, args.out, args.images)
         return 0
 
     return run_command(work, 'nothing was written')

@@ -1,19 +1,24 @@
-"""Import a checkpoint of another library: the file becomes one that every evaluation tool takes.
+"""Import a checkpoint of another library: the result is a checkpoint that every evaluation takes.
 
     python tools/import.py moco_v2_800ep_pretrain.pth.tar --out work_dirs/moco_v2
-    python tools/import.py pretrain_res50x1.pkl --out work_dirs/byol_deepmind --cfg-options data.test.root=/data/imagenet/val
-    python tools/import.py vit-s-300ep.pth.tar --out work_dirs/mocov3 --layout mocov3 --backbone vit_small_patch16_224
+    python tools/import.py pretrain_res50x1.pkl --out work_dirs/byol_deepmind \\
+        --cfg-options data.test.root=/data/imagenet/val
+    python tools/import.py vit-s-300ep.pth.tar --out work_dirs/mocov3 \\
+        --layout mocov3 --backbone vit_small_patch16_224
     python tools/knn.py work_dirs/moco_v2/imported.pth
 
-Layouts: MoCo v1 and v2, MoCo v3, SimSiam, Barlow Twins, VICReg, SwAV, DINO, solo-learn, lightly, mmpretrain (mmselfsup), DeepMind's BYOL,
-timm, torchvision. The file is read as data: nothing in it is executed. It prints what was taken and what was left out.
+Layouts: MoCo v1 and v2, MoCo v3, SimSiam, Barlow Twins, VICReg, SwAV, DINO, solo-learn, lightly,
+mmpretrain (mmselfsup), DeepMind's BYOL, timm, torchvision. The file is read as data: nothing in it
+is executed. The command prints what was imported and what was left out.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 
-def main(argv=None) -> int:
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -25,26 +30,32 @@ def main(argv=None) -> int:
         '--out',
         required=True,
         metavar='DIR',
-        help='folder for imported.pth, and for the figures made from it',
+        help='folder for imported.pth and for the results of its evaluations',
     )
     parser.add_argument(
         '--layout',
         default='auto',
-        help="default: 'auto'; a wrong one is answered with all there are",
+        help="name of the file's layout; default: 'auto'; the error for a wrong name lists all",
     )
     parser.add_argument(
         '--backbone',
-        help='a timm model, or a dict of keys of build_backbone; default: as the weights show it',
+        help='a timm model, or a dict of arguments of build_backbone; default: what the weights show',
     )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         default=[],
         metavar='KEY=VALUE',
-        help='changes to the data part of its config, such as data.test.root=/data/imagenet/val; evaluation can change '
-        'it again',
+        help='changes to the data part of the config, such as data.test.root=/data/imagenet/val; '
+        'evaluations can change it again',
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command. Returns its exit code: 0, or 2 after a mistake that the user can correct."""
+    args = build_parser().parse_args(argv)
+    # Imported here, so that --help does not wait for torch.
     from ssl_zoo.errors import ConfigError
     from ssl_zoo.interop.import_checkpoint import import_checkpoint
 
@@ -55,8 +66,10 @@ def main(argv=None) -> int:
     except ConfigError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
-    print('\n'.join(report.lines))
-    print(f'written    {report.path}\nnext       python tools/knn.py {report.path}')
+    for line in report.lines:
+        print(line)
+    print(f'written    {report.path}')
+    print(f'next       python tools/knn.py {report.path}')
     return 0
 
 

@@ -1,1 +1,1 @@
-"""What goes to other libraries, and what comes from them."""
+"""Weights from other libraries (import) and for other libraries (export)."""

@@ -1,4 +1,4 @@
-"""The network that weights belong to, as their names and shapes show it."""
+"""The backbone and the projector that weights belong to, found from their names and shapes."""
 
 import ast
 import math
@@ -6,8 +6,16 @@ import math
 import timm
 
 from ssl_zoo.errors import ConfigError
-from ssl_zoo.interop.foreign_checkpoint import ForeignCheckpoint
+from ssl_zoo.interop.foreign_checkpoint import (
+    ForeignCheckpoint,
+    ForeignNetwork,
+    Weights,
+    abbreviate,
+)
 
+Shapes = dict[str, tuple[int, ...]]
+
+# timm's names of ResNets, by kind of block and blocks per stage.
 RESNETS = {
     ('basic', (2, 2, 2, 2)): 'resnet18',
     ('basic', (3, 4, 6, 3)): 'resnet34',
@@ -16,129 +24,221 @@ RESNETS = {
     ('bottleneck', (3, 8, 36, 3)): 'resnet152',
     ('bottleneck', (3, 24, 36, 3)): 'resnet200',
 }
-WIDE = dict(resnet50='wide_resnet50_2', resnet101='wide_resnet101_2')
-VITS = {
-    192: ('tiny', 3),
-    384: ('small', 6),
-    768: ('base', 12),
-    1024: ('large', 16),
-}  # timm's names, and heads
+# The names whose blocks have twice the channels inside, as torchvision's wide ResNets.
+WIDE_RESNETS = dict(resnet50='wide_resnet50_2', resnet101='wide_resnet101_2')
+# The name that stands for ResNets of any other depths.
+ANY_RESNET = dict(bottleneck='resnet50', basic='resnet18')
+# timm's names of ViTs and their numbers of heads, by embedding dimension.
+VITS = {192: ('tiny', 3), 384: ('small', 6), 768: ('base', 12), 1024: ('large', 16)}
+VIT_DEPTHS = dict(tiny=12, small=12, base=12, large=24)
+# Arguments that a model of timm brings with it when the user names one.
+NAMED_MODEL_ARGUMENTS = ('layers', 'depth', 'embed_dim', 'patch_size')
 
 
-def given_backbone(backbone: str | None) -> dict:
-    """What --backbone says."""
-    if backbone is None:
+def parse_backbone(text: str | None) -> dict:
+    """The arguments of build_backbone that --backbone gives: a model of timm, or a dict written in
+    Python; {} for None.
+
+    Raises:
+        ConfigError: the text begins like a dict and is none, or has keys that are no strings.
+    """
+    if text is None:
         return {}
-    if not backbone.lstrip().startswith('{'):
-        return dict(name=backbone)
+    if not text.lstrip().startswith('{'):
+        return dict(name=text)
     try:
-        value = ast.literal_eval(backbone)
+        value = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         value = None
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise ConfigError(
-            f'--backbone {backbone!r} is neither a model of timm nor a dict such as '
+            f'--backbone {text!r} is neither a model of timm nor a dict such as '
             f"\"{{'name': 'vit_small_patch16_224', 'num_heads': 12}}\""
         )
     return value
 
 
-def architecture(shapes: dict[str, tuple[int, ...]], found: ForeignCheckpoint, given: dict) -> dict:
-    """Keys of build_backbone for weights of these shapes; what is given goes before what the shapes show."""
+def backbone_arguments(shapes: Shapes, found: ForeignCheckpoint, given: dict) -> dict:
+    """Arguments of build_backbone for a backbone whose weights have these shapes.
 
-    def rank(name):
-        return len(shapes.get(name, ()))
-
-    if rank('conv1.weight') == rank('layer1.0.conv1.weight') == 4:
-        seen = _resnet(shapes, found)
-    elif (
-        rank('cls_token') == 3
-        and rank('patch_embed.proj.weight') == 4
-        and rank('pos_embed') in (0, 3)
-    ):
-        seen = _vit(shapes, found, given)
+    Args:
+        shapes: by timm's names.
+        found: the checkpoint, for the arguments that its layout implies.
+        given: arguments of the user, which replace those found.
+    Raises:
+        ConfigError: the names are of no ResNet or ViT, or the weights do not show all arguments.
+    """
+    if _is_resnet(shapes):
+        arguments = _resnet_arguments(shapes, found)
+    elif _is_vit(shapes):
+        arguments = _vit_arguments(shapes, found, given)
     elif 'name' in given:
-        seen = {key: value for key, value in found.backbone.items() if key == 'padding'}
+        arguments = {key: value for key, value in found.backbone.items() if key == 'padding'}
     else:
         raise ConfigError(
-            f"the backbone's names are neither those of a plain ResNet nor of a ViT: {some(shapes)}; name the model with "
+            "the backbone's names are neither those of a plain ResNet nor of a ViT: "
+            f'{abbreviate(shapes)}; name the model with '
             f'--backbone if timm has it under these names'
         )
-    if 'name' in given:  # what a named model has itself is not asked of the weights
-        seen = {
-            key: value
-            for key, value in seen.items()
-            if key not in ('layers', 'depth', 'embed_dim', 'patch_size')
-        }
-    return {**seen, **given}
+    if 'name' in given:
+        for key in NAMED_MODEL_ARGUMENTS:
+            arguments.pop(key, None)
+    return {**arguments, **given}
 
 
-def _resnet(shapes: dict, found: ForeignCheckpoint) -> dict:
-    depths = []
-    while any(name.startswith(f'layer{len(depths) + 1}.') for name in shapes):
-        i = len(depths) + 1
-        depths.append(len({name.split('.')[1] for name in shapes if name.startswith(f'layer{i}.')}))
-    kind = 'bottleneck' if 'layer1.0.conv3.weight' in shapes else 'basic'
-    channels, _, kernel, _ = shapes['conv1.weight']
-    name = RESNETS.get((kind, tuple(depths)))
-    seen = (
-        dict(name=name)
-        if name
-        else dict(name=dict(bottleneck='resnet50', basic='resnet18')[kind], layers=depths)
+def _rank(shapes: Shapes, name: str) -> int:
+    return len(shapes.get(name, ()))
+
+
+def _is_resnet(shapes: Shapes) -> bool:
+    return _rank(shapes, 'conv1.weight') == _rank(shapes, 'layer1.0.conv1.weight') == 4
+
+
+def _is_vit(shapes: Shapes) -> bool:
+    return (
+        _rank(shapes, 'cls_token') == 3
+        and _rank(shapes, 'patch_embed.proj.weight') == 4
+        and _rank(shapes, 'pos_embed') in (0, 3)
     )
-    if (
-        kind == 'bottleneck' and shapes['layer1.0.conv1.weight'][0] == 2 * channels
-    ):  # torchvision's, wide inside of the blocks
-        seen['name'] = WIDE.get(seen['name'], seen['name'])
+
+
+def _resnet_arguments(shapes: Shapes, found: ForeignCheckpoint) -> dict:
+    blocks = _blocks_per_stage(shapes)
+    kind = 'bottleneck' if 'layer1.0.conv3.weight' in shapes else 'basic'
+    channels, _, kernel_size, _ = shapes['conv1.weight']
+    name = RESNETS.get((kind, tuple(blocks)))
+    arguments = dict(name=name) if name else dict(name=ANY_RESNET[kind], layers=blocks)
+    if kind == 'bottleneck' and shapes['layer1.0.conv1.weight'][0] == 2 * channels:
+        arguments['name'] = WIDE_RESNETS.get(arguments['name'], arguments['name'])
     if channels != 64:
-        seen['width'] = channels / 64
-    if kernel == 3:
-        seen['stem'] = 'cifar'
+        arguments['width'] = channels / 64
+    if kernel_size == 3:
+        arguments['stem'] = 'cifar'
+    for key, value in found.backbone.items():
+        if key == 'padding' or (key == 'stem_padding' and kernel_size == 3):
+            arguments[key] = value
+    return arguments
+
+
+def _blocks_per_stage(shapes: Shapes) -> list[int]:
+    blocks: list[int] = []
+    while True:
+        stage = f'layer{len(blocks) + 1}.'
+        indices = {name.split('.')[1] for name in shapes if name.startswith(stage)}
+        if not indices:
+            return blocks
+        blocks.append(len(indices))
+
+
+def _vit_arguments(shapes: Shapes, found: ForeignCheckpoint, given: dict) -> dict:
+    embed_dim = shapes['cls_token'][-1]
+    patch_size = shapes['patch_embed.proj.weight'][-1]
+    size, usual_heads = VITS.get(embed_dim, ('tiny', None))
+    heads = found.backbone.get('num_heads', usual_heads)
+    _check_heads_are_known(embed_dim, heads, found, given)
+    name = f'vit_{size}_patch{patch_size}_224'
+    if timm.is_model(name):
+        arguments = dict(name=name)
+    else:
+        arguments = dict(name=f'vit_{size}_patch16_224', patch_size=patch_size)
+    if embed_dim not in VITS:
+        arguments['embed_dim'] = embed_dim
+    if heads not in (None, usual_heads):
+        arguments['num_heads'] = heads
+    depth = len({name.split('.')[1] for name in shapes if name.startswith('blocks.')})
+    if depth != VIT_DEPTHS[size]:
+        arguments['depth'] = depth
+    # (1, 1 + patches, D): one position for the class token; 224 px and patches of 16 px if there
+    # are no positions.
+    n_positions = (shapes.get('pos_embed') or (1, 197, 0))[1]
+    img_size = math.isqrt(max(n_positions - 1, 0)) * patch_size
+    if img_size != 224:
+        arguments['img_size'] = img_size
+    return arguments
+
+
+def _check_heads_are_known(
+    embed_dim: int, heads: int | None, found: ForeignCheckpoint, given: dict
+) -> None:
+    """Raise ConfigError if neither the weights nor the user say how many heads a ViT has: no shape
+    depends on their number."""
+    if 'num_heads' in given:
+        return
+    if heads is None and 'name' not in given:
+        raise ConfigError(
+            f'the file holds a ViT of width {embed_dim}, whose number of heads the weights do not '
+            f'show; give it, such as --backbone "{{\'num_heads\': 4}}"'
+        )
+    if embed_dim in (192, 384) and found.ambiguous_heads:
+        raise ConfigError(
+            f'a ViT of width {embed_dim} has 12 heads in MoCo v3 ({found.ambiguous_heads}) and '
+            f'{heads} elsewhere, and the weights do not show which; give it with --backbone '
+            f'"{{\'num_heads\': 12}}" or "{{\'num_heads\': {heads}}}"'
+        )
+
+
+def projector_layers(found: ForeignCheckpoint, width: int) -> tuple[list | None, list[str]]:
+    """The layers of the projector, see ssl_zoo.interop.imported_method.build_projector, and what
+    could not be imported.
+
+    Args:
+        found: its networks' projectors get names that begin with a layer's number, if they have a
+            single layer without one.
+        width: features of the backbone.
+    Returns:
+        None in place of the layers if a network has no projector or one of another shape, with a
+        line for the report.
+    """
+    for network in found.networks.values():
+        network.projector = _with_layer_numbers(network.projector)
+    layers = []
+    for role, network in found.networks.items():
+        try:
+            layers.append(_sequential_layers(network, width))
+        except ConfigError as error:
+            return None, [f'the projector of the {role} network: {error}']
+    if all(each is None for each in layers):
+        return None, []
+    if any(each is None for each in layers):
+        return None, ['the projector, which one network alone has']
+    if any(each != layers[0] for each in layers):
+        return None, ['the projectors, which differ']
+    return layers[0], []
+
+
+def _with_layer_numbers(weights: Weights) -> Weights:
+    """Names of an nn.Sequential: those of a single layer ('weight') become those of layer 0
+    ('0.weight')."""
     return {
-        **seen,
-        **{
-            key: value
-            for key, value in found.backbone.items()
-            if key == 'padding' or key == 'stem_padding' and kernel == 3
-        },
+        (name if name.split('.')[0].isdigit() else f'0.{name}'): value
+        for name, value in weights.items()
     }
 
 
-def _vit(shapes: dict, found: ForeignCheckpoint, given: dict) -> dict:
-    width, patch = shapes['cls_token'][-1], shapes['patch_embed.proj.weight'][-1]
-    depth = len({name.split('.')[1] for name in shapes if name.startswith('blocks.')})
-    size, heads = VITS.get(width, ('tiny', None))
-    heads = found.backbone.get('num_heads', heads)
-    if 'num_heads' not in given and 'name' not in given and heads is None:
-        raise ConfigError(
-            f'the file holds a ViT of width {width}, whose number of heads the weights do not show; give it, such as '
-            f'--backbone "{{\'num_heads\': 4}}"'
-        )
-    if 'num_heads' not in given and width in (192, 384) and found.ambiguous_heads:
-        raise ConfigError(
-            f'a ViT of width {width} has 12 heads in MoCo v3 ({found.ambiguous_heads}) and {heads} elsewhere, and the '
-            f'weights do not show which; say it with --backbone "{{\'num_heads\': 12}}" or "{{\'num_heads\': {heads}}}"'
-        )
-    name = f'vit_{size}_patch{patch}_224'
-    usual = (
-        dict(name=name)
-        if timm.is_model(name)
-        else dict(name=f'vit_{size}_patch16_224', patch_size=patch)
-    )
-    seen = dict(usual)
-    if width not in VITS:
-        seen['embed_dim'] = width
-    if heads not in (None, VITS.get(width, (None, None))[1]):
-        seen['num_heads'] = heads
-    if depth != (24 if size == 'large' else 12):
-        seen['depth'] = depth
-    side = math.isqrt(max((shapes.get('pos_embed') or (1, 197, 0))[1] - 1, 0))
-    if side * patch != 224:
-        seen['img_size'] = side * patch
-    return seen
+def _sequential_layers(network: ForeignNetwork, width: int) -> list | None:
+    """The layers of a projector, None if there is none. A layer without weights is an activation
+    function."""
+    weights = network.projector
+    if not weights:
+        return None
+    if not all(name.count('.') == 1 for name in weights):
+        raise ConfigError(f'its layers are not a plain sequence ({abbreviate(weights)})')
+    shapes: dict[int, Shapes] = {}
+    for name, value in weights.items():
+        number, parameter = name.split('.')
+        shapes.setdefault(int(number), {})[parameter] = tuple(value.shape)
+    layers = [_layer(i, shapes.get(i, {}), network.activation) for i in range(max(shapes) + 1)]
+    if layers[0][:2] != ['linear', width]:
+        raise ConfigError(f'it does not begin with a linear layer of {width} inputs')
+    return layers
 
 
-def some(names) -> str:
-    """The first few of many names."""
-    names = list(names)
-    return ', '.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
+def _layer(i: int, shapes: Shapes, activation: str) -> list:
+    if not shapes:
+        return [activation]
+    if 'running_mean' in shapes:
+        return ['batchnorm', shapes['running_mean'][0], 'weight' in shapes]
+    if len(shapes.get('weight', ())) == 2:
+        outputs, inputs = shapes['weight']
+        return ['linear', inputs, outputs, 'bias' in shapes]
+    raise ConfigError(f'its layer {i} is neither a linear one nor a BatchNorm')

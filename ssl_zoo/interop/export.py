@@ -1,45 +1,56 @@
-"""A trained backbone for other libraries: written, read back by their own classes, and kept only if both give the same features."""
+"""Export a trained backbone for other libraries, and verify that they compute the same features
+with it.
+
+The file is written under a temporary name, read back by the other library's own classes, and gets
+its name only if the features of real images agree with ssl_zoo's.
+"""
 
 import copy
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ssl_zoo.config.settings import Data
 from ssl_zoo.data.sources import Source, Subset, build_source
 from ssl_zoo.errors import ConfigError, MissingData, nearest
 from ssl_zoo.evaluation.features import Preprocessing, embedded
-from ssl_zoo.evaluation.protocols.context import EvaluationContext, printable
-from ssl_zoo.interop.model_card import about, model_card, preprocessing_code
-from ssl_zoo.interop.target_libraries import RebuildRecipe, timm_recipe, torchvision_recipe
+from ssl_zoo.evaluation.protocols.context import EvaluationContext
+from ssl_zoo.interop.export_formats import (
+    FORMATS,
+    READERS,
+    SUFFIXES,
+    ExportFormat,
+    Features,
+    export_format,
+    first_line,
+)
+from ssl_zoo.interop.model_card import model_card, preprocessing_code
 from ssl_zoo.storage.atomic import atomic_write
 from ssl_zoo.storage.digest import sha256_of_file
 from ssl_zoo.validation import check_positive
 
-SUFFIXES = dict(
-    timm=('.pth', '.pt'),
-    torchvision=('.pth', '.pt'),
-    safetensors=('.safetensors',),
-    onnx=('.onnx',),
-)
-FORMATS = tuple(SUFFIXES)
-READERS = dict(
-    timm='timm', torchvision='torchvision', safetensors='safetensors and timm', onnx='onnxruntime'
-)
-TOLERANCE = (
-    1e-4  # largest difference of a feature that is put down to another order of the same sums
-)
-BATCH = 16  # images of the proof that are in memory at a time; not the batch that the ONNX graph is traced with
-ONNX_LIMIT = 2**31  # bytes: protobuf's limit for one file
+# The largest difference of a feature that is ascribed to another order of the same sums.
+TOLERANCE = 1e-4
+# Images that are compared at a time: a bound on memory. The ONNX graph is traced with another batch
+# size, so that the comparison also shows that the graph takes any.
+BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
-class Proof:
-    """Attributes: difference: the largest between two features; scale: the largest feature; images: how many; source: of which set."""
+class Verification:
+    """The result of comparing the features of a file that was read back with those of the backbone.
+
+    Attributes:
+        difference: largest absolute difference of a feature.
+        scale: largest absolute feature of the backbone.
+        images: number of images compared.
+        source: the set that they are from, 'test', 'val' or 'train'.
+    """
 
     difference: float
     scale: float
@@ -48,289 +59,266 @@ class Proof:
 
     def __str__(self) -> str:
         return (
-            f'largest difference {self.difference:.2g} over {self.images:,} {self.source} images, where the largest feature is '
-            f'{self.scale:.3g}'
+            f'largest difference {self.difference:.2g} over {self.images:,} {self.source} images, '
+            f'where the largest feature is {self.scale:.3g}'
         )
+
+    @property
+    def tolerance(self) -> float:
+        """The largest difference allowed: relative to the largest feature where that is below 1, as
+        small features prove less."""
+        return TOLERANCE * min(1.0, self.scale)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the difference is a number within the tolerance; nan is not."""
+        return self.difference <= self.tolerance
 
 
 @dataclass(frozen=True)
-class Format:
-    """Attributes: write: (file) -> None; read: (path) -> (B, 3, H, W) -> (B, D), by the other library alone; code: lines of Python that
-    load it from ``path``."""
+class ExportedFile:
+    """What is known of a file when its features have been verified.
 
-    write: Callable
-    read: Callable[[Path], Callable[[Tensor], Tensor]]
-    code: tuple[str, ...]
+    Attributes:
+        verification: the comparison that it passed.
+        sha256: digest of its bytes.
+        card: text of the model card, None for a format without one.
+    """
+
+    verification: Verification
+    sha256: str
+    card: bytes | None
 
 
-def export(context: EvaluationContext, form: str, out: str, images: int = 64) -> Proof:
-    """Write the backbone of a checkpoint in another library's format and say how to load it.
+def export(
+    context: EvaluationContext, format_name: str, out: str, images: int = 64
+) -> Verification:
+    """Write the backbone of a checkpoint in another library's format and print how to load it.
 
-    The file is written under a temporary name, read back into the other library's class, and given its name only if that gives the
-    zoo's features on real images, in float32 on the CPU.
+    Features are compared in float32 on the CPU.
 
     Args:
         context: the checkpoint and which of its networks.
-        form: one of FORMATS. 'safetensors' (timm's names) writes a model card, README.md, beside the file.
-        out: the file; neither it nor the card may be there already.
-        images: how many of the run's test images (without a test set of its validation, else training images) are compared.
+        format_name: one of FORMATS. 'safetensors' (with timm's names) writes a model card,
+            README.md, beside the file.
+        out: the file. Neither it nor the card may exist.
+        images: number of images to compare, of the run's test set; without one of its validation
+            set, else of its training set.
+    Returns:
+        The comparison that the file passed.
     Raises:
-        ConfigError: a format that cannot hold this network, a package or images that are not there, a difference above TOLERANCE
-            (where all features are below 1, above so much of the largest), a file that cannot be written.
+        ConfigError: the format cannot hold this network, a package or the images are missing, the
+            features differ by more than Verification.tolerance, or a file cannot be written.
     """
-    if form not in FORMATS:
-        raise ConfigError(f'the format is {form!r}: {nearest(form, FORMATS)}')
+    if format_name not in FORMATS:
+        raise ConfigError(f'the format is {format_name!r}: {nearest(format_name, FORMATS)}')
     check_positive(images=images)
-    out = Path(out)
-    card = out.with_name('README.md') if form == 'safetensors' else None
-    _check_free(form, out, card)
-    encoder = (
-        copy.deepcopy(context.encoder)
-        .to('cpu', torch.float32, memory_format=torch.contiguous_format)
-        .eval()
-    )
-    made = _format(context, encoder, form, out.name)
-    source, name = _images(context.settings.data, images)
+    path = Path(out)
+    card_path = path.with_name('README.md') if format_name == 'safetensors' else None
+    _check_paths(format_name, path, card_path)
+    encoder = copy.deepcopy(context.encoder)
+    encoder = encoder.to('cpu', torch.float32, memory_format=torch.contiguous_format).eval()
+    exporter = export_format(context, encoder, format_name, path.name)
+    source, source_name = _verification_images(context.settings.data, images)
     preprocessing = replace(context.preprocessing, precision='float32', channels_last=False)
-    facts = {}
 
-    def write(file) -> None:
-        try:
-            made.write(file)
-        except RuntimeError as error:  # torch's, when its archive cannot be finished
-            raise OSError(_first_line(error)) from None
-        file.flush()
-        proof = facts['proof'] = prove(
-            encoder, made.read, Path(file.name), source, name, preprocessing
+    def verify(written: Path) -> Verification:
+        result = compare_features(
+            encoder, exporter.read, written, source, source_name, preprocessing
         )
-        limit = TOLERANCE * min(1.0, proof.scale)  # small features are no excuse
-        if not proof.difference <= limit:  # nan is refused too
-            others = ', '.join(other for other in FORMATS if other != form)
-            raise ConfigError(
-                f'not exported: read back by {READERS[form]}, the features differ ({proof}), more than the {limit:.2g} '
-                f'allowed; use another format ({others})'
-            )
-        facts['sha256'] = sha256_of_file(file.name)
-        if card:
-            size = Path(file.name).stat().st_size
-            facts['card'] = model_card(
-                context, encoder, out.name, size, facts['sha256'], made.code, proof
-            ).encode(errors='replace')
+        _check_passed(result, format_name)
+        return result
 
-    try:
-        atomic_write(out, write)
-    except OSError as error:
-        raise ConfigError(
-            f'could not write {out}: {error}; free some space, or choose another --out'
-        ) from None
-    if card:  # it speaks of a file, which must be there before it
-        try:
-            atomic_write(card, lambda readme: readme.write(facts['card']))
-        except OSError as error:
-            raise ConfigError(
-                f'{out} is there, proven, sha256 {facts["sha256"]}, but its model card {card} could not be written: {error}; '
-                f'to have both, free some space, remove {out.name} and export it again'
-            ) from None
-    print(
-        f'{out}: {out.stat().st_size / 2**20:.1f} MiB, sha256 {facts["sha256"]}'
-        + (f'; model card in {card}' if card else '')
-    )
-    print(
-        f'  {context.settings.method["type"]}, {context.network} backbone of step {context.step:,}'
-    )
-    print(f'  read back by {READERS[form]}: {facts["proof"]}')
-    print(
-        'to load it:\n'
-        + ''.join(f'    {line}\n' for line in made.code)
-        + 'its images:\n'
-        + ''.join(f'    {line}\n' for line in preprocessing_code(preprocessing)),
-        end='',
-        flush=True,
-    )
-    return facts['proof']
+    exported = _write_verified(path, context, encoder, exporter, verify, card_path is not None)
+    if card_path:  # after the file, which it describes
+        _write_card(card_path, path, exported)
+    _print_summary(context, format_name, path, card_path, exported)
+    _print_code(exporter, preprocessing)
+    return exported.verification
 
 
-def prove(
+def compare_features(
     encoder: nn.Module,
-    read: Callable,
+    read: Callable[[Path], Features],
     path: Path,
     source: Source,
-    name: str,
+    source_name: str,
     preprocessing: Preprocessing,
-) -> Proof:
-    """Read the file back and compare its features with the encoder's, image by image.
+) -> Verification:
+    """Read a file back and compare its features with the encoder's, image by image.
 
+    Args:
+        encoder: (B, 3, H, W) float32 -> (B, D).
+        read: returns the other library's function of the same shapes.
+        path: the file.
+        source: the images.
+        source_name: their name, for messages.
+        preprocessing: what happens to an image before the encoder.
     Raises:
-        ConfigError: the other library cannot read or run it, no image can be read, or all features are 0 and prove nothing.
+        ConfigError: the other library cannot read or run the file, no image can be read, or all
+            features are 0, so that their equality shows nothing.
     """
     try:
-        theirs = read(path)
-    except Exception as error:  # as many types as there are libraries
+        other = read(path)
+    except Exception as error:  # every library raises its own types
         raise ConfigError(
-            f'not exported: the file cannot be read back ({_first_line(error)})'
+            f'not exported: the file cannot be read back ({first_line(error)})'
         ) from None
 
-    def both(x: Tensor) -> Tensor:
-        own = encoder(x)
+    def both_features(x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 2, D)."""
+        expected = encoder(x)
         try:
-            other = theirs(x)
+            actual = other(x)
         except Exception as error:
             raise ConfigError(
-                f'not exported: what was read back cannot be run ({_first_line(error)})'
+                f'not exported: the network that was read back cannot be run ({first_line(error)})'
             ) from None
-        if other.shape != own.shape:
+        if actual.shape != expected.shape:
             raise ConfigError(
-                f'not exported: what was read back gives {tuple(other.shape)} for {len(x)} images, and the backbone '
-                f'{tuple(own.shape)}'
+                f'not exported: the network that was read back gives {tuple(actual.shape)} for '
+                f'{len(x)} images, and the backbone {tuple(expected.shape)}'
             )
-        return torch.stack([own, other], dim=1)
+        return torch.stack([expected, actual], dim=1)
 
-    differences, scales, n = [], [], 0
-    for positions, values, _ in embedded(both, source, preprocessing, torch.device('cpu'), BATCH):
+    differences = []
+    scales = []
+    n = 0
+    batches = embedded(both_features, source, preprocessing, torch.device('cpu'), BATCH_SIZE)
+    for positions, values, _ in batches:
         if values is not None:
             differences.append(np.abs(values[:, 0] - values[:, 1]).max())
             scales.append(np.abs(values[:, 0]).max())
             n += len(positions)
     if not n:
         raise ConfigError(
-            f'none of the {len(source)} {name} images can be read, and the proof needs some; {_other_images()}'
+            f'none of the {len(source)} {source_name} images can be read, and the comparison needs '
+            f'some; {_give_other_images()}'
         )
     scale = float(np.max(scales))
     if scale == 0:
         raise ConfigError(
-            f'not exported: all features of {n} {name} images are 0, so nothing can be proven by them'
+            f'not exported: all features of {n} {source_name} images are 0, so that nothing can be '
+            'verified with them'
         )
-    return Proof(float(np.max(differences)), scale, n, name)
+    return Verification(float(np.max(differences)), scale, n, source_name)
 
 
-def _check_free(form: str, out: Path, card: Path | None) -> None:
-    if out.suffix not in SUFFIXES[form]:
+def _check_passed(verification: Verification, format_name: str) -> None:
+    if verification.passed:
+        return
+    others = ', '.join(other for other in FORMATS if other != format_name)
+    raise ConfigError(
+        f'not exported: read back by {READERS[format_name]}, the features differ ({verification}), '
+        f'more than the {verification.tolerance:.2g} allowed; use another format ({others})'
+    )
+
+
+def _check_paths(format_name: str, path: Path, card_path: Path | None) -> None:
+    if path.suffix not in SUFFIXES[format_name]:
         raise ConfigError(
-            f'--out is {out}, but a file for {form} ends in {" or ".join(SUFFIXES[form])}'
+            f'--out is {path}, but a file for {format_name} ends in '
+            f'{" or ".join(SUFFIXES[format_name])}'
         )
-    for path in (out, card) if card else (out,):
-        if path.exists():
+    for each in (path, card_path):
+        if each and each.exists():
             raise ConfigError(
-                f'{path} is there already and is not overwritten; remove it, or choose another --out'
+                f'{each} exists already and is not overwritten; remove it, or choose another --out'
             )
 
 
-def _images(data, images: int) -> tuple[Source, str]:
-    """So many images, spread over the set; and its name."""
-    name = next(name for name in ('test', 'val', 'train') if isinstance(getattr(data, name), dict))
+def _verification_images(data: Data, images: int) -> tuple[Source, str]:
+    """Images at equal distances in the test, validation or training set, and the name of the
+    set."""
+    names = [name for name in ('test', 'val', 'train') if isinstance(getattr(data, name), dict)]
+    name = names[0]
     try:
         source = build_source(getattr(data, name))
     except MissingData as error:
         raise ConfigError(
-            f'the exported file is proven on images, and data.{name} is not on this machine ({error}); '
-            f'{_other_images()}'
+            f'the exported file is verified on images, and data.{name} is not on this machine '
+            f'({error}); {_give_other_images()}'
         ) from None
-    return Subset(
-        source, np.unique(np.linspace(0, len(source) - 1, min(images, len(source))).astype(int))
-    ), name
+    positions = np.linspace(0, len(source) - 1, min(images, len(source)))
+    return Subset(source, np.unique(positions.astype(int))), name
 
 
-def _other_images() -> str:
+def _give_other_images() -> str:
     return "give others with --cfg-options \"data.test={'type': 'Images', 'root': '/my/photos'}\""
 
 
-def _first_line(error: Exception) -> str:
-    return printable(f'{type(error).__name__}: {next(iter(str(error).splitlines()), "")}')
+def _write_verified(
+    path: Path,
+    context: EvaluationContext,
+    encoder: nn.Module,
+    exporter: ExportFormat,
+    verify: Callable[[Path], Verification],
+    has_card: bool,
+) -> ExportedFile:
+    """Write the file; raise ConfigError before it gets its name if it cannot be written or fails
+    the verification."""
+    results = []
 
-
-def _format(context: EvaluationContext, encoder: nn.Module, form: str, name: str) -> Format:
-    if form == 'onnx':
-        return _onnx(context, encoder, name)
-    make = torchvision_recipe if form == 'torchvision' else timm_recipe
-    recipe = make(encoder, context.settings.method.get('backbone'))
-    state = {key: value.detach().clone() for key, value in encoder.state_dict().items()}
-    state = recipe.rename(state)
-    if form == 'safetensors':
-        from safetensors.torch import load_file, save
-
-        code = (
-            'import torch',
-            'from safetensors.torch import load_file',
-            *recipe.code,
-            f'weights = load_file({name!r})',
-        )
-        return Format(
-            lambda file: file.write(save(state, dict(about(context), format='pt'))),
-            _reader(recipe, load_file),
-            (*code, *recipe.load_code),
-        )
-
-    def load(path):
-        return torch.load(path, map_location='cpu', weights_only=True)
-
-    code = (
-        'import torch',
-        *recipe.code,
-        f'weights = torch.load({name!r}, weights_only=True)',
-        *recipe.load_code,
-    )
-    return Format(lambda file: torch.save(state, file), _reader(recipe, load), code)
-
-
-def _reader(recipe: RebuildRecipe, load: Callable[[Path], dict]) -> Callable[[Path], nn.Module]:
-    return lambda path: recipe.load(recipe.build(), load(path)).eval()
-
-
-def _onnx(context: EvaluationContext, encoder: nn.Module, name: str) -> Format:
-    missing = [
-        package
-        for package in ('onnx', 'onnxscript', 'onnxruntime')
-        if importlib.util.find_spec(package) is None
-    ]
-    if missing:
-        raise ConfigError(
-            f'--format onnx needs {", ".join(missing)}, which {"is" if len(missing) == 1 else "are"} not installed: '
-            f"python -m pip install 'ssl_zoo[export]', or -e '.[export]' in a clone"
-        )
-    if (size := sum(value.nbytes for value in encoder.state_dict().values())) >= ONNX_LIMIT:
-        raise ConfigError(
-            f'this backbone has {size / 2**30:.1f} GiB of weights, and an ONNX file holds less than 2; use --format timm '
-            f'or safetensors'
-        )
-
-    def write(file) -> None:
-        import onnx
-
-        side = context.preprocessing.size
-        # Two images: torch.export takes a size of 1 for a constant.
-        example = torch.zeros(2, 3, side, side)
+    def write(file: BinaryIO) -> None:
         try:
-            program = torch.onnx.export(
-                encoder,
-                (example,),
-                dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
-                verbose=False,
-                input_names=['images'],
-                output_names=['features'],
+            exporter.write(file)
+        except RuntimeError as error:  # torch raises it on a full disk
+            raise OSError(first_line(error)) from None
+        file.flush()
+        written = Path(file.name)
+        verification = verify(written)
+        sha256 = sha256_of_file(written)
+        card = None
+        if has_card:
+            size = written.stat().st_size
+            text = model_card(
+                context, encoder, path.name, size, sha256, exporter.code, str(verification)
             )
-        except Exception as error:
-            raise ConfigError(
-                f"torch's ONNX exporter cannot take this backbone ({_first_line(error)}); use --format timm or "
-                f'safetensors'
-            ) from None
-        graph = program.model_proto
-        onnx.helper.set_model_props(graph, about(context))
-        file.write(graph.SerializeToString())
+            card = text.encode(errors='replace')
+        results.append(ExportedFile(verification, sha256, card))
 
-    def read(path: Path) -> Callable[[Tensor], Tensor]:
-        import onnxruntime
+    try:
+        atomic_write(path, write)
+    except OSError as error:
+        raise ConfigError(
+            f'could not write {path}: {error}; free some space, or choose another --out'
+        ) from None
+    return results[0]
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        session = onnxruntime.InferenceSession(
-            str(path), options, providers=['CPUExecutionProvider']
-        )
-        return lambda x: torch.from_numpy(session.run(['features'], dict(images=x.numpy()))[0])
 
-    code = (
-        'import onnxruntime',
-        f'session = onnxruntime.InferenceSession({name!r})',
-        "features = session.run(['features'], {'images': images.numpy()})[0]     # images: (B, 3, H, W) float32, any B",
-    )
-    return Format(write, read, code)
+def _write_card(card_path: Path, path: Path, exported: ExportedFile) -> None:
+    try:
+        atomic_write(card_path, lambda file: file.write(exported.card))
+    except OSError as error:
+        raise ConfigError(
+            f'{path} is written and verified, sha256 {exported.sha256}, but its model card '
+            f'{card_path} could not be written: {error}; to have both, free some space, remove '
+            f'{path.name} and export it again'
+        ) from None
+
+
+def _print_summary(
+    context: EvaluationContext,
+    format_name: str,
+    path: Path,
+    card_path: Path | None,
+    exported: ExportedFile,
+) -> None:
+    first = f'{path}: {path.stat().st_size / 2**20:.1f} MiB, sha256 {exported.sha256}'
+    if card_path:
+        first += f'; model card in {card_path}'
+    method = context.settings.method['type']
+    print(first)
+    print(f'  {method}, {context.network} backbone of step {context.step:,}')
+    print(f'  read back by {READERS[format_name]}: {exported.verification}')
+
+
+def _print_code(exporter: ExportFormat, preprocessing: Preprocessing) -> None:
+    """Print code that loads the file and code that prepares its images, indented by four spaces."""
+    print('to load it:')
+    for line in exporter.code:
+        print(f'    {line}')
+    print('its images:')
+    for line in preprocessing_code(preprocessing):
+        print(f'    {line}')
+    print(end='', flush=True)

@@ -1,15 +1,25 @@
-"""What is found in a foreign file, whatever its layout."""
+"""The networks that a checkpoint of another library holds, under names that do not depend on the
+library."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ssl_zoo.interop.safe_unpickling import Stored
+from ssl_zoo.interop.safe_unpickling import LazyTensor
 
-Weights = dict[str, Stored]
+Weights = dict[str, LazyTensor]
 
 
 @dataclass
 class ForeignNetwork:
-    """Attributes: backbone, projector: names as timm has them, names within nn.Sequential, and what is stored under them."""
+    """One network of a foreign checkpoint.
+
+    Attributes:
+        backbone: parameters and buffers of the backbone, by timm's names.
+        projector: those of the projector, by the names of an ``nn.Sequential`` ('0.weight'). Empty
+            without a projector.
+        activation: activation function of the projector, 'relu' or 'gelu'. The file does not store
+            it; the layout implies it.
+    """
 
     backbone: Weights
     projector: Weights = field(default_factory=dict)
@@ -18,14 +28,19 @@ class ForeignNetwork:
 
 @dataclass
 class ForeignCheckpoint:
-    """What a file has.
+    """The content of a foreign checkpoint that an import can use.
 
     Attributes:
-        layout: its name; networks: 'online' and perhaps 'target'; main: the one to evaluate.
-        left_out: names that were not taken; backbone: keys of build_backbone that no weight shows.
-        ambiguous_heads: who gives ViTs 12 heads where others give fewer, so that the number must be given; '' if it need not.
-        dataset: name of what it was trained on, in lower case, '' if the file does not say.
-        steps: optimiser steps done, 0 if the file does not say.
+        layout: name of the layout, one of ``ssl_zoo.interop.layouts.NAMES``.
+        networks: role to network; the roles are 'online' and, where the file has a second network,
+            'target'.
+        main: role of the network that evaluations use by default.
+        left_out: names in the file that the import does not use.
+        backbone: arguments of ``build_backbone`` that the weights' shapes do not show.
+        ambiguous_heads: source of the ViTs that have 12 heads where other libraries' ViTs of the
+            same width have fewer. If it is not empty, the user must give the number of heads.
+        steps: optimiser steps done, 0 if the file does not record them.
+        dataset: lower-case name of the training set, '' if the file does not record it.
     """
 
     layout: str
@@ -36,3 +51,12 @@ class ForeignCheckpoint:
     ambiguous_heads: str = ''
     steps: int = 0
     dataset: str = ''
+
+
+def abbreviate(names: Iterable[str], most: int = 5) -> str:
+    """The first names of a long list and the number of the others, for an error message."""
+    names = list(names)
+    text = ', '.join(names[:most])
+    if len(names) > most:
+        text += f' and {len(names) - most} more'
+    return text

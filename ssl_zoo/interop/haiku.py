@@ -1,141 +1,167 @@
-"""DeepMind's BYOL: a pickled named tuple of haiku's two-level mappings, module -> parameter (byol/byol_experiment.py of
-deepmind-research)."""
+"""Checkpoints of DeepMind's BYOL: a pickled named tuple of haiku's two-level mappings, module to
+parameter name to array.
+
+Source: byol/byol_experiment.py of deepmind-research.
+"""
 
 import re
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.interop.foreign_checkpoint import ForeignCheckpoint, ForeignNetwork
-from ssl_zoo.interop.safe_unpickling import Inert, Stored
+from ssl_zoo.interop.safe_unpickling import InertObject, LazyTensor
 
-_STATE = ('online_params', 'target_params', 'online_state', 'target_state')
-
-
-def _mapping(value) -> dict | None:
-    """A mapping of haiku (haiku/_src/data_structures.py: FlatMapping and frozendict are made from a dict), or a plain one."""
-    if isinstance(value, Inert) and not value and value.args and isinstance(value.args[0], dict):
-        return _mapping(value.args[0])
-    if isinstance(value, Inert) and not value:
-        state = (
-            value.state[1]
-            if isinstance(value.state, tuple) and len(value.state) == 2
-            else value.state
-        )
-        inner = [
-            state[key]
-            for key in ('_mapping', '_storage')
-            if isinstance(state, dict) and isinstance(state.get(key), dict)
-        ]
-        return _mapping(inner[0]) if inner else None
-    return value if isinstance(value, dict) else None
+# The first fields of the named tuple, in its order.
+STATE_FIELDS = ('online_params', 'target_params', 'online_state', 'target_state')
+# haiku's names of parameters, and torch's.
+PARAMETERS = dict(w='weight', b='bias', scale='weight', offset='bias')
+# Modules of the projector, and their positions in an nn.Sequential. Position 2 is the ReLU.
+PROJECTOR_MODULES = dict(linear='0', batch_norm='1', linear_1='3')
+STEM_MODULES = dict(conv='conv1', batchnorm='bn1')
+BLOCK_MODULES = dict(conv='conv', batchnorm='bn')
+SHORTCUT_MODULES = dict(conv='downsample.0', batchnorm='downsample.1')
 
 
-def experiment_state(content) -> dict | None:
-    """online_params, target_params, online_state, target_state of DeepMind's file, None if it is not one."""
-    state = content.get('experiment_state') if isinstance(content, dict) else None
-    if isinstance(state, Inert) and len(state.args) >= 4:  # the named tuple's order
-        state = dict(zip(_STATE, state.args, strict=False))
+def experiment_state(content: Any) -> dict[str, dict | None] | None:
+    """The mappings of STATE_FIELDS in a checkpoint of DeepMind's BYOL, None for any other
+    content."""
+    if not isinstance(content, dict):
+        return None
+    state = content.get('experiment_state')
+    if isinstance(state, InertObject) and len(state.args) >= len(STATE_FIELDS):
+        state = dict(zip(STATE_FIELDS, state.args, strict=False))  # opt_state follows
     if not isinstance(state, dict):
         return None
-    found = {key: _mapping(state.get(key)) for key in _STATE}
-    return found if found['online_params'] and found['online_state'] else None
+    mappings = {field: _mapping(state.get(field)) for field in STATE_FIELDS}
+    return mappings if mappings['online_params'] and mappings['online_state'] else None
 
 
-def from_haiku(content: dict, state: dict) -> ForeignCheckpoint:
-    """The networks of a file whose experiment_state is this."""
-    networks, left_out = {}, []
+def from_haiku(content: dict, state: dict[str, dict | None]) -> ForeignCheckpoint:
+    """The networks of a checkpoint of DeepMind's BYOL.
+
+    Args:
+        content: what read_foreign returns.
+        state: what experiment_state returns for it.
+    Raises:
+        ConfigError: a network is no ResNet v1 of haiku.
+    """
+    networks = {}
+    left_out = []
     for role in ('online', 'target'):
-        params, averages = state[f'{role}_params'], state[f'{role}_state']
-        if params and averages:
-            networks[role], rest = _haiku(params, averages)
-            left_out += [f'{role} {name.split("/")[0]}' for name in rest]
-    steps = content.get('step')
-    steps = (
-        steps
-        if isinstance(steps, int)
-        else int(steps.read())
-        if isinstance(steps, Stored) and steps.shape == ()
-        else 0
-    )
+        parameters = state[f'{role}_params']
+        averages = state[f'{role}_state']
+        if parameters and averages:
+            networks[role], unused = _to_timm(parameters, averages)
+            left_out += [f'{role} {module.split("/")[0]}' for module in unused]
     return ForeignCheckpoint(
         'deepmind_byol',
         networks,
         'online',
-        left_out + ['opt_state'],
+        [*left_out, 'opt_state'],
         backbone=dict(padding='same'),
-        steps=max(steps, 0),
+        steps=_steps(content),
     )
 
 
-def _haiku(params: dict, averages: dict) -> tuple[ForeignNetwork, list[str]]:
-    """timm's names for haiku's ResNet v1 (haiku/_src/nets/resnet.py, byol/utils/networks.py) and the projector; what is left out."""
-    network, left_out = ForeignNetwork({}), []
-    modules = {
-        name: _mapping(value) or {}
-        for name, value in {**params, **averages}.items()
-        if isinstance(name, str)
-    }
-    for module, values in modules.items():
+def _steps(content: dict) -> int:
+    steps = content.get('step')
+    if isinstance(steps, LazyTensor) and steps.shape == ():
+        steps = int(steps.read())
+    return max(steps, 0) if isinstance(steps, int) else 0
+
+
+def _mapping(value: Any) -> dict | None:
+    """The dict that haiku's FlatMapping or frozendict holds (haiku/_src/data_structures.py), or a
+    plain dict; else None."""
+    if not isinstance(value, dict):
+        return None
+    if not isinstance(value, InertObject) or value:
+        return value
+    if value.args and isinstance(value.args[0], dict):  # made from a dict
+        return _mapping(value.args[0])
+    state = value.state
+    if isinstance(state, tuple) and len(state) == 2:  # (attributes, slots)
+        state = state[1]
+    if isinstance(state, dict):
+        for key in ('_mapping', '_storage'):
+            if isinstance(state.get(key), dict):
+                return _mapping(state[key])
+    return None
+
+
+def _to_timm(parameters: dict, averages: dict) -> tuple[ForeignNetwork, list[str]]:
+    """A network by timm's names, and the modules that belong to neither its backbone nor its
+    projector.
+
+    The names are of haiku's ResNet v1 (haiku/_src/nets/resnet.py, byol/utils/networks.py).
+    """
+    network = ForeignNetwork({})
+    unused = []
+    for module, value in {**parameters, **averages}.items():
+        if not isinstance(module, str):
+            continue
         if 'final_batchnorm' in module:
             raise ConfigError(
-                'the file holds a ResNet v2, whose normalisation stands before the convolutions; only v1 can be imported'
+                'the file holds a ResNet v2, whose normalisation stands before the convolutions; '
+                'only v1 can be imported'
             )
         average = re.fullmatch(r'(.*)/~/(mean|var)_ema', module)
         part, name = _timm_name(average[1] if average else module)
         if part is None:
-            left_out.append(module)
+            unused.append(module)
             continue
         weights = getattr(network, part)
-        for key, value in values.items():
-            if (
-                average and key != 'average'
-            ):  # 'hidden' is the same before Adam's correction of its start
-                continue
-            new = (
-                f'running_{average[2]}'
-                if average
-                else dict(w='weight', b='bias', scale='weight', offset='bias').get(key)
-            )
-            if new is None or not isinstance(value, Stored):
-                raise ConfigError(f"the file has {module}/{key}, which haiku's ResNet does not")
-            weights[f'{name}.{new}'] = _turned(value, key)
-    return network, left_out
+        for key, array in (_mapping(value) or {}).items():
+            if not average:
+                new = PARAMETERS.get(key)
+            elif key == 'average':
+                new = f'running_{average[2]}'
+            else:
+                continue  # 'hidden' is the average before the correction of its start, as Adam's
+            if new is None or not isinstance(array, LazyTensor):
+                raise ConfigError(
+                    f"the file has {module}/{key}, which haiku's ResNet does not have"
+                )
+            weights[f'{name}.{new}'] = _in_torch_order(array, is_weight=key == 'w')
+    return network, unused
 
 
 def _timm_name(path: str) -> tuple[str | None, str]:
-    """('backbone' or 'projector', the module's name), (None, '') for what is neither."""
-    if found := re.fullmatch(r'projector/(linear(?:_1)?|batch_norm)', path):
-        return 'projector', dict(linear='0', batch_norm='1', linear_1='3')[found[1]]
-    if found := re.fullmatch(r'(?:[^/]+/~/)?initial_(conv|batchnorm)(?:_1)?', path):
-        return 'backbone', dict(conv='conv1', batchnorm='bn1')[found[1]]
-    if found := re.fullmatch(
+    """The part of the network ('backbone' or 'projector') that a module of haiku belongs to and its
+    name there; else (None, '')."""
+    if match := re.fullmatch(r'projector/(linear(?:_1)?|batch_norm)', path):
+        return 'projector', PROJECTOR_MODULES[match[1]]
+    if match := re.fullmatch(r'(?:[^/]+/~/)?initial_(conv|batchnorm)(?:_1)?', path):
+        return 'backbone', STEM_MODULES[match[1]]
+    match = re.fullmatch(
         r'[^/]+/~/block_group_(\d)/~/block_(\d+)/~/(shortcut_)?(conv|batchnorm)(?:_(\d))?', path
-    ):
-        group, block, shortcut, kind, i = found.groups()
-        layer = (
-            f'downsample.{int(kind == "batchnorm")}'
-            if shortcut
-            else f'{dict(conv="conv", batchnorm="bn")[kind]}{int(i or 0) + 1}'
-        )
-        return 'backbone', f'layer{int(group) + 1}.{block}.{layer}'
-    return None, ''
+    )
+    if not match:
+        return None, ''
+    group, block, shortcut, kind, index = match.groups()
+    if shortcut:
+        layer = SHORTCUT_MODULES[kind]
+    else:
+        layer = f'{BLOCK_MODULES[kind]}{int(index or 0) + 1}'
+    return 'backbone', f'layer{int(group) + 1}.{block}.{layer}'
 
 
-def _turned(value: Stored, key: str) -> Stored:
-    """Convolutions from height, width, in, out to out, in, height, width; linear layers from in, out; norms from (1, 1, 1, C)."""
+def _in_torch_order(array: LazyTensor, is_weight: bool) -> LazyTensor:
+    """A haiku array in torch's order of dimensions.
 
-    def turn(tensor: Tensor) -> Tensor:
-        if key != 'w':
+    Weights of convolutions: (height, width, in, out) -> (out, in, height, width). Weights of linear
+    layers: (in, out) -> (out, in). Everything else, such as a scale of (1, 1, 1, C): -> (C,).
+    """
+
+    def reorder(tensor: Tensor) -> Tensor:
+        if not is_weight:
             return tensor.flatten()
-        return (
-            tensor.permute(3, 2, 0, 1)
-            if tensor.ndim == 4
-            else tensor.T
-            if tensor.ndim == 2
-            else tensor
-        )
+        if tensor.ndim == 4:
+            return tensor.permute(3, 2, 0, 1)
+        return tensor.T if tensor.ndim == 2 else tensor
 
-    shape = turn(torch.empty(value.shape, device='meta')).shape
-    return Stored(tuple(shape), lambda: turn(value.read()).contiguous())
+    shape = reorder(torch.empty(array.shape, device='meta')).shape
+    return LazyTensor(tuple(shape), lambda: reorder(array.read()).contiguous())

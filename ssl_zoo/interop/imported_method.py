@@ -1,6 +1,8 @@
-"""Imported weights as a method: what every evaluation looks at, and nothing that trains."""
+"""The method of an imported checkpoint: networks that can be evaluated and exported, and no
+loss."""
 
 from collections import OrderedDict
+from typing import NoReturn
 
 from torch import Tensor, nn
 
@@ -12,27 +14,29 @@ from ssl_zoo.registry import METHODS
 ACTIVATIONS = dict(relu=nn.ReLU, gelu=nn.GELU)
 
 
-def build_projector(layers: list) -> nn.Sequential:
-    """A projector from plain values, (B, D) -> (B, D').
+def build_projector(layers: list[list]) -> nn.Sequential:
+    """A projector, (B, D) -> (B, D'), from plain values that a config can hold.
 
     Args:
-        layers: ['linear', inputs, outputs, whether with bias], ['batchnorm', width, whether with scale and offset], ['relu'] or ['gelu'].
+        layers: one list per layer: ['linear', inputs, outputs, has_bias], ['batchnorm', width,
+            has_scale_and_offset], ['relu'] or ['gelu'].
+    Raises:
+        ConfigError: a layer is of another kind.
     """
-    out = []
+    modules = []
     for kind, *arguments in layers:
         if kind == 'linear':
-            inputs, outputs, bias = arguments
-            out.append(nn.Linear(inputs, outputs, bias=bias))
+            inputs, outputs, has_bias = arguments
+            modules.append(nn.Linear(inputs, outputs, bias=has_bias))
         elif kind == 'batchnorm':
             width, affine = arguments
-            out.append(nn.BatchNorm1d(width, affine=affine))
+            modules.append(nn.BatchNorm1d(width, affine=affine))
         elif kind in ACTIVATIONS:
-            out.append(ACTIVATIONS[kind]())
+            modules.append(ACTIVATIONS[kind]())
         else:
-            raise ConfigError(
-                f'a projector has no layer {kind!r}: {nearest(kind, ("linear", "batchnorm", *ACTIVATIONS))}'
-            )
-    return nn.Sequential(*out)
+            allowed = ('linear', 'batchnorm', *ACTIVATIONS)
+            raise ConfigError(f'a projector has no layer {kind!r}: {nearest(kind, allowed)}')
+    return nn.Sequential(*modules)
 
 
 @METHODS.register_module()
@@ -40,45 +44,53 @@ class Imported(Method):
     """Networks that another library has trained, see tools/import.py.
 
     Args:
-        backbone: keys of build_backbone, at least ``name``.
-        projector: see build_projector; None for no projector.
-        target: whether there is a second network, the average that followed the first.
-        main: the network that evaluation looks at by default, 'online' or 'target' (DINO's teacher).
-        source: where the weights are from: file, SHA-256, layout, steps.
+        backbone: arguments of build_backbone, at least ``name``.
+        projector: layers for build_projector; None for no projector.
+        target: whether the checkpoint has a second network, the average that followed the first in
+            training.
+        main: network that evaluations use by default, 'online' or 'target' (DINO's teacher).
+        source: origin of the weights: file, SHA-256, layout, steps.
+    Raises:
+        ConfigError: ``main`` names a network that the checkpoint does not have.
     """
 
     def __init__(
         self,
         backbone: dict,
-        projector: list | None = None,
+        projector: list[list] | None = None,
         target: bool = False,
         main: str = 'online',
         source: dict | None = None,
     ):
         super().__init__()
-        names = ('online', 'target') if target else ('online',)
-        if main not in names:
-            raise ConfigError(f'main is {main!r}: {nearest(main, names)}')
-        for name in names:
+        roles = ('online', 'target') if target else ('online',)
+        if main not in roles:
+            raise ConfigError(f'main is {main!r}: {nearest(main, roles)}')
+        for role in roles:
             parts = dict(backbone=build_backbone(**backbone))
             if projector is not None:
                 parts['projector'] = build_projector(projector)
-            setattr(self, name, nn.Sequential(OrderedDict(parts)))
+            setattr(self, role, nn.Sequential(OrderedDict(parts)))
         if target:
-            self.target.requires_grad_(False)  # as an EMA network's
-        self.networks = {name: (f'{name}.backbone', f'{name}.projector') for name in names}
-        self.main, self.source = main, source
+            self.target.requires_grad_(False)  # as the target network of a method with an EMA
+        self.networks = {role: (f'{role}.backbone', f'{role}.projector') for role in roles}
+        self.main = main
+        self.source = source
 
     @property
     def backbone(self) -> nn.Module:
+        """Backbone of the main network, (B, C, H, W) float32 -> (B, embed_dim)."""
         return getattr(self, self.main).backbone
 
     @property
     def embed_dim(self) -> int:
+        """Number of features of the backbone."""
         return self.backbone.embed_dim
 
-    def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
+    def loss(self, views: list[Tensor], **batch) -> NoReturn:
+        """Raises ConfigError: imported weights are not trained further."""
         raise ConfigError(
-            "'Imported' holds finished weights and has no loss to train with; evaluate its checkpoint, or train one of the "
+            "'Imported' holds finished weights and has no loss to train with; evaluate its "
+            'checkpoint, or train one of the '
             'methods in configs/'
         )

@@ -1,27 +1,36 @@
-"""Layouts: under which names other libraries keep their networks, and how these names become timm's.
+"""The layouts of other libraries' checkpoints: under which names they keep their networks.
 
-Each layout says where its names are from. timm's ResNets and ViTs have the names of torchvision's ResNets and of the original ViTs, which
-nearly all of these libraries build on, so most of a layout is prefixes.
+timm's ResNets and ViTs have the names of torchvision's ResNets and of the original ViTs, which
+nearly all of these libraries build on. So a layout consists mostly of prefixes. ``LAYOUTS`` says
+for each library where its networks are and gives the source of the names; ``RECOGNITION`` says by
+which names a file is recognised. DeepMind's BYOL is no table of prefixes: see
+ssl_zoo.interop.haiku.
 """
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ssl_zoo.errors import ConfigError, nearest
 from ssl_zoo.interop.foreign_checkpoint import ForeignCheckpoint, ForeignNetwork, Weights
 from ssl_zoo.interop.haiku import experiment_state, from_haiku
-from ssl_zoo.interop.safe_unpickling import Inert, Stored
+from ssl_zoo.interop.safe_unpickling import InertObject, LazyTensor
+from ssl_zoo.interop.solo_learn import training_set_name
 
-WRAPPERS = ('state_dict', 'model', 'model_state_dict', 'student', 'teacher')
-# lightly's trained networks whose average, called backbone, is what its own benchmarks evaluate (forward of dino.py and mocov2.py there).
-AVERAGE_EVALUATED = ('student_backbone.', 'query_backbone.')
-FIRST = ('conv1.', 'cls_token', 'patch_embed.', 'layer1.', '0.', 'stem.', 'downsample_layers.')
+# Pattern and replacement of re.sub, applied one after the other to every name.
+Renaming = tuple[tuple[str, str | Callable[[re.Match], str]], ...]
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a network is: prefixes of its backbone's names, and of its projector's, of which the first that is there counts."""
+class Prefixes:
+    """Prefixes of one network's names in a file.
+
+    Attributes:
+        backbone: prefix of the backbone's names.
+        projectors: possible prefixes of the projector's names; the first that the file has is
+            taken.
+    """
 
     backbone: str
     projectors: tuple[str, ...] = ()
@@ -29,161 +38,248 @@ class Place:
 
 @dataclass(frozen=True)
 class Layout:
-    """Attributes: source: of the names; marks: of which auto needs all; online, target: places, of which the first that is there counts;
-    backbone_name, projector_name: timm's and nn.Sequential's for theirs; main, heads: see ForeignCheckpoint."""
+    """Where a library keeps its networks.
+
+    Attributes:
+        source: where the names are from.
+        online: possible prefixes of the trained network; the first that the file has is taken.
+        target: possible prefixes of the network that follows the online network as an average.
+        backbone_renaming: from the library's names of a backbone to timm's.
+        projector_renaming: from the library's names of a projector to those of an
+            ``nn.Sequential``.
+        main: role of the network that the library evaluates.
+        ambiguous_heads: see ForeignCheckpoint.
+    """
 
     source: str
-    online: tuple[Place, ...]
-    target: tuple[Place, ...] = ()
-    marks: tuple[str, ...] = ()
-    backbone_name: Callable[[str], str] = str
-    projector_name: Callable[[str], str] = str
+    online: tuple[Prefixes, ...]
+    target: tuple[Prefixes, ...] = ()
+    backbone_renaming: Renaming = ()
+    projector_renaming: Renaming = ()
     main: str = 'online'
-    heads: str = ''
+    ambiguous_heads: str = ''
 
 
-def _lightly_backbone(name: str) -> str:
-    """nn.Sequential(*list(resnet.children())[:-1]) counts torchvision's conv1, bn1, relu, maxpool, layer1 ... layer4."""
-    found = re.match(
-        r'([014567])\.(?=\d+\.(conv|bn|downsample)|weight|bias|running|num_batches)(.*)', name
-    )
-    if not found:
-        return name
-    i = int(found[1])
-    return f'{("conv1", "bn1")[i] if i < 2 else f"layer{i - 3}"}.{found[3]}'
+@dataclass(frozen=True)
+class Sign:
+    """What shows that a file has a layout.
+
+    Attributes:
+        layout: the layout's name.
+        prefixes: alternatives. The file has the layout if of one alternative every prefix begins a
+            name in the file.
+        key: key that the file's content must have as well, '' for none.
+    """
+
+    layout: str
+    prefixes: tuple[tuple[str, ...], ...]
+    key: str = ''
 
 
-def _lightly_projector(name: str) -> str:
-    return name.removeprefix('layers.')  # lightly/models/modules/heads.py
+# --- Renamings
 
+# nn.Sequential(*list(resnet.children())[:-1]) counts torchvision's conv1, bn1, relu, maxpool,
+# layer1 ... layer4.
+_RESNET_PART = r'\.(?=\d+\.(conv|bn|downsample)|weight|bias|running|num_batches)'
+LIGHTLY_BACKBONE: Renaming = (
+    (rf'^0{_RESNET_PART}', 'conv1.'),
+    (rf'^1{_RESNET_PART}', 'bn1.'),
+    (rf'^4{_RESNET_PART}', 'layer1.'),
+    (rf'^5{_RESNET_PART}', 'layer2.'),
+    (rf'^6{_RESNET_PART}', 'layer3.'),
+    (rf'^7{_RESNET_PART}', 'layer4.'),
+)
+# lightly/models/modules/heads.py
+LIGHTLY_PROJECTOR: Renaming = ((r'^layers\.', ''),)
+# mmpretrain's ViT (mmpretrain/models/backbones/vision_transformer.py). Its ResNet has torchvision's
+# names.
+MMPRETRAIN_BACKBONE: Renaming = (
+    (r'^patch_embed\.projection\.', 'patch_embed.proj.'),
+    (r'^layers\.(\d+)\.ln(\d)\.', r'blocks.\1.norm\2.'),
+    (r'^layers\.(\d+)\.ffn\.layers\.0\.0\.', r'blocks.\1.mlp.fc1.'),
+    (r'^layers\.(\d+)\.ffn\.layers\.1\.', r'blocks.\1.mlp.fc2.'),
+    (r'^layers\.(\d+)\.', r'blocks.\1.'),
+    (r'^ln1\.', 'norm.'),
+)
+# mmpretrain/models/necks/nonlinear_neck.py: fc0, bn0, relu, fc1 ... are layers 0, 1, 2, 3 ...;
+# mocov2_neck.py and others: an nn.Sequential of the name mlp.
+MMPRETRAIN_PROJECTOR: Renaming = (
+    (r'^fc(\d+)\.', lambda match: f'{3 * int(match[1])}.'),
+    (r'^bn(\d+)\.', lambda match: f'{3 * int(match[1]) + 1}.'),
+    (r'^mlp\.', ''),
+)
 
-def _mm_backbone(name: str) -> str:
-    """mmpretrain's ViT (mmpretrain/models/backbones/vision_transformer.py); its ResNet has torchvision's names."""
-    for pattern, new in (
-        (r'^patch_embed\.projection\.', 'patch_embed.proj.'),
-        (r'^layers\.(\d+)\.ln(\d)\.', r'blocks.\1.norm\2.'),
-        (r'^layers\.(\d+)\.ffn\.layers\.0\.0\.', r'blocks.\1.mlp.fc1.'),
-        (r'^layers\.(\d+)\.ffn\.layers\.1\.', r'blocks.\1.mlp.fc2.'),
-        (r'^layers\.(\d+)\.', r'blocks.\1.'),
-        (r'^ln1\.', 'norm.'),
-    ):
-        name = re.sub(pattern, new, name)
-    return name
+# --- Layouts
 
-
-def _mm_projector(name: str) -> str:
-    """mmpretrain/models/necks/nonlinear_neck.py: fc0, bn0, relu, fc1 ...; mocov2_neck.py and others: an nn.Sequential called mlp."""
-    found = re.match(r'(fc|bn)(\d+)\.(.*)', name)
-    return (
-        f'{3 * int(found[2]) + (found[1] == "bn")}.{found[3]}'
-        if found
-        else name.removeprefix('mlp.')
-    )
-
-
-_PLAIN = Place('')
-_MOCOV3_HEADS = (
+NO_PREFIX = Prefixes('')
+MOCO_V3_VITS = (
     'facebookresearch/moco-v3, vits.py; vturrisi/solo-learn, solo/backbones/vit/vit_mocov3.py'
 )
 LAYOUTS = {
     'dino': Layout(
-        'facebookresearch/dino, main_dino.py',
+        source='facebookresearch/dino, main_dino.py',
+        online=(Prefixes('student.backbone.', ('student.head.mlp.',)), NO_PREFIX),
+        target=(Prefixes('teacher.backbone.', ('teacher.head.mlp.',)),),
         main='target',
-        marks=('student.', 'teacher.'),
-        online=(Place('student.backbone.', ('student.head.mlp.',)), _PLAIN),
-        target=(Place('teacher.backbone.', ('teacher.head.mlp.',)),),
     ),
     'moco': Layout(
-        'facebookresearch/moco, moco/builder.py',
-        marks=('encoder_q.conv1.',),
-        online=(Place('encoder_q.', ('encoder_q.fc.',)),),
-        target=(Place('encoder_k.', ('encoder_k.fc.',)),),
+        source='facebookresearch/moco, moco/builder.py',
+        online=(Prefixes('encoder_q.', ('encoder_q.fc.',)),),
+        target=(Prefixes('encoder_k.', ('encoder_k.fc.',)),),
     ),
     'mocov3': Layout(
-        'facebookresearch/moco-v3, moco/builder.py',
-        marks=('base_encoder.',),
-        online=(Place('base_encoder.', ('base_encoder.fc.', 'base_encoder.head.')),),
-        target=(Place('momentum_encoder.', ('momentum_encoder.fc.', 'momentum_encoder.head.')),),
+        source='facebookresearch/moco-v3, moco/builder.py',
+        online=(Prefixes('base_encoder.', ('base_encoder.fc.', 'base_encoder.head.')),),
+        target=(Prefixes('momentum_encoder.', ('momentum_encoder.fc.', 'momentum_encoder.head.')),),
     ),
     'simsiam': Layout(
-        'facebookresearch/simsiam, simsiam/builder.py',
-        marks=('encoder.conv1.', 'encoder.fc.'),
-        online=(Place('encoder.', ('encoder.fc.',)),),
+        source='facebookresearch/simsiam, simsiam/builder.py',
+        online=(Prefixes('encoder.', ('encoder.fc.',)),),
     ),
     'swav': Layout(
-        'facebookresearch/swav, src/resnet50.py',
-        marks=('conv1.', 'projection_head.'),
-        online=(Place('', ('projection_head.',)),),
+        source='facebookresearch/swav, src/resnet50.py',
+        online=(Prefixes('', ('projection_head.',)),),
     ),
     'lightly': Layout(
-        'lightly-ai/lightly, benchmarks/imagenet/resnet50 and examples',
-        heads=_MOCOV3_HEADS,
-        backbone_name=_lightly_backbone,
-        projector_name=_lightly_projector,
-        # MoCo v2 (benchmarks/imagenet/resnet50/mocov2.py) trains query_backbone, and backbone is the average that follows it.
+        source='lightly-ai/lightly, benchmarks/imagenet/resnet50 and examples',
+        # MoCo v2 (benchmarks/imagenet/resnet50/mocov2.py) trains query_backbone; its backbone is
+        # the average that follows it.
         online=(
-            Place('query_backbone.', ('query_projection_head.',)),
-            Place('student_backbone.', ('student_projection_head.', 'student_head.')),
-            Place('backbone.', ('projection_head.',)),
+            Prefixes('query_backbone.', ('query_projection_head.',)),
+            Prefixes('student_backbone.', ('student_projection_head.', 'student_head.')),
+            Prefixes('backbone.', ('projection_head.',)),
         ),
         target=(
-            Place('teacher_backbone.', ('teacher_projection_head.', 'teacher_head.')),
-            Place('backbone_momentum.', ('projection_head_momentum.',)),
-            Place('backbone.', ('projection_head.',)),
+            Prefixes('teacher_backbone.', ('teacher_projection_head.', 'teacher_head.')),
+            Prefixes('backbone_momentum.', ('projection_head_momentum.',)),
+            Prefixes('backbone.', ('projection_head.',)),
         ),
+        backbone_renaming=LIGHTLY_BACKBONE,
+        projector_renaming=LIGHTLY_PROJECTOR,
+        ambiguous_heads=MOCO_V3_VITS,
     ),
     'solo_learn': Layout(
-        'vturrisi/solo-learn, solo/methods/base.py',
-        heads=_MOCOV3_HEADS,
-        online=(Place('backbone.', ('projector.',)), Place('encoder.', ('projector.',))),
+        source='vturrisi/solo-learn, solo/methods/base.py',
+        online=(Prefixes('backbone.', ('projector.',)), Prefixes('encoder.', ('projector.',))),
         target=(
-            Place('momentum_backbone.', ('momentum_projector.',)),
-            Place('momentum_encoder.', ('momentum_projector.',)),
+            Prefixes('momentum_backbone.', ('momentum_projector.',)),
+            Prefixes('momentum_encoder.', ('momentum_projector.',)),
         ),
+        ambiguous_heads=MOCO_V3_VITS,
     ),
     'barlow_twins': Layout(
-        'facebookresearch/barlowtwins, main.py',
-        marks=('backbone.', 'projector.', 'bn.running_mean'),
-        online=(Place('backbone.', ('projector.',)), _PLAIN),
+        source='facebookresearch/barlowtwins, main.py',
+        online=(Prefixes('backbone.', ('projector.',)), NO_PREFIX),
     ),
     'vicreg': Layout(
-        'facebookresearch/vicreg, main_vicreg.py',
-        marks=('backbone.', 'projector.'),
-        online=(Place('backbone.', ('projector.',)), _PLAIN),
+        source='facebookresearch/vicreg, main_vicreg.py',
+        online=(Prefixes('backbone.', ('projector.',)), NO_PREFIX),
     ),
     'mmpretrain': Layout(
-        'open-mmlab/mmpretrain, mmpretrain/models/selfsup; open-mmlab/mmselfsup',
-        heads=_MOCOV3_HEADS,
-        backbone_name=_mm_backbone,
-        projector_name=_mm_projector,
+        source='open-mmlab/mmpretrain, mmpretrain/models/selfsup; open-mmlab/mmselfsup',
         online=(
-            Place('backbone.', ('neck.',)),
-            Place('online_net.0.', ('online_net.1.',)),
-            Place('encoder_q.0.', ('encoder_q.1.',)),
+            Prefixes('backbone.', ('neck.',)),
+            Prefixes('online_net.0.', ('online_net.1.',)),
+            Prefixes('encoder_q.0.', ('encoder_q.1.',)),
         ),
-        target=tuple(
-            Place(f'{name}.{inner}0.', (f'{name}.{inner}1.',))
-            for name in ('target_net', 'encoder_k', 'momentum_encoder', 'teacher')
-            for inner in ('module.', '')
+        target=(
+            Prefixes('target_net.module.0.', ('target_net.module.1.',)),
+            Prefixes('target_net.0.', ('target_net.1.',)),
+            Prefixes('encoder_k.module.0.', ('encoder_k.module.1.',)),
+            Prefixes('encoder_k.0.', ('encoder_k.1.',)),
+            Prefixes('momentum_encoder.module.0.', ('momentum_encoder.module.1.',)),
+            Prefixes('momentum_encoder.0.', ('momentum_encoder.1.',)),
+            Prefixes('teacher.module.0.', ('teacher.module.1.',)),
+            Prefixes('teacher.0.', ('teacher.1.',)),
         ),
+        backbone_renaming=MMPRETRAIN_BACKBONE,
+        projector_renaming=MMPRETRAIN_PROJECTOR,
+        ambiguous_heads=MOCO_V3_VITS,
     ),
     'torchvision': Layout(
-        'pytorch/vision, torchvision/models/resnet.py',
-        online=(_PLAIN,),
-        marks=('conv1.', 'layer1.'),
+        source='pytorch/vision, torchvision/models/resnet.py', online=(NO_PREFIX,)
     ),
-    'timm': Layout('huggingface/pytorch-image-models', online=(_PLAIN,)),
+    'timm': Layout(source='huggingface/pytorch-image-models', online=(NO_PREFIX,)),
 }
 NAMES = ('auto', *LAYOUTS, 'deepmind_byol')
 
+# What the first names of a backbone begin with, whatever library it is from.
+BACKBONE_STARTS = (
+    'conv1.',
+    'cls_token',
+    'patch_embed.',
+    'layer1.',
+    '0.',
+    'stem.',
+    'downsample_layers.',
+)
+# The first sign that a file shows decides: layouts further down share names with those further up.
+RECOGNITION = (
+    Sign('dino', (('student.', 'teacher.'),)),
+    Sign('moco', (('encoder_q.conv1.',),)),
+    Sign('mocov3', (('base_encoder.',),)),
+    Sign('simsiam', (('encoder.conv1.', 'encoder.fc.'),)),
+    Sign('swav', (('conv1.', 'projection_head.'),)),
+    Sign(
+        'lightly',
+        (
+            ('query_backbone.',),
+            ('student_backbone.',),
+            ('teacher_backbone.',),
+            ('backbone_momentum.',),
+            ('backbone.', 'projection_head.'),
+            ('backbone.0.weight',),
+        ),
+    ),
+    Sign('solo_learn', (('backbone.',), ('encoder.',)), key='pytorch-lightning_version'),
+    Sign('barlow_twins', (('backbone.', 'projector.', 'bn.running_mean'),), key='model'),
+    Sign('vicreg', (('backbone.', 'projector.'),), key='model'),
+    # Weights alone, without Lightning's key.
+    Sign(
+        'solo_learn',
+        (
+            ('backbone.', 'projector.'),
+            ('backbone.', 'momentum_backbone.'),
+            ('encoder.', 'projector.'),
+            ('encoder.', 'momentum_encoder.'),
+        ),
+    ),
+    Sign(
+        'mmpretrain',
+        tuple(
+            (prefixes.backbone + start,)
+            for prefixes in LAYOUTS['mmpretrain'].online
+            for start in BACKBONE_STARTS
+        ),
+    ),
+    Sign('torchvision', (('conv1.', 'layer1.'),)),
+    Sign('timm', (('blocks.0.',), ('patch_embed.',), ('stages.0.',))),
+)
+# Names beside a backbone that only mmpretrain has.
+MMPRETRAIN_PARTS = ('neck.', 'head.', 'target_net.', 'data_preprocessor.')
 
-def find(content, layout: str = 'auto') -> ForeignCheckpoint:
-    """The networks in a file's content.
+# Keys below which a file may hold a state_dict, and those of DINO's two networks.
+STATE_DICT_KEYS = ('state_dict', 'model', 'model_state_dict')
+DINO_KEYS = ('student', 'teacher')
+# lightly's trained networks whose average, called backbone, is what its own benchmarks evaluate
+# (forward of dino.py and mocov2.py there).
+AVERAGE_IS_EVALUATED = ('student_backbone.', 'query_backbone.')
+# DINO's prototypes, which lightly keeps in its heads: no layer of the projector.
+PROTOTYPES = 'last_layer'
+
+
+# --- From a file's content to its networks
+
+
+def find_networks(content: Any, layout: str = 'auto') -> ForeignCheckpoint:
+    """The networks in a foreign checkpoint.
 
     Args:
-        content: from read_foreign; layout: one of NAMES.
+        content: what read_foreign returns.
+        layout: one of NAMES; 'auto' recognises the layout by the names in the file.
     Raises:
-        ConfigError: the layout is unknown or not that of the file; for auto: it has none of them.
+        ConfigError: there is no layout of this name, the file does not have this layout, or
+            ('auto') none.
     """
     if layout not in NAMES:
         raise ConfigError(f'the layout is {layout!r}: {nearest(layout, NAMES)}')
@@ -192,225 +288,226 @@ def find(content, layout: str = 'auto') -> ForeignCheckpoint:
         return from_haiku(content, state)
     if layout == 'deepmind_byol':
         raise ConfigError(
-            'the file has no experiment_state with online_params and online_state, which the layout deepmind_byol needs; '
-            'try --layout auto'
+            'the file has no experiment_state with online_params and online_state, which the '
+            'layout deepmind_byol needs; try --layout auto'
         )
-    weights = _tensors(content)
+    weights = _named_tensors(content)
     if not weights:
         raise ConfigError(
-            f'the file holds no tensors by name ({_kind(content)}); none of the layouts fits: {", ".join(NAMES[1:])}'
+            f'the file holds no tensors by name ({_describe(content)}); none of the layouts fits: '
+            f'{", ".join(NAMES[1:])}'
         )
-    name = _recognised(content, weights) if layout == 'auto' else layout
-    return _take(name, weights, content)
+    if layout == 'auto':
+        layout = _recognize(content, weights)
+    return _extract_networks(layout, weights, content)
 
 
-def _kind(content) -> str:
-    if isinstance(content, Inert) and not content:
+def _describe(content: Any) -> str:
+    if isinstance(content, InertObject) and not content:
         return 'it is a whole object; its authors can save its state_dict()'
     if isinstance(content, dict):
-        return f'it is a mapping with {", ".join(map(str, list(content)[:6])) or "nothing"}'
+        keys = list(content)[:6]
+        return f'it is a mapping with {", ".join(map(str, keys)) or "nothing"}'
     return f'it is {type(content).__name__}'
 
 
-def _tensors(content) -> Weights:
-    """The tensors of a checkpoint by name, without what wrappers put in front ('module.' of DataParallel, '_orig_mod.' of compile)."""
+def _named_tensors(content: Any) -> Weights:
+    """The tensors of a checkpoint by name; those of DINO's networks begin with 'student.' and
+    'teacher.'."""
     if not isinstance(content, dict):
         return {}
-    if all(isinstance(content.get(key), dict) for key in ('student', 'teacher')):
-        found = {
+    if all(isinstance(content.get(key), dict) for key in DINO_KEYS):
+        values = {
             f'{key}.{name}': value
-            for key in ('student', 'teacher')
-            for name, value in _clean(content[key]).items()
+            for key in DINO_KEYS
+            for name, value in _without_wrappers(content[key]).items()
         }
     else:
-        inner = next(
-            (
-                content[key]
-                for key in ('state_dict', 'model', 'model_state_dict')
-                if isinstance(content.get(key), dict)
-            ),
-            content,
-        )
-        found = _clean(inner)
-    return {name: value for name, value in found.items() if isinstance(value, Stored)}
+        state_dicts = [
+            content[key] for key in STATE_DICT_KEYS if isinstance(content.get(key), dict)
+        ]
+        values = _without_wrappers(state_dicts[0] if state_dicts else content)
+    return {name: value for name, value in values.items() if isinstance(value, LazyTensor)}
 
 
-def _clean(weights: dict) -> dict:
+def _without_wrappers(state: dict) -> dict:
+    """The state without what wrappers put in front of names: DataParallel 'module.', torch.compile
+    '_orig_mod.'."""
     return {
         re.sub(r'^((module|_orig_mod)\.)+', '', name): value
-        for name, value in weights.items()
+        for name, value in state.items()
         if isinstance(name, str)
     }
 
 
-def _recognised(content: dict, weights: Weights) -> str:
-    """The layout of a file. Where several have the same names, what else is in the file decides."""
+def _has_prefix(weights: Weights, prefix: str) -> bool:
+    return any(name.startswith(prefix) for name in weights)
 
-    def has(*prefixes):
-        return all(any(name.startswith(prefix) for name in weights) for prefix in prefixes)
 
-    for name in ('dino', 'moco', 'mocov3', 'simsiam', 'swav'):
-        if has(*LAYOUTS[name].marks):
-            return name
-    if (
-        any(
-            has(f'{name}.')
-            for name in (
-                'query_backbone',
-                'student_backbone',
-                'teacher_backbone',
-                'backbone_momentum',
-            )
-        )
-        or has('backbone.', 'projection_head.')
-        or has('backbone.0.weight')
-    ):
-        return 'lightly'
-    if 'pytorch-lightning_version' in content and (has('backbone.') or has('encoder.')):
-        return 'solo_learn'
-    if 'model' in content:
-        for name in ('barlow_twins', 'vicreg'):
-            if has(*LAYOUTS[name].marks):
-                return name
-    # Without Lightning's key: weights alone.
-    if any(
-        has(f'{name}.', other)
-        for name in ('backbone', 'encoder')
-        for other in ('projector.', f'momentum_{name}.')
-    ):
-        return 'solo_learn'
-    if any(_present(weights, place) for place in LAYOUTS['mmpretrain'].online):
-        first = weights.get('backbone.conv1.weight')
-        if (
-            first is not None
-            and first.shape[-1:] == (3,)
-            and 'meta' not in content
-            and not any(
-                has(prefix) for prefix in ('neck.', 'head.', 'target_net.', 'data_preprocessor.')
-            )
-        ):
-            raise ConfigError(
-                'the file holds a backbone with a first convolution of 3 px and nothing that says who wrote it: solo-learn '
-                'pads it by 2, others by 1; say which with --layout solo_learn, lightly or mmpretrain'
-            )
-        return 'mmpretrain'
-    if has(*LAYOUTS['torchvision'].marks):
-        return 'torchvision'
-    if has('blocks.0.') or has('patch_embed.') or has('stages.0.'):
-        return 'timm'
-    firsts = sorted({name.split('.')[0] for name in weights})
+def _recognize(content: dict, weights: Weights) -> str:
+    """The name of the layout of a file."""
+    for sign in RECOGNITION:
+        if sign.key and sign.key not in content:
+            continue
+        for prefixes in sign.prefixes:
+            if all(_has_prefix(weights, prefix) for prefix in prefixes):
+                if sign.layout == 'mmpretrain':
+                    _check_stem_is_known(content, weights)
+                return sign.layout
+    starts = sorted({name.split('.')[0] for name in weights})
     raise ConfigError(
-        f'none of the layouts fits the names in the file, which begin with {", ".join(firsts[:8])}; tried: '
-        f'{", ".join(NAMES[1:])}'
+        'none of the layouts fits the names in the file, which begin with '
+        f'{", ".join(starts[:8])}; tried: {", ".join(NAMES[1:])}'
     )
 
 
-def _solo_dataset(content: dict) -> str:
-    """The name of the data set in the settings that Lightning keeps, '' if it does not stand there as text.
-
-    solo-learn had it as a setting of its own, later below ``data``, of omegaconf's mappings (main_pretrain.py, solo/args).
-    """
-    places = [_opened(content.get('hyper_parameters'))]
-    for keys in (('cfg', 'extra_args'), ('data',)):
-        places += [
-            _opened(place[key])
-            for place in places
-            if isinstance(place, dict)
-            for key in keys
-            if key in place
-        ]
-    names = [_opened(place.get('dataset')) for place in places if isinstance(place, dict)]
-    return next((name.lower() for name in names if isinstance(name, str)), '')
-
-
-def _opened(value):
-    """What is in one of omegaconf's containers or nodes (omegaconf/base.py: _content, _val) or in a namespace; any other value itself."""
-    if isinstance(value, Inert) and not value and isinstance(value.state, dict):
-        return next(
-            (value.state[key] for key in ('_content', '_val') if key in value.state), value.state
-        )
-    return value
-
-
-def _present(weights: Weights, place: Place) -> bool:
-    return any(
-        name.startswith(tuple(place.backbone + first for first in FIRST)) for name in weights
+def _check_stem_is_known(content: dict, weights: Weights) -> None:
+    """Raise ConfigError for a CIFAR stem in a file that solo-learn or mmpretrain may have written:
+    they pad it differently."""
+    stem = weights.get('backbone.conv1.weight')
+    if stem is None or stem.shape[-1:] != (3,):
+        return
+    is_mmpretrain = 'meta' in content or any(
+        _has_prefix(weights, prefix) for prefix in MMPRETRAIN_PARTS
     )
-
-
-def _take(layout: str, weights: Weights, content: dict) -> ForeignCheckpoint:
-    spec, places = LAYOUTS[layout], {}
-    for role, choice in (('online', spec.online), ('target', spec.target)):
-        there = [
-            place
-            for place in choice
-            if (layout == 'timm' or _present(weights, place)) and place not in places.values()
-        ]
-        if there:
-            places[role] = there[0]
-    if 'online' not in places:
-        firsts = sorted({'.'.join(name.split('.')[:2]) for name in weights})
-        wanted = ' or '.join(repr(place.backbone or 'conv1.') for place in spec.online)
+    if not is_mmpretrain:
         raise ConfigError(
-            f'the file does not look like {layout} ({spec.source}): no backbone under {wanted}, its names begin with '
-            f'{", ".join(firsts[:6])}; try --layout auto'
+            'the file holds a backbone whose first convolution has 3 px, and nothing that shows '
+            'which library wrote it: solo-learn pads it by 2, others by 1; name the library with '
+            '--layout solo_learn, lightly or mmpretrain'
         )
-    networks, taken = {}, set()
-    for role, place in places.items():
-        head = next(
-            (p for p in place.projectors if any(name.startswith(p) for name in weights)), None
-        )
-        in_head = {name for name in weights if head is not None and name.startswith(head)}
-        in_backbone = {name for name in weights if name.startswith(place.backbone)} - in_head
-        last = {
-            name for name in in_head if name.startswith(f'{head}last_layer')
-        }  # DINO's prototypes, in lightly's heads
-        gelu = layout == 'dino' or bool(last)
+
+
+def _extract_networks(layout_name: str, weights: Weights, content: dict) -> ForeignCheckpoint:
+    layout = LAYOUTS[layout_name]
+    prefixes = _choose_prefixes(layout_name, weights)
+    networks = {}
+    used: set[str] = set()
+    for role, chosen in prefixes.items():
+        backbone, projector, prototypes = _split_names(weights, chosen)
         networks[role] = ForeignNetwork(
-            {
-                spec.backbone_name(name.removeprefix(place.backbone)): weights[name]
-                for name in weights
-                if name in in_backbone
-            },
-            {
-                spec.projector_name(name.removeprefix(head)): weights[name]
-                for name in weights
-                if name in in_head - last
-            },
-            'gelu' if gelu else 'relu',
+            _renamed(weights, backbone, chosen.backbone, layout.backbone_renaming),
+            _renamed(
+                weights, projector, _projector_prefix(weights, chosen), layout.projector_renaming
+            ),
+            # The files of these two libraries do not store it: DINO's heads have GELU.
+            'gelu' if layout_name == 'dino' or prototypes else 'relu',
         )
-        taken |= in_backbone | in_head - last
-    teacher = 'target' in networks and (
-        spec.main == 'target' or places['online'].backbone in AVERAGE_EVALUATED
+        used.update(backbone, projector)
+    found = ForeignCheckpoint(
+        layout_name,
+        networks,
+        _main_role(layout, prefixes),
+        _unused_names(content, weights, used),
+        ambiguous_heads=layout.ambiguous_heads,
+        steps=_steps(content),
     )
-    steps = content.get('global_step')
-    left_out = [name for name in weights if name not in taken] + [
+    _add_known_facts(found, content)
+    return found
+
+
+def _choose_prefixes(layout_name: str, weights: Weights) -> dict[str, Prefixes]:
+    """For each role the first prefixes of the layout that the file has. Raises ConfigError without
+    an online network."""
+    layout = LAYOUTS[layout_name]
+    chosen: dict[str, Prefixes] = {}
+    for role, alternatives in (('online', layout.online), ('target', layout.target)):
+        for prefixes in alternatives:
+            # lightly's backbone may be the online network or the average that follows it, not both.
+            is_taken = prefixes in chosen.values()
+            if not is_taken and (layout_name == 'timm' or _has_backbone(weights, prefixes)):
+                chosen[role] = prefixes
+                break
+    if 'online' not in chosen:
+        starts = sorted({'.'.join(name.split('.')[:2]) for name in weights})
+        expected = ' or '.join(repr(prefixes.backbone or 'conv1.') for prefixes in layout.online)
+        raise ConfigError(
+            f'the file does not look like {layout_name} ({layout.source}): no backbone under '
+            f'{expected}, its names begin with {", ".join(starts[:6])}; try --layout auto'
+        )
+    return chosen
+
+
+def _has_backbone(weights: Weights, prefixes: Prefixes) -> bool:
+    starts = tuple(prefixes.backbone + start for start in BACKBONE_STARTS)
+    return any(name.startswith(starts) for name in weights)
+
+
+def _projector_prefix(weights: Weights, prefixes: Prefixes) -> str | None:
+    for prefix in prefixes.projectors:
+        if _has_prefix(weights, prefix):
+            return prefix
+    return None
+
+
+def _split_names(weights: Weights, prefixes: Prefixes) -> tuple[list[str], list[str], list[str]]:
+    """Names of a network's backbone, of its projector, and of its prototypes, which belong to
+    neither."""
+    head = _projector_prefix(weights, prefixes)
+    backbone = []
+    projector = []
+    prototypes = []
+    for name in weights:
+        if head is not None and name.startswith(head):
+            if name.startswith(head + PROTOTYPES):
+                prototypes.append(name)
+            else:
+                projector.append(name)
+        elif name.startswith(prefixes.backbone):
+            backbone.append(name)
+    return backbone, projector, prototypes
+
+
+def _renamed(weights: Weights, names: list[str], prefix: str | None, renaming: Renaming) -> Weights:
+    """The weights of these names without their prefix and by their new names."""
+    out = {}
+    for name in names:
+        new = name.removeprefix(prefix or '')
+        for pattern, replacement in renaming:
+            new = re.sub(pattern, replacement, new)
+        out[new] = weights[name]
+    return out
+
+
+def _main_role(layout: Layout, prefixes: dict[str, Prefixes]) -> str:
+    evaluates_average = (
+        layout.main == 'target' or prefixes['online'].backbone in AVERAGE_IS_EVALUATED
+    )
+    return 'target' if evaluates_average and 'target' in prefixes else 'online'
+
+
+def _unused_names(content: dict, weights: Weights, used: set[str]) -> list[str]:
+    """Names of tensors that no network uses, and keys of the file that are no state_dict."""
+    tensors = [name for name in weights if name not in used]
+    keys = [
         f'{key} (of the file)'
         for key, value in content.items()
-        if isinstance(value, (dict, list)) and key not in WRAPPERS
+        if isinstance(value, (dict, list)) and key not in (*STATE_DICT_KEYS, *DINO_KEYS)
     ]
-    found = ForeignCheckpoint(
-        layout,
-        networks,
-        'target' if teacher else 'online',
-        left_out,
-        ambiguous_heads=spec.heads,
-        steps=steps if type(steps) is int and steps > 0 else 0,
-    )
-    if layout == 'mocov3':
+    return tensors + keys
+
+
+def _steps(content: dict) -> int:
+    """Optimiser steps that Lightning has counted, 0 if the file does not hold them."""
+    steps = content.get('global_step')
+    return steps if type(steps) is int and steps > 0 else 0
+
+
+def _add_known_facts(found: ForeignCheckpoint, content: dict) -> None:
+    """Add what a layout implies about its backbones and what the shapes of the weights do not
+    show."""
+    if found.layout == 'mocov3':
         found.backbone = dict(num_heads=12)
-    elif layout == 'solo_learn':
+    elif found.layout == 'solo_learn':
         found.backbone = dict(stem_padding=2)
-        found.dataset = _solo_dataset(content)
-    elif layout == 'timm':
-        positions = networks['online'].backbone.get('pos_embed')
-        if (
-            positions is not None
-            and len(positions.shape) == 3
-            and 0 not in positions.shape
-            and not positions.read()[0, 0].any()
-        ):
-            found.ambiguous_heads = (
-                _MOCOV3_HEADS  # its fixed positions have zeros at the class token
-            )
-    return found
+        found.dataset = training_set_name(content)
+    elif found.layout == 'timm' and _has_fixed_positions(found.networks['online']):
+        found.ambiguous_heads = MOCO_V3_VITS
+
+
+def _has_fixed_positions(network: ForeignNetwork) -> bool:
+    """Whether a ViT may be MoCo v3's: its fixed position embeddings are 0 at the class token."""
+    positions = network.backbone.get('pos_embed')
+    if positions is None or len(positions.shape) != 3 or 0 in positions.shape:
+        return False
+    return not positions.read()[0, 0].any()

@@ -1,4 +1,5 @@
-"""The model card of an exported backbone: what its checkpoint and the results beside it say, and nothing else."""
+"""The model card of an exported backbone: what its checkpoint and the results beside it say, and
+nothing else."""
 
 import json
 from pathlib import Path
@@ -12,14 +13,11 @@ from ssl_zoo.evaluation.protocols.context import EvaluationContext, printable
 from ssl_zoo.evaluation.results import rows_of
 from ssl_zoo.versions import versions
 
-PLACES = (
-    'root',
-    'path',
-    'shards',
-    'classes',
-    'list',
-)  # what a data set's config says of folders is nobody else's concern
-TRAINING = (
+# Keys of a data set's config that name folders and files of the machine: a published card does not
+# repeat them.
+PRIVATE_DATA_KEYS = ('root', 'path', 'shards', 'classes', 'list')
+# Keys of the config that the section on training shows.
+TRAINING_KEYS = (
     'optimizer',
     'epochs',
     'batch_size',
@@ -30,11 +28,15 @@ TRAINING = (
     'seed',
     'views',
 )
+EXPORT_PACKAGES = ('ssl_zoo', 'torch', 'torchvision', 'timm')
+# Rows that agree in these keys measure the same: the last one counts.
+MEASUREMENT_KEYS = ('metric', 'protocol', 'test_manifest', 'n', 'weights')
+NOT_RECORDED = 'not recorded'
 
 
-def about(context: EvaluationContext) -> dict[str, str]:
-    """What goes into a file's own metadata, as text."""
-    p = context.preprocessing
+def file_metadata(context: EvaluationContext) -> dict[str, str]:
+    """The metadata inside an exported file, as text."""
+    preprocessing = context.preprocessing
     return dict(
         written_by=f'ssl_zoo {__version__}',
         method=context.settings.method['type'],
@@ -44,46 +46,100 @@ def about(context: EvaluationContext) -> dict[str, str]:
         checkpoint_sha256=context.checkpoint_hash,
         preprocessing=json.dumps(
             dict(
-                size=p.size, resize=p.resize, interpolation=p.interpolation, mean=p.mean, std=p.std
+                size=preprocessing.size,
+                resize=preprocessing.resize,
+                interpolation=preprocessing.interpolation,
+                mean=preprocessing.mean,
+                std=preprocessing.std,
             )
         ),
     )
 
 
-def preprocessing_code(p: Preprocessing) -> tuple[str, ...]:
-    """Lines of Python that make ``transform``, from an RGB Pillow image to what the network was evaluated on."""
+def preprocessing_code(preprocessing: Preprocessing) -> tuple[str, ...]:
+    """Lines of Python that define ``transform``, from an RGB Pillow image to the input that
+    evaluations give the network."""
+    interpolation = f'InterpolationMode.{preprocessing.interpolation.upper()}'
+    resize = f'Resize({preprocessing.resize}, {interpolation})'
+    crop = f'CenterCrop({preprocessing.size})'
+    normalize = f'Normalize({[*preprocessing.mean]}, {[*preprocessing.std]})'
     return (
-        'from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor',
-        f'transform = Compose([Resize({p.resize}, InterpolationMode.{p.interpolation.upper()}), CenterCrop({p.size}), ToTensor(),',
-        f'                     Normalize({[*p.mean]}, {[*p.std]})])',
+        'from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, '
+        'Resize, ToTensor',
+        f'transform = Compose([{resize}, {crop}, ToTensor(),',
+        f'                     {normalize}])',
     )
 
 
 def model_card(
     context: EvaluationContext,
     encoder: nn.Module,
-    name: str,
+    file_name: str,
     size: int,
     sha256: str,
     code: tuple[str, ...],
-    proof,
+    verification: str,
 ) -> str:
-    """The text of README.md beside the file ``name``, with the front matter that the Hugging Face Hub reads
-    (https://huggingface.co/docs/hub/model-cards).
+    """The text of README.md beside an exported file, with the front matter that the Hugging Face
+    Hub reads.
+
+    Format: https://huggingface.co/docs/hub/model-cards
 
     Args:
-        encoder: the backbone; size, sha256: of the file; code: loads it; proof: what reading it back showed.
+        context: the checkpoint.
+        encoder: the backbone.
+        file_name: name of the exported file.
+        size: of the file, in bytes.
+        sha256: of the file.
+        code: lines of Python that load it.
+        verification: what reading the file back has shown.
     """
-    content = read_checkpoint(context.path)
-    config, method = context.settings.to_builtin(), context.settings.method['type']
-    imported = method == 'Imported'
-    now = versions()
-    made_with = (
-        ', '.join(f'{key} {value}' for key, value in (content.get('versions') or {}).items())
-        or 'not recorded'
-    )
-    parameters = sum(p.numel() for p in encoder.parameters())
+    config = context.settings.to_builtin()
+    method = config['method']['type']
+    backbone_name = config['method'].get('backbone', {}).get('name')
+    facts = {
+        'file': f'`{_cell(file_name)}`, {size:,} bytes',
+        'SHA-256': f'`{sha256}`',
+        'parameters': f'{sum(p.numel() for p in encoder.parameters()):,}',
+        'features': str(context.width),
+        **_checkpoint_facts(context, config),
+        'exported with': _cell(_exported_with()),
+        'read back': verification,
+    }
     lines = [
+        *_front_matter(method),
+        '',
+        f'# {method}: {_cell(backbone_name)}, {context.network} backbone',
+        '',
+        f'Written by ssl_zoo {__version__} from a checkpoint and the results beside it. What they '
+        'do not say is not here.',
+        '',
+        '| | |',
+        '|---|---|',
+        *(f'| {name} | {value} |' for name, value in facts.items()),
+        '',
+        '## To load it',
+        '',
+        *_fenced('python', code),
+        '',
+        'Its images, from an RGB Pillow image:',
+        '',
+        *_fenced('python', preprocessing_code(context.preprocessing)),
+        '',
+        '## Method',
+        '',
+        *_fenced('json', [json.dumps(config['method'])]),
+        '',
+    ]
+    if method != 'Imported':  # an imported checkpoint's config has placeholders for its training
+        training = {key: config[key] for key in TRAINING_KEYS}
+        lines += ['## Training', '', *_fenced('json', [json.dumps(training)]), '']
+    lines += ['## Results', '', *_results_table(context)]
+    return '\n'.join(lines) + '\n'
+
+
+def _front_matter(method: str) -> list[str]:
+    return [
         '---',
         'tags:',
         '- self-supervised-learning',
@@ -91,102 +147,77 @@ def model_card(
         '- ssl_zoo',
         'pipeline_tag: image-feature-extraction',
         '---',
-        '',
-        f'# {method}: {_cell(config["method"].get("backbone", {}).get("name"))}, {context.network} backbone',
-        '',
-        f'Written by ssl_zoo {__version__} from a checkpoint and the results beside it; what they do not say is not here.',
-        '',
-        '| | |',
-        '|---|---|',
-        f'| file | `{_cell(name)}`, {size:,} bytes |',
-        f'| SHA-256 | `{sha256}` |',
-        f'| parameters | {parameters:,} |',
-        f'| features | {context.width} |',
-        *(
-            _origin(config['method'].get('source') or {})
-            if imported
-            else _history(content, config, context.step)
-        ),
-        f'| checkpoint, SHA-256 | `{context.checkpoint_hash}` (its first 16 digits) |',
-        f'| {"imported" if imported else "trained"} with | {_cell(made_with)} |',
-        f'| exported with | {_cell(", ".join(f"{k} {now[k]}" for k in ("ssl_zoo", "torch", "torchvision", "timm")))} |',
-        f'| read back | {proof} |',
-        '',
-        '## To load it',
-        '',
-        '```python',
-        *code,
-        '```',
-        '',
-        'Its images, from an RGB Pillow image:',
-        '',
-        '```python',
-        *preprocessing_code(context.preprocessing),
-        '```',
-        '',
-        '## Method',
-        '',
-        '```json',
-        json.dumps(config['method']),
-        '```',
-        '',
-        *(
-            []
-            if imported
-            else [
-                '## Training',
-                '',
-                '```json',
-                json.dumps({key: config[key] for key in TRAINING}),
-                '```',
-                '',
-            ]
-        ),
-        '## Results',
-        '',
-        *_results(context),
-    ]
-    return '\n'.join(lines) + '\n'
-
-
-def _history(content: dict, config: dict, step: int) -> list[str]:
-    """Rows on how it was trained."""
-    images, batch = content.get('images'), config['batch_size']
-    passes = (
-        f'{step * batch / images:.1f} of {config["epochs"]:g}'
-        if images
-        else f'{config["epochs"]:g} in the config'
-    )
-    data = {key: value for key, value in config['data']['train'].items() if key not in PLACES}
-    return [
-        f'| optimiser steps | {step:,} of {batch:,} images |',
-        f'| passes over the training images | {passes} |',
-        f'| training images | {f"{images:,}" if images else "not recorded"}, `{_cell(json.dumps(data))}` |',
-        f'| their names and labels, as a hash | {_cell(content.get("manifest") or "not recorded")} |',
     ]
 
 
-def _origin(source: dict) -> list[str]:
-    """Rows on what it was imported from, whose config says nothing of its training: what stands there for it are placeholders."""
+def _fenced(language: str, lines: tuple[str, ...] | list[str]) -> list[str]:
+    return [f'```{language}', *lines, '```']
+
+
+def _exported_with() -> str:
+    installed = versions()
+    return ', '.join(f'{package} {installed[package]}' for package in EXPORT_PACKAGES)
+
+
+def _checkpoint_facts(context: EvaluationContext, config: dict) -> dict[str, str]:
+    """Facts on the checkpoint and on how its weights were made, by name."""
+    content = read_checkpoint(context.path)
+    used = content.get('versions') or {}
+    packages = ', '.join(f'{name} {version}' for name, version in used.items()) or NOT_RECORDED
+    sha256 = f'`{context.checkpoint_hash}` (its first 16 digits)'
+    if config['method']['type'] == 'Imported':
+        return {
+            **_origin(config['method'].get('source') or {}),
+            'checkpoint, SHA-256': sha256,
+            'imported with': _cell(packages),
+        }
+    return {
+        **_training_history(content, config, context.step),
+        'checkpoint, SHA-256': sha256,
+        'trained with': _cell(packages),
+    }
+
+
+def _training_history(content: dict, config: dict, step: int) -> dict[str, str]:
+    """Facts on how a checkpoint was trained."""
+    images = content.get('images')
+    batch_size = config['batch_size']
+    dataset = {
+        key: value for key, value in config['data']['train'].items() if key not in PRIVATE_DATA_KEYS
+    }
+    if images:
+        passes = f'{step * batch_size / images:.1f} of {config["epochs"]:g}'
+        n_images = f'{images:,}'
+    else:
+        passes = f'{config["epochs"]:g} in the config'
+        n_images = NOT_RECORDED
+    return {
+        'optimiser steps': f'{step:,} of {batch_size:,} images',
+        'passes over the training images': passes,
+        'training images': f'{n_images}, `{_cell(json.dumps(dataset))}`',
+        'their names and labels, as a hash': _cell(content.get('manifest') or NOT_RECORDED),
+    }
+
+
+def _origin(source: dict) -> dict[str, str]:
+    """Facts on the file that a checkpoint was imported from."""
     steps = source.get('steps')
-    return [
-        f'| imported from | `{_cell(source.get("file", "not recorded"))}`, layout {_cell(source.get("layout", "not recorded"))} |',
-        f'| its SHA-256 | `{_cell(source.get("sha256", "not recorded"))}` |',
-        f'| optimiser steps | {f"{steps:,}" if steps else "not recorded"} |',
-    ]
+    file = _cell(source.get('file', NOT_RECORDED))
+    layout = _cell(source.get('layout', NOT_RECORDED))
+    return {
+        'imported from': f'`{file}`, layout {layout}',
+        'its SHA-256': f'`{_cell(source.get("sha256", NOT_RECORDED))}`',
+        'optimiser steps': f'{steps:,}' if steps else NOT_RECORDED,
+    }
 
 
-def _results(context: EvaluationContext) -> list[str]:
-    """A table of what was measured of this very network; of several measurements of one thing the last."""
+def _results_table(context: EvaluationContext) -> list[str]:
+    """The results of this network; of several measurements of the same quantity the last."""
     rows = {}
     for row in rows_of(Path(context.work_dir, 'results.jsonl')):
-        if isinstance(row.get('value'), (int, float)) and _is_of(row, context):
-            rows[
-                tuple(
-                    str(row.get(key))
-                    for key in ('metric', 'protocol', 'test_manifest', 'n', 'weights')
-                )
-            ] = row
+        has_value = isinstance(row.get('value'), (int, float))
+        if has_value and _is_of_network(row, context):
+            rows[tuple(str(row.get(key)) for key in MEASUREMENT_KEYS)] = row
     if not rows:
         return ['None is recorded beside the checkpoint.']
     table = [
@@ -194,29 +225,29 @@ def _results(context: EvaluationContext) -> list[str]:
         '|---|---|---|---|---|---|---|',
     ]
     for row in rows.values():
-        test = f'{row.get("test")} ({row.get("test_manifest")})'
         cells = [
             row.get('metric'),
             f'{row["value"]:.2f} %',
             _interval(row),
             row.get('n'),
-            test,
+            f'{row.get("test")} ({row.get("test_manifest")})',
             row.get('weights'),
             row.get('protocol'),
         ]
-        table.append('| ' + ' | '.join(map(_cell, cells)) + ' |')
+        table.append(f'| {" | ".join(map(_cell, cells))} |')
     return table
 
 
-def _is_of(row: dict, context: EvaluationContext) -> bool:
-    """Whether a row speaks of this checkpoint's network, by the file's hash; those that training itself writes have none, but the file's
-    name, and are of the network that the method's ``backbone`` belongs to."""
+def _is_of_network(row: dict, context: EvaluationContext) -> bool:
+    """Whether a row of results was measured on the backbone that is exported.
+
+    Rows of evaluation commands name the checkpoint's hash and the network. Rows that training
+    writes name the checkpoint's file, and are of the network that the method's ``backbone`` belongs
+    to.
+    """
     if 'checkpoint_sha256' in row:
-        return (row['checkpoint_sha256'], row.get('network'), row.get('layer')) == (
-            context.checkpoint_hash,
-            context.network,
-            'backbone',
-        )
+        measured = (row['checkpoint_sha256'], row.get('network'), row.get('layer'))
+        return measured == (context.checkpoint_hash, context.network, 'backbone')
     return (
         Path(str(row.get('checkpoint'))).name == context.path.name
         and row.get('step') == context.step
@@ -226,13 +257,16 @@ def _is_of(row: dict, context: EvaluationContext) -> bool:
 
 
 def _interval(row: dict) -> str:
-    if isinstance(row.get('ci95'), list) and len(row['ci95']) == 2:
-        return '{:.2f} to {:.2f}'.format(*row['ci95'])
+    ci95 = row.get('ci95')
+    if isinstance(ci95, list) and len(ci95) == 2:
+        low, high = ci95
+        return f'{low:.2f} to {high:.2f}'
     if isinstance(row.get('std'), (int, float)):
         return f'not computed; std {row["std"]:.2f} over {row.get("draws")} draws'
     return 'not computed'
 
 
-def _cell(value) -> str:
-    """Text for one cell of a table."""
-    return printable(' '.join(str(value).split())).replace('|', '\\|').replace('`', "'")
+def _cell(value: object) -> str:
+    """Text for one cell of a Markdown table."""
+    text = ' '.join(str(value).split())
+    return printable(text).replace('|', '\\|').replace('`', "'")

@@ -1,13 +1,34 @@
-"""Foreign files of tensors, read without running anything that is in them.
+"""Read tensors from foreign files without running any code that is in the files.
 
-PyTorch's and DeepMind's checkpoints are pickles, and a pickle is a program: it names functions and calls them. torch.load with
-weights_only=True refuses every published checkpoint that holds a class of its authors (argparse.Namespace, omegaconf's and
-Lightning's dicts, mmengine's history), though its tensors are plain. The reader here looks up nothing that a pickle names: the few
-names that tensors and arrays are made of stand for functions of this file, which only take notes, and every other name for one
-inert class. Numbers are read afterwards from the notes of what is wanted, with their types and sizes checked.
+PyTorch's checkpoints and DeepMind's are pickles, and a pickle is a program: it names functions and
+calls them. torch.load with weights_only=True refuses every published checkpoint that holds a class
+of its authors (argparse.Namespace, the dicts of omegaconf and Lightning, mmengine's history),
+although the tensors in it are plain. The reader of this module imports nothing that a pickle names:
 
-The formats: torch/serialization.py and torch/_utils.py (pytorch/pytorch), numpy's ndarray.__reduce__, jax's _reconstruct_array
-(jax/_src/array.py), safetensors' README.
+- The few names that tensors and arrays are made of stand for functions of this module. These
+  functions record where the numbers lie.
+- Every other name stands for ``InertObject``, which stores its arguments and does nothing.
+- Numbers are read later, for the tensors that are wanted, after their types and sizes have been
+  checked.
+
+Which attack each rule stops:
+
+- ``_ForeignUnpickler.find_class``: a pickle that names os.system, eval or any other function gets
+  ``InertObject`` in its place, so that no code runs; a pickle that assigns attributes to a function
+  or class changes an object made for this file alone.
+- ``_BoundedFile``: a few bytes of a pickle claim a value of terabytes, to exhaust the memory before
+  a byte is read.
+- ``_ForeignUnpickler`` is Python's unpickler, not that in C: the one in C allocates a table as long
+  as the largest memo number in the file.
+- ``_ForeignUnpickler._bytearray``: Python's own opcode allocates a bytearray of the claimed length
+  before it reads.
+- ``_check_members``: a compressed zip member expands to a thousand times its size.
+- ``_sizes``, ``_check_storage_size`` and ``LazyTensor.read``: a tensor claims a size or an offset
+  beyond its storage, to read memory that is not its own; a storage claims more numbers than the
+  file has bytes for.
+
+Formats: torch/serialization.py and torch/_utils.py (pytorch/pytorch), numpy's ndarray.__reduce__,
+jax's _reconstruct_array (jax/_src/array.py), safetensors' README.
 """
 
 import math
@@ -15,8 +36,10 @@ import pickle
 import struct
 import sys
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 import torch
@@ -24,38 +47,66 @@ from torch import Tensor
 
 from ssl_zoo.errors import ConfigError
 
-LEGACY = 0x1950A86A20F9469CFC6C  # the first object of torch's files of before 1.6
-DTYPES = {
-    f'{name}Storage': dtype
-    for name, dtype in dict(
-        Double=torch.float64,
-        Float=torch.float32,
-        Half=torch.float16,
-        BFloat16=torch.bfloat16,
-        Long=torch.int64,
-        Int=torch.int32,
-        Short=torch.int16,
-        Char=torch.int8,
-        Byte=torch.uint8,
-        Bool=torch.bool,
-    ).items()
+LEGACY_MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # first object of a file that torch before 1.6 wrote
+STORAGE_DTYPES = {
+    'DoubleStorage': torch.float64,
+    'FloatStorage': torch.float32,
+    'HalfStorage': torch.float16,
+    'BFloat16Storage': torch.bfloat16,
+    'LongStorage': torch.int64,
+    'IntStorage': torch.int32,
+    'ShortStorage': torch.int16,
+    'CharStorage': torch.int8,
+    'ByteStorage': torch.uint8,
+    'BoolStorage': torch.bool,
 }
-ARRAY_CODES = {
-    f'{kind}{size}'
-    for kind, sizes in (('f', (2, 4, 8)), ('i', (1, 2, 4, 8)), ('u', (1, 2, 4, 8)), ('b', (1,)))
-    for size in sizes
+# numpy's codes of the number types that are read: kind and bytes. Object arrays ('O') hold pickled
+# objects and are not among them.
+ARRAY_TYPES = frozenset('f2 f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 b1'.split())
+
+# Names in a pickle that stand for a function of this module, (module, name) each.
+REBUILD_TENSOR = {
+    ('torch._utils', '_rebuild_tensor'),
+    ('torch._utils', '_rebuild_tensor_v2'),
 }
+REBUILD_PARAMETER = {
+    ('torch._utils', '_rebuild_parameter'),
+    ('torch._utils', '_rebuild_parameter_with_state'),
+}
+REBUILD_FROM_TYPE = {('torch._tensor', '_rebuild_from_type_v2')}
+RECONSTRUCT_ARRAY = {
+    ('numpy.core.multiarray', '_reconstruct'),
+    ('numpy._core.multiarray', '_reconstruct'),
+}
+ARRAY_FROM_BUFFER = {
+    ('numpy.core.numeric', '_frombuffer'),
+    ('numpy._core.numeric', '_frombuffer'),
+}
+ARRAY_DTYPE = {('numpy', 'dtype')}
+ENCODE_TEXT = {('_codecs', 'encode')}
 
 
-class Inert(dict):
-    """What an object of any class is read as: it keeps what it was made from, as a mapping, ``args`` and ``state``, and does nothing."""
+class InertObject(dict):
+    """Stands for an object of any class in a pickle. It stores what the object was made from and
+    runs nothing.
+
+    It is a mapping, because many classes in checkpoints are: the items that the pickle sets are its
+        items.
+
+    Attributes:
+        args: arguments of the constructor or of the function that made the object.
+        state: what the pickle passed to ``__setstate__``, None if it passed nothing.
+    """
 
     __slots__ = ('args', 'state')
-    __hash__, __eq__ = object.__hash__, object.__eq__  # it may be a key
+    # By identity, as a pickle may use the object as a key of a dict.
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
 
     def __new__(cls, *args, **kwargs):
         self = super().__new__(cls)
-        self.args, self.state = args, None
+        self.args = args
+        self.state = None
         return self
 
     def __init__(self, *args, **kwargs):
@@ -65,7 +116,7 @@ class Inert(dict):
         self.state = state
 
     def __call__(self, *args, **kwargs):
-        return Inert(*args)
+        return InertObject(*args)
 
     def append(self, item):
         pass
@@ -79,7 +130,14 @@ class Inert(dict):
 
 @dataclass(frozen=True)
 class Storage:
-    """Where numbers lie: ``key`` in the file's table, from ``start`` on, ``numel`` of them."""
+    """Location of numbers in a file.
+
+    Attributes:
+        dtype: type of the numbers.
+        key: name of the storage in the file.
+        numel: how many numbers it has.
+        start: position of the first number in the storage that this one is a view of.
+    """
 
     dtype: torch.dtype
     key: str
@@ -87,208 +145,251 @@ class Storage:
     start: int = 0
 
 
-class Stored:
-    """A tensor or an array in a file, not yet read. ``shape``: its size."""
+class LazyTensor:
+    """A tensor or an array of a file whose numbers have not been read yet.
 
-    __slots__ = ('shape', '_numbers')
+    Args:
+        shape: size of each dimension.
+        load: function without arguments that reads the numbers and returns a tensor of this shape.
+    """
 
-    def __init__(self, shape: tuple[int, ...], numbers):
-        self.shape, self._numbers = shape, numbers
+    __slots__ = ('shape', '_load')
+
+    def __init__(self, shape: tuple[int, ...], load: Callable[[], Tensor]):
+        self.shape = shape
+        self._load = load
 
     def read(self) -> Tensor:
-        """Its numbers, a tensor of its own. Raises ConfigError if they are not in the file."""
+        """The numbers, as a new tensor of ``shape``.
+
+        Raises:
+            ConfigError: the file does not have these numbers, or has another number of them.
+        """
         try:
-            tensor = self._numbers()
+            tensor = self._load()
         except ConfigError:
             raise
-        except Exception as error:  # of torch, zipfile, the system
-            _wrong(
-                f'a tensor that cannot be read ({type(error).__name__}: {(str(error) or "too short").splitlines()[0]})'
-            )
+        except Exception as error:  # of any type: torch, zipfile and the system have many
+            reason = (str(error) or 'too short').splitlines()[0]
+            _refuse(f'a tensor that cannot be read ({type(error).__name__}: {reason})')
         if not isinstance(tensor, Tensor) or tuple(tensor.shape) != self.shape:
-            _wrong('a tensor of another size than it says')
+            _refuse('a tensor of another size than it claims')
         return tensor
 
 
-class _Array(Stored):
-    """numpy's array: an empty one comes first, ``__setstate__`` has what is in it."""
+class _LazyArray(LazyTensor):
+    """numpy's array. A pickle makes an empty one first and passes its content to
+    ``__setstate__``."""
 
     __slots__ = ()
 
     def __init__(self):
-        super().__init__((), lambda: _wrong('an array without content'))
+        super().__init__((), lambda: _refuse('an array without content'))
 
     def __setstate__(self, state):
-        _, shape, dtype, fortran, raw = state
+        _, shape, dtype, fortran_order, raw = state
         shape = _sizes(shape)
-        raw = raw.encode('latin1') if isinstance(raw, str) else raw  # of Python 2
-        if not isinstance(dtype, _Dtype) or not isinstance(raw, bytes):
-            return  # of objects: it stays without content
+        if isinstance(raw, str):
+            raw = raw.encode('latin1')  # how a pickle of Python 2 holds bytes
+        if not isinstance(dtype, _ArrayType) or not isinstance(raw, bytes):
+            return  # an array of objects stays without content
         if len(raw) != math.prod(shape) * int(dtype.code[1:]):
-            _wrong(f'an array of shape {shape} with {len(raw)} bytes')
-        values = np.frombuffer(raw, dtype.order + dtype.code)
+            _refuse(f'an array of shape {shape} with {len(raw)} bytes')
+        values = np.frombuffer(raw, dtype.byte_order + dtype.code)
+        order = 'F' if fortran_order else 'C'
         self.shape = shape
-        self._numbers = lambda: torch.from_numpy(
-            values.reshape(shape, order='F' if fortran else 'C').astype(dtype.code)
+        self._load = lambda: torch.from_numpy(
+            values.reshape(shape, order=order).astype(dtype.code)  # in this machine's byte order
         )
 
 
-class _Dtype:
-    __slots__ = ('code', 'order')
+class _ArrayType:
+    """numpy's dtype. ``code``: one of ARRAY_TYPES; ``byte_order``: '<', '>' or '=' (this
+    machine's)."""
 
-    def __init__(self, code):
-        self.code, self.order = code, '='
+    __slots__ = ('code', 'byte_order')
+
+    def __init__(self, code: str):
+        self.code = code
+        self.byte_order = '='
 
     def __setstate__(self, state):
-        self.order = state[1] if state[1] in ('<', '>') else '='
+        self.byte_order = state[1] if state[1] in ('<', '>') else '='
 
 
-def _wrong(what: str):
-    raise ConfigError(f'the file holds {what}, which no library writes; fetch it again')
+def _refuse(content: str) -> NoReturn:
+    raise ConfigError(f'the file holds {content}, which no library writes; download it again')
 
 
 def _sizes(values) -> tuple[int, ...]:
+    """The values as a tuple. Raises ConfigError for any that is not a whole number of at least
+    0."""
     values = tuple(values)
     if not all(type(value) is int and value >= 0 for value in values):
-        _wrong(f'a tensor of size {values}')
+        _refuse(f'a tensor of size {values}')
     return values
 
 
-class _Within:
-    """A file whose reads cannot ask for more than is left of it: a few bytes of a pickle may claim any length, and memory for it would be
-    taken before a byte is read. ``size``: of the file, in bytes."""
-
-    SMALL = 2**16  # is read without asking where the file stands
-
-    def __init__(self, file, size: int):
-        self.file, self.size = file, size
-        self.readline, self.tell, self.seek = file.readline, file.tell, file.seek
-
-    def read(self, n: int) -> bytes:
-        if n > self.SMALL and n > (left := self.size - self.file.tell()):
-            _wrong(f'a value of {n:,} bytes where {left:,} are left')
-        return self.file.read(n)
+def _check_storage_size(n_bytes: int, storage: Storage) -> None:
+    if n_bytes != storage.numel * storage.dtype.itemsize:
+        _refuse(f'a storage of {storage.numel} numbers in {n_bytes} bytes')
 
 
-class _Reader(pickle._Unpickler):
-    """An unpickler for which a name is one of those below, or Inert.
-
-    It is the one written in Python: that in C lets a few bytes ask for any amount of memory, for what it remembers by number.
-
-    Args:
-        file: a _Within; storage: function of a Storage that gives its numbers, (N,).
-    """
-
-    dispatch = dict(pickle._Unpickler.dispatch)
-
-    def __init__(self, file, storage=None, encoding: str = 'latin1'):
-        super().__init__(file, encoding=encoding)
-        self.storage, self.dtypes = storage, {}  # by the storages' keys
-
-    def _bytearray(self):
-        # Numpy's arrays in protocol 5. pickle's own takes the memory before it reads; this one reads first, and no more than there is.
-        self.append(bytearray(self.read(*struct.unpack('<Q', self.read(8)))))
-
-    dispatch[pickle.BYTEARRAY8[0]] = _bytearray
-
-    def find_class(self, module: str, name: str):
-        # Functions made for this one file, so that a pickle that writes attributes to them changes nothing else.
-        if module.split('.')[0] == 'torch' and name in DTYPES:
-            return DTYPES[name]
-        if (module, name) in (
-            ('torch._utils', '_rebuild_tensor_v2'),
-            ('torch._utils', '_rebuild_tensor'),
-        ):
-            return lambda storage, offset, size, stride, *rest: self._tensor(
-                storage, offset, size, stride
-            )
-        if (module, name) in (
-            ('torch._utils', '_rebuild_parameter'),
-            ('torch._utils', '_rebuild_parameter_with_state'),
-        ):
-            return lambda tensor, *rest: tensor
-        if (module, name) == ('torch._tensor', '_rebuild_from_type_v2'):
-            return lambda function, kind, args, state: function(*args)
-        if (module, name) in (
-            ('numpy.core.multiarray', '_reconstruct'),
-            ('numpy._core.multiarray', '_reconstruct'),
-        ):
-            return lambda *args: _Array()
-        if (module, name) in (
-            ('numpy.core.numeric', '_frombuffer'),
-            ('numpy._core.numeric', '_frombuffer'),
-        ):
-            return lambda raw, dtype, shape, order: _filled(
-                (1, shape, dtype, order == 'F', bytes(raw))
-            )
-        if (module, name) == ('numpy', 'dtype'):
-            return lambda code, *rest: _Dtype(code) if code in ARRAY_CODES else Inert()
-        if (module, name) == ('_codecs', 'encode'):  # how protocol 2 writes bytes
-            return lambda text, encoding: (
-                str.encode(text, 'latin1')
-                if encoding == 'latin1'
-                else _wrong('text in another encoding')
-            )
-        if name == '_reconstruct_array' and module.split('.')[0] in ('jax', 'jaxlib'):
-            return lambda function, args, state, *rest: _filled(state)
-        if module.split('.')[0] == 'dill' and name.startswith(
-            ('_create_', '_load_type', '_get_attr')
-        ):
-            return lambda *args: Inert  # classes made on the spot, of which objects are then made
-        return Inert
-
-    def persistent_load(self, pid):
-        if (
-            not isinstance(pid, tuple)
-            or len(pid) < 5
-            or pid[0] != 'storage'
-            or not isinstance(pid[1], torch.dtype)
-        ):
-            _wrong('a storage of an unknown kind')
-        view = pid[5] if len(pid) > 5 and pid[5] else (None, 0, None)
-        self.dtypes[str(pid[2])] = pid[1]
-        return Storage(pid[1], str(pid[2]), *_sizes((pid[4], view[1])))
-
-    def _tensor(self, storage, offset, size, stride) -> Stored:
-        if not isinstance(storage, Storage):
-            _wrong('a tensor without a storage')
-        (offset,), size, stride = _sizes((offset,)), _sizes(size), _sizes(stride)
-        if len(size) != len(stride) or math.prod(size) > storage.numel:
-            _wrong(f'a tensor of size {size} in a storage of {storage.numel}')
-        return Stored(
-            size,
-            lambda: self.storage(storage).as_strided(size, stride, storage.start + offset).clone(),
-        )
+def _to_tensor(raw: bytes, storage: Storage) -> Tensor:
+    """The bytes of a storage as a tensor, (N,), in the storage's dtype."""
+    _check_storage_size(len(raw), storage)
+    if not raw:
+        return torch.empty(0, dtype=storage.dtype)  # torch.frombuffer refuses an empty buffer
+    return torch.frombuffer(bytearray(raw), dtype=storage.dtype)
 
 
-def _filled(state) -> _Array:
-    array = _Array()
+def _filled_array(state) -> _LazyArray:
+    array = _LazyArray()
     array.__setstate__(state)
     return array
 
 
-def _numbers(raw: bytes, storage: Storage) -> Tensor:
-    _check_bytes(len(raw), storage)
-    return (
-        torch.frombuffer(bytearray(raw), dtype=storage.dtype)
-        if raw
-        else torch.empty(0, dtype=storage.dtype)
-    )
+class _BoundedFile:
+    """A file that refuses to read more bytes than are left in it.
+
+    A few bytes of a pickle may claim a value of any length, and the memory for it would be taken
+    before a byte is read.
+
+    Args:
+        file: the open file.
+        size: its length in bytes.
+    """
+
+    SMALL = (
+        2**16
+    )  # bytes that are read without asking for the position in the file, which costs time
+
+    def __init__(self, file: BinaryIO, size: int):
+        self.file = file
+        self.size = size
+        self.readline = file.readline
+        self.tell = file.tell
+        self.seek = file.seek
+
+    def read(self, n: int) -> bytes:
+        if n > self.SMALL:
+            left = self.size - self.file.tell()
+            if n > left:
+                _refuse(f'a value of {n:,} bytes where {left:,} are left')
+        return self.file.read(n)
 
 
-def _check_bytes(n: int, storage: Storage) -> None:
-    if n != storage.numel * storage.dtype.itemsize:
-        _wrong(f'a storage of {storage.numel} numbers in {n} bytes')
+class _ForeignUnpickler(pickle._Unpickler):
+    """An unpickler that looks up no name of the pickle: a name gives a function of this module, or
+    InertObject.
+
+    The base class is the unpickler written in Python. A few bytes can make that in C allocate any
+    amount of memory, because it keeps the objects that a pickle numbers in a table as long as the
+    largest number.
+
+    Args:
+        file: the pickle.
+        read_storage: function that reads the numbers of a storage, (N,).
+    """
+
+    dispatch = dict(pickle._Unpickler.dispatch)
+
+    def __init__(self, file: _BoundedFile, read_storage: Callable[[Storage], Tensor] | None = None):
+        super().__init__(file, encoding='latin1')
+        self.read_storage = read_storage
+        self.storage_dtypes: dict[str, torch.dtype] = {}
+
+    def _bytearray(self):
+        # numpy writes arrays as bytearrays in protocol 5. pickle's own method allocates the claimed
+        # length before it reads; this one reads first, and the file gives no more bytes than it
+        # has.
+        (length,) = struct.unpack('<Q', self.read(8))
+        self.append(bytearray(self.read(length)))
+
+    dispatch[pickle.BYTEARRAY8[0]] = _bytearray
+
+    def find_class(self, module: str, name: str):
+        """What stands for ``module.name``. Functions are made anew for every file: attributes that
+        a pickle sets on them stay in it."""
+        package = module.split('.')[0]
+        full_name = (module, name)
+        if package == 'torch' and name in STORAGE_DTYPES:
+            return STORAGE_DTYPES[name]
+        if full_name in REBUILD_TENSOR:
+            return lambda storage, offset, size, stride, *rest: self._rebuild_tensor(
+                storage, offset, size, stride
+            )
+        if full_name in REBUILD_PARAMETER:
+            return lambda tensor, *rest: tensor
+        if full_name in REBUILD_FROM_TYPE:
+            return lambda function, kind, args, state: function(*args)
+        if full_name in RECONSTRUCT_ARRAY:
+            return lambda *args: _LazyArray()
+        if full_name in ARRAY_FROM_BUFFER:
+            return lambda raw, dtype, shape, order: _filled_array(
+                (1, shape, dtype, order == 'F', bytes(raw))
+            )
+        if full_name in ARRAY_DTYPE:
+            return lambda code, *rest: _ArrayType(code) if code in ARRAY_TYPES else InertObject()
+        if full_name in ENCODE_TEXT:
+            return lambda text, encoding: _encode(text, encoding)
+        if package in ('jax', 'jaxlib') and name == '_reconstruct_array':
+            return lambda function, args, state, *rest: _filled_array(state)
+        if package == 'dill' and name.startswith(('_create_', '_load_type', '_get_attr')):
+            return lambda *args: InertObject  # dill makes classes, of which it then makes objects
+        return InertObject
+
+    def persistent_load(self, pid) -> Storage:
+        """The storage of a tensor: ('storage', dtype, key, device, number of elements, view
+        metadata)."""
+        if not isinstance(pid, tuple) or len(pid) < 5:
+            _refuse('a storage of an unknown kind')
+        kind, dtype, key, _, numel = pid[:5]
+        if kind != 'storage' or not isinstance(dtype, torch.dtype):
+            _refuse('a storage of an unknown kind')
+        start = 0
+        if len(pid) > 5 and pid[5]:  # a view of a storage: (key, offset, length)
+            start = pid[5][1]
+        self.storage_dtypes[str(key)] = dtype
+        return Storage(dtype, str(key), *_sizes((numel, start)))
+
+    def _rebuild_tensor(self, storage, offset, size, stride) -> LazyTensor:
+        if not isinstance(storage, Storage):
+            _refuse('a tensor without a storage')
+        (offset,) = _sizes((offset,))
+        size = _sizes(size)
+        stride = _sizes(stride)
+        if len(size) != len(stride) or math.prod(size) > storage.numel:
+            _refuse(f'a tensor of size {size} in a storage of {storage.numel}')
+
+        def load() -> Tensor:
+            numbers = self.read_storage(storage)
+            return numbers.as_strided(size, stride, storage.start + offset).clone()
+
+        return LazyTensor(size, load)
 
 
-def read_foreign(path: str | Path):
-    """The content of a file of torch (zip or legacy), of safetensors, or of pickled arrays, with Stored in the place of tensors.
+def _encode(text: str, encoding: str) -> bytes:
+    """Bytes as protocol 2 writes them: as text in latin1."""
+    if encoding != 'latin1':
+        _refuse('text in another encoding')
+    return str.encode(text, 'latin1')
 
-    Nothing in the file is executed: objects of every class are read as Inert. Numbers are read when ``Stored.read`` is called, so
-    the file must stay where it is.
 
+def read_foreign(path: str | Path) -> Any:
+    """The content of a file of another library, with a LazyTensor in the place of every tensor and
+    array.
+
+    Nothing in the file is executed: an object of any class is read as an InertObject. Numbers are
+    read when ``LazyTensor.read`` is called, so the file must stay where it is.
+
+    Args:
+        path: a file of torch.save (zip, or that of torch before 1.6), a safetensors file, or a
+            pickle of arrays.
+    Returns:
+        The object that was saved; for safetensors a dict of names to LazyTensor.
     Raises:
-        ConfigError: no such file, one of another kind, a torn one.
+        ConfigError: there is no such file, it is of another kind, or it is damaged.
     """
     path = Path(path)
     if not path.is_file():
@@ -303,94 +404,130 @@ def read_foreign(path: str | Path):
         return _read_pickle(path)
     except ConfigError:
         raise
-    except Exception as error:  # unpickling raises any type for a torn or foreign file
-        what = (str(error) or 'it is too short').splitlines()[0]
+    except Exception as error:  # unpickling raises errors of any type for a damaged or foreign file
+        reason = (str(error) or 'it is too short').splitlines()[0]
         raise ConfigError(
-            f'{path} is not a checkpoint that can be read ({type(error).__name__}: {what}); it must be a file of '
-            f'torch.save, of safetensors, or a pickle of arrays'
+            f'{path} is not a checkpoint that can be read ({type(error).__name__}: {reason}); it '
+            'must be a file of torch.save, of safetensors, or a pickle of arrays'
         ) from None
 
 
-def _read_zip(path: Path):
+def _read_zip(path: Path) -> Any:
+    """The content of a file of torch.save since torch 1.6: a zip archive with FOLDER/data.pkl and
+    FOLDER/data/KEY for each storage."""
     with zipfile.ZipFile(path) as archive:
-        names, whole = set(archive.namelist()), path.stat().st_size
-        [pickled] = [
-            name for name in names if name.count('/') == 1 and name.endswith('/data.pkl')
-        ] or [None]
-        if pickled is None:
-            raise ConfigError(
-                f'{path} is a zip archive, but not one of torch.save; unpack it, and give the checkpoint in it'
-            )
-        folder = pickled.removesuffix('data.pkl')
-        if folder + 'constants.pkl' in names:
-            raise ConfigError(
-                f'{path} is a TorchScript program, whose code would have to run; ask its authors for a state_dict'
-            )
-        for member in archive.infolist():
-            # torch.save stores; what is packed may be a thousand times what it seems, and would be unpacked before anything is checked.
-            if (
-                member.compress_type != zipfile.ZIP_STORED
-                or not member.file_size == member.compress_size <= whole
-            ):
-                _wrong(f'{member.filename} compressed, or of another size than it says')
-        if folder + 'byteorder' in names and (
-            archive.getinfo(folder + 'byteorder').file_size > 8
-            or archive.read(folder + 'byteorder') != sys.byteorder.encode()
-        ):
-            raise ConfigError(
-                f'{path} was written on a machine of another byte order; save it again on one like this'
-            )
+        folder = _archive_folder(archive, path)
+        _check_members(archive, path.stat().st_size)
+        _check_byte_order(archive, folder, path)
 
-        def numbers(storage: Storage) -> Tensor:
+        def read_storage(storage: Storage) -> Tensor:
             with zipfile.ZipFile(path) as archive:
                 name = f'{folder}data/{storage.key}'
-                _check_bytes(archive.getinfo(name).file_size, storage)
-                return _numbers(archive.read(name), storage)
+                # Before the member is read: it may be larger than the memory.
+                _check_storage_size(archive.getinfo(name).file_size, storage)
+                return _to_tensor(archive.read(name), storage)
 
-        with archive.open(pickled) as file:
-            return _Reader(_Within(file, archive.getinfo(pickled).file_size), numbers).load()
+        name = f'{folder}data.pkl'
+        with archive.open(name) as file:
+            bounded = _BoundedFile(file, archive.getinfo(name).file_size)
+            return _ForeignUnpickler(bounded, read_storage).load()
 
 
-def _read_pickle(path: Path):
+def _archive_folder(archive: zipfile.ZipFile, path: Path) -> str:
+    """The folder of data.pkl, with a slash at the end."""
+    names = set(archive.namelist())
+    pickles = [name for name in names if name.count('/') == 1 and name.endswith('/data.pkl')]
+    if not pickles:
+        raise ConfigError(
+            f'{path} is a zip archive, but not one of torch.save; unpack it and give the '
+            'checkpoint in it'
+        )
+    [name] = pickles
+    folder = name.removesuffix('data.pkl')
+    if folder + 'constants.pkl' in names:
+        raise ConfigError(
+            f'{path} is a TorchScript program, whose code would have to run; ask its authors for a '
+            'state_dict'
+        )
+    return folder
+
+
+def _check_members(archive: zipfile.ZipFile, archive_size: int) -> None:
+    """Refuse compressed members: they may expand to a thousand times their size before any check.
+    torch.save does not compress."""
+    for member in archive.infolist():
+        is_plain = member.compress_type == zipfile.ZIP_STORED
+        if not is_plain or not member.file_size == member.compress_size <= archive_size:
+            _refuse(f'{member.filename} compressed, or of another size than it claims')
+
+
+def _check_byte_order(archive: zipfile.ZipFile, folder: str, path: Path) -> None:
+    name = folder + 'byteorder'
+    if name not in archive.namelist():
+        return
+    # 'little' or 'big': a longer member is not read.
+    if archive.getinfo(name).file_size > 8 or archive.read(name) != sys.byteorder.encode():
+        _refuse_byte_order(path)
+
+
+def _refuse_byte_order(path: Path) -> NoReturn:
+    raise ConfigError(
+        f'{path} was written on a machine of another byte order; save it again on one like this'
+    )
+
+
+def _read_pickle(path: Path) -> Any:
+    """The content of a plain pickle, or of a file of torch before 1.6: five pickles, and after them
+    the numbers of all storages."""
     with open(path, 'rb') as opened:
-        places: dict[str, int] = {}
-        file = _Within(opened, path.stat().st_size)
-
-        def numbers(storage: Storage) -> Tensor:
-            with open(path, 'rb') as opened:
-                file = _Within(opened, path.stat().st_size)
-                file.seek(places[storage.key])
-                return _numbers(file.read(storage.numel * storage.dtype.itemsize), storage)
-
-        first = _Reader(file).load()
-        if first != LEGACY:
-            return first
-        _Reader(file).load()  # the format's version
-        if not _Reader(file).load().get('little_endian', True):
-            raise ConfigError(
-                f'{path} was written on a machine of another byte order; save it again on one like this'
-            )
-        reader = _Reader(file, numbers)
-        content = reader.load()
-        for key in _Reader(file).load():  # then the storages: how many numbers, and the numbers
-            (numel,) = struct.unpack('<q', file.read(8))
-            places[str(key)] = file.tell()
-            file.seek(numel * reader.dtypes[str(key)].itemsize, 1)
-        return content
+        file = _BoundedFile(opened, path.stat().st_size)
+        content = _ForeignUnpickler(file).load()
+        if content != LEGACY_MAGIC_NUMBER:
+            return content
+        return _read_legacy(path, file)
 
 
-def _read_safetensors(path: Path) -> dict:
+def _read_legacy(path: Path, file: _BoundedFile) -> Any:
+    """The content of a file of torch before 1.6, whose magic number has been read.
+
+    The rest of the file: the protocol version, the system's properties, the content, the storages'
+        keys, the storages.
+    """
+    offsets: dict[str, int] = {}  # of each storage's numbers, in bytes from the start of the file
+
+    def read_storage(storage: Storage) -> Tensor:
+        with open(path, 'rb') as opened:
+            file = _BoundedFile(opened, path.stat().st_size)
+            file.seek(offsets[storage.key])
+            raw = file.read(storage.numel * storage.dtype.itemsize)
+            return _to_tensor(raw, storage)
+
+    _ForeignUnpickler(file).load()  # the protocol version
+    system = _ForeignUnpickler(file).load()
+    if not system.get('little_endian', True):
+        _refuse_byte_order(path)
+    unpickler = _ForeignUnpickler(file, read_storage)
+    content = unpickler.load()
+    for key in _ForeignUnpickler(file).load():
+        (numel,) = struct.unpack('<q', file.read(8))
+        offsets[str(key)] = file.tell()
+        itemsize = unpickler.storage_dtypes[str(key)].itemsize
+        file.seek(numel * itemsize, 1)
+    return content
+
+
+def _read_safetensors(path: Path) -> dict[str, LazyTensor]:
     from safetensors import safe_open
 
-    def lazily(name):
-        def read():
+    def loader(name: str) -> Callable[[], Tensor]:
+        def load() -> Tensor:
             with safe_open(path, 'pt') as file:
                 return file.get_tensor(name)
 
-        return read
+        return load
 
     with safe_open(path, 'pt') as file:
         return {
-            name: Stored(tuple(file.get_slice(name).get_shape()), lazily(name))
+            name: LazyTensor(tuple(file.get_slice(name).get_shape()), loader(name))
             for name in file.keys()
         }

@@ -1,6 +1,8 @@
-"""How timm and torchvision build a backbone of the zoo, and under which names they keep its weights.
+"""How timm and torchvision build a backbone of ssl_zoo, and under which names they keep its
+weights.
 
-timm's names are the zoo's own, whose backbones are timm's. torchvision's ResNets have the same names, its ViTs others.
+The backbones of ssl_zoo are timm's, and so are the names of their weights. torchvision's ResNets
+have the same names, its ViTs others.
 """
 
 import inspect
@@ -18,258 +20,21 @@ from ssl_zoo.backbones import build_backbone
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.layers import StdConv2d, batchnorm_to_groupnorm
 
-ELSEWHERE = 'use --format timm, safetensors or onnx'
-ONNX_ALONE = 'use --format onnx, which holds the network itself'
-# build_backbone's arguments that timm's words can express; with another one the reader is told to call build_backbone.
-IN_TIMMS_WORDS = {'name', 'stem', 'width', 'fixed_patches', 'pretrained', 'timm_arguments'}
+# Ends of error messages: the formats that remain.
+USE_OTHER_FORMATS = 'use --format timm, safetensors or onnx'
+USE_ONNX = 'use --format onnx, which holds the network itself'
 
+# Arguments of build_backbone that code with timm alone can express. With any other, the code calls
+# build_backbone.
+TIMM_ARGUMENTS = {'name', 'stem', 'width', 'fixed_patches', 'pretrained', 'timm_arguments'}
+# Those among them that timm.create_model does not take.
+SSL_ZOO_ARGUMENTS = {'name', 'stem', 'width', 'fixed_patches'}
 
-@dataclass(frozen=True)
-class RebuildRecipe:
-    """A network of another library, (B, 3, H, W) float32 -> (B, D), without its weights.
-
-    Attributes:
-        build: makes it.
-        code: lines of Python that leave it as ``model``, in the words of that library.
-        load: gives it a state dict of ``rename``'s names, and takes off a classifier that the zoo does not have.
-        load_code: the same for the reader, from a dict ``weights``.
-        rename: the zoo's state dict in that library's names and shapes.
-    """
-
-    build: Callable[[], nn.Module]
-    code: tuple[str, ...]
-    load: Callable[[nn.Module, dict], nn.Module]
-    load_code: tuple[str, ...]
-    rename: Callable[[dict], dict] = dict
-
-
-def timm_recipe(encoder: nn.Module, backbone: dict) -> RebuildRecipe:
-    """How ``timm.create_model`` builds the encoder of a method whose config has this ``backbone``.
-
-    A CIFAR stem or another width take two or three lines more. What neither gives (weight standardisation, padding of one's own) is
-    left to the zoo's ``build_backbone``, and the code says so.
-
-    Raises:
-        ConfigError: the weights are not those of the network that the config names.
-    """
-    if (
-        not isinstance(backbone, dict)
-        or 'name' not in backbone
-        or not all(str(key).isidentifier() for key in backbone)
-    ):
-        raise ConfigError(
-            f'the config of this checkpoint has no method.backbone=dict(name=...), so nobody can be told what to build; '
-            f'{ONNX_ALONE}'
-        )
-    plain = {key: value for key, value in backbone.items() if key != 'pretrained'}
-    build, code = _in_timms_words(encoder, plain)
-    if _beyond_timm(plain):
-
-        def build():
-            return build_backbone(**plain)
-
-        code = (
-            'from ssl_zoo.backbones import build_backbone',
-            f'model = build_backbone({_arguments(plain)})',
-        )
-    if _standardised(encoder) != _standardised(_meta(build)):  # BYOL without batch statistics
-        groups = next(
-            layer.num_groups for layer in encoder.modules() if isinstance(layer, nn.GroupNorm)
-        )
-
-        def build():
-            return batchnorm_to_groupnorm(build_backbone(**plain), groups)
-
-        code = (
-            'from ssl_zoo.backbones import build_backbone',
-            'from ssl_zoo.layers import batchnorm_to_groupnorm',
-            f'model = batchnorm_to_groupnorm(build_backbone({_arguments(plain)}), {groups})',
-        )
-    recipe = RebuildRecipe(
-        build, code, _load_all, ('model.load_state_dict(weights)', 'model.eval()')
-    )
-    _check_names(
-        encoder.state_dict(), _meta(build).state_dict(), f"timm's {plain['name']}", ONNX_ALONE
-    )
-    return recipe
-
-
-def _beyond_timm(backbone: dict) -> set[str]:
-    """What a config gives build_backbone that timm does not know."""
-    return (
-        set(inspect.signature(build_backbone).parameters)
-        .difference(IN_TIMMS_WORDS)
-        .intersection(backbone)
-    )
-
-
-def _in_timms_words(encoder: nn.Module, backbone: dict) -> tuple[Callable, tuple[str, ...]]:
-    arguments = {
-        key: value
-        for key, value in backbone.items()
-        if key not in ('name', 'stem', 'width', 'fixed_patches')
-    }
-    name, cifar, wide = (
-        backbone['name'],
-        backbone.get('stem') == 'cifar',
-        backbone.get('width', 1) != 1,
-    )
-    stem = {}
-    if isinstance(encoder, ResNet) and (cifar or wide):
-        conv = encoder.conv1
-        stem = dict(kernel_size=conv.kernel_size, stride=conv.stride, padding=conv.padding)
-        channels = conv.out_channels
-        if (
-            wide
-        ):  # as in build_backbone: only timm's deep stem has a width, so it is built and replaced
-            arguments |= dict(
-                channels=[channels << i for i in range(4)],
-                stem_type='deep',
-                stem_width=channels // 2,
-            )
-
-    def build():
-        model = timm.create_model(name, num_classes=0, **arguments)
-        if stem:
-            model.conv1 = nn.Conv2d(3, channels, bias=False, **stem)
-        if cifar:
-            model.maxpool = nn.Identity()
-        return model
-
-    code = [
-        'import timm',
-        f'model = timm.create_model({name!r}, {_arguments(dict(num_classes=0, **arguments))})',
-    ]
-    if stem:
-        code += [f'model.conv1 = torch.nn.Conv2d(3, {channels}, bias=False, {_arguments(stem)})']
-    if cifar:
-        code += ['model.maxpool = torch.nn.Identity()']
-    if stem:
-        code += [
-            f'# or, with ssl_zoo: model = ssl_zoo.backbones.build_backbone({_arguments(backbone)})'
-        ]
-    return build, tuple(code)
-
-
-def torchvision_recipe(encoder: nn.Module, backbone: dict | None) -> RebuildRecipe:
-    """How torchvision builds the encoder: its ResNet (basic blocks or bottlenecks, of any depth), or its VisionTransformer.
-
-    Its names are from torchvision/models/resnet.py and vision_transformer.py.
-
-    Raises:
-        ConfigError: torchvision has no such network.
-    """
-    backbone = backbone or {}
-    for key in _beyond_timm(backbone):
-        raise ConfigError(f'torchvision has no network with {key}={backbone[key]!r}; {ELSEWHERE}')
-    if isinstance(encoder, ResNet):
-        return _torchvision_resnet(encoder, str(backbone.get('name', 'such ResNet')))
-    if isinstance(encoder, VisionTransformer):
-        return _torchvision_vit(encoder)
-    raise ConfigError(
-        f'torchvision is given ResNets and ViTs, and this backbone is a {type(encoder).__name__}; '
-        f'{ELSEWHERE if "name" in backbone else ONNX_ALONE}'
-    )
-
-
-def _torchvision_resnet(encoder: ResNet, name: str) -> RebuildRecipe:
-    stages = [encoder.layer1, encoder.layer2, encoder.layer3, encoder.layer4]
-    first, conv = encoder.layer1[0], encoder.conv1
-    if type(first) not in (BasicBlock, Bottleneck) or not isinstance(conv, nn.Conv2d):
-        raise ConfigError(
-            f'torchvision has no {name}: its ResNets have basic blocks or bottlenecks and a plain stem; {ELSEWHERE}'
-        )
-    if isinstance(conv, StdConv2d):
-        raise ConfigError(
-            f'torchvision has no weight-standardised convolutions, which this network has; {ELSEWHERE}'
-        )
-    if conv.out_channels != 64:
-        raise ConfigError(
-            f'torchvision has no ResNet of this width: its stem has 64 channels and this one {conv.out_channels} (its '
-            f"wide_resnet50_2 widens the middle of each block alone, BYOL's 2x all of it); {ELSEWHERE}"
-        )
-    if conv.kernel_size != (7, 7):
-        raise ConfigError(
-            f'torchvision has no ResNet with a stem of {conv.kernel_size[0]}x{conv.kernel_size[1]}, such as that for CIFAR; '
-            f'{ELSEWHERE}'
-        )
-    block = (
-        torchvision.models.resnet.BasicBlock
-        if type(first) is BasicBlock
-        else torchvision.models.resnet.Bottleneck
-    )
-    layers = [len(stage) for stage in stages]
-    groups, base = (
-        (first.conv2.groups, first.conv2.out_channels // first.conv2.groups)
-        if type(first) is Bottleneck
-        else (1, 64)
-    )
-    arguments = {} if (groups, base) == (1, 64) else dict(groups=groups, width_per_group=base)
-    named, same = (
-        getattr(torchvision.models, name, None),
-        _meta(lambda: torchvision.models.ResNet(block, layers, **arguments)).state_dict(),
-    )
-    if named and _shapes(_meta(named).state_dict()) == _shapes(same):
-        build, code = named, f'torchvision.models.{name}()'
-    else:
-
-        def build():
-            return torchvision.models.ResNet(block, layers, **arguments)
-
-        more = ''.join(f', {key}={value}' for key, value in arguments.items())
-        code = (
-            f'torchvision.models.ResNet(torchvision.models.resnet.{block.__name__}, {layers}{more})'
-        )
-    theirs = {k: v for k, v in _meta(build).state_dict().items() if not k.startswith('fc.')}
-    _check_names(encoder.state_dict(), theirs, "torchvision's ResNet", ELSEWHERE)
-    return RebuildRecipe(
-        build, ('import torchvision', f'model = {code}'), _loader('fc'), _loading('fc')
-    )
-
-
-def _torchvision_vit(encoder: VisionTransformer) -> RebuildRecipe:
-    block, patch = encoder.blocks[0], encoder.patch_embed.patch_size
-    size, width = encoder.patch_embed.img_size, encoder.embed_dim
-    arguments = dict(
-        image_size=size[0],
-        patch_size=patch[0],
-        num_layers=len(encoder.blocks),
-        num_heads=block.attn.num_heads,
-        hidden_dim=width,
-        mlp_dim=block.mlp.fc1.out_features,
-    )
-
-    def build():
-        return torchvision.models.VisionTransformer(**arguments)
-
-    def rename(state: dict) -> dict:
-        return {_vit_name(key): value for key, value in state.items()}
-
-    if (
-        size[0] != size[1]
-        or patch[0] != patch[1]
-        or encoder.global_pool != 'token'
-        or not isinstance(encoder.norm, nn.LayerNorm)
-    ):
-        raise ConfigError(
-            f"torchvision's ViT takes square images, gives the class token and norms it; this one does not; {ELSEWHERE}"
-        )
-    _check_names(
-        rename(encoder.state_dict()),
-        {k: v for k, v in _meta(build).state_dict().items() if not k.startswith('heads.')},
-        "torchvision's VisionTransformer",
-        ELSEWHERE,
-    )
-    code = f'model = torchvision.models.VisionTransformer({_arguments(arguments)})'
-    return RebuildRecipe(
-        build, ('import torchvision', code), _loader('heads'), _loading('heads'), rename
-    )
-
-
-# timm's names of what a ViT is made of, and torchvision's. Both keep q, k and v as one matrix, in this order.
-VIT = dict(cls_token='class_token', pos_embed='encoder.pos_embedding')
+# timm's names of the parts of a ViT, and torchvision's. Both keep q, k and v as one matrix, in this
+# order.
+VIT_PARAMETERS = dict(cls_token='class_token', pos_embed='encoder.pos_embedding')
 VIT_PARTS = {'patch_embed.proj.': 'conv_proj.', 'norm.': 'encoder.ln.'}
-VIT_BLOCK = {
+VIT_BLOCK_PARTS = {
     'norm1.': 'ln_1.',
     'attn.qkv.': 'self_attention.in_proj_',
     'attn.proj.': 'self_attention.out_proj.',
@@ -278,40 +43,307 @@ VIT_BLOCK = {
     'mlp.fc2.': 'mlp.3.',
 }
 
+Build = Callable[[], nn.Module]
+State = dict[str, Tensor]
 
-def _vit_name(name: str) -> str:
-    """torchvision's name of a ViT's parameter; one that torchvision does not have stays."""
-    front, parts = '', VIT_PARTS
+
+@dataclass(frozen=True)
+class RebuildRecipe:
+    """How another library builds a network, (B, 3, H, W) float32 -> (B, D), and loads its weights.
+
+    Attributes:
+        build: builds the network with random weights.
+        code: lines of Python for the user that build it as ``model``.
+        load: loads a state_dict with the names that ``rename`` gives, removes a classifier that
+            ssl_zoo does not have, and returns the network.
+        load_code: lines of Python for the user that do the same with a dict ``weights``.
+        rename: from ssl_zoo's state_dict to the names and shapes of the library.
+    """
+
+    build: Build
+    code: tuple[str, ...]
+    load: Callable[[nn.Module, State], nn.Module]
+    load_code: tuple[str, ...]
+    rename: Callable[[State], State] = dict
+
+
+def timm_recipe(encoder: nn.Module, backbone: dict | None) -> RebuildRecipe:
+    """How ``timm.create_model`` builds a backbone.
+
+    A CIFAR stem or another width take two or three more lines of code. What timm cannot express
+    (weight standardisation, padding as in TensorFlow) takes ssl_zoo's ``build_backbone``, and the
+    code calls it.
+
+    Args:
+        encoder: the backbone.
+        backbone: ``method.backbone`` of the config.
+    Raises:
+        ConfigError: the config does not name the network, or the encoder's weights are not those of
+            the network that it names.
+    """
+    is_named = isinstance(backbone, dict) and 'name' in backbone
+    if not is_named or not all(str(key).isidentifier() for key in backbone):
+        raise ConfigError(
+            'the config of this checkpoint has no method.backbone=dict(name=...), so no code can '
+            f'be given that builds the network; {USE_ONNX}'
+        )
+    arguments = {key: value for key, value in backbone.items() if key != 'pretrained'}
+    if _arguments_beyond_timm(arguments):
+        build, code = _ssl_zoo_network(arguments)
+    else:
+        build, code = _timm_network(encoder, arguments)
+    if _n_standardized(encoder) != _n_standardized(_on_meta(build)):
+        build, code = _groupnorm_network(encoder, arguments)  # BYOL without batch statistics
+    _check_same_weights(
+        encoder.state_dict(),
+        _on_meta(build).state_dict(),
+        f"timm's {arguments['name']}",
+        USE_ONNX,
+    )
+    return RebuildRecipe(build, code, _load_all, ('model.load_state_dict(weights)', 'model.eval()'))
+
+
+def _arguments_beyond_timm(backbone: dict) -> set[str]:
+    """Arguments of build_backbone in a config that code with timm alone cannot express."""
+    known = set(inspect.signature(build_backbone).parameters)
+    return (known - TIMM_ARGUMENTS).intersection(backbone)
+
+
+def _ssl_zoo_network(arguments: dict) -> tuple[Build, tuple[str, ...]]:
+    def build() -> nn.Module:
+        return build_backbone(**arguments)
+
+    code = (
+        'from ssl_zoo.backbones import build_backbone',
+        f'model = build_backbone({_as_code(arguments)})',
+    )
+    return build, code
+
+
+def _groupnorm_network(encoder: nn.Module, arguments: dict) -> tuple[Build, tuple[str, ...]]:
+    norms = [layer for layer in encoder.modules() if isinstance(layer, nn.GroupNorm)]
+    groups = norms[0].num_groups
+
+    def build() -> nn.Module:
+        return batchnorm_to_groupnorm(build_backbone(**arguments), groups)
+
+    code = (
+        'from ssl_zoo.backbones import build_backbone',
+        'from ssl_zoo.layers import batchnorm_to_groupnorm',
+        f'model = batchnorm_to_groupnorm(build_backbone({_as_code(arguments)}), {groups})',
+    )
+    return build, code
+
+
+def _timm_network(encoder: nn.Module, backbone: dict) -> tuple[Build, tuple[str, ...]]:
+    """The network with timm alone: a ResNet's stem is replaced where its kernel or its width is not
+    timm's."""
+    name = backbone['name']
+    arguments = {key: value for key, value in backbone.items() if key not in SSL_ZOO_ARGUMENTS}
+    is_cifar = backbone.get('stem') == 'cifar'
+    has_other_width = backbone.get('width', 1) != 1
+    channels = 0
+    stem = {}
+    if isinstance(encoder, ResNet) and (is_cifar or has_other_width):
+        conv = encoder.conv1
+        channels = conv.out_channels
+        stem = dict(kernel_size=conv.kernel_size, stride=conv.stride, padding=conv.padding)
+        if has_other_width:
+            # As in build_backbone: only timm's deep stem has a width, so that stem is built and
+            # replaced.
+            arguments['channels'] = [channels << i for i in range(4)]
+            arguments['stem_type'] = 'deep'
+            arguments['stem_width'] = channels // 2
+
+    def build() -> nn.Module:
+        model = timm.create_model(name, num_classes=0, **arguments)
+        if stem:
+            model.conv1 = nn.Conv2d(3, channels, bias=False, **stem)
+        if is_cifar:
+            model.maxpool = nn.Identity()
+        return model
+
+    code = [
+        'import timm',
+        f'model = timm.create_model({name!r}, {_as_code(dict(num_classes=0, **arguments))})',
+    ]
+    if stem:
+        code.append(f'model.conv1 = torch.nn.Conv2d(3, {channels}, bias=False, {_as_code(stem)})')
+    if is_cifar:
+        code.append('model.maxpool = torch.nn.Identity()')
+    if stem:
+        call = f'ssl_zoo.backbones.build_backbone({_as_code(backbone)})'
+        code.append(f'# or, with ssl_zoo: model = {call}')
+    return build, tuple(code)
+
+
+def torchvision_recipe(encoder: nn.Module, backbone: dict | None) -> RebuildRecipe:
+    """How torchvision builds a backbone: as a ResNet (basic blocks or bottlenecks, any depth) or a
+    VisionTransformer.
+
+    The names are from torchvision/models/resnet.py and vision_transformer.py.
+
+    Args:
+        encoder: the backbone.
+        backbone: ``method.backbone`` of the config.
+    Raises:
+        ConfigError: torchvision has no such network.
+    """
+    backbone = backbone or {}
+    for key in _arguments_beyond_timm(backbone):
+        raise ConfigError(
+            f'torchvision has no network with {key}={backbone[key]!r}; {USE_OTHER_FORMATS}'
+        )
+    if isinstance(encoder, ResNet):
+        return _torchvision_resnet(encoder, str(backbone.get('name', 'such ResNet')))
+    if isinstance(encoder, VisionTransformer):
+        return _torchvision_vit(encoder)
+    advice = USE_OTHER_FORMATS if 'name' in backbone else USE_ONNX
+    raise ConfigError(
+        'only ResNets and ViTs can be exported for torchvision, and this backbone is a '
+        f'{type(encoder).__name__}; {advice}'
+    )
+
+
+def _torchvision_resnet(encoder: ResNet, name: str) -> RebuildRecipe:
+    _check_torchvision_has_resnet(encoder, name)
+    stages = [encoder.layer1, encoder.layer2, encoder.layer3, encoder.layer4]
+    layers = [len(stage) for stage in stages]
+    first = encoder.layer1[0]
+    block = torchvision.models.resnet.BasicBlock
+    arguments = {}
+    if type(first) is Bottleneck:
+        block = torchvision.models.resnet.Bottleneck
+        groups = first.conv2.groups
+        width_per_group = first.conv2.out_channels // groups
+        if (groups, width_per_group) != (1, 64):  # ResNeXt, wide ResNet
+            arguments = dict(groups=groups, width_per_group=width_per_group)
+
+    def build() -> nn.Module:
+        return torchvision.models.ResNet(block, layers, **arguments)
+
+    call = f'ResNet(torchvision.models.resnet.{block.__name__}, {layers}'
+    if arguments:
+        call += f', {_as_code(arguments)}'
+    call += ')'
+    # A model of torchvision with the same name and the same weights is shorter to write.
+    named = getattr(torchvision.models, name, None)
+    if named and _shapes(_on_meta(named).state_dict()) == _shapes(_on_meta(build).state_dict()):
+        build = named
+        call = f'{name}()'
+    weights = _without(_on_meta(build).state_dict(), 'fc.')
+    _check_same_weights(encoder.state_dict(), weights, "torchvision's ResNet", USE_OTHER_FORMATS)
+    code = ('import torchvision', f'model = torchvision.models.{call}')
+    return RebuildRecipe(build, code, _loader_without('fc'), _load_code_without('fc'))
+
+
+def _check_torchvision_has_resnet(encoder: ResNet, name: str) -> None:
+    first = encoder.layer1[0]
+    conv = encoder.conv1
+    if type(first) not in (BasicBlock, Bottleneck) or not isinstance(conv, nn.Conv2d):
+        raise ConfigError(
+            f'torchvision has no {name}: its ResNets have basic blocks or bottlenecks and a plain '
+            f'stem; {USE_OTHER_FORMATS}'
+        )
+    if isinstance(conv, StdConv2d):
+        raise ConfigError(
+            'torchvision has no weight-standardised convolutions, which this network has; '
+            f'{USE_OTHER_FORMATS}'
+        )
+    if conv.out_channels != 64:
+        raise ConfigError(
+            'torchvision has no ResNet of this width: its stem has 64 channels and this one '
+            f'{conv.out_channels} (its '
+            "wide_resnet50_2 widens the middle of each block alone, BYOL's 2x all of it); "
+            f'{USE_OTHER_FORMATS}'
+        )
+    if conv.kernel_size != (7, 7):
+        raise ConfigError(
+            'torchvision has no ResNet with a stem of '
+            f'{conv.kernel_size[0]}x{conv.kernel_size[1]}, such as that for CIFAR; '
+            f'{USE_OTHER_FORMATS}'
+        )
+
+
+def _torchvision_vit(encoder: VisionTransformer) -> RebuildRecipe:
+    _check_torchvision_has_vit(encoder)
+    block = encoder.blocks[0]
+    arguments = dict(
+        image_size=encoder.patch_embed.img_size[0],
+        patch_size=encoder.patch_embed.patch_size[0],
+        num_layers=len(encoder.blocks),
+        num_heads=block.attn.num_heads,
+        hidden_dim=encoder.embed_dim,
+        mlp_dim=block.mlp.fc1.out_features,
+    )
+
+    def build() -> nn.Module:
+        return torchvision.models.VisionTransformer(**arguments)
+
+    def rename(state: State) -> State:
+        return {_torchvision_vit_name(key): value for key, value in state.items()}
+
+    _check_same_weights(
+        rename(encoder.state_dict()),
+        _without(_on_meta(build).state_dict(), 'heads.'),
+        "torchvision's VisionTransformer",
+        USE_OTHER_FORMATS,
+    )
+    call = f'torchvision.models.VisionTransformer({_as_code(arguments)})'
+    code = ('import torchvision', f'model = {call}')
+    return RebuildRecipe(build, code, _loader_without('heads'), _load_code_without('heads'), rename)
+
+
+def _check_torchvision_has_vit(encoder: VisionTransformer) -> None:
+    height, width = encoder.patch_embed.img_size
+    patch_height, patch_width = encoder.patch_embed.patch_size
+    is_square = height == width and patch_height == patch_width
+    gives_normed_token = encoder.global_pool == 'token' and isinstance(encoder.norm, nn.LayerNorm)
+    if not is_square or not gives_normed_token:
+        raise ConfigError(
+            "torchvision's ViT takes square images and gives the class token after a LayerNorm; "
+            'this one does not; '
+            f'{USE_OTHER_FORMATS}'
+        )
+
+
+def _torchvision_vit_name(name: str) -> str:
+    """torchvision's name of a ViT's parameter; a parameter that torchvision does not have keeps its
+    name."""
+    front = ''
+    parts = VIT_PARTS
     if name.startswith('blocks.'):
-        number, rest = name.removeprefix('blocks.').split('.', 1)
-        front, name, parts = f'encoder.layers.encoder_layer_{number}.', rest, VIT_BLOCK
+        number, name = name.removeprefix('blocks.').split('.', 1)
+        front = f'encoder.layers.encoder_layer_{number}.'
+        parts = VIT_BLOCK_PARTS
     for ours, theirs in parts.items():
         if name.startswith(ours):
             return front + theirs + name.removeprefix(ours)
-    return front + VIT.get(name, name)
+    return front + VIT_PARAMETERS.get(name, name)
 
 
-def _load_all(model: nn.Module, weights: dict) -> nn.Module:
+def _load_all(model: nn.Module, weights: State) -> nn.Module:
     model.load_state_dict(weights)
     return model
 
 
-def _loader(head: str) -> Callable[[nn.Module, dict], nn.Module]:
-    def load(model, weights):
-        found = model.load_state_dict(weights, strict=False)
-        strange = [
-            *found.unexpected_keys,
-            *(key for key in found.missing_keys if not key.startswith(f'{head}.')),
-        ]
-        if strange:
-            raise RuntimeError(f'{strange[0]} is not in both')
+def _loader_without(head: str) -> Callable[[nn.Module, State], nn.Module]:
+    """A function that loads all weights but those of a classifier and replaces the classifier by
+    the identity."""
+
+    def load(model: nn.Module, weights: State) -> nn.Module:
+        keys = model.load_state_dict(weights, strict=False)
+        missing = [key for key in keys.missing_keys if not key.startswith(f'{head}.')]
+        mismatched = [*keys.unexpected_keys, *missing]
+        if mismatched:
+            raise RuntimeError(f'{mismatched[0]} is not in both')
         setattr(model, head, nn.Identity())
         return model
 
     return load
 
 
-def _loading(head: str) -> tuple[str, ...]:
+def _load_code_without(head: str) -> tuple[str, ...]:
     return (
         f'model.load_state_dict(weights, strict=False)          # only {head} is missing',
         f'model.{head} = torch.nn.Identity()',
@@ -319,33 +351,41 @@ def _loading(head: str) -> tuple[str, ...]:
     )
 
 
-def _arguments(values: dict) -> str:
-    return ', '.join(f'{key}={value!r}' for key, value in values.items())
+def _as_code(arguments: dict) -> str:
+    return ', '.join(f'{key}={value!r}' for key, value in arguments.items())
 
 
-def _meta(build: Callable[[], nn.Module]) -> nn.Module:
-    """A network without memory for its weights."""
+def _on_meta(build: Build) -> nn.Module:
+    """The network on the meta device, where its weights take no memory."""
     with torch.device('meta'):
         return build()
 
 
-def _standardised(network: nn.Module) -> int:
+def _n_standardized(network: nn.Module) -> int:
+    """Number of weight-standardised convolutions."""
     return sum(isinstance(layer, StdConv2d) for layer in network.modules())
 
 
-def _shapes(state: dict[str, Tensor]) -> dict[str, tuple]:
+def _shapes(state: State) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in state.items()}
 
 
-def _check_names(ours: dict, theirs: dict, what: str, instead: str) -> None:
-    """Raise ConfigError for the first weight that is not in both, or not of one shape."""
-    ours, theirs = _shapes(ours), _shapes(theirs)
-    for key in [*ours, *theirs]:
-        if key not in theirs:
-            raise ConfigError(f'{what} has no {key}, which this backbone has; {instead}')
-        if key not in ours:
-            raise ConfigError(f'{what} has {key}, which this backbone has not; {instead}')
-        if ours[key] != theirs[key]:
+def _without(state: State, prefix: str) -> State:
+    return {key: value for key, value in state.items() if not key.startswith(prefix)}
+
+
+def _check_same_weights(ours: State, theirs: State, library: str, advice: str) -> None:
+    """Raise ConfigError for the first weight that one network lacks or that has another shape in
+    it."""
+    our_shapes = _shapes(ours)
+    their_shapes = _shapes(theirs)
+    for key in [*our_shapes, *their_shapes]:
+        if key not in their_shapes:
+            raise ConfigError(f'{library} has no {key}, which this backbone has; {advice}')
+        if key not in our_shapes:
+            raise ConfigError(f'{library} has {key}, which this backbone does not have; {advice}')
+        if our_shapes[key] != their_shapes[key]:
             raise ConfigError(
-                f'{what} has {key} of shape {theirs[key]}, and this backbone of {ours[key]}; {instead}'
+                f'{library} has {key} of shape {their_shapes[key]}, and this backbone of '
+                f'{our_shapes[key]}; {advice}'
             )

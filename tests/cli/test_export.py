@@ -136,15 +136,15 @@ def test_a_method_of_ones_own(tool, root, tmp_path):
     assert (code, out) == (2, '')
     assert (
         err
-        == 'error: the config of this checkpoint has no method.backbone=dict(name=...), so nobody can be told what to build; use '
-        '--format onnx, which holds the network itself\n'
+        == 'error: the config of this checkpoint has no method.backbone=dict(name=...), so no code '
+        'can be given that builds the network; use --format onnx, which holds the network itself\n'
     )
     code, out, err = tool(path, '--format', 'torchvision', '--out', 'a.pth')
     assert (
         code == 2
         and err
-        == 'error: torchvision is given ResNets and ViTs, and this backbone is a Sequential; use --format onnx, '
-        'which holds the network itself\n'
+        == 'error: only ResNets and ViTs can be exported for torchvision, and this backbone is a '
+        'Sequential; use --format onnx, which holds the network itself\n'
     )
     if all(map(importlib.util.find_spec, ('onnx', 'onnxscript', 'onnxruntime'))):
         assert tool(path, '--format', 'onnx', '--out', 'a.onnx')[0] == 0
@@ -173,7 +173,7 @@ def test_a_method_of_ones_own(tool, root, tmp_path):
         (['--cfg-options', 'method.hidden_dim=4'], 'would change what was trained'),
         (['--imports', '/none.py'], '/none.py'),
         (['--out', 'run'], 'but a file for timm ends in .pth or .pt'),
-        (['--out', 'run/checkpoints/step_00000007.pth'], 'is there already'),
+        (['--out', 'run/checkpoints/step_00000007.pth'], 'exists already'),
         (['--out', 'run/checkpoints/step_00000007.pth/a.pth'], 'could not write'),
     ],
 )

@@ -70,7 +70,7 @@ def test_a_figure_from_a_file_of_another_library(call, theirs, image_folder, tmp
     ):
         assert said in out, said
     code, out, err = call(
-        'knn_eval',
+        'knn',
         tmp_path / 'out' / 'imported.pth',
         '--workers',
         0,
@@ -100,7 +100,7 @@ def test_a_figure_from_a_file_of_another_library(call, theirs, image_folder, tmp
     with torch.no_grad():
         np.testing.assert_allclose(np.load(stored), network(x).numpy(), rtol=1e-4, atol=1e-4)
     code, out, err = call(
-        'knn_eval',
+        'knn',
         tmp_path / 'out' / 'imported.pth',
         '--network',
         'target',

@@ -1,4 +1,5 @@
-"""DeepMind's BYOL: the imported network against haiku's ResNet v1 written out in numpy, float64, height x width x channels."""
+"""DeepMind's BYOL: the imported network against haiku's ResNet v1 written out in numpy, float64,
+height x width x channels."""
 
 import collections
 import pickle
@@ -18,7 +19,8 @@ WIDTH, DEPTHS = 8, (2, 1, 1, 1)  # channels of the stem: an eighth of ResNet-50'
 
 
 def windows(x, kernel, stride, fill):
-    """TensorFlow's SAME: as many outputs as ceil(size / stride), what lacks is padded, the odd pixel at the bottom and right."""
+    """TensorFlow's SAME: as many outputs as ceil(size / stride), what lacks is padded, the odd
+    pixel at the bottom and right."""
     (h, w), padded = x.shape[:2], x
     for axis, size in ((0, h), (1, w)):
         total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
@@ -144,7 +146,8 @@ def drawn(rng) -> tuple[dict, dict]:
 
 @pytest.fixture
 def modules():
-    """haiku's, jax's and byol's classes under their own names, for pickle to find while it writes."""
+    """haiku's, jax's and byol's classes under their own names, for pickle to find while it
+    writes."""
 
     def made(name, **items):
         for i in range(len(parts := name.split('.'))):
@@ -187,7 +190,8 @@ def modules():
 
 @pytest.fixture
 def written(modules, tmp_path):
-    """Function: (file, online's parameters and state, target's), as byol/utils/checkpointing.py writes it."""
+    """Function: (file, online's parameters and state, target's), as byol/utils/checkpointing.py
+    writes it."""
 
     def write(protocol=2, wrap=lambda x: x, state=None):
         rng = np.random.default_rng(0)

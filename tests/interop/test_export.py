@@ -1,4 +1,5 @@
-"""Exported backbones: what is in the file, that timm, torchvision and onnxruntime compute the zoo's features with it, what is refused."""
+"""Exported backbones: what is in the file, that timm, torchvision and onnxruntime compute the zoo's
+features with it, what is refused."""
 
 import hashlib
 import json
@@ -24,7 +25,8 @@ from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.features import Preprocessing
 from ssl_zoo.evaluation.protocols.context import EvaluationContext
 from ssl_zoo.interop import export as module
-from ssl_zoo.interop.export import export, prove
+from ssl_zoo.interop import export_formats as formats
+from ssl_zoo.interop.export import compare_features, export
 from ssl_zoo.interop.import_checkpoint import import_checkpoint
 from ssl_zoo.interop.target_libraries import timm_recipe, torchvision_recipe
 from ssl_zoo.layers import batchnorm_to_groupnorm
@@ -50,7 +52,8 @@ def photos(tmp_path_factory):
 
 @pytest.fixture
 def context(checkpoint, photos):
-    """Function: the context of a checkpoint made for it, or of one's own, with images to compare on."""
+    """Function: the context of a checkpoint made for it, or of one's own, with images to compare
+    on."""
 
     def make(backbone=TINY, path=None, options=(), network=None, **method):
         return EvaluationContext(
@@ -83,7 +86,8 @@ def settings(backbone, type='BYOL', **method):
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    """Function: a checkpoint whose two networks differ, and whose statistics are not those of a new network; its path."""
+    """Function: a checkpoint whose two networks differ, and whose statistics are not those of a new
+    network; its path."""
 
     def make(backbone=TINY, **method):
         configured = settings(backbone, **method)
@@ -140,7 +144,7 @@ def printed_code(text: str) -> list[str]:
 
 def test_timm_loads_it(context, tmp_path):
     made = context(dict(name='test_resnet'), **ALONE)
-    proof = export(made, 'timm', str(tmp_path / 'a.pth'))
+    result = export(made, 'timm', str(tmp_path / 'a.pth'))
     state = torch.load(tmp_path / 'a.pth', weights_only=True)
     network = timm.create_model('test_resnet', num_classes=0)
     network.load_state_dict(state)
@@ -148,7 +152,11 @@ def test_timm_loads_it(context, tmp_path):
     assert all(type(v) is torch.Tensor and v.is_contiguous() for v in state.values()) and not any(
         k.startswith('fc.') for k in state
     )
-    assert (proof.difference, proof.images, proof.source) == (0, 20, 'test') and proof.scale > 0.1
+    assert (result.difference, result.images, result.source) == (
+        0,
+        20,
+        'test',
+    ) and result.scale > 0.1
 
 
 def test_batchnorms_statistics_go_with_it(checkpoint, context, tmp_path):
@@ -251,7 +259,8 @@ def test_torchvision_loads_it(context, tmp_path, capsys, backbone, build):
         (dict(name='resnet200'), 'ResNet(torchvision.models.resnet.Bottleneck, [3, 24, 36, 3])'),
         (
             dict(name='resnext50_32x4d', **LAYERS),
-            'ResNet(torchvision.models.resnet.Bottleneck, [1, 1, 1, 1], groups=32, width_per_group=4)',
+            'ResNet(torchvision.models.resnet.Bottleneck, [1, 1, 1, 1], groups=32, '
+            'width_per_group=4)',
         ),
     ],
     ids=lambda value: str(value),
@@ -297,8 +306,8 @@ def test_torchvisions_names(backbone, code):
 )
 def test_the_lines_that_are_printed_give_the_features(context, tmp_path, capsys, backbone, method):
     made = context(backbone, **method)
-    for form, name in (('timm', 'a.pth'), ('safetensors', 'b.safetensors')):
-        export(made, form, str(tmp_path / name), images=2)
+    for format_name, name in (('timm', 'a.pth'), ('safetensors', 'b.safetensors')):
+        export(made, format_name, str(tmp_path / name), images=2)
         code = printed_code(capsys.readouterr().out)
         assert any('ssl_zoo' in line for line in code if not line.startswith('#')) == (
             'groups' in method
@@ -330,10 +339,10 @@ def test_onnxruntime_runs_it_at_any_batch_size(context, tmp_path, capsys):
     onnx = pytest.importorskip('onnx')
     pytest.importorskip('onnxscript')
     made = context()
-    proof = export(made, 'onnx', str(tmp_path / 'a.onnx'))
+    result = export(made, 'onnx', str(tmp_path / 'a.onnx'))
     assert (
-        proof.difference < 1e-4
-        and proof.images == 20
+        result.difference < 1e-4
+        and result.images == 20
         and 'read back by onnxruntime: ' in capsys.readouterr().out
     )
     session = onnxruntime.InferenceSession(str(tmp_path / 'a.onnx'))
@@ -350,11 +359,12 @@ def test_onnxruntime_runs_it_at_any_batch_size(context, tmp_path, capsys):
 
 def test_onnx_without_its_packages(context, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        module.importlib.util, 'find_spec', lambda name: None if name != 'onnx' else object()
+        formats.importlib.util, 'find_spec', lambda name: None if name != 'onnx' else object()
     )
     with pytest.raises(
         ConfigError,
-        match=r'--format onnx needs onnxscript, onnxruntime, which are not installed: .*ssl_zoo\[export\]',
+        match=r'--format onnx needs onnxscript, onnxruntime, which are not installed: '
+        r'.*ssl_zoo\[export\]',
     ):
         export(context(), 'onnx', str(tmp_path / 'a.onnx'))
 
@@ -374,19 +384,20 @@ def nudged(save, amount):
 
 @pytest.mark.parametrize('amount', [0.5, float('nan')])
 @pytest.mark.parametrize(
-    ('form', 'name', 'owner'),
+    ('format_name', 'name', 'owner'),
     [('timm', 'a.pth', torch), ('safetensors', 'a.safetensors', safetensors.torch)],
 )
 def test_one_wrong_weight_and_there_is_no_file(
-    context, tmp_path, monkeypatch, form, name, owner, amount
+    context, tmp_path, monkeypatch, format_name, name, owner, amount
 ):
     made = context()
     monkeypatch.setattr(owner, 'save', nudged(owner.save, amount))
     with pytest.raises(
         ConfigError,
-        match='not exported: read back by .*timm, the features differ .*, more than the 0.0001 allowed; use',
+        match='not exported: read back by .*timm, the features differ .*, more than the 0.0001 '
+        'allowed; use',
     ):
-        export(made, form, str(tmp_path / name))
+        export(made, format_name, str(tmp_path / name))
     assert os.listdir(tmp_path) == ['run']
 
 
@@ -400,8 +411,8 @@ def test_small_features_must_be_as_right(context, tmp_path, monkeypatch):
     ):
         monkeypatch.setattr(
             module,
-            'prove',
-            lambda *rest, found=(difference, scale): module.Proof(*found, 5, 'test'),
+            'compare_features',
+            lambda *rest, measured=(difference, scale): module.Verification(*measured, 5, 'test'),
         )
         try:
             export(context(), 'timm', str(tmp_path / f'{difference}{scale}.pth'))
@@ -476,7 +487,7 @@ def test_what_torchvision_does_not_have(backbone, method, sentence):
         ({'name': 'resnet18', 'x); print((y': None}, 'has no'),
         (
             dict(name='resnet34', stem='cifar', width=0.125),
-            "timm's resnet34 has layer1.1.conv1.weight, which this backbone has not; use --f",
+            "timm's resnet34 has layer1.1.conv1.weight, which this backbone does not have; use --f",
         ),
         (dict(name='resnet18', stem='cifar', layers=(1, 1, 1, 1)), 'of shape'),
     ],
@@ -492,14 +503,14 @@ def test_a_network_that_is_not_the_configs(backbone, sentence):
 @pytest.mark.parametrize(
     ('arguments', 'sentence'),
     [
-        (dict(form='tim'), "the format is 'tim': did you mean 'timm'"),
+        (dict(format_name='tim'), "the format is 'tim': did you mean 'timm'"),
         (dict(images=0), 'images=0, but it must be a number above 0'),
         (dict(out='a.safetensors'), 'a file for timm ends in .pth or .pt'),
-        (dict(form='safetensors'), 'a file for safetensors ends in .safetensors'),
+        (dict(format_name='safetensors'), 'a file for safetensors ends in .safetensors'),
     ],
 )
 def test_mistakes(context, tmp_path, arguments, sentence):
-    values = dict(dict(form='timm', out='a.pth', images=4), **arguments)
+    values = dict(dict(format_name='timm', out='a.pth', images=4), **arguments)
     with pytest.raises(ConfigError, match=sentence):
         export(context(), **dict(values, out=str(tmp_path / values['out'])))
     assert os.listdir(tmp_path) == ['run']
@@ -509,25 +520,25 @@ def test_nothing_is_overwritten(checkpoint, context, tmp_path):
     path = checkpoint()
     before = path.read_bytes()
     with pytest.raises(
-        ConfigError, match='step_00000014.pth is there already and is not overwritten'
+        ConfigError, match='step_00000014.pth exists already and is not overwritten'
     ):
         export(context(path=path), 'timm', str(path))
     (tmp_path / 'README.md').write_text('mine')
-    with pytest.raises(ConfigError, match='README.md is there already'):
+    with pytest.raises(ConfigError, match='README.md exists already'):
         export(context(path=path), 'safetensors', str(tmp_path / 'a.safetensors'))
     assert path.read_bytes() == before and (tmp_path / 'README.md').read_text() == 'mine'
     assert sorted(os.listdir(tmp_path)) == ['README.md', 'run']
 
 
 @pytest.mark.parametrize(
-    ('owner', 'name', 'error', 'form'),
+    ('owner', 'name', 'error', 'format_name'),
     [
         (os, 'fsync', OSError(28, 'No space left on device'), 'safetensors'),
         (torch, 'save', RuntimeError('No space left on device\nFrame 7'), 'timm'),
     ],
 )  # as torch says it
 def test_a_disk_that_is_full_leaves_nothing(
-    context, tmp_path, monkeypatch, owner, name, error, form
+    context, tmp_path, monkeypatch, owner, name, error, format_name
 ):
     made = context()
 
@@ -539,7 +550,7 @@ def test_a_disk_that_is_full_leaves_nothing(
         ConfigError,
         match='could not write .*No space left on device; free some space, or choose another --out',
     ):
-        export(made, form, str(tmp_path / f'a{module.SUFFIXES[form][0]}'))
+        export(made, format_name, str(tmp_path / f'a{module.SUFFIXES[format_name][0]}'))
     assert os.listdir(tmp_path) == ['run']
 
 
@@ -562,8 +573,9 @@ def test_the_card_comes_after_its_file(context, tmp_path, monkeypatch):
     monkeypatch.setattr(os, 'replace', fails('README.md'))
     with pytest.raises(
         ConfigError,
-        match='a.safetensors is there, proven, sha256 [0-9a-f]{64}, but its model card .*README.md could not '
-        'be written: .*No space left on device; to have both, free some space, remove a.safetensors',
+        match='a.safetensors is written and verified, sha256 [0-9a-f]{64}, but its model card '
+        '.*README.md could not be written: .*No space left on device; to have both, free some '
+        'space, remove a.safetensors',
     ):
         export(made, 'safetensors', str(out))
     assert sorted(os.listdir(tmp_path)) == ['a.safetensors', 'run']
@@ -578,14 +590,15 @@ def test_the_card_comes_after_its_file(context, tmp_path, monkeypatch):
     assert safetensors.torch.load_file(out).keys() & network.state_dict().keys()
 
 
-# --- the images of the proof
+# --- the images of the result
 
 
 def test_images_that_are_not_here_are_asked_for(context, tmp_path):
     made = context(options=["data.test={'type': 'ImageFolder', 'root': '/none'}"])
     with pytest.raises(
         ConfigError,
-        match=r'data.test is not on this machine \(.*/none.*\); give others with --cfg-options "data.test=',
+        match=r'data.test is not on this machine \(.*/none.*\); give others with --cfg-options '
+        r'"data.test=',
     ):
         export(made, 'timm', str(tmp_path / 'a.pth'))
 
@@ -599,12 +612,12 @@ def test_images_that_are_not_here_are_asked_for(context, tmp_path):
     ],
 )
 def test_without_test_images_it_takes_others(context, photos, tmp_path, options, name, n):
-    proof = export(
+    result = export(
         context(options=[photos.replace('test', 'train', 1), *options]),
         'timm',
         str(tmp_path / 'a.pth'),
     )
-    assert (proof.source, proof.images) == (name, n)
+    assert (result.source, result.images) == (name, n)
 
 
 def test_the_images_are_spread_over_the_set_and_unlabelled_ones_will_do(
@@ -644,24 +657,24 @@ def test_a_foreign_network_that_fails(image_folder, theirs, sentence):
     source = Images(str(image_folder(classes=1, per_class=4, size=8)))
     encoder = nn.Flatten()
     assert (
-        prove(
+        compare_features(
             encoder, lambda path: lambda x: x.flatten(1) + 0.25, Path('x'), source, 'test', ONE
         ).difference
         == 0.25
     )
     with pytest.raises(ConfigError, match=sentence):
-        prove(encoder, theirs, Path('x'), source, 'test', ONE)
+        compare_features(encoder, theirs, Path('x'), source, 'test', ONE)
 
 
 def test_features_that_prove_nothing(image_folder):
     folder = image_folder(classes=1, per_class=2, size=8)
     encoder = nn.Sequential(nn.Flatten(), nn.Hardtanh(0, 1e-30), nn.Threshold(1, 0))
     with pytest.raises(ConfigError, match='all features of 2 test images are 0'):
-        prove(encoder, lambda path: encoder, Path('x'), Images(str(folder)), 'test', ONE)
+        compare_features(encoder, lambda path: encoder, Path('x'), Images(str(folder)), 'test', ONE)
     for file in folder.rglob('*.png'):
         file.write_bytes(b'torn')
     with pytest.raises(ConfigError, match='none of the 2 test images can be read'):
-        prove(encoder, lambda path: encoder, Path('x'), Images(str(folder)), 'test', ONE)
+        compare_features(encoder, lambda path: encoder, Path('x'), Images(str(folder)), 'test', ONE)
 
 
 # --- the model card
@@ -738,8 +751,10 @@ def test_the_card_says_what_the_checkpoint_and_its_results_say(checkpoint, conte
         assert said in body, said
     assert body.split('|---|---|---|---|---|---|---|\n')[1].splitlines() == [
         '| knn_top1 | 91.23 % | 88.00 to 94.50 | 360 | Digits (cafe) | trained | k=20 \\| T=0.07 |',
-        '| knn_top1 | 77.70 % | 88.00 to 94.50 | 360 | Digits (cafe) | random weights | k=20 \\| T=0.07 |',
-        '| probe_2_per_class_top1 | 55.55 % | not computed; std 1.50 over 5 draws | 360 | None (None) | trained | None |',
+        '| knn_top1 | 77.70 % | 88.00 to 94.50 | 360 | Digits (cafe) | random weights | k=20 \\| '
+        'T=0.07 |',
+        '| probe_2_per_class_top1 | 55.55 % | not computed; std 1.50 over 5 draws | 360 | None '
+        '(None) | trained | None |',
     ]
     assert str(tmp_path) not in text and '/home/me' not in text
     with safetensors.safe_open(out, 'pt') as file:

@@ -1,4 +1,5 @@
-"""ssl_zoo/interop/import_checkpoint.py: every layout against the network it was saved from; files that are something else, and that lie."""
+"""ssl_zoo/interop/import_checkpoint.py: every layout against the network it was saved from; files
+that are something else, and that lie."""
 
 import argparse
 import collections
@@ -25,8 +26,8 @@ from ssl_zoo.build import build_method, load_method
 from ssl_zoo.checkpoint import read_checkpoint
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.interop.import_checkpoint import FILE, import_checkpoint
-from ssl_zoo.interop.layouts import find
-from ssl_zoo.interop.safe_unpickling import Inert, Stored, read_foreign
+from ssl_zoo.interop.layouts import find_networks
+from ssl_zoo.interop.safe_unpickling import InertObject, LazyTensor, read_foreign
 from ssl_zoo.registry import METHODS
 
 
@@ -54,7 +55,8 @@ class TinyResNet(ResNet):
 
 
 def stir(network: nn.Module) -> nn.Module:
-    """Statistics, scales and biases that are not those of a new network, so that leaving one out shows."""
+    """Statistics, scales and biases that are not those of a new network, so that leaving one out
+    shows."""
     with torch.no_grad():
         for name, value in network.state_dict().items():
             if name.endswith(
@@ -101,7 +103,8 @@ def under(prefix: str, *networks) -> dict:
 
 
 class Case:
-    """What a layout's file holds, and what the networks in it are. ``networks``: role -> (backbone, projector)."""
+    """What a layout's file holds, and what the networks in it are. ``networks``: role -> (backbone,
+    projector)."""
 
     def __init__(self, content, networks, main='online', backbone=None, size=32, left=()):
         self.content, self.networks, self.main, self.backbone, self.size, self.left = (
@@ -315,7 +318,8 @@ def lightly_dino():
 
 
 def lightly_mocov2():
-    """benchmarks/imagenet/resnet50/mocov2.py: the query networks are trained, and what is called backbone follows them."""
+    """benchmarks/imagenet/resnet50/mocov2.py: the query networks are trained, and what is called
+    backbone follows them."""
     (q, hq), (k, hk) = pairs()
     state = under(
         '',
@@ -504,14 +508,14 @@ def test_every_layout_gives_the_networks_it_was_saved_from(case, tmp_path):
     assert not [name for name in case.left if name not in left], left
     # The layout can be said, and a wrong one is answered.
     content = read_foreign(file)
-    assert find(content, case.layout).networks.keys() == case.networks.keys()
+    assert find_networks(content, case.layout).networks.keys() == case.networks.keys()
     with pytest.raises(ConfigError, match='the layout is .mocco.: did you mean .moco'):
-        find(content, 'mocco')
+        find_networks(content, 'mocco')
     wrong = 'simsiam' if case.layout != 'simsiam' else 'mocov3'
     with pytest.raises(
         ConfigError, match=rf'does not look like {wrong} \(facebookresearch/.*try --layout auto'
     ):
-        find(content, wrong)
+        find_networks(content, wrong)
     assert case.left or case.layout == 'dino' or 'conv1' not in left and 'layer1' not in left
 
 
@@ -567,8 +571,8 @@ def test_swavs_deviation_is_its_own(tmp_path):
 
 
 def node(value):
-    """As omegaconf keeps values and containers (omegaconf/base.py), read as Inert."""
-    inert = Inert()
+    """As omegaconf keeps values and containers (omegaconf/base.py), read as InertObject."""
+    inert = InertObject()
     inert.state = {'_val': value} if isinstance(value, str) else {'_content': value}
     return inert
 
@@ -590,10 +594,10 @@ def node(value):
 def test_solo_learns_data_set_is_read_where_it_stands(kept, dataset):
     content = solo_learn().content | dict(hyper_parameters=kept)
     content['state_dict'] = {
-        name: Stored(tuple(value.shape), lambda value=value: value)
+        name: LazyTensor(tuple(value.shape), lambda value=value: value)
         for name, value in content['state_dict'].items()
     }
-    assert find(content).dataset == (dataset or '').lower()
+    assert find_networks(content).dataset == (dataset or '').lower()
 
 
 def test_the_data_set_that_is_assumed_is_said(tmp_path):
@@ -636,7 +640,7 @@ def test_a_cifar_stem_of_nobody_is_asked_for(tmp_path):
     file = saved(under('backbone.', ('', TinyResNet(cifar_padding=2))), tmp_path / 'a.pth')
     with pytest.raises(
         ConfigError,
-        match='solo-learn pads it by 2, others by 1; say which with --layout solo_learn, ',
+        match='solo-learn pads it by 2, others by 1; name the library with --layout solo_learn, ',
     ):
         import_checkpoint(file, tmp_path / 'out')
     for layout, padding in (('solo_learn', 2), ('mmpretrain', 1)):
@@ -862,7 +866,8 @@ def test_heads_that_the_weights_do_not_show_are_asked_for(tmp_path):
         (solo, "12 heads in MoCo v3 .*and 6 elsewhere.*'num_heads': 12}.*'num_heads': 6}"),
         (
             tiny,
-            "width 192 has 12 heads in MoCo v3 .*and 3 elsewhere.*'num_heads': 12}.*'num_heads': 3}",
+            "width 192 has 12 heads in MoCo v3 .*and 3 elsewhere.*'num_heads': 12}.*'num_heads': "
+            '3}',
         ),
         (network.state_dict(), '12 heads in MoCo v3'),
         (vit().state_dict(), 'a ViT of width 24, whose number of heads'),
@@ -1036,7 +1041,8 @@ def test_members_of_another_size_are_not_read(tmp_path, member):
 
 
 def test_attributes_that_a_pickle_writes_stay_in_it(tmp_path):
-    """BUILD on what stands for a function or a class: neither the next file nor the library sees it."""
+    """BUILD on what stands for a function or a class: neither the next file nor the library sees
+    it."""
     for name in (
         'torch._utils\n_rebuild_tensor_v2',
         'torch\nFloatStorage',
@@ -1051,14 +1057,14 @@ def test_attributes_that_a_pickle_writes_stay_in_it(tmp_path):
             b'N' + build[:-2] + b'\x86b.',
         ):  # as attributes of the object, and as its slots
             (tmp_path / 'a.pkl').write_bytes(b'\x80\x02c' + name.encode() + b'\n' + state)
-        before = set(vars(Inert))
+        before = set(vars(InertObject))
         try:
             read_foreign(tmp_path / 'a.pkl')
         except ConfigError:
             pass
         assert (
-            set(vars(Inert)) == before
-            and Inert.__doc__ != 1
+            set(vars(InertObject)) == before
+            and InertObject.__doc__ != 1
             and not hasattr(torch._utils._rebuild_tensor_v2, 'z')
         )
 
