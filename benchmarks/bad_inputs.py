@@ -1517,8 +1517,8 @@ def properties(examples: int, home: Path, names: dict[str, str], result: Result)
         settings_from_dict,
     )
     from ssl_zoo.data.label_lists import draw_labels, read_list
-    from ssl_zoo.data.sources.files import FileList
-    from ssl_zoo.data.sources.shard_index import find_shards
+    from ssl_zoo.data.sources.file_list import FileList
+    from ssl_zoo.data.sources.shard_paths import find_shards
     from ssl_zoo.data.sources.shards import TarShards
     from ssl_zoo.data.views import View
     from ssl_zoo.engine.plan import Plan
@@ -1735,7 +1735,7 @@ def properties(examples: int, home: Path, names: dict[str, str], result: Result)
         ),
         st.binary(max_size=60),
     )
-    from ssl_zoo.data.sources.files import ImageFolder
+    from ssl_zoo.data.sources.folder import ImageFolder
 
     source, file = ImageFolder(f'{home}/images/train'), home.parent / 'random.txt'
 

@@ -29,7 +29,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import ssl_zoo.methods  # noqa: F401
 from ssl_zoo.build import build_method
 from ssl_zoo.config.loading import load_config
-from ssl_zoo.data.loader import ViewDataset, default_workers, train_loader
+from ssl_zoo.data.loader import default_workers, train_loader
+from ssl_zoo.data.view_dataset import ViewDataset
 from ssl_zoo.engine.compile import compile_backbones
 from ssl_zoo.engine.optim_wrapper import ZooOptimWrapper
 from ssl_zoo.engine.plan import Plan

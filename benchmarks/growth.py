@@ -24,7 +24,8 @@ import torch
 from common import arguments, jpegs, machine, write
 
 from ssl_zoo.backbones import build_backbone
-from ssl_zoo.data.loader import ViewDataset, train_loader
+from ssl_zoo.data.loader import train_loader
+from ssl_zoo.data.view_dataset import ViewDataset
 from ssl_zoo.evaluation.features import Preprocessing, extract_features
 from ssl_zoo.evaluation.knn import knn_predict
 

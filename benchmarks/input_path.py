@@ -21,11 +21,13 @@ import torch
 from common import alternate, arguments, jpegs, machine, rows_of, table, write
 from PIL import Image
 
+from ssl_zoo.data.crop import crop, crop_box
 from ssl_zoo.data.decode import read_pixels
-from ssl_zoo.data.loader import ViewDataset, keep_freed_memory
+from ssl_zoo.data.loader import keep_freed_memory
 from ssl_zoo.data.photometric import Photometric
 from ssl_zoo.data.sources import Source
-from ssl_zoo.data.views import View, crop, crop_box
+from ssl_zoo.data.view_dataset import ViewDataset
+from ssl_zoo.data.views import View
 
 BATCH = 64
 _BOTH = dict(size=224, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2)

@@ -74,13 +74,17 @@ METHODS = Registry(
     'method', scope='ssl_zoo', locations=['ssl_zoo.methods', 'ssl_zoo.interop.imported_method']
 )
 SOURCES = Registry(
-    'data set',
+    'source',
     scope='ssl_zoo',
     locations=[
-        'ssl_zoo.data.sources.files',
+        'ssl_zoo.data.sources.folder',
+        'ssl_zoo.data.sources.file_list',
         'ssl_zoo.data.sources.arrays',
         'ssl_zoo.data.sources.shards',
-        'ssl_zoo.data.sources.transfer_sets',
+        'ssl_zoo.data.sources.classification_sets',
+        'ssl_zoo.data.sources.caltech101',
+        'ssl_zoo.data.sources.stanford_cars',
+        'ssl_zoo.data.sources.sun397',
     ],
 )
 OPTIMIZERS = Registry('optimizer', scope='ssl_zoo', locations=['ssl_zoo.optim'])

@@ -15,10 +15,10 @@ def test_a_misspelt_name_is_answered_with_the_nearest():
 
 def test_a_misspelt_or_missing_argument_is_named():
     with pytest.raises(
-        ConfigError, match=r"data set 'Digits' has no argument 'spilt': did you mean 'split'"
+        ConfigError, match=r"source 'Digits' has no argument 'spilt': did you mean 'split'"
     ):
         SOURCES.create(dict(type='Digits', spilt='train'))
-    with pytest.raises(ConfigError, match="data set 'ImageFolder' needs 'root'"):
+    with pytest.raises(ConfigError, match="source 'ImageFolder' needs 'root'"):
         SOURCES.create(dict(type='ImageFolder'))
     with pytest.raises(ConfigError, match='is written dict'):
         SOURCES.create('Digits')

@@ -73,14 +73,14 @@ def write_shard(file, source, positions) -> None:
 
 def is_whole(path: Path, images: int, labelled: bool) -> bool:
     """Whether a shard of an earlier call is there with all its files."""
-    from ssl_zoo.data.sources.tar import Damaged, members
+    from ssl_zoo.data.sources.tar import DamagedArchive, members
 
     try:
         with open(path, 'rb') as file:
             return sum(
                 1 for _ in members(file.fileno(), os.fstat(file.fileno()).st_size)
             ) == images * (1 + labelled)
-    except (FileNotFoundError, Damaged):
+    except (FileNotFoundError, DamagedArchive):
         return False
 
 

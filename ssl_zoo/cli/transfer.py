@@ -15,13 +15,13 @@ import sys
 
 def main(argv=None) -> int:
     from ssl_zoo.cli.evaluation_arguments import add_recipe, changed, parser, run
-    from ssl_zoo.data.sources.transfer_sets import METRICS, transfer_sources
+    from ssl_zoo.data.sources.transfer_sets import TRANSFER_SETS, transfer_sources
     from ssl_zoo.errors import ConfigError
     from ssl_zoo.evaluation.logistic import STRENGTHS
     from ssl_zoo.evaluation.recipes import TRANSFER, TRANSFER_STEPS
 
     arguments = parser(__doc__)
-    arguments.add_argument('--dataset', help=f'one of {", ".join(METRICS)}')
+    arguments.add_argument('--dataset', help=f'one of {", ".join(TRANSFER_SETS)}')
     arguments.add_argument('--root', default='data', help='folder of its files; default: data')
     arguments.add_argument(
         '--download', action='store_true', help='fetch its files if they are missing'
@@ -82,7 +82,8 @@ def main(argv=None) -> int:
         f'data.val={args.val!r}',
         *args.cfg_options,
     ]
-    metric = args.metric or METRICS.get(args.dataset, 'top1')
+    reported = TRANSFER_SETS.get(args.dataset)
+    metric = args.metric or (reported.metric if reported else 'top1')
 
     def evaluate(context):
         from ssl_zoo.evaluation.protocols.transfer import transfer_finetune, transfer_linear

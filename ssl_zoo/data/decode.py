@@ -1,10 +1,10 @@
-"""Image files to upright RGB. What cannot be read raises UnreadableImage with the reason."""
+"""Decode image files to upright RGB. Unreadable files raise UnreadableImage with the reason."""
 
 import io
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -28,61 +28,101 @@ SUFFIXES = (
     '.avif',
 )
 
+JPEG_START = b'\xff\xd8\xff'
+START_OF_SCAN = 0xDA  # the pixels begin
+APP1 = 0xE1  # EXIF or XMP
+START_OF_FRAME = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# Segments with a length that may stand before the pixels: C4 to FE without the markers D0 to D9,
+# which have no length.
+BEFORE_SCAN = set(range(0xC4, 0xFF)) - set(range(0xD0, 0xDA))
+
 
 def read_pixels(data: bytes | np.ndarray, name: str | Path = 'an image') -> np.ndarray:
-    """As read_image, from the bytes of an image file: (H, W, 3) uint8, which may be written to.
+    """The pixels of `read_image`, from the bytes of an image file.
 
-    JPEG files take the shorter way of libjpeg-turbo without Pillow: the same pixels in 3/4 of the time. What Pillow decodes by rules of
-    its own (CMYK, more than 8 bits, other formats), and what fails, goes to Pillow.
+    Plain JPEG files are decoded by libjpeg-turbo without Pillow: the same pixels in 3/4 of the
+    time. Pillow decodes what it treats by rules of its own (CMYK, more than 8 bits, other formats)
+    and what libjpeg-turbo refuses.
 
     Args:
-        data: the file's bytes; name: what messages call it.
+        data: the file's bytes, or a uint8 array of them.
+        name: of the file, for messages.
+
+    Returns:
+        (H, W, 3) uint8, contiguous and writeable.
+
+    Raises:
+        UnreadableImage: with the reason.
     """
-    plain, tagged = _plain_jpeg(data)
-    if plain:
-        with suppress(ValueError):  # damaged: Pillow says what is wrong, or reads it all the same
+    header = _jpeg_header(data)
+    if header.plain:
+        with suppress(
+            ValueError
+        ):  # damaged: Pillow names the reason, or reads the file all the same
             pixels = simplejpeg.decode_jpeg(data, 'RGB')
-            return _upright(pixels, data) if tagged else pixels
-    return np.array(read_image(_Named(bytes(data), str(name))))
+            return _turn_upright(pixels, data) if header.tagged else pixels
+    return np.array(read_image(_NamedBytesIO(bytes(data), str(name))))
 
 
-def _plain_jpeg(data: bytes | np.ndarray) -> tuple[bool, bool]:
-    """Whether these bytes begin as a JPEG file of 8 bits, gray or three colours, of no more pixels than Pillow takes; whether there
-    are tags that may turn it."""
-    if bytes(data[:3]) != b'\xff\xd8\xff':
-        return False, False
-    at, end, plain, tagged = 2, len(data), False, False
-    while at + 9 < end and data[at] == 0xFF:
-        kind = data[at + 1]
-        if kind == 0xDA:  # the pixels begin
-            return plain, tagged
-        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):  # the frame header
-            bits, height, width, channels = (
-                data[at + 4],
-                _word(data, at + 5),
-                _word(data, at + 7),
-                data[at + 9],
-            )
-            plain = (
-                bits == 8
-                and channels in (1, 3)
-                and 0 < height * width <= 2 * (Image.MAX_IMAGE_PIXELS or 2**31)
-            )
-        elif not (0xC4 <= kind <= 0xFE) or 0xD0 <= kind <= 0xD9:
-            break  # not what stands in front of the pixels
-        tagged |= kind == 0xE1  # EXIF or XMP
-        at += 2 + _word(data, at + 2)
-    return False, False
+class _JpegHeader(NamedTuple):
+    """What stands before the pixels of a JPEG file.
+
+    Attributes:
+        plain: 8 bits, one or three channels, no more pixels than Pillow accepts.
+        tagged: there is EXIF or XMP, which may turn the image.
+    """
+
+    plain: bool
+    tagged: bool
 
 
-def _upright(pixels: np.ndarray, data: bytes | np.ndarray) -> np.ndarray:
-    """The pixels of a JPEG file, turned as its EXIF orientation says."""
+NO_JPEG = _JpegHeader(plain=False, tagged=False)
+
+
+def _jpeg_header(data: bytes | np.ndarray) -> _JpegHeader:
+    if bytes(data[:3]) != JPEG_START:
+        return NO_JPEG
+    position = 2
+    plain = False
+    tagged = False
+    while position + 9 < len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == START_OF_SCAN:
+            return _JpegHeader(plain, tagged)
+        if marker in START_OF_FRAME:
+            plain = _is_plain_frame(data, position)
+        elif marker not in BEFORE_SCAN:
+            break
+        tagged |= marker == APP1
+        position += 2 + _uint16(data, position + 2)
+    return NO_JPEG
+
+
+def _is_plain_frame(data: bytes | np.ndarray, position: int) -> bool:
+    """Whether a start of frame announces pixels that libjpeg-turbo and Pillow decode alike."""
+    bits = data[position + 4]
+    height = _uint16(data, position + 5)
+    width = _uint16(data, position + 7)
+    channels = data[position + 9]
+    most_pixels = 2 * (Image.MAX_IMAGE_PIXELS or 2**31)  # Pillow refuses more
+    return bits == 8 and channels in (1, 3) and 0 < height * width <= most_pixels
+
+
+def _uint16(data: bytes | np.ndarray, position: int) -> int:
+    return int(data[position]) << 8 | int(data[position + 1])
+
+
+def _turn_upright(pixels: np.ndarray, data: bytes | np.ndarray) -> np.ndarray:
+    """Apply the EXIF orientation of a JPEG file to its pixels.
+
+    Raises:
+        ValueError: tags that Pillow cannot read.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            orientation = (
-                Image.open(io.BytesIO(bytes(data))).getexif().get(ExifTags.Base.Orientation, 1)
-            )
+            exif = Image.open(io.BytesIO(bytes(data))).getexif()
+            orientation = exif.get(ExifTags.Base.Orientation, 1)
     except Exception as error:
         raise ValueError(f'tags that cannot be read: {error}') from None
     if orientation in (5, 6, 7, 8):
@@ -94,34 +134,34 @@ def _upright(pixels: np.ndarray, data: bytes | np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def _word(data: bytes | np.ndarray, at: int) -> int:
-    return int(data[at]) << 8 | int(data[at + 1])
-
-
-class _Named(io.BytesIO):
-    """Bytes that Pillow's messages call by a name."""
+class _NamedBytesIO(io.BytesIO):
+    """Bytes whose repr, which Pillow's messages show, is a file's name."""
 
     def __init__(self, data: bytes, name: str):
         super().__init__(data)
-        self.called = name
+        self.shown_name = name
 
     def __repr__(self) -> str:
-        return repr(self.called)
+        return repr(self.shown_name)
 
 
-def read_image(path: str | Path | BinaryIO) -> Image.Image:
-    """The first frame of an image file, given by its path or open, as upright RGB, 8 bits per channel.
+def read_image(file: str | Path | BinaryIO) -> Image.Image:
+    """The first frame of an image file as upright RGB, 8 bits per channel.
 
-    EXIF orientation is applied; transparency is dropped; palette and grayscale images become colour images; CMYK is
-    converted; 16-bit and floating point values are scaled, where Pillow's own conversion would clip them to white.
+    EXIF orientation is applied; transparency is dropped; palette and grayscale images become colour
+    images; CMYK is converted; 16-bit and floating point values are scaled, where Pillow's own
+    conversion would clip them to white.
+
+    Args:
+        file: a path, or a file open for reading bytes.
 
     Raises:
         UnreadableImage: with the reason.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # of odd tags and large images: read all the same
-            with Image.open(path) as image:
+            warnings.simplefilter('ignore')  # odd tags and large images are read all the same
+            with Image.open(file) as image:
                 image.load()  # frame 0; a truncated file raises here
                 return to_rgb(ImageOps.exif_transpose(image))
     except MemoryError:
@@ -131,28 +171,37 @@ def read_image(path: str | Path | BinaryIO) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow image as RGB, as in read_image."""
+    """Convert a Pillow image of any mode to RGB, as described in `read_image`.
+
+    Raises:
+        ValueError: a LAB image.
+    """
     if image.mode == 'RGB':
         return image
     if image.mode.startswith('I') or image.mode == 'F':
-        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-        # 16-bit integers span 0 to 65535; Pillow also opens them as 32-bit 'I'. Floats are taken as 0 to 1 if they fit. Else
-        # the range is the smallest usual one that holds the values.
-        spans = (
-            [65535]
-            if image.mode.startswith('I;16')
-            else [1, 255, 65535]
-            if image.mode == 'F'
-            else [255, 65535]
-        )
-        largest = next((span for span in spans if values.max() <= span), values.max())
-        return Image.fromarray(
-            (values.clip(0, largest) * (255 / largest)).round().astype(np.uint8)
-        ).convert('RGB')
+        return _scale_to_8_bits(image).convert('RGB')
     if image.mode == 'LAB':
-        raise ValueError(
-            'LAB images are not supported'
-        )  # Pillow would hand the channels on as if they were RGB
+        # Pillow would pass the channels on as if they were RGB.
+        raise ValueError('LAB images are not supported')
     if image.mode in ('P', 'PA', 'LA', 'La', 'RGBa'):
-        image = image.convert('RGBA')  # the palette's own colours, transparency aside
+        image = image.convert('RGBA')  # the palette's own colours, without transparency
     return image.convert('RGB')
+
+
+def _scale_to_8_bits(image: Image.Image) -> Image.Image:
+    """Scale 16-bit, 32-bit and float values to 0 to 255.
+
+    16-bit integers span 0 to 65535; Pillow also opens them as 32-bit 'I'. Floats that fit are taken
+    as 0 to 1. Otherwise the range is the smallest usual one that holds the values.
+    """
+    if image.mode.startswith('I;16'):
+        usual_ranges = [65535]
+    elif image.mode == 'F':
+        usual_ranges = [1, 255, 65535]
+    else:
+        usual_ranges = [255, 65535]
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+    fitting = (largest for largest in usual_ranges if values.max() <= largest)
+    largest = next(fitting, values.max())
+    scaled = values.clip(0, largest) * (255 / largest)
+    return Image.fromarray(scaled.round().astype(np.uint8))

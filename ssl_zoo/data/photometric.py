@@ -1,199 +1,284 @@
-"""The photometric step: mirror, colour jitter, grayscale, blur, solarize, normalise, for a batch with parameters of its own per image.
+"""The photometric step: flip, colour jitter, grayscale, blur, solarize, normalise.
 
-One implementation for CPU and GPU. Every operation equals torchvision's functional of the same name applied image by
-image; torchvision's own classes draw one set of parameters for a whole batch (torchvision #8484). The parameters stay on
-the host, so choosing which images an operation touches never waits for the device.
+Step 3 of the four from image bytes to the loss, see ssl_zoo.data. One implementation serves CPU and
+GPU. Each operation equals torchvision's functional of the same name applied image by image;
+torchvision's own classes draw one set of parameters for a whole batch (torchvision issue 8484). The
+parameters stay on the host, so that choosing the images that an operation changes never waits for
+the device.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_zoo.data.views import COLUMN, JITTER_ORDERS, View, mirror
+from ssl_zoo.data.views import COLUMN, JITTER_ORDERS, View
 
 LUMA = (0.2989, 0.5870, 0.1140)  # torchvision's rgb_to_grayscale
+CONTRAST = 1  # numbers of the operations in JITTER_ORDERS
+SATURATION = 2
+HUE = 3
+BLUR_BLOCK = 32  # pixels that one band matrix blurs
+CHUNK_VALUES = 2**20  # values of a batch that one core works on at a time: its caches hold them
+
+
+@lru_cache
+def _compile(function: Callable) -> Callable:
+    return torch.compile(function)
+
+
+def maybe_compile(function: Callable, compiled: bool) -> Callable:
+    """The function, or its torch.compile'd form, made once per process."""
+    return _compile(function) if compiled else function
+
+
+def _per_image(values: Tensor, device: torch.device) -> Tensor:
+    """(B,) on the host -> (B, 1, 1, 1) on the device, without waiting for the device."""
+    return values.view(-1, 1, 1, 1).to(device, non_blocking=True)
+
+
+def horizontal_flip(x: Tensor, params: Tensor) -> Tensor:
+    """Flip the images whose `flip` parameter is set.
+
+    Args:
+        x: (B, C, H, W), any dtype.
+        params: (B, len(PARAMS)) float32 on the host.
+
+    Returns:
+        (B, C, H, W); `x` itself where no image is flipped.
+    """
+    flip = params[:, COLUMN['flip']] > 0
+    if not flip.any():
+        return x
+    return torch.where(_per_image(flip, x.device), x.flip(3), x)
 
 
 def grayscale(x: Tensor) -> Tensor:
-    """(B, 3, H, W) -> (B, 1, H, W)."""
+    """(B, 3, H, W) RGB -> (B, 1, H, W) luma."""
     r, g, b = x.unbind(1)
     return (LUMA[0] * r + LUMA[1] * g + LUMA[2] * b).unsqueeze(1)
 
 
 def shift_hue(x: Tensor, shift: Tensor) -> Tensor:
-    """Rotate the hue of (B, 3, H, W) images in [0, 1] by ``shift`` (B,) turns, keeping value and saturation of HSV; by 0 exactly none."""
-    r, g, b = x.unbind(1)
-    high, low = x.amax(1), x.amin(1)
-    chroma = high - low
-    span = torch.where(chroma == 0, 1.0, chroma)
-    hue = torch.where(
-        high == r, (g - b) / span, torch.where(high == g, 2 + (b - r) / span, 4 + (r - g) / span)
-    )  # in sixths
-    hue = hue + 6 * shift.view(-1, 1, 1)
-    # Channel n of an HSV colour is value - chroma * clamp(min(k, 4 - k), 0, 1) with k = (n + hue) mod 6, n = 5, 3, 1.
-    k = torch.stack([hue + 5, hue + 3, hue + 1], dim=1)
-    k = k - 6 * torch.floor(k / 6)  # compilers vectorise no remainder
-    turned = high.unsqueeze(1) - chroma.unsqueeze(1) * torch.minimum(k, 4 - k).clamp(0, 1)
-    return torch.where((shift == 0).view(-1, 1, 1, 1), x, turned)
-
-
-def blend(x: Tensor, keep: Tensor, to_mean: Tensor, to_gray: Tensor) -> Tensor:
-    """Three operations in a row on (B, 3, H, W) images, each brightness, contrast, saturation or nothing.
-
-    All three blend an image with a reference: black, its mean gray, its gray. With ``keep`` = 1 nothing changes.
+    """Rotate the hue of images; value and saturation of HSV stay.
 
     Args:
-        keep, to_mean, to_gray: (3, B, 1, 1, 1): what stays of the image, and which reference, 0 or 1.
+        x: (B, 3, H, W) in [0, 1].
+        shift: (B,) in turns. Images with a shift of 0 are returned bit by bit.
+
+    Returns:
+        (B, 3, H, W) in [0, 1].
     """
-    for k, mean, luma in zip(keep, to_mean, to_gray, strict=True):
-        gray = grayscale(x)
-        reference = mean * gray.mean((2, 3), keepdim=True) + luma * gray
-        x = torch.lerp(reference.expand_as(x), x, k).clamp(0, 1)
+    r, g, b = x.unbind(1)
+    high = x.amax(1)
+    chroma = high - x.amin(1)
+    divisor = torch.where(chroma == 0, 1.0, chroma)
+    hue_where_green = 2 + (b - r) / divisor
+    hue_where_blue = 4 + (r - g) / divisor
+    hue = torch.where(
+        high == r,
+        (g - b) / divisor,
+        torch.where(high == g, hue_where_green, hue_where_blue),
+    )  # (B, H, W) in sixths of a turn
+    hue = hue + 6 * shift.view(-1, 1, 1)
+    # Channel n of an HSV colour is value - chroma * clamp(min(k, 4 - k), 0, 1) with k = (n + hue)
+    # mod 6, n = 5, 3, 1.
+    k = torch.stack([hue + 5, hue + 3, hue + 1], dim=1)
+    k = k - 6 * torch.floor(k / 6)  # mod 6: compilers vectorise no remainder
+    shifted = high.unsqueeze(1) - chroma.unsqueeze(1) * torch.minimum(k, 4 - k).clamp(0, 1)
+    return torch.where((shift == 0).view(-1, 1, 1, 1), x, shifted)
+
+
+def blend(x: Tensor, image_weight: Tensor, use_mean: Tensor, use_gray: Tensor) -> Tensor:
+    """Three operations in a row, each brightness, contrast, saturation or none for each image.
+
+    All three blend an image with a reference: black (brightness), the mean of its luma (contrast),
+    its luma (saturation). A weight of 1 leaves the image as it is.
+
+    Args:
+        x: (B, 3, H, W) in [0, 1].
+        image_weight: (3, B, 1, 1, 1), weight of the image in each of the three operations.
+        use_mean: (3, B, 1, 1, 1), 1 where the reference is the mean luma, else 0.
+        use_gray: (3, B, 1, 1, 1), 1 where the reference is the luma, else 0.
+
+    Returns:
+        (B, 3, H, W) in [0, 1].
+    """
+    for weight, mean, gray in zip(image_weight, use_mean, use_gray, strict=True):
+        luma = grayscale(x)
+        reference = mean * luma.mean((2, 3), keepdim=True) + gray * luma
+        x = torch.lerp(reference.expand_as(x), x, weight).clamp(0, 1)
     return x
 
 
-def jitter(x: Tensor, params: Tensor, compiled: bool = False) -> Tensor:
-    """Brightness, contrast, saturation and hue of (B, 3, H, W) images in [0, 1], each image in its own order.
-
-    All images are blended up to three times, turned in hue, and blended up to three times: what comes before the hue in an image's
-    order is in the first three.
+def _blend_coefficients(params: Tensor) -> Tensor:
+    """What `blend` does before and after the hue shift, for images that jitter in different orders.
 
     Args:
-        x: the images, float32.
-        params: (B, len(PARAMS)) on the host; images whose ``order`` is below 0 stay as they are.
+        params: (B, len(PARAMS)) on the host.
+
+    Returns:
+        (3, 6, B) float32: image weight, mean luma, luma; three operations before the hue shift,
+        three after it.
     """
-    number = params[:, COLUMN['order']].long()
-    order = torch.from_numpy(JITTER_ORDERS)[number.clamp(min=0)]  # (B, 4): operation at each place
-    factor = params[:, COLUMN['brightness'] : COLUMN['hue'] + 1].gather(
-        1, order
-    )  # (B, 4): its factor
-    hue_place = (order == 3).long().argmax(1, keepdim=True)
-    jittered = (number >= 0)[:, None]
-    before, after = (
-        (torch.arange(3) < hue_place) & jittered,
-        (torch.arange(1, 4) > hue_place) & jittered,
-    )
-    factor, order = (torch.cat([v[:, :3], v[:, 1:]], 1) for v in (factor, order))  # (B, 6)
-    used = torch.cat([before, after], 1)
-    blends = torch.stack(
-        [torch.where(used, factor, 1.0), used & (order == 1), used & (order == 2)]
-    ).transpose(1, 2)
-    hue = torch.where(jittered[:, 0], params[:, COLUMN['hue']], 0.0)
-    blends, hue = (
-        blends.contiguous().to(x.device, non_blocking=True),
-        hue.to(x.device, non_blocking=True),
-    )
-    first, second = (
-        blends[:, part].reshape(3, 3, -1, 1, 1, 1).unbind(0) for part in (slice(3), slice(3, 6))
-    )
-    # Three compiled functions and not one: the compiler would work out the blends again for every pass over the pixels.
-    return run(blend, compiled)(
-        run(shift_hue, compiled)(run(blend, compiled)(x, *first), hue), *second
-    )
+    order_index = params[:, COLUMN['order']].long()  # (B,)
+    order = torch.from_numpy(JITTER_ORDERS)[order_index.clamp(min=0)]  # (B, 4)
+    factors = params[:, COLUMN['brightness'] : COLUMN['hue'] + 1].gather(1, order)  # (B, 4)
+    hue_position = (order == HUE).long().argmax(1, keepdim=True)  # (B, 1)
+    jittered = (order_index >= 0)[:, None]
+    before_hue = (torch.arange(3) < hue_position) & jittered
+    after_hue = (torch.arange(1, 4) > hue_position) & jittered
+    used = torch.cat([before_hue, after_hue], 1)  # (B, 6)
+    factors = torch.cat([factors[:, :3], factors[:, 1:]], 1)
+    order = torch.cat([order[:, :3], order[:, 1:]], 1)
+    image_weight = torch.where(used, factors, 1.0)
+    use_mean = used & (order == CONTRAST)
+    use_gray = used & (order == SATURATION)
+    return torch.stack([image_weight, use_mean, use_gray]).transpose(1, 2)
 
 
-CACHED = 2**20  # values of a part of a batch that one core works on at a time
-BLOCK = 32  # pixels that one band matrix blurs
+def jitter(x: Tensor, params: Tensor, compiled: bool = False) -> Tensor:
+    """Brightness, contrast, saturation and hue, in the order drawn for each image.
+
+    All images are blended up to three times, shifted in hue, and blended up to three times: the
+    operations that come before the hue shift in an image's order are among the first three.
+
+    Args:
+        x: (B, 3, H, W) float32 in [0, 1].
+        params: (B, len(PARAMS)) float32 on the host; images with an `order` below 0 stay as they
+            are.
+        compiled: compile the operations.
+
+    Returns:
+        (B, 3, H, W) float32 in [0, 1].
+    """
+    coefficients = _blend_coefficients(params).contiguous().to(x.device, non_blocking=True)
+    jittered = params[:, COLUMN['order']].long() >= 0
+    hue = torch.where(jittered, params[:, COLUMN['hue']], 0.0).to(x.device, non_blocking=True)
+    before_hue = coefficients[:, :3].reshape(3, 3, -1, 1, 1, 1).unbind(0)
+    after_hue = coefficients[:, 3:].reshape(3, 3, -1, 1, 1, 1).unbind(0)
+    # Three compiled functions and not one: the compiler would compute the blends again for every
+    # pass over the pixels.
+    x = maybe_compile(blend, compiled)(x, *before_hue)
+    x = maybe_compile(shift_hue, compiled)(x, hue)
+    return maybe_compile(blend, compiled)(x, *after_hue)
 
 
 def blur(x: Tensor, sigma: Tensor, kernel: int) -> Tensor:
-    """Gaussian blur of (B, C, H, W) images with ``sigma`` (B,) each, ``kernel`` pixels wide, borders reflected.
+    """Gaussian blur with a sigma per image; borders are reflected.
 
-    Two batched matrix products, along rows and along columns. An image's band matrix holds its Gaussian; it takes BLOCK + kernel - 1
-    pixels to BLOCK, so that little of it is zeros, and serves all stretches of so many pixels.
+    Two batched matrix products, along rows and along columns. The band matrix of an image holds its
+    Gaussian. It maps BLUR_BLOCK + kernel - 1 pixels to BLUR_BLOCK, so that few of its entries are
+    zeros, and serves every block of a line.
+
+    Args:
+        x: (B, C, H, W) float32.
+        sigma: (B,) in pixels, on the images' device.
+        kernel: width in pixels, odd.
+
+    Returns:
+        (B, C, H, W) float32.
+
+    Raises:
+        ValueError: images of at most kernel // 2 pixels.
     """
     height, width = x.shape[2:]
-    if kernel // 2 >= min(height, width):
-        raise ValueError(
-            f'a blur of {kernel} pixels needs images of more than {kernel // 2} pixels, got {height} x {width}'
-        )
-    offset = torch.arange(BLOCK + kernel - 1, device=x.device)[:, None] - torch.arange(
-        BLOCK, device=x.device
-    )
-    band = torch.exp(-0.5 * ((offset - kernel // 2) / sigma.view(-1, 1, 1)) ** 2)
-    band = torch.where((offset >= 0) & (offset < kernel), band, 0.0)
-    band = band / band.sum(1, keepdim=True)  # (B, BLOCK + kernel - 1, BLOCK)
     margin = kernel // 2
-    x = F.pad(F.pad(x, (margin,) * 4, mode='reflect'), (0, -width % BLOCK, 0, -height % BLOCK))
-    parts = x.unfold(3, len(offset), BLOCK)
-    x = (parts.flatten(1, 3) @ band).view(*x.shape[:3], -1)[..., :width]  # along rows
-    x = band.transpose(1, 2)[:, None, None] @ x.unfold(2, len(offset), BLOCK).transpose(
-        3, 4
-    )  # along columns
+    if margin >= min(height, width):
+        raise ValueError(
+            f'a blur of {kernel} pixels needs images of more than {margin} pixels, '
+            f'got {height} x {width}'
+        )
+    rows = torch.arange(BLUR_BLOCK + kernel - 1, device=x.device)[:, None]
+    offset = rows - torch.arange(BLUR_BLOCK, device=x.device)
+    band = torch.exp(-0.5 * ((offset - margin) / sigma.view(-1, 1, 1)) ** 2)
+    band = torch.where((offset >= 0) & (offset < kernel), band, 0.0)
+    band = band / band.sum(1, keepdim=True)  # (B, BLUR_BLOCK + kernel - 1, BLUR_BLOCK)
+    x = F.pad(x, (margin,) * 4, mode='reflect')
+    x = F.pad(x, (0, -width % BLUR_BLOCK, 0, -height % BLUR_BLOCK))  # to whole blocks
+    blocks = x.unfold(3, len(offset), BLUR_BLOCK)  # along rows
+    x = (blocks.flatten(1, 3) @ band).view(*x.shape[:3], -1)[..., :width]
+    blocks = x.unfold(2, len(offset), BLUR_BLOCK).transpose(3, 4)  # along columns
+    x = band.transpose(1, 2)[:, None, None] @ blocks
     return x.flatten(2, 3)[:, :, :height]
 
 
-def finish(x: Tensor, solarize: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Solarize where ``solarize`` (B, 1, 1, 1) says so, then normalise."""
+def solarize_and_normalise(x: Tensor, solarize: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Invert values from 0.5 where solarize is set, then normalise.
+
+    Args:
+        x: (B, 3, H, W) in [0, 1].
+        solarize: (B, 1, 1, 1) bool.
+        mean: (1, 3, 1, 1).
+        std: (1, 3, 1, 1).
+    """
     return (torch.where(solarize & (x >= 0.5), 1 - x, x) - mean) / std
 
 
-def to_gray(x: Tensor, which: Tensor) -> Tensor:
-    """Grayscale where ``which`` (B, 1, 1, 1) says so."""
-    return torch.where(which, grayscale(x), x)
+def grayscale_where(x: Tensor, mask: Tensor) -> Tensor:
+    """Grayscale the images (B, 3, H, W) for which the mask (B, 1, 1, 1) is true."""
+    return torch.where(mask, grayscale(x), x)
 
 
-@lru_cache
-def _compiled(function):
-    return torch.compile(function)
-
-
-def run(function, compiled: bool):
-    """``function``, or what torch.compile makes of it."""
-    return _compiled(function) if compiled else function
+def _blur_where(x: Tensor, params: Tensor, kernel: int) -> Tensor:
+    """Blur the images whose sigma is above 0, in place where they are not all."""
+    all_sigmas = params[:, COLUMN['sigma']]
+    rows = (all_sigmas > 0).nonzero()[:, 0]
+    if not len(rows):
+        return x
+    sigma = all_sigmas[rows].to(x.device, non_blocking=True)
+    if len(rows) == len(x):
+        return blur(x, sigma, kernel)
+    rows = rows.to(x.device, non_blocking=True)
+    x[rows] = blur(x[rows], sigma, kernel)
+    return x
 
 
 def augment(
     x: Tensor, params: Tensor, kernel: int, mean: Tensor, std: Tensor, compiled: bool = False
 ) -> Tensor:
-    """All that is done to a view once it is cropped. An operation that no image of the batch asks for is left out.
+    """The photometric step of one view. Operations that no image of the batch has are skipped.
 
     Args:
-        x: (B, 3, H, W) uint8, or float32 in 0 to 255.
-        params: (B, len(PARAMS)) float32 on the host, as are all decisions made from it: no value of the device is asked for.
-        kernel: width of the blur.
-        mean, std: (1, 3, 1, 1), of values in [0, 1].
-        compiled: by torch.compile, which does it in fewer passes over the pixels.
+        x: (B, 3, H, W) uint8, or float32 in [0, 255].
+        params: (B, len(PARAMS)) float32 on the host. All decisions are made there: no value of the
+            device is read.
+        kernel: width of the blur in pixels.
+        mean: (1, 3, 1, 1), for values in [0, 1].
+        std: (1, 3, 1, 1), for values in [0, 1].
+        compiled: compile the operations, which then pass fewer times over the pixels.
 
     Returns:
         (B, 3, H, W) float32, normalised.
     """
-
-    def chosen(name: str) -> Tensor:
-        return params[:, COLUMN[name]] > 0
-
-    def there(mask: Tensor) -> Tensor:
-        return mask.view(-1, 1, 1, 1).to(x.device, non_blocking=True)
-
-    x = mirror(x, params).to(torch.float32, copy=True).div_(255)
+    gray = params[:, COLUMN['gray']] > 0
+    solarize = params[:, COLUMN['solarize']] > 0
+    x = horizontal_flip(x, params).to(torch.float32, copy=True).div_(255)
     if (params[:, COLUMN['order']] >= 0).any():
         x = jitter(x, params, compiled)
-    if (gray := chosen('gray')).any():
-        x = run(to_gray, compiled)(x, there(gray))
-    blurred = chosen('sigma').nonzero()[:, 0]
-    sigma = params[blurred, COLUMN['sigma']].to(x.device, non_blocking=True)
-    if len(blurred) == len(x):
-        x = blur(x, sigma, kernel)
-    elif len(blurred):
-        rows = blurred.to(x.device, non_blocking=True)
-        x[rows] = blur(x[rows], sigma, kernel)
-    return run(finish, compiled)(x, there(chosen('solarize')), mean, std)
+    if gray.any():
+        x = maybe_compile(grayscale_where, compiled)(x, _per_image(gray, x.device))
+    x = _blur_where(x, params, kernel)
+    finish = maybe_compile(solarize_and_normalise, compiled)
+    return finish(x, _per_image(solarize, x.device), mean, std)
 
 
 class Photometric(nn.Module):
-    """mmengine's data preprocessor of a method: a batch of cropped uint8 views -> float32 views, normalised.
+    """The data preprocessor of a method: cropped uint8 views -> normalised float32 views.
 
-    Runs without gradient and outside autocast, so that bf16 training sees views computed in float32.
+    Runs without gradient and outside autocast, so that training in bfloat16 sees views computed in
+    float32.
 
     Args:
         views: the recipes, one per view.
-        mean, std: per channel, for values in [0, 1].
+        mean: of each channel, for values in [0, 1].
+        std: of each channel, for values in [0, 1].
         channels_last: memory format of the views.
 
     Attributes:
-        compiled: whether torch.compile makes the operations.
+        compiled: compile the operations with torch.compile.
     """
 
     def __init__(
@@ -204,46 +289,66 @@ class Photometric(nn.Module):
         channels_last: bool = False,
     ):
         super().__init__()
-        self.views, self.compiled = views, False
+        self.views = views
+        self.compiled = False
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.register_buffer('mean', torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 or float in [0, 1], on any device -> float32, normalised, on the module's device."""
+        """Normalise images as evaluation does, without augmentation.
+
+        Args:
+            pixels: (B, 3, H, W) uint8, or float in [0, 1], on any device.
+
+        Returns:
+            (B, 3, H, W) float32 on the module's device.
+        """
         pixels = pixels.to(self.mean.device, non_blocking=True)
-        pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
+        if pixels.dtype == torch.uint8:
+            pixels = pixels.float() / 255
         return ((pixels - self.mean) / self.std).contiguous(memory_format=self.memory_format)
 
-    def pixels(self, views: Tensor) -> Tensor:
-        """What was normalised: (B, 3, H, W) float32 -> uint8 on the host, for people to look at."""
+    def denormalise(self, views: Tensor) -> Tensor:
+        """Undo the normalisation: (B, 3, H, W) float32 -> uint8 on the host, for display."""
         return ((views * self.std + self.mean).clamp(0, 1) * 255).round().byte().cpu()
 
     @torch.no_grad()
     def forward(self, data: dict, training: bool = True) -> dict:
-        """{'views': [(B, 3, H, W) uint8], 'params': [(B, P)], 'index': (B,)} -> {'views': [float32], 'index'}."""
-        index = data['index'].to(self.mean.device, non_blocking=True)
-        with torch.autocast(self.mean.device.type, enabled=False):
-            views = [
-                self._augmented(pixels.to(self.mean.device, non_blocking=True), params, view)
-                for pixels, params, view in zip(
-                    data['views'], data['params'], self.views, strict=True
-                )
-            ]
+        """Augment a batch of ViewDataset.
+
+        Args:
+            data: `views`, a list of (B, 3, H, W) uint8; `params`, a list of (B, len(PARAMS))
+                float32 on the host; `index`, (B,) int64.
+            training: part of mmengine's interface, unused.
+
+        Returns:
+            `views`, a list of (B, 3, H, W) float32, and `index`, on the module's device.
+        """
+        device = self.mean.device
+        index = data['index'].to(device, non_blocking=True)
+        views = []
+        with torch.autocast(device.type, enabled=False):
+            for pixels, params, view in zip(data['views'], data['params'], self.views, strict=True):
+                pixels = pixels.to(device, non_blocking=True)
+                views.append(self._augment_in_chunks(pixels, params, view))
         return dict(views=views, index=index)
 
-    def _augmented(self, x: Tensor, params: Tensor, view: View) -> Tensor:
-        """On a CPU in parts that its caches hold: in one piece every operation would wait for the memory."""
+    def _augment_in_chunks(self, x: Tensor, params: Tensor, view: View) -> Tensor:
+        """On a CPU, augment in chunks that its caches hold; else operations wait for the memory."""
         out = torch.empty(
             x.shape, dtype=torch.float32, device=x.device, memory_format=self.memory_format
         )
-        parts = (
-            1
-            if x.device.type != 'cpu'
-            else min(-(-x.numel() // (CACHED * torch.get_num_threads())), len(x))
-        )
-        for place, some, rows in zip(
-            *(v.tensor_split(parts) for v in (out, x, params)), strict=True
+        chunks = 1
+        if x.device.type == 'cpu':
+            chunks = min(-(-x.numel() // (CHUNK_VALUES * torch.get_num_threads())), len(x))
+        for out_chunk, x_chunk, params_chunk in zip(
+            out.tensor_split(chunks),
+            x.tensor_split(chunks),
+            params.tensor_split(chunks),
+            strict=True,
         ):
-            place.copy_(augment(some, rows, view.kernel, self.mean, self.std, self.compiled))
+            out_chunk.copy_(
+                augment(x_chunk, params_chunk, view.kernel, self.mean, self.std, self.compiled)
+            )
         return out

@@ -1,73 +1,91 @@
-"""Batches from loader workers that may die or hang."""
+"""A loader whose dead or hanging workers are replaced, so that no batch is lost."""
 
 import multiprocessing
 import multiprocessing.connection
 import signal
+from collections.abc import Callable, Iterable
 
 from ssl_zoo.errors import ConfigError
 
 
 class ResilientLoader:
-    """The batches of a loader one after the other. Workers that die or do not answer are replaced, and no batch is lost: the order does
-    not depend on who reads.
+    """The batches of a loader one after the other; workers that die or do not answer are replaced.
+
+    The batches do not depend on the worker that makes them, so a new loader continues with the
+    batch that was lost.
 
     Args:
-        loader: function that gives the loader from one batch on: ``loader(first batch)``.
-        first: the batch to begin with.
-        warn: is told of workers that were lost.
+        make_loader: builds the loader that begins with a given batch: ``make_loader(batch
+            number)``.
+        first: number of the first batch.
+        warn: called with a sentence when workers were lost.
+
+    Attributes:
+        workers: the worker processes; empty for a loader without workers.
     """
 
-    ATTEMPTS = 3  # at one batch
-    alarm = signal.SIG_DFL  # torch's handler, which it installs once in a process
+    MAX_ATTEMPTS = 3  # to get one batch
+    # torch's handler of SIGCHLD, which it installs once per process; SIG_DFL until then.
+    torch_handler = signal.SIG_DFL
 
-    def __init__(self, loader, first: int, warn):
-        self.loader, self.place, self.warn = loader, first, warn
-        self.batches, self.workers = None, set()
+    def __init__(
+        self, make_loader: Callable[[int], Iterable], first: int, warn: Callable[[str], None]
+    ):
+        self.make_loader = make_loader
+        self.batch_number = first
+        self.warn = warn
+        self.batches = None
+        self.workers: set[multiprocessing.Process] = set()
 
-    def next(self):
-        """The next batch. Raises ConfigError if workers are lost again and again at the same batch."""
-        for attempt in range(1, self.ATTEMPTS + 1):
+    def next(self) -> dict:
+        """The next batch.
+
+        Raises:
+            ConfigError: the workers were lost MAX_ATTEMPTS times at this batch.
+            StopIteration: the loader has ended.
+            Exception: an exception of the data set, as it was raised.
+        """
+        for attempt in range(1, self.MAX_ATTEMPTS + 1):
             try:
-                batch = self._ask()
-                self.place += 1
+                batch = self._next_of_loader()
+                self.batch_number += 1
                 return batch
             except (RuntimeError, OSError, EOFError) as error:
                 reason = (str(error) or type(error).__name__).splitlines()[0]
-                if not self._lost(error, reason):
+                if not self._workers_were_lost(error, reason):
                     raise
                 self.close(lost=True)
-                if attempt < self.ATTEMPTS:
+                if attempt < self.MAX_ATTEMPTS:
                     self.warn(
-                        f'batch {self.place}: {reason}; starting new workers ({attempt} of {self.ATTEMPTS - 1})'
+                        f'batch {self.batch_number}: {reason}; starting new workers '
+                        f'({attempt} of {self.MAX_ATTEMPTS - 1})'
                     )
         raise ConfigError(
-            f"the loader's workers were lost {self.ATTEMPTS} times at batch {self.place} ({reason}). Killed workers "
-            f'are mostly a lack of memory: use fewer with workers=, and continue with --resume'
+            f"the loader's workers were lost {self.MAX_ATTEMPTS} times at batch "
+            f'{self.batch_number} ({reason}). Killed workers are mostly a lack of memory: '
+            f'use fewer with workers=, and continue with --resume'
         )
 
-    def _lost(self, error: Exception, reason: str) -> bool:
-        if 'Caught' in reason or not self.workers:  # of the data set
+    def _workers_were_lost(self, error: Exception, reason: str) -> bool:
+        """Whether the error means lost workers, and not an exception of the data set."""
+        if 'Caught' in reason or not self.workers:  # torch: 'Caught KeyError in DataLoader worker'
             return False
         if isinstance(error, RuntimeError):
             return 'DataLoader worker' in reason or 'DataLoader timed out' in reason
-        return bool(
-            multiprocessing.connection.wait([worker.sentinel for worker in self.workers], 1)
-        )  # it died while it sent a batch
+        # A worker that dies while it sends a batch breaks the pipe.
+        sentinels = [worker.sentinel for worker in self.workers]
+        return bool(multiprocessing.connection.wait(sentinels, timeout=1))
 
-    def _ask(self):
+    def _next_of_loader(self) -> dict:
         if self.batches is None:
-            before = set(multiprocessing.active_children())
-            self.batches = iter(self.loader(self.place))
-            self.workers = set(multiprocessing.active_children()) - before
-            if callable(handler := signal.getsignal(signal.SIGCHLD)):
-                ResilientLoader.alarm = handler
+            self._start()
         if not self.workers:
             return next(self.batches)
-        # torch raises from a signal handler when a worker dies, wherever the main process stands: in the middle of a step it would leave
-        # half of an update. So its handler is in place only while a batch is waited for.
-        signal.signal(
-            signal.SIGCHLD, ResilientLoader.alarm
-        )  # through an instance it would be a method, with an argument more
+        # torch raises from a signal handler when a worker dies, wherever the main process is: in
+        # the middle of a step that would leave half of an update. So the handler is installed only
+        # while the main process waits for a batch. It is read from the class: read from the
+        # instance it would be a method, with `self` as a further argument.
+        signal.signal(signal.SIGCHLD, ResilientLoader.torch_handler)
         try:
             dead = [worker.pid for worker in self.workers if not worker.is_alive()]
             if dead:
@@ -76,19 +94,36 @@ class ResilientLoader:
         finally:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
+    def _start(self) -> None:
+        children_before = set(multiprocessing.active_children())
+        self.batches = iter(self.make_loader(self.batch_number))
+        self.workers = set(multiprocessing.active_children()) - children_before
+        handler = signal.getsignal(signal.SIGCHLD)
+        if callable(handler):
+            ResilientLoader.torch_handler = handler
+
     def close(self, lost: bool = False) -> None:
-        """End the workers, now and not when a traceback is forgotten. If they are ``lost``, one may hang, and is not asked."""
-        batches, workers, self.batches, self.workers = self.batches, self.workers, None, set()
+        """End the workers now, and not when the last traceback that refers to them is dropped.
+
+        Args:
+            lost: the workers were lost. One of them may hang, so all are killed before the loader
+                is asked to shut down.
+        """
+        batches = self.batches
+        workers = self.workers
+        self.batches = None
+        self.workers = set()
         if not workers:
             return
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if lost:
             _kill(workers)
-        batches._shutdown_workers()  # what dropping the iterator does, were nobody else holding it
+        # What dropping the iterator would do, if nothing else referred to it.
+        batches._shutdown_workers()
         _kill(workers)
 
 
-def _kill(workers) -> None:
+def _kill(workers: set[multiprocessing.Process]) -> None:
     for worker in workers:
         worker.kill()
         worker.join()

@@ -1,4 +1,4 @@
-"""What is cut from the data: hold-outs for choices, and lists of the few labelled images of semi-supervised learning."""
+"""The sources of a run: training images, the hold-out cut from them, test images."""
 
 import numpy as np
 
@@ -7,69 +7,112 @@ from ssl_zoo.errors import ConfigError
 
 
 def hold_out(source: Source, share: int | float) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a hold-out from a source: (indices that stay, indices held out), both sorted, balanced over classes.
+    """Choose a hold-out, balanced over the classes.
 
     Args:
-        share: a number of images (int) or a share of them (float below 1).
+        source: n images.
+        share: number of images held out (int), or their share of the source (float below 1).
+
+    Returns:
+        (n - k,) and (k,) int64: sorted positions of the images that stay and of those held out.
+
+    Raises:
+        ConfigError: a share that leaves no image on one side.
     """
     n = round(share * len(source)) if isinstance(share, float) else share
     if not 0 < n < len(source):
         raise ConfigError(
-            f'data.val={share!r} of {len(source)} images leaves nothing on one side; give a number from 1 to '
-            f'{len(source) - 1} or a share between 0 and 1'
+            f'data.val={share!r} of {len(source)} images leaves nothing on one side; give a number '
+            f'from 1 to {len(source) - 1} or a share between 0 and 1'
         )
     order = balanced_order(source, seed=1)
     return np.sort(order[n:]), np.sort(order[:n])
 
 
-def data_sources(data, labelled: bool = False) -> dict:
-    """The sources of a run: whole (data.train), train (what of it is pretrained on), bank (its labelled images that are not val), val,
-    test; None where there is none.
+def data_sources(data, labelled: bool = False) -> dict[str, Source | None]:
+    """Build the sources of a run.
 
     Args:
-        data: what a config says of its data, see ssl_zoo.config.settings.Data.
-        labelled: whether train and test must have labels, for an evaluation.
+        data: ssl_zoo.config.settings.Data.
+        labelled: require labels for training and test images, as an evaluation does.
+
+    Returns:
+        `whole`, all of data.train; `train`, the images to pretrain on; `bank`, the images of
+        data.train that are not held out, None if they have no labels; `val`, the hold-out, and
+        `test`, None where the config has none.
+
     Raises:
-        ConfigError: data that is not there, or that does not fit together.
+        ConfigError: images that are missing (MissingData), labels that are missing, classes that
+            training does not have.
     """
-    train = whole = build_source(data.train)
-    if isinstance(data.val, dict):
-        bank, val = train, build_source(data.val)
-    elif data.val:
-        stay, out = hold_out(train, data.val)
-        bank, val = Subset(train, stay), Subset(train, out)
-        train = train if data.train_on_val else bank
-    else:
-        bank, val = train, None
+    whole = build_source(data.train)
+    train, bank, val = _split_validation(whole, data)
     test = build_source(data.test) if data.test else None
-    for name, source in (('train', whole), ('test', test)):
-        if labelled and source is not None and source.labels is None:
-            raise ConfigError(
-                f'data.{name} ({getattr(data, name)["type"]}) has no labels, and an evaluation needs some; give a labelled '
-                f"set with --cfg-options \"data.{name}={{'type': 'ImageFolder', 'root': ...}}\""
-            )
+    if labelled:
+        _require_labels(data.train, whole, 'train')
+        if test is not None:
+            _require_labels(data.test, test, 'test')
     if test is not None and (test.labels is None or bank.labels is None):
+        unlabelled = 'test' if test.labels is None else 'train'
         raise ConfigError(
-            f'data.test serves k-NN and probes, but data.{"test" if test.labels is None else "train"} has no labels; '
+            f'data.test serves k-NN and probes, but data.{unlabelled} has no labels; '
             f'leave data.test out (data.test=None)'
         )
-    for name, other in (('val', val), ('test', test)):
-        if other is not None and None not in (bank.classes, other.classes):
-            number_alike(other, bank, name)
+    for name, source in (('val', val), ('test', test)):
+        if source is not None and None not in (bank.classes, source.classes):
+            align_classes(source, bank, name)
     return dict(
-        whole=whole, train=train, bank=None if bank.labels is None else bank, val=val, test=test
+        whole=whole,
+        train=train,
+        bank=None if bank.labels is None else bank,
+        val=val,
+        test=test,
     )
 
 
-def number_alike(other: Source, bank: Source, name: str) -> None:
-    """Give the classes of ``other`` the numbers they have in ``bank``; it may lack some, and may not have others."""
-    strange = sorted(set(other.classes) - set(bank.classes))
-    if strange:
+def _split_validation(whole: Source, data) -> tuple[Source, Source, Source | None]:
+    """The images to pretrain on, those that are not held out, and the hold-out."""
+    if isinstance(data.val, dict):
+        return whole, whole, build_source(data.val)
+    if not data.val:
+        return whole, whole, None
+    remaining, held_out = hold_out(whole, data.val)
+    bank = Subset(whole, remaining)
+    train = whole if data.train_on_val else bank
+    return train, bank, Subset(whole, held_out)
+
+
+def _require_labels(cfg: dict, source: Source, name: str) -> None:
+    if source.labels is None:
         raise ConfigError(
-            f'data.{name} has classes that data.train does not have: {", ".join(strange[:3])}'
-            f'{" ..." if len(strange) > 3 else ""}; data.train has {len(bank.classes)}: {", ".join(bank.classes[:3])} ...'
+            f'data.{name} ({cfg["type"]}) has no labels, and an evaluation needs some; give a '
+            f"labelled set with --cfg-options \"data.{name}={{'type': 'ImageFolder', "
+            f"'root': ...}}\""
         )
-    if other.classes != bank.classes:
-        number = {c: i for i, c in enumerate(bank.classes)}
-        other.labels = np.array([number[c] for c in other.classes], dtype=np.int64)[other.labels]
-        other.classes = bank.classes
+
+
+def align_classes(source: Source, reference: Source, name: str) -> None:
+    """Renumber the labels of a source, in place, to the numbers of the reference's classes.
+
+    Args:
+        source: with labels and classes, all of which the reference has.
+        reference: the training images.
+        name: of the source in `data`, for the message.
+
+    Raises:
+        ConfigError: classes that the reference does not have.
+    """
+    unknown = sorted(set(source.classes) - set(reference.classes))
+    if unknown:
+        more = ' ...' if len(unknown) > 3 else ''
+        raise ConfigError(
+            f'data.{name} has classes that data.train does not have: '
+            f'{", ".join(unknown[:3])}{more}; '
+            f'data.train has {len(reference.classes)}: {", ".join(reference.classes[:3])} ...'
+        )
+    if source.classes == reference.classes:
+        return
+    number = {class_name: i for i, class_name in enumerate(reference.classes)}
+    new_labels = np.array([number[c] for c in source.classes], dtype=np.int64)
+    source.labels = new_labels[source.labels]
+    source.classes = reference.classes

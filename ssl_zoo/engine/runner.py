@@ -25,10 +25,11 @@ from ssl_zoo.checkpoint import (
     read_checkpoint,
 )
 from ssl_zoo.config.settings import Settings
-from ssl_zoo.data.loader import ViewDataset, default_workers, train_loader
+from ssl_zoo.data.loader import default_workers, train_loader
 from ssl_zoo.data.on_device import DeviceDataset
 from ssl_zoo.data.sources import Source
 from ssl_zoo.data.splits import data_sources
+from ssl_zoo.data.view_dataset import ViewDataset
 from ssl_zoo.distributed import rank, world_size
 from ssl_zoo.distributed.counter import AsyncCounter
 from ssl_zoo.distributed.objects import on_rank0, raise_together

@@ -11,10 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_zoo.data.loader import StreamSampler, ViewDataset, order_of, train_loader
+from ssl_zoo.data.loader import train_loader
+from ssl_zoo.data.photometric import horizontal_flip
 from ssl_zoo.data.random import mix, seed_everything
 from ssl_zoo.data.sources import Source, Subset
-from ssl_zoo.data.views import View, mirror
+from ssl_zoo.data.stream_sampler import StreamSampler, order_of
+from ssl_zoo.data.view_dataset import ViewDataset
+from ssl_zoo.data.views import View
 from ssl_zoo.distributed import all_reduce_mean, all_reduce_sum, rank, world_size
 from ssl_zoo.distributed.batchnorm import convert_sync_batchnorm
 from ssl_zoo.distributed.counter import AsyncCounter
@@ -145,7 +148,7 @@ class ImageBatches:
                     f'{len(batch["unreadable"])} images in a row cannot be read, the first is '
                     f'{self.dataset.source.name(i)} ({reason}); check the data'
                 )
-            images = self.normalise(mirror(batch['views'][0], batch['params'][0]))
+            images = self.normalise(horizontal_flip(batch['views'][0], batch['params'][0]))
             yield images, self.labels[batch['index']].to(self.device, non_blocking=True)
 
 

@@ -9,13 +9,14 @@ import torch
 from PIL import Image, ImageDraw
 
 from ssl_zoo.config.settings import Settings
+from ssl_zoo.data.crop import crop_box
 from ssl_zoo.data.image_sheet import ImageSheet, SheetCell, SheetColumn, fit
-from ssl_zoo.data.loader import ViewDataset
 from ssl_zoo.data.on_device import DeviceDataset
 from ssl_zoo.data.photometric import Photometric
 from ssl_zoo.data.sources import Source
 from ssl_zoo.data.splits import data_sources
-from ssl_zoo.data.views import COLUMN, JITTER_ORDERS, View, crop_box
+from ssl_zoo.data.view_dataset import ViewDataset
+from ssl_zoo.data.views import COLUMN, JITTER_ORDERS, View
 from ssl_zoo.errors import ConfigError
 
 IMAGE_SIDE = 224  # pixels of the longer side of an image in the picture
@@ -165,7 +166,7 @@ def _load(
         index, reason = batch['unreadable'][0]
         raise ConfigError(f'no image can be read: {source.name(index)} ({reason}); check the data')
     photometric = Photometric(views, data.mean, data.std, settings.channels_last).to(device)
-    return batch, [photometric.pixels(view) for view in photometric(batch)['views']]
+    return batch, [photometric.denormalise(view) for view in photometric(batch)['views']]
 
 
 def _describe_image(

@@ -18,7 +18,7 @@ from ssl_zoo.build import build_method
 from ssl_zoo.checkpoint import FORMAT, add_digest, checkpoints_in
 from ssl_zoo.config.loading import import_file
 from ssl_zoo.config.settings import settings_from_dict
-from ssl_zoo.data.sources.files import ImageFolder
+from ssl_zoo.data.sources.folder import ImageFolder
 from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.evaluation import features
 from ssl_zoo.evaluation.metrics import Predictions

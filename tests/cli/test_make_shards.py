@@ -15,7 +15,8 @@ import pytest
 
 from ssl_zoo.data.random import permutation
 from ssl_zoo.data.sources.arrays import Digits
-from ssl_zoo.data.sources.files import FileList, ImageFolder, Images
+from ssl_zoo.data.sources.file_list import FileList
+from ssl_zoo.data.sources.folder import ImageFolder, Images
 from ssl_zoo.data.sources.shards import TarShards
 
 

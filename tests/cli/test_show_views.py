@@ -7,9 +7,11 @@ from PIL import Image
 
 from ssl_zoo.build import build_method
 from ssl_zoo.cli import show_views
-from ssl_zoo.data.loader import ViewDataset, train_loader
+from ssl_zoo.data.crop import crop_box
+from ssl_zoo.data.loader import train_loader
 from ssl_zoo.data.splits import data_sources
-from ssl_zoo.data.views import COLUMN, JITTER_ORDERS, PARAMS, crop_box
+from ssl_zoo.data.view_dataset import ViewDataset
+from ssl_zoo.data.views import COLUMN, JITTER_ORDERS, PARAMS
 from ssl_zoo.reports.views_sheet import (
     CROP_COLOURS,
     IMAGE_SIDE,

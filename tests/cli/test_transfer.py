@@ -12,7 +12,7 @@ from PIL import Image
 
 from ssl_zoo.checkpoint import checkpoints_in
 from ssl_zoo.config.settings import settings_from_dict
-from ssl_zoo.data.sources.files import ImageFolder
+from ssl_zoo.data.sources.folder import ImageFolder
 from ssl_zoo.data.splits import hold_out
 from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.evaluation import classifiers

@@ -23,7 +23,7 @@ from ssl_zoo.data.label_lists import (
 )
 from ssl_zoo.data.random import mix, permutation
 from ssl_zoo.data.sources import Joined, Source, Subset
-from ssl_zoo.data.splits import data_sources, number_alike
+from ssl_zoo.data.splits import align_classes, data_sources
 from ssl_zoo.errors import ConfigError, MissingData
 
 
@@ -245,7 +245,7 @@ def test_labels_in_no_known_form_are_answered_with_the_forms(labels):
         (
             EQUAL,
             '21-per-class',
-            '21-per-class, but the smallest class has 20 images; ask for at most so many',
+            '21-per-class, but the smallest class has 20 images; ask for at most 20-per-class',
         ),
         (UNEQUAL, '4-per-class', '4-per-class, but the smallest class has 3 images'),
     ],
@@ -624,9 +624,9 @@ def test_parts_of_joined_sources_and_joined_parts_are_sources_too():
 def test_classes_get_the_numbers_that_they_have_in_training():
     bank = Named('abc', [0, 1, 2], ['ant', 'bee', 'cat'])
     other = Named('wxyz', [1, 0, 1, 0], ['bee', 'cat'])
-    number_alike(other, bank, 'test')
+    align_classes(other, bank, 'test')
     assert other.labels.tolist() == [2, 1, 2, 1] and other.classes == bank.classes
-    number_alike(other, bank, 'test')
+    align_classes(other, bank, 'test')
     assert other.labels.tolist() == [2, 1, 2, 1]
     for strange, words in (
         (['bee', 'dog'], 'have: dog; data.train has 3: ant, bee, cat ...'),
@@ -635,7 +635,7 @@ def test_classes_get_the_numbers_that_they_have_in_training():
         with pytest.raises(
             ConfigError, match=f'data.test has classes that data.train does not {words}'
         ):
-            number_alike(Named('a', [0], strange), bank, 'test')
+            align_classes(Named('a', [0], strange), bank, 'test')
 
 
 def test_a_runs_hold_out_is_cut_from_training_or_a_source_of_its_own(image_folder):

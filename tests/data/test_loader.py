@@ -5,17 +5,14 @@ import pytest
 import torch
 from PIL import Image
 
-from ssl_zoo.data.loader import (
-    EvalDataset,
-    StreamSampler,
-    ViewDataset,
-    eval_loader,
-    order_of,
-    train_loader,
-)
+from ssl_zoo.data.crop import crop
+from ssl_zoo.data.eval_dataset import EvalDataset
+from ssl_zoo.data.loader import eval_loader, train_loader
 from ssl_zoo.data.sources.arrays import Digits
-from ssl_zoo.data.sources.files import ImageFolder
-from ssl_zoo.data.views import View, crop, sample
+from ssl_zoo.data.sources.folder import ImageFolder
+from ssl_zoo.data.stream_sampler import StreamSampler, order_of
+from ssl_zoo.data.view_dataset import ViewDataset
+from ssl_zoo.data.views import View, sample
 
 VIEWS = [View(20, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, blur_p=0.5), View(12, solarize_p=0.5)]
 

@@ -5,10 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
-from ssl_zoo.data.loader import ViewDataset, train_loader
+from ssl_zoo.data.loader import train_loader
 from ssl_zoo.data.on_device import DeviceDataset
 from ssl_zoo.data.sources.arrays import Digits
-from ssl_zoo.data.sources.files import ImageFolder
+from ssl_zoo.data.sources.folder import ImageFolder
+from ssl_zoo.data.view_dataset import ViewDataset
 from ssl_zoo.data.views import View
 from ssl_zoo.errors import ConfigError
 

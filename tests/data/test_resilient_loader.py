@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_zoo.data.loader import ViewDataset, train_loader
+from ssl_zoo.data.loader import train_loader
 from ssl_zoo.data.resilient_loader import ResilientLoader
 from ssl_zoo.data.sources.arrays import Digits
+from ssl_zoo.data.view_dataset import ViewDataset
 from ssl_zoo.data.views import View
 from ssl_zoo.errors import ConfigError
 

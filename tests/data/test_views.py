@@ -5,18 +5,9 @@ from PIL import Image
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from ssl_zoo.data.views import (
-    COLUMN,
-    PARAMS,
-    View,
-    build_views,
-    crop,
-    crop_box,
-    crop_boxes,
-    crops,
-    mirror,
-    sample,
-)
+from ssl_zoo.data.crop import crop, crop_batch, crop_box, crop_boxes
+from ssl_zoo.data.photometric import horizontal_flip
+from ssl_zoo.data.views import COLUMN, PARAMS, View, build_views, sample
 from ssl_zoo.errors import ConfigError
 
 BYOL_1 = View(224, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2, blur_p=1.0)
@@ -88,7 +79,7 @@ def test_views_and_epochs_differ_and_a_batch_does_not_matter():
 def crop_of(pixels: np.ndarray, view: View, row) -> torch.Tensor:
     out = torch.empty(3, view.size, view.size, dtype=torch.uint8)
     crop(pixels, [view], row[None], [out])
-    return mirror(out[None], torch.from_numpy(row[None]))[0]
+    return horizontal_flip(out[None], torch.from_numpy(row[None]))[0]
 
 
 def test_crop_box_follows_area_and_ratio_and_stays_inside():
@@ -147,7 +138,7 @@ def test_crop_equals_torchvisions_resized_crop(shape, interpolation):
 
 
 def crops_of(images: torch.Tensor, view: View, rows: np.ndarray) -> torch.Tensor:
-    return crops(images, crop_boxes(rows, *images.shape[2:]), view.size, view.interpolation)
+    return crop_batch(images, crop_boxes(rows, *images.shape[2:]), view.size, view.interpolation)
 
 
 def pillow_crop(pixels: np.ndarray, view: View, row) -> np.ndarray:
@@ -174,7 +165,7 @@ def test_crops_of_both_kinds_against_pillow(shape, size, interpolation):
     view, rng = View(size, interpolation=interpolation), np.random.default_rng(1)
     noise = rng.integers(0, 256, (2, *shape, 3), dtype=np.uint8)
     rows = sample(view, 0, np.zeros(2, int), np.arange(2), 3)
-    batch = mirror(
+    batch = horizontal_flip(
         crops_of(torch.from_numpy(noise).permute(0, 3, 1, 2), view, rows), torch.from_numpy(rows)
     )
     assert (
@@ -204,7 +195,7 @@ def test_mirror_turns_those_that_are_to_be():
     rows = torch.from_numpy(sample(View(4), 0, np.zeros(6, int), np.arange(6), 0))
     flip = rows[:, COLUMN['flip']].bool().tolist()
     assert 0 < sum(flip) < 6
-    for before, after, turned in zip(x, mirror(x, rows), flip, strict=True):
+    for before, after, turned in zip(x, horizontal_flip(x, rows), flip, strict=True):
         assert torch.equal(after, F.horizontal_flip(before) if turned else before)
 
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from ssl_zoo.config.loading import load_config
-from ssl_zoo.data.views import View, crop_boxes, crops, sample
+from ssl_zoo.data.crop import crop_batch, crop_boxes
+from ssl_zoo.data.views import View, sample
 from ssl_zoo.engine import runner as runner_module
 from ssl_zoo.engine.runner import ZooRunner, build_runner
 from ssl_zoo.registry import METHODS
@@ -88,7 +89,7 @@ def test_images_on_the_device_ask_nothing_either():
     index = torch.arange(16)
     rows = sample(view, 0, index.numpy(), index.numpy(), 0)
     images = torch.empty(16, 3, 24, 24, dtype=torch.uint8, device='meta')
-    cropped = crops(images, crop_boxes(rows, 24, 24).to('meta'), view.size, view.interpolation)
+    cropped = crop_batch(images, crop_boxes(rows, 24, 24).to('meta'), view.size, view.interpolation)
     assert cropped.shape == (16, 3, 20, 20) and cropped.is_meta
 
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from ssl_zoo.checkpoint import checkpoints_in, read_checkpoint
-from ssl_zoo.data.loader import order_of
-from ssl_zoo.data.sources.files import ImageFolder
+from ssl_zoo.data.sources.folder import ImageFolder
+from ssl_zoo.data.stream_sampler import order_of
 
 CONFIG = """
 method = dict(type='BYOL', backbone=dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1)), hidden_dim=32, proj_dim=16,

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from ssl_zoo.data.loader import order_of
 from ssl_zoo.data.sources import Source
+from ssl_zoo.data.stream_sampler import order_of
 from ssl_zoo.distributed.signals import StopSignals
 from ssl_zoo.errors import ConfigError, Stopped, UnreadableImage
 from ssl_zoo.evaluation import classifiers

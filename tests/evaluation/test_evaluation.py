@@ -12,7 +12,7 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 from torch import nn
 
 from ssl_zoo.data.sources.arrays import Digits
-from ssl_zoo.data.sources.files import ImageFolder
+from ssl_zoo.data.sources.folder import ImageFolder
 from ssl_zoo.evaluation.collapse import collapse_warning, rankme
 from ssl_zoo.evaluation.features import Preprocessing, extract_features
 from ssl_zoo.evaluation.probe import few_label_probe, linear_probe

@@ -20,7 +20,7 @@ from ssl_zoo.backbones import build_backbone
 from ssl_zoo.build import build_method
 from ssl_zoo.checkpoint import FORMAT, add_digest
 from ssl_zoo.config.settings import settings_from_dict
-from ssl_zoo.data.sources.files import Images
+from ssl_zoo.data.sources.folder import Images
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.features import Preprocessing
 from ssl_zoo.evaluation.protocols.context import EvaluationContext

@@ -1,5 +1,7 @@
-"""Sources of images: class folders, lists of files, arrays, tar shards, the data sets of transfer evaluations."""
+"""Data sources: class folders, file lists, arrays, tar shards, the sets of transfer evaluations."""
 
-from ssl_zoo.data.sources.base import Joined, Source, Subset, balanced_order, build_source
+from ssl_zoo.data.sources.base import Source
+from ssl_zoo.data.sources.build import balanced_order, build_source
+from ssl_zoo.data.sources.composed import Joined, Subset
 
 __all__ = ['Joined', 'Source', 'Subset', 'balanced_order', 'build_source']

@@ -1,22 +1,32 @@
-"""Sources of images in memory: CIFAR-10, CIFAR-100, STL-10, digits."""
-
-from pathlib import Path
+"""Sources of images held in memory: CIFAR-10, CIFAR-100, STL-10, scikit-learn's digits."""
 
 import numpy as np
 from PIL import Image
 
 from ssl_zoo.data.sources.base import Source
-from ssl_zoo.errors import ConfigError, MissingData, nearest
+from ssl_zoo.data.sources.torchvision_sets import check_split, torchvision_set
 from ssl_zoo.registry import SOURCES
 
 
-class _Arrays(Source):
-    """A source of images in memory, (n, H, W, 3) uint8."""
+class Arrays(Source):
+    """Images in one array.
 
-    def __init__(self, images: np.ndarray, labels=None, classes: list[str] | None = None):
+    Args:
+        images: (n, H, W, 3) uint8.
+        labels: (n,) integers, or None.
+        classes: name of each class, or None.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray | list[int] | None = None,
+        classes: list[str] | None = None,
+    ):
         self.images = images
-        self.labels = None if labels is None else np.asarray(labels, dtype=np.int64)
         self.classes = classes
+        if labels is not None:
+            self.labels = np.asarray(labels, dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -25,138 +35,114 @@ class _Arrays(Source):
         return self.images[i]
 
 
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(f'{name} is {value!r}: {nearest(value, allowed)}')
-
-
-def torchvision_set(name: str, root: str, download: bool, **arguments):
-    """torchvision's data set of that name, and a sentence in place of whatever keeps torchvision from building it.
-
-    Args:
-        root, download: as torchvision's; arguments: further ones of that data set.
-    Raises:
-        MissingData: its files are not there.
-        ConfigError: some of them are not there, they cannot be read or fetched, or scipy is missing, which reads some.
-    """
-    from torchvision import datasets
-
-    cls, folder = getattr(datasets, name), Path(root).expanduser()
-    try:
-        return cls(str(folder), download=download, **arguments)
-    except MemoryError:
-        raise
-    except (
-        RuntimeError,
-        ImportError,
-    ) as error:  # RuntimeError: what torchvision raises for missing files, and once for scipy
-        if 'scipy' in str(error).lower():
-            raise ConfigError(
-                f'{name} keeps its labels in .mat files, and scipy, which reads them, cannot be imported ({error}); '
-                f'install it: pip install scipy'
-            ) from None
-        if download:
-            raise MissingData(
-                f'fetched {name} into {folder.absolute()}, but its files are not as they should be: {error}; '
-                f'remove them and try again'
-            ) from None
-        raise MissingData(
-            f'looked for the files of {name} in {folder.absolute()}: {error}; set root to the folder that '
-            f'holds them, or download=True to fetch them'
-        ) from None
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ConfigError(
-            f'the files of {name} in {folder.absolute()} are not complete: {error}; remove them and fetch '
-            f'{name} again'
-        ) from None
-    except OSError as error:
-        raise ConfigError(
-            f'could not {"fetch" if download else "read"} {name} {"into" if download else "in"} '
-            f'{folder.absolute()}: {error}'
-        ) from None
-    except (
-        Exception
-    ) as error:  # annotations cut short or edited: torchvision does not look before it reads
-        raise ConfigError(
-            f'the files of {name} in {folder.absolute()} are not as torchvision expects them '
-            f'({type(error).__name__}: {error}); remove them and fetch {name} again'
-        ) from error
-
-
-class _Cifar(_Arrays):
+class _Cifar(Arrays):
     def __init__(self, root: str, split: str = 'train', download: bool = False):
-        _one_of('split', split, ('train', 'test'))
+        check_split(split, ('train', 'test'))
         data = torchvision_set(type(self).__name__, root, download, train=split == 'train')
         super().__init__(data.data, data.targets, list(data.classes))
 
 
 @SOURCES.register_module()
 class CIFAR10(_Cifar):
-    """CIFAR-10 in its original files, through torchvision: 50,000 'train' and 10,000 'test' images of 32 px.
+    """CIFAR-10 in its original files, through torchvision.
+
+    50,000 'train' and 10,000 'test' images of 32 px.
 
     Args:
-        root: folder of cifar-10-batches-py; split: 'train' or 'test'; download: fetch the files if they are missing.
+        root: folder of cifar-10-batches-py.
+        split: 'train' or 'test'.
+        download: fetch the files if they are missing.
+
+    Raises:
+        ConfigError: another split, files that are missing (MissingData) or damaged.
     """
 
 
 @SOURCES.register_module()
 class CIFAR100(_Cifar):
-    """CIFAR-100 in its original files, through torchvision; arguments as CIFAR10's."""
+    """CIFAR-100 in its original files, through torchvision.
+
+    50,000 'train' and 10,000 'test' images of 32 px.
+
+    Args:
+        root: folder of cifar-100-python.
+        split: 'train' or 'test'.
+        download: fetch the files if they are missing.
+
+    Raises:
+        ConfigError: another split, files that are missing (MissingData) or damaged.
+    """
 
 
 @SOURCES.register_module()
-class STL10(_Arrays):
-    """STL-10 through torchvision, 96 px: 'train' (5,000), 'test' (8,000), 'unlabeled' (100,000), 'train+unlabeled'.
+class STL10(Arrays):
+    """STL-10 in its original files, through torchvision, images of 96 px.
 
-    Splits with unlabelled images have no labels.
+    'train' has 5,000 images, 'test' 8,000, 'unlabeled' 100,000. Splits with unlabelled images have
+    no labels.
 
     Args:
-        root: folder of stl10_binary; split: see above; download: fetch the files if they are missing.
+        root: folder of stl10_binary.
+        split: 'train', 'test', 'unlabeled' or 'train+unlabeled'.
+        download: fetch the files if they are missing.
+
+    Raises:
+        ConfigError: another split, files that are missing (MissingData) or damaged.
     """
 
     def __init__(self, root: str, split: str = 'train', download: bool = False):
-        _one_of('split', split, ('train', 'test', 'unlabeled', 'train+unlabeled'))
+        check_split(split, ('train', 'test', 'unlabeled', 'train+unlabeled'))
         data = torchvision_set('STL10', root, download, split=split)
-        labels = None if 'unlabeled' in split else data.labels
-        super().__init__(
-            data.data.transpose(0, 2, 3, 1), labels, None if labels is None else list(data.classes)
-        )
+        images = data.data.transpose(0, 2, 3, 1)
+        if 'unlabeled' in split:
+            super().__init__(images)
+        else:
+            super().__init__(images, data.labels, list(data.classes))
 
 
 @SOURCES.register_module()
-class Digits(_Arrays):
-    """scikit-learn's bundled 8 px handwritten digits, upscaled to RGB of 32 px by default; needs no download.
+class Digits(Arrays):
+    """scikit-learn's handwritten digits (8 px, bundled), upscaled to RGB; needs no download.
 
-    A fixed split, stratified by class: 'train' 1257, 'val' 180 (for choices), 'test' 360 images.
+    A fixed split, stratified by class: 'train' has 1,257 images, 'val' 180 (for choices), 'test'
+    360.
 
     Args:
-        split: 'train', 'val' or 'test'; size: side in pixels.
+        split: 'train', 'val' or 'test'.
+        size: side of the images in pixels.
+
+    Attributes:
+        positions: (n,) positions of the images in scikit-learn's data set.
+
+    Raises:
+        ConfigError: another split.
     """
 
     def __init__(self, split: str = 'train', size: int = 32):
         from sklearn.datasets import load_digits
-        from sklearn.model_selection import train_test_split
 
-        _one_of('split', split, ('train', 'val', 'test'))
+        check_split(split, ('train', 'val', 'test'))
         digits = load_digits()
-        rest, test = train_test_split(
-            np.arange(1797), test_size=360, random_state=0, stratify=digits.target
-        )
-        train, val = train_test_split(
-            rest, test_size=180, random_state=0, stratify=digits.target[rest]
-        )
-        chosen = dict(train=train, val=val, test=test)[split]
-        gray = (digits.images[chosen] * (255 / 16)).round().astype(np.uint8)
-        images = [
-            Image.fromarray(g).resize((size, size), Image.Resampling.BICUBIC).convert('RGB')
-            for g in gray
-        ]
-        super().__init__(
-            np.stack([np.asarray(image) for image in images]),
-            digits.target[chosen],
-            [str(i) for i in range(10)],
-        )
-        self.numbers = chosen
+        positions = _split_digits(digits.target)[split]
+        gray = (digits.images[positions] * (255 / 16)).round().astype(np.uint8)
+        images = [_upscale(image, size) for image in gray]
+        classes = [str(i) for i in range(10)]
+        super().__init__(np.stack(images), digits.target[positions], classes)
+        self.positions = positions
 
     def name(self, i: int) -> str:
-        return f'digit {self.numbers[i]}'
+        return f'digit {self.positions[i]}'
+
+
+def _split_digits(labels: np.ndarray) -> dict[str, np.ndarray]:
+    from sklearn.model_selection import train_test_split
+
+    rest, test = train_test_split(np.arange(1797), test_size=360, random_state=0, stratify=labels)
+    train, val = train_test_split(rest, test_size=180, random_state=0, stratify=labels[rest])
+    return dict(train=train, val=val, test=test)
+
+
+def _upscale(gray: np.ndarray, size: int) -> np.ndarray:
+    """(8, 8) uint8 -> (size, size, 3) uint8."""
+    image = Image.fromarray(gray).resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(image.convert('RGB'))

@@ -1,4 +1,4 @@
-"""Images in tar archives as WebDataset writes them, read by position: a million images in a thousand large files."""
+"""Images in tar archives as WebDataset writes them, read by position."""
 
 import os
 from functools import lru_cache
@@ -9,64 +9,84 @@ import numpy as np
 from ssl_zoo.data.decode import SUFFIXES, read_pixels
 from ssl_zoo.data.random import permutation
 from ssl_zoo.data.sources.base import Source
-from ssl_zoo.data.sources.shard_index import find_shards, index_of
+from ssl_zoo.data.sources.shard_index import load_or_build_index
+from ssl_zoo.data.sources.shard_paths import find_shards
 from ssl_zoo.errors import ConfigError, MissingData, UnreadableImage
 from ssl_zoo.registry import SOURCES
 
-OPEN_SHARDS = 64  # per process; two windows of shards are read around the seam between them
+# Files that a process keeps open: two windows of shards are read around the seam between them.
+OPEN_SHARDS = 64
 
 
 @SOURCES.register_module()
 class TarShards(Source):
-    """Uncompressed tar archives as WebDataset writes them: the files of a key are a sample, an image and at most one ``.cls``.
+    """Uncompressed tar archives as WebDataset writes them.
 
-    The key is a file's path up to the first dot of its name; what follows is the kind of file: an image suffix, or cls for the
-    class, a number below 100,000. Other files are left out. Images are numbered through the shards, those of one in the order in
-    which their images begin. Their places are looked up once, from the headers, and kept beside the shards if that can be written.
+    Files with one key are a sample: an image and at most one label. The key is a file's path up to
+    the first dot of its name. The rest of the name is the kind of file: an image suffix, or cls for
+    the class, a number below 100,000. Other files are ignored. Images are numbered through the
+    shards, those of one shard in the order of the archive. Their positions are read once, from the
+    headers, and stored beside the shards where possible.
 
-    An epoch reads from at most ``window`` shards at a time, which the page cache can hold: shards in random order, the images of
-    each ``window`` of them shuffled together. With a window of all shards the order is that of an image folder with the same images.
-    All processes and loader workers take their turns from this one stream of positions. So no node, process or worker needs shards
-    of its own, their numbers need not divide, none sees another's images, none is left out, and a run resumes at any batch.
+    An epoch reads from at most `window` shards at a time, which the page cache can hold: it visits
+    the shards in random order and shuffles the images of each `window` of them together. With a
+    window of all shards the order is that of an image folder with the same images. All ranks and
+    workers share this one stream of positions. So no node, rank or worker needs shards of its own,
+    the number of shards need not divide evenly, every image is visited once, and a run resumes at
+    any batch.
 
     Args:
-        shards: a folder of .tar files, one such file, or a pattern such as '/data/train-{000000..000146}.tar' or '/data/*.tar'.
-        window: how many shards are shuffled together.
-        classes: text file with the name of class 0, 1, ... in each line; their numbers by default.
+        shards: a folder of .tar files, one such file, or a pattern such as
+            '/data/train-{000000..000146}.tar' or '/data/*.tar'.
+        window: number of shards that are shuffled together.
+        classes: text file with the name of class 0, 1, ... in each line; by default classes are
+            named by their numbers.
+
+    Attributes:
+        index: see ShardIndex.
+
     Raises:
-        ConfigError: no shards, one that is compressed or cut short, images without a label among others with one.
+        MissingData: no shards, no images, no file of class names.
+        ConfigError: a shard that is compressed or cut short, images without a label among others
+            with one, class names that do not fit the labels.
     """
 
     def __init__(self, shards: str, window: int = 16, classes: str | None = None):
         if isinstance(window, bool) or not isinstance(window, int) or window < 1:
             raise ConfigError(f'window={window!r}, but it must be a number of shards from 1')
-        self.window, self.paths = window, find_shards(shards)
+        self.window = window
+        self.paths = find_shards(shards)
         try:
-            self.stats = [(stat.st_size, stat.st_mtime_ns) for stat in map(os.stat, self.paths)]
+            stats = [os.stat(path) for path in self.paths]
         except OSError as error:
             raise ConfigError(f'a shard of {shards} cannot be read: {error}') from None
-        folder = Path(os.path.commonpath([os.path.dirname(path) for path in self.paths]))
+        self.stats = [(stat.st_size, stat.st_mtime_ns) for stat in stats]
+        folder = os.path.commonpath([os.path.dirname(path) for path in self.paths])
         self.names = [Path(path).relative_to(folder).as_posix() for path in self.paths]
-        self.index = index_of(self.paths, self.names, self.stats)
-        self.firsts = (
-            np.cumsum(self.index.counts) - self.index.counts
-        )  # (S,), position of each shard's first image
-        self.labels = self.index.labels if len(self.index.labels) else None
+        self.index = load_or_build_index(self.paths, self.names, self.stats)
+        # (S,), position of each shard's first image
+        self.first_images = np.cumsum(self.index.counts) - self.index.counts
+        if len(self.index.labels):
+            self.labels = self.index.labels
         if classes is not None:
-            self.classes = _class_names(classes, self.labels)
+            self.classes = _read_class_names(classes, self.labels)
         elif self.labels is not None:
             self.classes = [str(i) for i in range(self.labels.max() + 1)]
 
     def __len__(self) -> int:
         return len(self.index.offsets)
 
-    def _bytes(self, i: int) -> bytes:
+    def _shard_of(self, i: int) -> int:
+        return int(np.searchsorted(self.first_images, i, 'right')) - 1
+
+    def _read_bytes(self, i: int) -> bytes:
         i = range(len(self))[i]
-        shard = int(np.searchsorted(self.firsts, i, 'right')) - 1
+        shard = self._shard_of(i)
         size = int(self.index.sizes[i])
         try:
-            opened = _opened(self.paths[shard], *self.stats[shard])  # held while it is read
-            data = os.pread(opened.fd, size, int(self.index.offsets[i]))
+            # The reference keeps the file open until it is read.
+            file = _open_shard(self.paths[shard], *self.stats[shard])
+            data = os.pread(file.fd, size, int(self.index.offsets[i]))
         except OSError as error:
             raise UnreadableImage(f'{type(error).__name__}: {error}') from None
         if len(data) < size:
@@ -74,36 +94,43 @@ class TarShards(Source):
         return data
 
     def pixels(self, i: int) -> np.ndarray:
-        return read_pixels(self._bytes(i), self.name(i))
+        return read_pixels(self._read_bytes(i), self.name(i))
 
     def name(self, i: int) -> str:
         i = range(len(self))[i]
-        shard = np.searchsorted(self.firsts, i, 'right') - 1
-        key = self.index.keys[self.index.ends[i - 1] if i else 0 : self.index.ends[i]].tobytes()
-        return f'{self.names[shard]}/{key.decode(errors="surrogateescape")}'
+        start = self.index.ends[i - 1] if i else 0
+        key = self.index.keys[start : self.index.ends[i]].tobytes()
+        return f'{self.names[self._shard_of(i)]}/{key.decode(errors="surrogateescape")}'
 
     def encoded(self, i: int) -> tuple[str, bytes]:
-        return SUFFIXES[self.index.suffixes[i]], self._bytes(i)
+        return SUFFIXES[self.index.suffixes[i]], self._read_bytes(i)
 
     def order(self, epoch: int, seed: int, only: np.ndarray | None = None) -> np.ndarray:
-        n, shards = len(self), len(self.paths)
-        windows = -(-shards // self.window)
-        window = np.empty(shards, dtype=np.int32)
-        window[permutation(shards, seed, epoch, 1)] = (
-            np.arange(shards) * windows // shards
-        )  # of nearly equal size
-        order = permutation(n, seed, epoch)
-        if windows > 1:
-            order = order[np.argsort(np.repeat(window, self.index.counts)[order], kind='stable')]
+        order = self._order_of_all(epoch, seed)
         if only is None:
             return order
-        turn = np.empty(n, dtype=np.int64)
-        turn[order] = np.arange(n)
+        turn = np.empty(len(self), dtype=np.int64)
+        turn[order] = np.arange(len(self))
         return np.argsort(turn[only], kind='stable')
 
+    def _order_of_all(self, epoch: int, seed: int) -> np.ndarray:
+        shards = len(self.paths)
+        windows = -(-shards // self.window)
+        order = permutation(len(self), seed, epoch)
+        if windows == 1:
+            return order
+        window_of_shard = np.empty(shards, dtype=np.int32)
+        # Windows of nearly equal numbers of shards.
+        window_of_shard[permutation(shards, seed, epoch, 1)] = np.arange(shards) * windows // shards
+        window_of_image = np.repeat(window_of_shard, self.index.counts)
+        return order[np.argsort(window_of_image[order], kind='stable')]
 
-class _Opened:
-    """A file descriptor that lives as long as something refers to it: one thread may still read when another opens many files."""
+
+class _OpenFile:
+    """A file descriptor, closed with its last reference.
+
+    One thread may still read while another opens many files.
+    """
 
     def __init__(self, path: str):
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -114,38 +141,41 @@ class _Opened:
 
 
 @lru_cache(maxsize=OPEN_SHARDS)
-def _opened(path: str, length: int, mtime: int) -> _Opened:
-    """A shard, opened once per process and shared by forked workers: pread moves no position. Raises OSError, also if it changed."""
-    opened = _Opened(path)
-    stat = os.fstat(opened.fd)
+def _open_shard(path: str, length: int, mtime: int) -> _OpenFile:
+    """Open a shard, once per process. Forked workers share it: pread moves no position.
+
+    Raises:
+        OSError: the file cannot be opened, or its length or time of change is another than at the
+            start.
+    """
+    file = _OpenFile(path)
+    stat = os.fstat(file.fd)
     if (stat.st_size, stat.st_mtime_ns) != (length, mtime):
         raise OSError(f'{path} has changed since the start')
-    return opened
+    return file
 
 
-def _class_names(path: str, labels: np.ndarray | None) -> list[str]:
+def _read_class_names(path: str, labels: np.ndarray | None) -> list[str]:
     file = Path(path).expanduser()
     try:
-        names = [
-            line.strip()
-            for line in file.read_text(encoding='utf-8-sig').splitlines()
-            if line.strip()
-        ]
+        lines = file.read_text(encoding='utf-8-sig').splitlines()
     except FileNotFoundError:
         raise MissingData(
             f'looked for the names of the classes at {file.absolute()}, but there is no such file'
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f'the names of the classes in {file.absolute()} cannot be read: {error}; save them as UTF-8 text'
+            f'the names of the classes in {file.absolute()} cannot be read: {error}; '
+            f'save them as UTF-8 text'
         ) from None
+    names = [line.strip() for line in lines if line.strip()]
     if labels is None:
         raise ConfigError(
             f'classes={path!r}, but the shards have no labels (.cls); leave classes out'
         )
     if labels.max() >= len(names) or len(set(names)) < len(names):
         raise ConfigError(
-            f'{file.absolute()} names {len(set(names))} classes in {len(names)} lines, and the labels go from 0 to '
-            f'{labels.max()}; it needs a name of its own for each'
+            f'{file.absolute()} names {len(set(names))} classes in {len(names)} lines, and the '
+            f'labels go from 0 to {labels.max()}; it needs a distinct name for each'
         )
     return names

@@ -1,14 +1,16 @@
-"""Where the files in an uncompressed tar archive are, without reading them: ustar, GNU and PAX headers.
+"""Locate the files in an uncompressed tar archive without reading them: ustar, GNU and PAX headers.
 
-Python's tarfile takes a damaged header for the end of the archive, and more than twice the time.
+Python's tarfile takes a damaged header for the end of the archive, and takes more than twice the
+time. Format: POSIX.1-2017, "pax Interchange Format", and the GNU tar manual, "Basic Tar Format".
 """
 
 import os
 from collections.abc import Iterator
+from typing import NamedTuple
 
 BLOCK = 512
-LONGEST_NAME = 1 << 20  # bytes of a PAX or GNU header; a damaged one may claim any number
-_COMPRESSED = (
+MAX_EXTENSION_BYTES = 1 << 20  # of a PAX or GNU header; a damaged one may claim any number
+COMPRESSED_STARTS = (
     (b'\x1f\x8b', 'gzip'),
     (b'BZh', 'bzip2'),
     (b'\xfd7zXZ', 'xz'),
@@ -16,101 +18,174 @@ _COMPRESSED = (
     (b'\x04\x22\x4d\x18', 'lz4'),
 )
 
+# The type flag of a header, one byte. NUL is a regular file of old archives, 7 a contiguous file.
+REGULAR = (b'0', b'\0', b'7')
+WITHOUT_CONTENT = (b'1', b'2', b'3', b'4', b'5', b'6')  # links, devices, folders, pipes
+PAX_HEADER = b'x'
+GNU_LONG_NAME = b'L'
+EXTENSIONS = (PAX_HEADER, b'g', GNU_LONG_NAME, b'K')  # g: global PAX header, K: long name of a link
+GNU_SPARSE = b'S'
 
-class Damaged(Exception):
-    """An archive that cannot be indexed. Its text goes on from the name of the file: 'is cut short: ...'."""
+
+class DamagedArchive(Exception):
+    """An archive that cannot be indexed.
+
+    The message continues a sentence about the file, such as 'is cut short: ...'.
+    """
+
+
+class _Header(NamedTuple):
+    """One header of an archive.
+
+    Attributes:
+        type_flag: one byte, see REGULAR and EXTENSIONS.
+        name: path in the archive.
+        size: bytes of content that follow.
+    """
+
+    type_flag: bytes
+    name: bytes
+    size: int
 
 
 def members(fd: int, length: int) -> Iterator[tuple[str, int, int]]:
-    """(name, offset, size in bytes) of each regular file in the archive, in its order. Bytes of names that are not UTF-8 are kept.
+    """Locate the regular files of an archive.
 
     Args:
-        fd: the open archive; length: its size in bytes. Every file yielded lies within it.
+        fd: file descriptor of the archive, open for reading.
+        length: bytes of the archive.
+
+    Yields:
+        (name, offset, size in bytes) of each regular file, in the order of the archive. Every file
+        lies within the archive. Bytes of a name that are not UTF-8 are kept as surrogates.
+
     Raises:
-        Damaged: compressed, cut short, not a tar archive, several archives in one file, sparse files.
+        DamagedArchive: an archive that is compressed, cut short or no tar archive, several archives
+            in one file, sparse files.
     """
-    position, known = 0, {}  # known: what a PAX or GNU header says of the file that follows
-    while (header := os.pread(fd, BLOCK, position)) != bytes(BLOCK):
-        for magic, name in _COMPRESSED if position == 0 else ():
-            if header.startswith(magic):
-                raise Damaged(
-                    f'is compressed with {name}, and no image in it could be read without all before; unpack it to a plain .tar'
-                )
-        if len(header) < BLOCK:
-            raise Damaged(
-                f'is cut short: it ends at byte {length:,} without the end mark of a tar archive; copy or write it anew'
+    _check_uncompressed(os.pread(fd, BLOCK, 0))
+    position = 0
+    extensions = {}  # records of PAX and GNU headers for the file that follows
+    while (block := os.pread(fd, BLOCK, position)) != bytes(BLOCK):
+        if len(block) < BLOCK:
+            raise DamagedArchive(
+                f'is cut short: it ends at byte {length:,} without the end mark of a tar archive; '
+                f'copy or write it anew'
             )
-        kind, start = header[156:157], position + BLOCK
+        start = position + BLOCK
         try:
-            if _number(header[148:156]) != sum(header) - sum(header[148:156]) + 8 * ord(' '):
-                raise ValueError
-            size = (
-                _number(header[124:136])
-                if kind in b'xgLK'
-                else int(known.get('size', 0)) or _number(header[124:136])
-            )
-            if (
-                kind in b'123456'
-            ):  # links, folders, devices, pipes: no bytes follow, whatever the size says
-                size = 0
-            if size < 0:
-                raise ValueError
-            if start + size > length:
-                raise Damaged(
-                    f'is cut short: it has {length:,} bytes, and a file in it goes on to byte {start + size:,}; copy or write it '
-                    f'anew'
-                )
-            if kind in b'xL':
-                if size > LONGEST_NAME:
-                    raise ValueError
-                data = os.pread(fd, size, start)
-                known |= _records(data) if kind == b'x' else {'path': data.split(b'\0')[0]}
+            header = _parse_header(block, extensions)
+            _check_end(start + header.size, length)
+            extensions |= _read_extension(fd, start, header)
         except ValueError:
-            raise Damaged(
-                f'is not an intact tar archive: there is no header at byte {position:,}; copy or write it anew'
+            raise DamagedArchive(
+                f'is not an intact tar archive: there is no header at byte {position:,}; '
+                f'copy or write it anew'
             ) from None
-        position = start + -(-size // BLOCK) * BLOCK
-        if kind in b'xgLK':
+        position = start + -(-header.size // BLOCK) * BLOCK
+        if header.type_flag in EXTENSIONS:
             continue
-        if kind == b'S' or any(key.startswith('GNU.sparse') for key in known):
-            raise Damaged('holds sparse files; write it without --sparse')
-        if kind in b'0\x007':
-            name = known.get('path') or _name(header)
-            yield name.decode(errors='surrogateescape'), start, size
-        known = {}
-    if known:
-        raise Damaged(
-            'is not an intact tar archive: its last header names a file that does not follow; write it anew'
+        if header.type_flag == GNU_SPARSE or any(
+            key.startswith('GNU.sparse') for key in extensions
+        ):
+            raise DamagedArchive('holds sparse files; write it without --sparse')
+        if header.type_flag in REGULAR:
+            name = extensions.get('path') or header.name
+            yield name.decode(errors='surrogateescape'), start, header.size
+        extensions = {}
+    if extensions:
+        raise DamagedArchive(
+            'is not an intact tar archive: its last header names a file that does not follow; '
+            'write it anew'
         )
     if os.pread(fd, 32 * BLOCK, position).strip(b'\0'):
-        raise Damaged(
-            f'goes on after its end mark at byte {position:,}, as when archives are put together with cat; make one of each'
+        raise DamagedArchive(
+            f'continues after its end mark at byte {position:,}, as when archives are joined with '
+            f'cat; make one archive of each'
         )
 
 
-def _number(field: bytes) -> int:
-    """Octal digits, or binary if the first bit is set, as GNU tar writes sizes above 8 GiB."""
-    if field[0] & 0x80:
-        return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:]) if field[0] == 0x80 else -1
-    return int(field.split(b'\0')[0].strip() or b'0', 8)
+def _check_uncompressed(first_block: bytes) -> None:
+    for start, compression in COMPRESSED_STARTS:
+        if first_block.startswith(start):
+            raise DamagedArchive(
+                f'is compressed with {compression}, and no image in it could be read without all '
+                f'images before it; unpack it to a plain .tar'
+            )
 
 
-def _name(header: bytes) -> bytes:
-    name, prefix = header[:100].split(b'\0')[0], header[345:500].split(b'\0')[0]
-    return (
-        prefix + b'/' + name if prefix and header[257:263] == b'ustar\0' else name
-    )  # GNU tar keeps times in the prefix
+def _check_end(end: int, length: int) -> None:
+    if end > length:
+        raise DamagedArchive(
+            f'is cut short: it has {length:,} bytes, and a file in it ends at byte {end:,}; '
+            f'copy or write it anew'
+        )
 
 
-def _records(data: bytes) -> dict:
-    """The records '<length> <key>=<value>\\n' of a PAX header. Raises ValueError."""
-    found, start = {}, 0
-    while start < len(data):
-        digits = data[start : start + 20].split(b' ')[0]
+def _parse_header(block: bytes, extensions: dict[str, bytes]) -> _Header:
+    """Parse a header of 512 bytes. Raises ValueError if it is none."""
+    checksum = block[148:156]
+    # The sum of all bytes, with the checksum's own field counted as spaces.
+    if _parse_number(checksum) != sum(block) - sum(checksum) + 8 * ord(' '):
+        raise ValueError
+    type_flag = block[156:157]
+    size = 0
+    if type_flag not in EXTENSIONS:
+        size = int(extensions.get('size', 0))  # a PAX header may give the size of its file
+    size = size or _parse_number(block[124:136])
+    if type_flag in WITHOUT_CONTENT:  # no content follows, whatever the size field says
+        size = 0
+    if size < 0:
+        raise ValueError
+    return _Header(type_flag, _parse_name(block), size)
+
+
+def _read_extension(fd: int, start: int, header: _Header) -> dict[str, bytes]:
+    """The records of a PAX or GNU header. Raises ValueError if they are damaged."""
+    if header.type_flag not in (PAX_HEADER, GNU_LONG_NAME):
+        return {}
+    if header.size > MAX_EXTENSION_BYTES:
+        raise ValueError
+    content = os.pread(fd, header.size, start)
+    if header.type_flag == GNU_LONG_NAME:
+        return {'path': content.split(b'\0')[0]}
+    return _parse_pax_records(content)
+
+
+def _parse_number(field: bytes) -> int:
+    """Parse octal digits, or a binary number, marked by the first bit (GNU tar above 8 GiB).
+
+    Returns:
+        the number, -1 for a negative binary one.
+
+    Raises:
+        ValueError: other characters.
+    """
+    if not field[0] & 0x80:
+        return int(field.split(b'\0')[0].strip() or b'0', 8)
+    if field[0] == 0x80:
+        return int.from_bytes(field[1:])
+    return -1
+
+
+def _parse_name(block: bytes) -> bytes:
+    name = block[:100].split(b'\0')[0]
+    prefix = block[345:500].split(b'\0')[0]
+    if prefix and block[257:263] == b'ustar\0':  # GNU tar keeps times where ustar has the prefix
+        return prefix + b'/' + name
+    return name
+
+
+def _parse_pax_records(content: bytes) -> dict[str, bytes]:
+    """The records '<length> <key>=<value>\\n' of a PAX header. Raises ValueError for others."""
+    records = {}
+    start = 0
+    while start < len(content):
+        digits = content[start : start + 20].split(b' ')[0]
         end = start + int(digits)
-        key, equals, value = data[start + len(digits) + 1 : end].partition(b'=')
-        if not equals or not value.endswith(b'\n') or end > len(data):
+        key, equals, value = content[start + len(digits) + 1 : end].partition(b'=')
+        if not equals or not value.endswith(b'\n') or end > len(content):
             raise ValueError
-        found[key.decode()] = value[:-1]
+        records[key.decode()] = value[:-1]
         start = end
-    return found
+    return records

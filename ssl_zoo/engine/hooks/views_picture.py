@@ -54,7 +54,7 @@ class ViewsPictureHook(Hook):
             views = preprocessor(first_images)['views']
         columns = [SheetColumn('image', SIDE)]
         columns += [SheetColumn(f'view {number}', SIDE) for number in range(1, len(views) + 1)]
-        pixels = [preprocessor.pixels(view) for view in views]
+        pixels = [preprocessor.denormalise(view) for view in views]
         rows = []
         for row, index in enumerate(indices.tolist()):
             cells = [SheetCell(self.source.read(index))]

@@ -27,7 +27,7 @@ def transfer_linear(
 
     Args:
         context: with the other set as its data.
-        metric: 'top1' or 'mean_per_class', see ssl_zoo.data.sources.transfer_sets.METRICS.
+        metric: 'top1' or 'mean_per_class', see ssl_zoo.data.sources.transfer_sets.TRANSFER_SETS.
         strengths, dtype: see ssl_zoo.evaluation.protocols.linear.evaluate_cached.
     """
     check_metric(metric)

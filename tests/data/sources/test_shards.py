@@ -12,15 +12,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_zoo.data.loader import StreamSampler, ViewDataset, order_of, train_loader
+from ssl_zoo.data.loader import train_loader
 from ssl_zoo.data.random import permutation
 from ssl_zoo.data.sources import Joined, Subset, build_source, shard_index, shards
 from ssl_zoo.data.sources.arrays import Digits
-from ssl_zoo.data.sources.files import ImageFolder
-from ssl_zoo.data.sources.shard_index import find_shards
+from ssl_zoo.data.sources.folder import ImageFolder
+from ssl_zoo.data.sources.shard_paths import find_shards
 from ssl_zoo.data.sources.shards import TarShards
-from ssl_zoo.data.sources.tar import BLOCK, Damaged, members
+from ssl_zoo.data.sources.tar import BLOCK, DamagedArchive, members
 from ssl_zoo.data.splits import hold_out
+from ssl_zoo.data.stream_sampler import StreamSampler, order_of
+from ssl_zoo.data.view_dataset import ViewDataset
 from ssl_zoo.data.views import View
 from ssl_zoo.errors import ConfigError, UnreadableImage
 
@@ -243,9 +245,9 @@ def test_workers_pickles_and_threads_read_the_same(folder, monkeypatch):
         i for batch in train_loader(dataset, 7, 2, stop=6) for i in batch['index'].tolist()
     ] == source.order(0, 0).tolist()
     small = shards.lru_cache(maxsize=1)(
-        shards._opened.__wrapped__
+        shards._open_shard.__wrapped__
     )  # every thread closes what another may be reading
-    monkeypatch.setattr(shards, '_opened', small)
+    monkeypatch.setattr(shards, '_open_shard', small)
     wrong, before = [], len(os.listdir('/proc/self/fd'))
 
     def look(seed):
@@ -480,7 +482,7 @@ def test_shards_that_change_or_go_while_they_are_read(folder):
     source, late = TarShards(str(folder)), TarShards(str(folder))
     (folder / 'a-0.tar').unlink()
     write(folder / 'a-1.tar', samples([200]))
-    shards._opened.cache_clear()
+    shards._open_shard.cache_clear()
     for i, reason in ((0, 'No such file'), (6, 'has changed since the start')):
         with pytest.raises(UnreadableImage, match=reason):
             late.read(i)
@@ -498,7 +500,7 @@ def test_every_cut_is_found(tmp_path):
         path.write_bytes(data[:size])
         with pytest.raises(ConfigError, match=r'the shard .*/a.tar is cut short'):
             TarShards(str(path))
-        with open(path, 'rb') as file, pytest.raises(Damaged):
+        with open(path, 'rb') as file, pytest.raises(DamagedArchive):
             for _, offset, n in members(file.fileno(), size):
                 assert offset + n <= size
     path.write_bytes(data[: end + BLOCK])
@@ -529,7 +531,7 @@ def test_damage_to_headers_never_raises_anything_else(tmp_path):
                 try:
                     for _, offset, size in members(file.fileno(), len(data)):
                         whole.append(0 <= offset <= offset + size <= len(data))
-                except Damaged:
+                except DamagedArchive:
                     refused += 1
     assert refused > 100 and len(whole) > 100 and all(whole)
 
@@ -571,7 +573,7 @@ def test_mistakes_are_told_in_a_sentence(tmp_path, folder):
         ),
         (
             dict(shards=str(tmp_path / 'packed')),
-            'found compressed ones alone, such as a.tar.gz; unpack',
+            'found only compressed ones, such as a.tar.gz; unpack',
         ),
         (dict(shards=packed), 'a.tar.gz is compressed with gzip'),
         (dict(shards='s3://bucket/a.tar'), 'on this machine'),
@@ -581,7 +583,7 @@ def test_mistakes_are_told_in_a_sentence(tmp_path, folder):
             dict(shards=str(tmp_path / 'text.tar')),
             'is not an intact tar archive: there is no header at byte 0;',
         ),
-        (dict(shards=str(tmp_path / 'two.tar')), 'goes on after its end mark'),
+        (dict(shards=str(tmp_path / 'two.tar')), 'continues after its end mark'),
         (dict(shards=str(sparse)), 'holds sparse files'),
         (dict(shards=made('other.tar', [('0.txt', b'no')])), 'and found none'),
         (

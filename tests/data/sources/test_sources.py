@@ -6,11 +6,13 @@ import pytest
 import torch
 from PIL import Image
 
+from ssl_zoo.data.crop import crop
 from ssl_zoo.data.sources import Source, Subset, balanced_order, build_source
 from ssl_zoo.data.sources.arrays import Digits
-from ssl_zoo.data.sources.files import FileList, ImageFolder, Images
+from ssl_zoo.data.sources.file_list import FileList
+from ssl_zoo.data.sources.folder import ImageFolder, Images
 from ssl_zoo.data.splits import hold_out
-from ssl_zoo.data.views import View, crop, sample
+from ssl_zoo.data.views import View, sample
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.registry import SOURCES
 
@@ -201,7 +203,7 @@ def test_cifar_and_stl_from_files_in_their_layout(tmp_path, monkeypatch):
 def test_digits_split_is_stratified_and_disjoint():
     parts = {split: Digits(split) for split in ('train', 'val', 'test')}
     assert [len(part) for part in parts.values()] == [1257, 180, 360]
-    assert len(np.unique(np.concatenate([part.numbers for part in parts.values()]))) == 1797
+    assert len(np.unique(np.concatenate([part.positions for part in parts.values()]))) == 1797
     for part in parts.values():
         shares = np.bincount(part.labels) / len(part)
         assert shares.min() > 0.085 and shares.max() < 0.115

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from ssl_zoo.data.sources import build_source
-from ssl_zoo.data.sources.transfer_sets import METRICS, TRAIN_SPLITS, transfer_sources
+from ssl_zoo.data.sources.transfer_sets import TRANSFER_SETS, transfer_sources
 from ssl_zoo.errors import ConfigError, MissingData
 from ssl_zoo.registry import SOURCES
 
@@ -405,7 +405,7 @@ def test_without_scipy(name, tmp_path, monkeypatch):
             'Food101',
             'food-101/images/sushi/train_1.jpg',
             None,
-            "1 of 9 images looked at .* first is 'food-101/images/sushi/train_1.jpg'",
+            "1 of 9 images checked .* first is 'food-101/images/sushi/train_1.jpg'",
         ),
         ('Food101', 'food-101/meta/train.json', None, 'are not complete: .*train.json'),
         (
@@ -428,7 +428,7 @@ def test_without_scipy(name, tmp_path, monkeypatch):
             'none',
             'not as torchvision expects them',
         ),
-        ('StanfordCars', 'stanford_cars/cars_train/00002.jpg', None, '1 of 4 images looked at'),
+        ('StanfordCars', 'stanford_cars/cars_train/00002.jpg', None, '1 of 4 images checked'),
         (
             'FGVCAircraft',
             'fgvc-aircraft-2013b/data/variants.txt',
@@ -520,19 +520,23 @@ def test_downloads_that_fail(tmp_path, monkeypatch):
 
 
 def test_train_and_test_configs_by_name_alone(tmp_path):
-    assert list(METRICS) == list(TRAIN_SPLITS) and set(METRICS) == {*FAKES, 'CIFAR10', 'CIFAR100'}
-    per_class = {name for name, metric in METRICS.items() if metric == 'mean_per_class'}
-    assert per_class == {'FGVCAircraft', 'OxfordIIITPet', 'Caltech101', 'Flowers102'} and {
-        *METRICS.values()
-    } == {'top1', 'mean_per_class'}
-    for name in METRICS:
+    assert set(TRANSFER_SETS) == {*FAKES, 'CIFAR10', 'CIFAR100'}
+    metrics = {name: reported.metric for name, reported in TRANSFER_SETS.items()}
+    per_class = {name for name, metric in metrics.items() if metric == 'mean_per_class'}
+    assert per_class == {'FGVCAircraft', 'OxfordIIITPet', 'Caltech101', 'Flowers102'}
+    assert set(metrics.values()) == {'top1', 'mean_per_class'}
+    for name in TRANSFER_SETS:
         train, test = transfer_sources(name, str(tmp_path / name))
         assert train == dict(
-            type=name, root=str(tmp_path / name), split=TRAIN_SPLITS[name], download=False
+            type=name,
+            root=str(tmp_path / name),
+            split=TRANSFER_SETS[name].train_split,
+            download=False,
         )
         assert test == {**train, 'split': 'test'}
         assert (
-            inspect.signature(SOURCES.find(name)).parameters['split'].default == TRAIN_SPLITS[name]
+            inspect.signature(SOURCES.find(name)).parameters['split'].default
+            == TRANSFER_SETS[name].train_split
         )
         assert [cfg['download'] for cfg in transfer_sources(name, 'x', download=True)] == [
             True,

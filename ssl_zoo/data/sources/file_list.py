@@ -1,0 +1,103 @@
+"""A source of the images that a text file lists."""
+
+from pathlib import Path
+
+from ssl_zoo.data.sources.image_files import ImageFiles, existing_folder, missing_files
+from ssl_zoo.errors import ConfigError, MissingData
+from ssl_zoo.registry import SOURCES
+
+
+@SOURCES.register_module()
+class FileList(ImageFiles):
+    """Images listed in a text file, one per line: a path, optionally followed by a tab and a class.
+
+    A class is a number below 100,000 or a name. Names are numbered in sorted order. A number may
+    follow a space instead of a tab, as in Caffe's lists, if it does so in every line. Empty lines
+    are skipped. All lines have a class or none.
+
+    Args:
+        path: the text file, UTF-8.
+        root: folder that relative paths start from; that of the text file by default.
+
+    Raises:
+        MissingData: no such text file or folder.
+        ConfigError: text that is not UTF-8, an empty list, a class in only some lines, files that
+            do not exist.
+    """
+
+    def __init__(self, path: str, root: str | None = None):
+        listing = Path(path).expanduser()
+        lines = _read_lines(listing)
+        if root is None:
+            folder = listing.parent
+        else:
+            folder = existing_folder(root, 'the images of a list')
+        files, class_names = _parse_lines(lines, listing)
+        missing, checked = missing_files(folder, files)
+        if missing:
+            raise ConfigError(
+                f'{len(missing)} of {checked} files checked from the list {listing.absolute()} are '
+                f'not in {folder.absolute()}, the first is {missing[0]!r}; set root to the folder '
+                f'the paths start from'
+            )
+        if class_names is None:
+            super().__init__(folder, files)
+        else:
+            super().__init__(folder, files, *_number_classes(class_names))
+
+
+def _read_lines(listing: Path) -> list[str]:
+    if not listing.is_file():
+        raise MissingData(
+            f'looked for a text list of images at {listing.absolute()}, but there is no such file'
+        )
+    try:
+        text = listing.read_text(encoding='utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f'the list {listing.absolute()} is not UTF-8 text ({error}); save it as UTF-8'
+        ) from None
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise ConfigError(f'the list {listing.absolute()} is empty; it needs one path per line')
+    return lines
+
+
+def _parse_lines(lines: list[str], listing: Path) -> tuple[list[str], list[str] | None]:
+    """The paths, and their classes or None."""
+    separator = _class_separator(lines)
+    if separator is None:
+        return [line.strip() for line in lines], None
+    rows = [line.rsplit(separator, 1) for line in lines]
+    without_class = [row[0] for row in rows if len(row) == 1 or not row[1].strip()]
+    if without_class:
+        raise ConfigError(
+            f'the list {listing.absolute()} gives a class for some images and not for '
+            f'{without_class[0]!r}; either every line has a tab and a class, or none'
+        )
+    return [path.strip() for path, _ in rows], [name.strip() for _, name in rows]
+
+
+def _class_separator(lines: list[str]) -> str | None:
+    """The separator of path and class: a tab, a space if every line ends in a number, or None."""
+    if any('\t' in line for line in lines):
+        return '\t'
+    numbered = all(
+        ' ' in line.strip() and _is_class_number(line.rsplit(' ', 1)[-1]) for line in lines
+    )
+    return ' ' if numbered else None
+
+
+def _is_class_number(text: str) -> bool:
+    """Whether a class is a number: '7', but not '01440764', which is a name made of digits."""
+    return text.isascii() and text.isdigit() and len(text) <= 5 and str(int(text)) == text
+
+
+def _number_classes(names: list[str]) -> tuple[list[int], list[str]]:
+    """Labels and class names of images with these classes."""
+    if all(_is_class_number(name) for name in names):
+        labels = [int(name) for name in names]
+        return labels, [str(i) for i in range(max(labels) + 1)]
+    classes = sorted(set(names))
+    number = {name: i for i, name in enumerate(classes)}
+    return [number[name] for name in names], classes

@@ -1,0 +1,93 @@
+"""Base of the sources whose images are files below a folder."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ssl_zoo.data.decode import SUFFIXES, read_pixels
+from ssl_zoo.data.sources.base import Source
+from ssl_zoo.errors import MissingData, UnreadableImage
+
+# Files whose existence is checked: asking a network drive for each of a million files would take
+# minutes.
+MAX_CHECKED_FILES = 10_000
+
+
+class ImageFiles(Source):
+    """Image files below a folder.
+
+    Args:
+        root: the folder.
+        files: paths relative to root, with '/', so that the manifest does not depend on the place
+            of root.
+        labels: label of each file, or None.
+        classes: name of each class, or None.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        files: list[str],
+        labels: list[int] | None = None,
+        classes: list[str] | None = None,
+    ):
+        self.root = root
+        self.files = files
+        self.classes = classes
+        if labels is not None:
+            self.labels = np.array(labels, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def pixels(self, i: int) -> np.ndarray:
+        path = self.root / self.files[i]
+        try:
+            data = np.fromfile(path, dtype=np.uint8)
+        except OSError as error:
+            raise UnreadableImage(f'{type(error).__name__}: {error}') from None
+        return read_pixels(data, path)
+
+    def name(self, i: int) -> str:
+        return self.files[i]
+
+    def encoded(self, i: int) -> tuple[str, bytes]:
+        path = self.root / self.files[i]
+        suffix = path.suffix.lower()
+        if suffix not in SUFFIXES:
+            return super().encoded(i)
+        return suffix, path.read_bytes()
+
+
+def existing_folder(root: str, content: str) -> Path:
+    """The folder that `root` names, with ~ expanded.
+
+    Args:
+        root: path of the folder.
+        content: what it should hold, for the message.
+
+    Raises:
+        MissingData: there is no such folder.
+    """
+    path = Path(root).expanduser()
+    if not path.is_dir():
+        problem = 'is a file' if path.exists() else 'does not exist'
+        raise MissingData(
+            f'looked for {content} in {path.absolute()}, but that {problem}; '
+            f'set root to a folder that holds it'
+        )
+    return path
+
+
+def missing_files(folder: Path, files: list[str]) -> tuple[list[str], int]:
+    """Check that files exist. Of more than twice MAX_CHECKED_FILES files, a sample is checked.
+
+    Args:
+        folder: the folder.
+        files: paths relative to it.
+
+    Returns:
+        the checked files that are missing, and the number of files checked.
+    """
+    checked = files[:: max(len(files) // MAX_CHECKED_FILES, 1)]
+    return [file for file in checked if not (folder / file).is_file()], len(checked)
