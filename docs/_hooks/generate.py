@@ -1,0 +1,504 @@
+"""mkdocs hook: make the pages and tables that repeat what the registry, the configs or the settings know.
+
+Three things happen at build:
+  - pages are added: one for each method file, one for each public module, the study files, and two READMEs of other folders;
+  - in every page, a line ``<!-- generated: NAME -->`` is replaced by the table of that name (TABLES);
+  - links to files outside docs/ (which work in a clone) become links to the page that shows the file.
+"""
+
+import ast
+import inspect
+import json
+import logging
+import os
+import re
+import textwrap
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
+from pathlib import Path
+
+from ssl_zoo.config import settings as settings_module
+from ssl_zoo.config.loading import load_config
+from ssl_zoo.data.views import View
+from ssl_zoo.evaluation.recipes import LINEAR, Recipe
+from ssl_zoo.method import Method
+from ssl_zoo.registry import METHODS, OPTIMIZERS, SOURCES
+
+ROOT = Path(__file__).resolve().parents[2]
+DIGITS = json.loads((ROOT / 'docs/results/digits.json').read_text())
+ARXIV = re.compile(r'arXiv[ :](\d{4}\.\d{4,5})')
+LINK = re.compile(r'\[([^\]]*)\]\(([^)\s]+)\)')
+MARKER = re.compile(r'^<!-- generated: ([\w ]+) -->$', re.MULTILINE)
+FENCE = re.compile(r'^(```.*?^```)$', re.MULTILINE | re.DOTALL)
+
+# Page of the API reference -> the modules that it shows.
+API = {
+    'method': ['ssl_zoo.method', 'ssl_zoo.build'],
+    'layers': ['ssl_zoo.layers'],
+    'losses': ['ssl_zoo.losses'],
+    'optim': ['ssl_zoo.optim'],
+    'backbones': ['ssl_zoo.backbones'],
+    'registry': ['ssl_zoo.registry', 'ssl_zoo.errors', 'ssl_zoo.validation'],
+    'config': ['ssl_zoo.config.loading', 'ssl_zoo.config.settings'],
+    'views': ['ssl_zoo.data.views', 'ssl_zoo.data.photometric'],
+    'sources': [
+        'ssl_zoo.data.sources.base',
+        'ssl_zoo.data.sources.files',
+        'ssl_zoo.data.sources.arrays',
+        'ssl_zoo.data.sources.shards',
+        'ssl_zoo.data.sources.transfer_sets',
+    ],
+    'engine': ['ssl_zoo.engine.runner', 'ssl_zoo.checkpoint'],
+    'distributed': [
+        'ssl_zoo.distributed.collectives',
+        'ssl_zoo.distributed.batchnorm',
+        'ssl_zoo.distributed.process_group',
+    ],
+    'evaluation': [
+        'ssl_zoo.evaluation.features',
+        'ssl_zoo.evaluation.knn',
+        'ssl_zoo.evaluation.metrics',
+        'ssl_zoo.evaluation.classifiers',
+        'ssl_zoo.evaluation.recipes',
+        'ssl_zoo.evaluation.results',
+    ],
+    'protocols': [
+        'ssl_zoo.evaluation.protocols.context',
+        'ssl_zoo.evaluation.protocols.knn',
+        'ssl_zoo.evaluation.protocols.linear',
+        'ssl_zoo.evaluation.protocols.semi_supervised',
+        'ssl_zoo.evaluation.protocols.finetune',
+        'ssl_zoo.evaluation.protocols.transfer',
+    ],
+    'studies': ['ssl_zoo.studies.study', 'ssl_zoo.studies.load', 'ssl_zoo.studies.statistics'],
+    'interop': ['ssl_zoo.interop.export', 'ssl_zoo.interop.import_checkpoint'],
+}
+# Page made from a README of another folder -> that file.
+INCLUDED = {
+    'byol_ablations.md': 'configs/byol/README.md',
+    'benchmarks.md': 'benchmarks/README.md',
+}
+# Known-good examples; the other folders of files have no page.
+WITHOUT_PAGE = ('benchmarks/', 'tests/', 'tools/', 'ssl_zoo/', 'methods/', 'configs/', 'LICENSE')
+
+log = logging.getLogger('mkdocs.hooks.generate')
+
+
+# What the code knows
+
+
+@dataclass
+class Entry:
+    """A method file of the zoo.
+
+    Attributes:
+        stem: name of the file in methods/, without '.py'.
+        cls: the registered class.
+        configs: its config files, relative to the repository, sorted.
+    """
+
+    stem: str
+    cls: type[Method]
+    configs: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The method's name in its paper: the module docstring up to the colon."""
+        return self.module_doc.split(':')[0]
+
+    @property
+    def module_doc(self) -> str:
+        return inspect.getdoc(inspect.getmodule(self.cls))
+
+    @property
+    def papers(self) -> list[str]:
+        """arXiv numbers in the first paragraph of the module's docstring."""
+        return list(dict.fromkeys(ARXIV.findall(self.module_doc.split('\n\n')[0])))
+
+
+@cache
+def zoo() -> list[Entry]:
+    """Every registered method of methods/, with the configs that name it, BYOL and its ablations first."""
+    entries = {}
+    for name in METHODS.names():
+        cls = METHODS.find(name)
+        package, _, stem = cls.__module__.rpartition('.')
+        if package == 'ssl_zoo.methods':
+            entries[name] = Entry(stem, cls)
+    for path in sorted(ROOT.glob('configs/*/*.py')):
+        if path.parent.name in ('_base_', 'studies'):
+            continue
+        method = load_config(path).method['type']
+        entries[method].configs.append(path.relative_to(ROOT).as_posix())
+    return sorted(entries.values(), key=lambda entry: (not entry.stem.startswith('byol'), entry.stem))
+
+
+def header(path: Path) -> str:
+    """The docstring of a Python file."""
+    return inspect.cleandoc(ast.get_docstring(ast.parse(path.read_text())) or '')
+
+
+def attributes(cls: type) -> dict[str, str]:
+    """The entries of a class docstring's ``Attributes:`` or ``Args:`` section, name -> meaning, on one line each."""
+    doc = inspect.getdoc(cls)
+    _, _, section = re.split(r'^(Attributes|Args):', doc, maxsplit=1, flags=re.MULTILINE)
+    out = {}
+    names = []
+    for line in section.splitlines():
+        if line and not line.startswith(' '):
+            break
+        start = re.match(r' {1,4}(\w[\w, ]*?):\s+(.*)$', line)
+        if start:
+            names = re.split(r',\s*', start[1])
+            for name in names:
+                out[name] = start[2]
+        elif line.strip():
+            for name in names:
+                out[name] += ' ' + line.strip()
+    return out
+
+
+# Tables
+
+
+def table(columns: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [columns, ['---'] * len(columns), *rows]
+    return '\n'.join('| ' + ' | '.join(cells) + ' |' for cells in lines)
+
+
+def zoo_table() -> str:
+    """Method, file, papers and configs; links are relative to docs/."""
+    rows = []
+    for entry in zoo():
+        papers = ', '.join(f'[{number}](https://arxiv.org/abs/{number})' for number in entry.papers)
+        configs = ', '.join(f'[{Path(path).stem}](../{path})' for path in entry.configs)
+        page = f'[{entry.name}](methods/{entry.stem}.md)'
+        rows.append([page, f'[{entry.stem}.py](../methods/{entry.stem}.py)', papers, configs])
+    return table(['method', 'file', 'paper (arXiv)', 'configs'], rows)
+
+
+def properties_table() -> str:
+    """What a run must provide for each method, from the attributes of its class."""
+    rows = []
+    for entry in zoo():
+        cls = entry.cls
+        views = str(cls.n_views) if cls.n_views else f'{cls.min_views} or more'
+        coupling = cls.batch_coupling
+        if not isinstance(coupling, str):
+            coupling = 'depends on the arguments'
+        rows.append(
+            [
+                f'[{entry.name}](methods/{entry.stem}.md)',
+                views,
+                'yes' if 'target' in cls.networks else 'no',
+                coupling or 'nothing',
+                'all processes' if cls.sync_batchnorm else 'each process',
+            ]
+        )
+    columns = ['method', 'views', 'averaged network', 'the loss compares images by', 'BatchNorm over']
+    return table(columns, rows)
+
+
+def digits_row(row: dict) -> list[str]:
+    """The cells of one measured row."""
+    path = row['config']
+    return [
+        f'[{path.removeprefix("configs/")}](../{path})',
+        row['method'],
+        f'{row["knn_mean"]:.2f} % ({row["knn_std"]:.2f})',
+        f'{row["random_knn_mean"]:.2f} % ({row["random_knn_std"]:.2f})',
+        f'{row["probe_mean"]:.2f} % ({row["probe_std"]:.2f})',
+        f'{row["seconds"]}',
+        f'{row["feature_std"]:.2f}',
+        f'{row["rankme"]}',
+        f'{row["seeds"]}',
+    ]
+
+
+DIGITS_COLUMNS = [
+    'config',
+    'method',
+    'k-NN',
+    'random weights',
+    '2 labels per class',
+    'seconds',
+    'feature std',
+    'RankMe',
+    'seeds',
+]
+
+
+def digits_table() -> str:
+    return table(DIGITS_COLUMNS, [digits_row(row) for row in DIGITS['rows']])
+
+
+def preset_row(name: str, recipe: Recipe) -> list[str]:
+    """The cells of one preset of the linear protocol."""
+    optimizer = f'{recipe.optimizer}, Nesterov' if recipe.nesterov else recipe.optimizer
+    rates = ', '.join(f'{rate:g}' for rate in recipe.lrs)
+    if len(recipe.lrs) > 5:
+        rates = f'{len(recipe.lrs)} from {min(recipe.lrs):g} to {max(recipe.lrs):g}'
+    if recipe.per_256:
+        rates += ' x b/256'
+    return [
+        f'`{name}`',
+        optimizer,
+        f'{recipe.epochs[0]:g}',
+        f'{recipe.batch_size}',
+        rates,
+        ', '.join(f'{decay:g}' for decay in recipe.weight_decays),
+        preset_schedule(recipe),
+        recipe.init,
+        recipe.source,
+    ]
+
+
+def preset_schedule(recipe: Recipe) -> str:
+    """Shape of the learning rate and interpolation of the images, in words."""
+    shape = 'cosine'
+    if recipe.shape == 'steps':
+        shape = 'x 0.1 at ' + ', '.join(f'{share:.0%}' for share in recipe.milestones)
+    parts = [shape, 'by epochs' if recipe.per_epoch else 'by steps']
+    if recipe.end:
+        parts.append(f'to {recipe.end:g}')
+    if recipe.interpolation != 'bicubic':
+        only_training = recipe.test_interpolation != 'bilinear'
+        parts.append('bilinear in training' if only_training else 'bilinear')
+    return ', '.join(parts)
+
+
+def presets_table() -> str:
+    columns = [
+        'preset',
+        'optimizer',
+        'epochs',
+        'batch',
+        'learning rate',
+        'weight decay',
+        'schedule',
+        'start',
+        'source',
+    ]
+    return table(columns, [preset_row(name, recipe) for name, recipe in LINEAR.items()])
+
+
+def keys_table(cls: type, prefix: str = '') -> str:
+    """The fields of a settings class with type, default and meaning."""
+    meanings = attributes(cls)
+    annotations = inspect.get_annotations(cls)
+    rows = []
+    for item in fields(cls):
+        default = 'required' if item.default is MISSING else f'`{item.default!r}`'
+        if item.default_factory is not MISSING:
+            default = f'`{type(item.default_factory()).__name__}()`'
+        kind = annotations[item.name]
+        kind = getattr(kind, '__name__', None) if isinstance(kind, type) else str(kind)
+        kind = str(kind).replace('|', 'or')
+        meaning = re.sub(r'``([^`]*)``', r'`\1`', meanings.get(item.name, '')).replace('|', r'\|')
+        rows.append([f'`{prefix}{item.name}`', kind, default, meaning])
+    return table(['key', 'type', 'default', 'meaning'], rows)
+
+
+def sources_table() -> str:
+    """Every registered source with the first paragraph of its docstring."""
+    rows = []
+    for name in SOURCES.names():
+        cls = SOURCES.find(name)
+        if not cls.__module__.startswith('ssl_zoo.'):
+            continue
+        first = ' '.join(inspect.getdoc(cls).split('\n\n')[0].split())
+        arguments = ', '.join(inspect.signature(cls).parameters)
+        rows.append([f'`{name}`', f'`{arguments}`', first.replace('|', r'\|').replace('``', '`')])
+    return table(['type', 'arguments', 'reads'], rows)
+
+
+TABLES = {
+    'zoo': zoo_table,
+    'properties': properties_table,
+    'digits': digits_table,
+    'linear presets': presets_table,
+    'sources': sources_table,
+    'optimizers': lambda: ', '.join(f'`{name}`' for name in OPTIMIZERS.names()),
+    'keys': lambda: keys_table(settings_module.Settings),
+    'keys of data': lambda: keys_table(settings_module.Data, 'data.'),
+    'keys of a view': lambda: keys_table(View),
+    'keys of schedule': lambda: keys_table(settings_module.Schedule, 'schedule.'),
+    'keys of online_eval': lambda: keys_table(settings_module.OnlineEvaluation, 'online_eval.'),
+    'keys of checkpoint': lambda: keys_table(settings_module.Checkpoints, 'checkpoint.'),
+    'keys of parallel': lambda: keys_table(settings_module.Parallel, 'parallel.'),
+}
+
+
+def fill_markers(markdown: str) -> str:
+    """Replace every ``<!-- generated: NAME -->`` line."""
+    return MARKER.sub(lambda match: TABLES[match[1]](), markdown)
+
+
+# Pages
+
+
+def prose(docstring: str) -> str:
+    """A docstring as Markdown: a blank line before each list, so that it becomes one."""
+    docstring = re.sub(r'(?m)^(?!\s*[-*] )(.*\S.*)\n(?=\s*[-*] )', r'\1\n\n', docstring)
+    docstring = re.sub(r'(?m)^ {2}([-*] )', r'\1', docstring)
+    return docstring.replace('``', '`')
+
+
+def method_page(entry: Entry) -> str:
+    """What the method is, its class, its configs with their sources, and its measured rows."""
+    title, _, rest = entry.module_doc.partition('\n')
+    parts = [f'# {entry.name}', prose(f'{title}\n{rest}')]
+    if entry.papers:
+        links = (f'[arXiv {number}](https://arxiv.org/abs/{number})' for number in entry.papers)
+        parts.append('Paper: ' + ', '.join(links) + '.')
+    parts += ['## The class', class_block(entry)]
+    parts += ['## Configs', *(config_section(path) for path in entry.configs)]
+    rows = [digits_row(row) for row in DIGITS['rows'] if row['method'] == entry.cls.__name__]
+    if rows:
+        parts += ['## Measured on the digits', table(DIGITS_COLUMNS, rows).replace('(../', '(../../')]
+        parts.append(measured_how())
+    parts += ['## Source', f'`methods/{entry.stem}.py`', source(ROOT / f'methods/{entry.stem}.py')]
+    return '\n\n'.join(parts) + '\n'
+
+
+def class_block(entry: Entry) -> str:
+    """The class through mkdocstrings, with the functions that the file defines."""
+    return textwrap.dedent(f"""\
+        ::: methods.{entry.stem}.{entry.cls.__name__}
+            options:
+              show_root_heading: true
+              heading_level: 3
+              show_source: false
+              members: [loss, after_step]
+        """).rstrip()
+
+
+def measured_how() -> str:
+    """How the rows of the digits table were measured, in one paragraph."""
+    seeds = ', '.join(str(seed) for seed in DIGITS['seeds'])
+    return (
+        f'{DIGITS["test_images"]} test images; mean (sample standard deviation) over seeds {seeds}. '
+        f'"Random weights" is the same backbone before training. `{DIGITS["command"]}`; '
+        f'{DIGITS["machine"]}. {DIGITS["note"]} [All methods and what the columns mean]'
+        '(../studies.md#every-method-with-its-own-recipe-on-the-digits).'
+    )
+
+
+def config_section(path: str) -> str:
+    """A config's header and its source, folded."""
+    folded = textwrap.indent(source(ROOT / path), '    ')
+    return f'### {Path(path).stem}\n\n{prose(header(ROOT / path))}\n\n??? note "{path}"\n\n{folded}'
+
+
+def source(path: Path) -> str:
+    return f'```python\n{path.read_text().rstrip()}\n```'
+
+
+def study_files_page() -> str:
+    """Every file of configs/studies with its source."""
+    parts = ['# Studies as files', 'The files of `configs/studies/`. [Studies](studies.md) explains them.']
+    for path in sorted(ROOT.glob('configs/studies/*.py')):
+        relative = path.relative_to(ROOT).as_posix()
+        parts += [f'## {path.stem}', prose(header(path)), f'`{relative}`', source(path)]
+    return '\n\n'.join(parts) + '\n'
+
+
+def api_page(name: str) -> str:
+    parts = [f'# {name}']
+    for module in API[name]:
+        parts += [f'## `{module}`', f'::: {module}\n    options:\n      heading_level: 3']
+    return '\n\n'.join(parts) + '\n'
+
+
+def generated_pages() -> dict[str, str]:
+    """Path in the site -> Markdown."""
+    pages = {f'methods/{entry.stem}.md': method_page(entry) for entry in zoo()}
+    pages |= {f'api/{name}.md': api_page(name) for name in API}
+    pages |= {page: (ROOT / path).read_text() for page, path in INCLUDED.items()}
+    pages['study_files.md'] = study_files_page()
+    return pages
+
+
+# Links
+
+
+def page_of(path: str) -> str | None:
+    """The page, with its anchor, that shows a file of the repository; None if no page does."""
+    included = {file: page for page, file in INCLUDED.items()}
+    if path in included:
+        return included[path]
+    if path == 'README.md':
+        return 'index.md'
+    folder, _, name = path.rpartition('/')
+    stem = name.removesuffix('.py')
+    if folder == 'configs/studies':
+        return f'study_files.md#{stem}'
+    if folder == 'methods':
+        return f'methods/{stem}.md'
+    for entry in zoo():
+        if path in entry.configs:
+            return f'methods/{entry.stem}.md#{stem}'
+    module = path.removesuffix('.py').removesuffix('/__init__').replace('/', '.')
+    for page, modules in API.items():
+        if module in modules:
+            return f'api/{page}.md'
+    return None
+
+
+def rewrite_links(markdown: str, page: str) -> str:
+    """Turn links to files outside docs/ into links to pages, or into plain text where no page shows the file."""
+    base = os.path.dirname(INCLUDED.get(page, f'docs/{page}'))
+
+    def replace(match: re.Match) -> str:
+        text, target = match.groups()
+        path, hash_sign, anchor = target.partition('#')
+        if not path or '://' in path or path.startswith('mailto:'):
+            return match[0]
+        path = os.path.normpath(os.path.join(base, path))
+        if path.startswith('docs/'):
+            shown = path.removeprefix('docs/') + hash_sign + anchor
+        else:
+            shown = page_of(path)
+            if shown and hash_sign:
+                shown = shown.partition('#')[0] + hash_sign + anchor
+        if shown is None:
+            if not (ROOT / path).exists() or not path.startswith(WITHOUT_PAGE):
+                log.warning('%s links to %s, which no page shows', page, target)
+            return text
+        file, hash_sign, anchor = shown.partition('#')
+        relative = os.path.relpath(file, os.path.dirname(page) or '.')
+        return f'[{text}]({relative}{hash_sign}{anchor})'
+
+    parts = FENCE.split(markdown)  # code blocks are the odd parts
+    parts[::2] = [LINK.sub(replace, part) for part in parts[::2]]
+    return ''.join(parts)
+
+
+# What mkdocs calls
+
+
+def on_config(config):
+    """Fill the empty sections of the navigation."""
+    sections = {
+        'Methods': [{entry.name: f'methods/{entry.stem}.md'} for entry in zoo()],
+        'API reference': [{'ssl_zoo': 'api/index.md'}, *({name: f'api/{name}.md'} for name in API)],
+    }
+    for item in config.nav:
+        [title] = item
+        if title in sections:
+            item[title] = sections[title]
+    return config
+
+
+def on_files(files, config):
+    """Add the generated pages."""
+    from mkdocs.structure.files import File
+
+    for path, content in generated_pages().items():
+        files.append(File.generated(config, path, content=content))
+    return files
+
+
+def on_page_markdown(markdown, page, config, files):
+    return rewrite_links(fill_markers(markdown), page.file.src_uri)
