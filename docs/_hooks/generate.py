@@ -17,12 +17,13 @@ from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 
+import ssl_zoo
 from ssl_zoo.config import settings as settings_module
 from ssl_zoo.config.loading import load_config
 from ssl_zoo.data.views import View
 from ssl_zoo.evaluation.recipes import LINEAR, Recipe
 from ssl_zoo.method import Method
-from ssl_zoo.registry import METHODS, OPTIMIZERS, SOURCES
+from ssl_zoo.registry import METHODS, OPTIMIZERS, SOURCES, Registry
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = json.loads((ROOT / 'docs/results/digits.json').read_text())
@@ -313,7 +314,25 @@ def sources_table() -> str:
     return table(['type', 'arguments', 'reads'], rows)
 
 
+def python_api() -> str:
+    """The names of ``ssl_zoo`` with the module that defines each."""
+    rows = []
+    for name in ssl_zoo.__all__:
+        value = getattr(ssl_zoo, name)
+        if isinstance(value, Registry):
+            module = 'ssl_zoo.registry'
+            first = f'The registry of every {value.name}.'
+        else:
+            module = value.__module__
+            first = inspect.getdoc(value).split('\n\n')[0]
+        page = page_of(module.replace('.', '/') + '.py')
+        where = f'[{module}]({os.path.relpath(page, "api")})' if page else f'`{module}`'
+        rows.append([f'`{name}`', where, ' '.join(first.split()).replace('|', r'\|')])
+    return table(['name', 'module', 'meaning'], rows)
+
+
 TABLES = {
+    'python api': python_api,
     'zoo': zoo_table,
     'properties': properties_table,
     'digits': digits_table,
