@@ -1,45 +1,172 @@
-"""Pages that repeat what the code says are in step with it."""
+"""The README and the pages agree with the code, and their examples run."""
 
+import importlib.util
+import json
 import re
+import sys
+
+import pytest
 
 from ssl_zoo.evaluation.recipes import LINEAR
-from ssl_zoo.registry import METHODS
+from ssl_zoo.registry import METHODS, OPTIMIZERS, SOURCES
+
+LINK = re.compile(r'\]\(([^)\s]+)\)')
 
 
-def preset_line(name, r):
-    scale = ' x b/256' if r.per_256 else ''
-    optimizer = f'{r.optimizer}, Nesterov' if r.nesterov else r.optimizer
-    shape = (
-        'x 0.1 at ' + ', '.join(f'{share:.0%}' for share in r.milestones)
-        if r.shape == 'steps'
-        else 'cosine'
-    )
-    schedule = f'{shape}, by {"epochs" if r.per_epoch else "steps"}' + (
-        f', to {r.end:g}' if r.end else ''
-    )
-    resized = (
-        ''
-        if r.interpolation == 'bicubic'
-        else ', bilinear'
-        if r.test_interpolation == 'bilinear'
-        else ', bilinear in training'
-    )
-    lrs = (
-        ', '.join(f'{lr:g}' for lr in r.lrs)
-        if len(r.lrs) < 6
-        else f'{len(r.lrs)} from {min(r.lrs):g} to {max(r.lrs):g}'
-    )
-    decays = ', '.join(f'{d:g}' for d in r.weight_decays)
-    return (
-        f'| `{name}` | {optimizer} | {r.epochs[0]:g} | {r.batch_size} | {lrs}{scale} | {decays} | {schedule}{resized} | {r.init} | '
-        f'{r.source} |'
+@pytest.fixture(scope='module')
+def generate(root):
+    """The hook that makes pages and tables; it needs mkdocs only when mkdocs calls it."""
+    spec = importlib.util.spec_from_file_location('generate', root / 'docs/_hooks/generate.py')
+    module = importlib.util.module_from_spec(spec)
+    sys.modules['generate'] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules['generate']
+
+
+def python_blocks(path):
+    """File name -> text of the page's blocks that begin with a comment that names a file."""
+    text = path.read_text()
+    return dict(re.findall(r'```python\n# (?:[\w/]+/)?(\w+\.py)\n(.*?)```', text, re.DOTALL))
+
+
+def zoo_files(root):
+    """Paths of the method files and of the configs, relative to the repository."""
+    methods = [path for path in root.glob('methods/*.py') if path.stem != '__init__']
+    configs = [
+        path
+        for path in root.glob('configs/*/*.py')
+        if path.parent.name not in ('_base_', 'studies')
+    ]
+    return [path.relative_to(root).as_posix() for path in (*methods, *configs)]
+
+
+def test_the_readme_is_short_and_holds_the_two_commands(root):
+    lines = (root / 'README.md').read_text().splitlines()
+    assert len(lines) <= 150
+    assert sum(line.startswith('python3 -m venv') for line in lines) == 2
+
+
+def test_the_readme_lists_every_method_and_config(root):
+    text = (root / 'README.md').read_text()
+    assert [path for path in zoo_files(root) if f']({path})' not in text] == []
+
+
+def test_the_readme_repeats_measured_figures(root):
+    readme = (root / 'README.md').read_text()
+    [section] = re.findall(r'^## Results$(.*?)^## ', readme, re.MULTILINE | re.DOTALL)
+    figures = set(re.findall(r'\d+\.\d\d %(?:\*\*)?(?: \(\d+\.\d\d\))?', section))
+    results = (root / 'docs/results.md').read_text()
+    assert len(figures) == 8
+    assert [figure for figure in figures if figure not in results] == []
+
+
+def test_the_python_of_the_readme_runs(run_tool, root, tmp_path):
+    [code] = re.findall(r'```python\n(.*?)```', (root / 'README.md').read_text(), re.DOTALL)
+    statements = [line for line in code.splitlines() if line and not line.startswith('from')]
+    assert len(statements) <= 10
+    script = tmp_path / 'script.py'
+    script.write_text(code.replace("'configs/", f"'{root}/configs/"))
+    done = run_tool(script, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == '(360, 256)'
+
+
+def test_the_python_of_the_quick_start_runs(run_tool, root, tmp_path):
+    code = python_blocks(root / 'docs/quick_start.md')['first_run.py']
+    script = tmp_path / 'first_run.py'
+    script.write_text(code.replace("'configs/", f"'{root}/configs/"))
+    done = run_tool(script, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith('(360, 256) [')
+
+
+def test_links_between_files_lead_to_files(root):
+    pages = [root / 'README.md', *root.glob('docs/*.md'), root / 'configs/byol/README.md']
+    generated = {'study_files.md', 'byol_ablations.md', 'benchmarks.md'}
+    missing = []
+    for page in pages:
+        for target in LINK.findall(page.read_text()):
+            path = target.partition('#')[0]
+            if not path or '://' in path or path in generated or path.startswith('api/'):
+                continue
+            if not (page.parent / path).exists() and not path.startswith('methods/'):
+                missing.append(f'{page.name}: {target}')
+    assert missing == []
+
+
+# Generated pages and tables
+
+
+def test_every_method_has_a_page_with_its_configs_and_measured_rows(root, generate):
+    entries = generate.zoo()
+    pages = generate.generated_pages()
+    shown = {f'methods/{entry.stem}.py' for entry in entries}
+    shown |= {path for entry in entries for path in entry.configs}
+    assert shown == set(zoo_files(root))
+    for entry in entries:
+        page = pages[f'methods/{entry.stem}.md']
+        assert entry.papers and all(path in page for path in entry.configs)
+    measured = [row['config'] for row in generate.DIGITS['rows']]
+    assert sorted(measured) == sorted(
+        path.relative_to(root).as_posix()
+        for path in root.glob('configs/*/digits*.py')
+        if path.parent.name not in ('_base_', 'studies')
     )
 
 
-def test_the_table_of_presets(root):
-    page = (root / 'docs/evaluation.md').read_text()
-    for name, recipe in LINEAR.items():
-        assert preset_line(name, recipe) in page, preset_line(name, recipe)
+def test_every_marker_of_a_page_names_a_table(root, generate):
+    markers = [
+        name
+        for path in root.glob('docs/**/*.md')
+        for name in generate.MARKER.findall(path.read_text())
+    ]
+    assert set(markers) == set(generate.TABLES)
+    for name in markers:
+        assert generate.TABLES[name]().strip(), name
+
+
+def test_the_digits_table_repeats_its_data(root, generate):
+    rows = json.loads((root / 'docs/results/digits.json').read_text())['rows']
+    assert len(rows) == 16 and all(METHODS.find(row['method']) for row in rows)
+    line = (
+        '| [byol/digits.py](../configs/byol/digits.py) | BYOL | 97.59 % (0.16) | 91.30 % (0.70) | '
+        '83.30 % (0.87) | 116 | 0.80 | 56 | 3 |'
+    )
+    assert line in generate.digits_table().splitlines()
+
+
+PRESETS = {
+    'byol': '| `byol` | SGD, Nesterov | 80 | 1024 | 0.4, 0.3, 0.2, 0.1, 0.05 x b/256 | 0 | '
+    'cosine, by steps | haiku |',
+    'moco': '| `moco` | SGD | 100 | 256 | 30 | 0 | x 0.1 at 60%, 80%, by epochs, bilinear | normal |',
+    'simsiam': '| `simsiam` | LARC | 90 | 4096 | 0.02, 0.1 x b/256 | 0 | '
+    'cosine, by epochs, bilinear | normal |',
+    'dino': '| `dino` | SGD | 100 | 1024 | 0.001 x b/256 | 0 | '
+    'cosine, by epochs, bilinear in training | normal |',
+    'lightly': '| `lightly` | SGD | 90 | 256 | 0.1 x b/256 | 0 | '
+    'cosine, by steps, to 0.001, bilinear | torch |',
+    'dinov2': '| `dinov2` | SGD | 10 | 1024 | 13 from 1e-05 to 0.1 x b/256 | 0 | '
+    'cosine, by steps | normal |',
+}
+
+
+def test_the_table_of_presets(generate):
+    lines = generate.presets_table().splitlines()[2:]
+    assert [line.split('`')[1] for line in lines] == list(LINEAR)
+    for line, (name, recipe) in zip(lines, LINEAR.items(), strict=True):
+        assert line.endswith(f' | {recipe.source} |')
+        assert line.startswith(PRESETS.get(name, f'| `{name}` |')), line
+
+
+def test_the_tables_of_keys_explain_every_key(generate):
+    for name in generate.TABLES:
+        if name.startswith('keys'):
+            cells = [line.split(' | ') for line in generate.TABLES[name]().splitlines()[2:]]
+            assert [row[0] for row in cells if len(row[-1].strip(' |')) < 5] == [], name
+
+
+# Pages with examples
 
 
 def test_the_page_on_reliability_has_every_method_and_names_tests_that_exist(root):
@@ -54,13 +181,46 @@ def test_the_page_on_reliability_has_every_method_and_names_tests_that_exist(roo
 def test_the_example_of_a_study_loads(root, tmp_path):
     from ssl_zoo.studies.load import load_study
 
-    [text] = re.findall(
-        r'```python\n# configs/studies/photographs.py\n(.*?)```',
-        (root / 'docs' / 'studies.md').read_text(),
-        re.S,
-    )
+    text = python_blocks(root / 'docs/studies.md')['photographs.py']
     path = tmp_path / 'photographs.py'
     path.write_text(text.replace("'../", f"'{root}/configs/"))
     study = load_study(path)
     assert [arm.id for arm in study.arms()] == ['byol-100', 'byol-300', 'simclr-100', 'simclr-300']
     assert study.arms()[1].settings().epochs == 300 and len(study.evaluate.metrics()) == 4
+
+
+@pytest.mark.parametrize(
+    ('file', 'options'),
+    [
+        ('my_backbone.py', ["method.backbone={'name': 'my_convnet', 'width': 32}"]),
+        (
+            'my_source.py',
+            ["data.train={'type': 'NumpyFile', 'path': 'images.npy'}", 'data.val=None'],
+        ),
+        ('my_optimizer.py', ["optimizer={'type': 'RMSprop', 'momentum': 0.9}", 'base_lr=0.01']),
+    ],
+)
+def test_the_examples_of_extending_run(file, options, run_tool, root, tmp_path):
+    import numpy as np
+
+    (tmp_path / file).write_text(python_blocks(root / 'docs/extending.md')[file])
+    np.save(tmp_path / 'images.npy', np.zeros((64, 24, 24, 3), np.uint8))
+    done = run_tool(
+        root / 'tools/train.py',
+        root / 'configs/byol/digits.py',
+        '--dry-run',
+        '--cfg-options',
+        f"imports=['{tmp_path / file}']",
+        'batch_size=8',
+        *options,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert 'one step' in done.stdout or 'images/s' in done.stdout
+
+
+def test_the_registered_names_of_the_pages_exist(root):
+    own_images = (root / 'docs/own_images.md').read_text()
+    named = set(re.findall(r"type='(\w+)'", own_images))
+    assert named and named <= set(SOURCES.names())
+    assert {'LARS', 'SGD', 'Adam', 'AdamW'} <= set(OPTIMIZERS.names())

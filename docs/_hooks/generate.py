@@ -131,7 +131,9 @@ def zoo() -> list[Entry]:
             continue
         method = load_config(path).method['type']
         entries[method].configs.append(path.relative_to(ROOT).as_posix())
-    return sorted(entries.values(), key=lambda entry: (not entry.stem.startswith('byol'), entry.stem))
+    return sorted(
+        entries.values(), key=lambda entry: (not entry.stem.startswith('byol'), entry.stem)
+    )
 
 
 def header(path: Path) -> str:
@@ -197,7 +199,13 @@ def properties_table() -> str:
                 'all processes' if cls.sync_batchnorm else 'each process',
             ]
         )
-    columns = ['method', 'views', 'averaged network', 'the loss compares images by', 'BatchNorm over']
+    columns = [
+        'method',
+        'views',
+        'averaged network',
+        'the loss compares images by',
+        'BatchNorm over',
+    ]
     return table(columns, rows)
 
 
@@ -358,10 +366,19 @@ def fill_markers(markdown: str) -> str:
 
 
 def prose(docstring: str) -> str:
-    """A docstring as Markdown: a blank line before each list, so that it becomes one."""
-    docstring = re.sub(r'(?m)^(?!\s*[-*] )(.*\S.*)\n(?=\s*[-*] )', r'\1\n\n', docstring)
-    docstring = re.sub(r'(?m)^ {2}([-*] )', r'\1', docstring)
-    return docstring.replace('``', '`')
+    """A docstring as Markdown: lists, and the lines Cost and Accuracy, become blocks of their own."""
+    out = []
+    previous = ''
+    for line in docstring.replace('``', '`').splitlines():
+        item = re.match(r' {0,3}[-*] ', line)
+        in_list = re.match(r' {0,3}[-*] | {2,}\S', previous)
+        starts = item and not in_list
+        ends = in_list and not item and re.match(r'\S', line)
+        if starts or ends or re.match(r'(Cost|Accuracy)\b', line):
+            out.append('')
+        out.append(line.lstrip() if item else line)
+        previous = line
+    return '\n'.join(out)
 
 
 def method_page(entry: Entry) -> str:
@@ -375,7 +392,10 @@ def method_page(entry: Entry) -> str:
     parts += ['## Configs', *(config_section(path) for path in entry.configs)]
     rows = [digits_row(row) for row in DIGITS['rows'] if row['method'] == entry.cls.__name__]
     if rows:
-        parts += ['## Measured on the digits', table(DIGITS_COLUMNS, rows).replace('(../', '(../../')]
+        parts += [
+            '## Measured on the digits',
+            table(DIGITS_COLUMNS, rows).replace('(../', '(../../'),
+        ]
         parts.append(measured_how())
     parts += ['## Source', f'`methods/{entry.stem}.py`', source(ROOT / f'methods/{entry.stem}.py')]
     return '\n\n'.join(parts) + '\n'
@@ -387,6 +407,7 @@ def class_block(entry: Entry) -> str:
         ::: methods.{entry.stem}.{entry.cls.__name__}
             options:
               show_root_heading: true
+              show_root_full_path: false
               heading_level: 3
               show_source: false
               members: [loss, after_step]
@@ -416,7 +437,10 @@ def source(path: Path) -> str:
 
 def study_files_page() -> str:
     """Every file of configs/studies with its source."""
-    parts = ['# Studies as files', 'The files of `configs/studies/`. [Studies](studies.md) explains them.']
+    parts = [
+        '# Studies as files',
+        'The files of `configs/studies/`. [Studies](studies.md) explains them.',
+    ]
     for path in sorted(ROOT.glob('configs/studies/*.py')):
         relative = path.relative_to(ROOT).as_posix()
         parts += [f'## {path.stem}', prose(header(path)), f'`{relative}`', source(path)]
