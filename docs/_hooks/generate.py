@@ -1,9 +1,11 @@
-"""mkdocs hook: make the pages and tables that repeat what the registry, the configs or the settings know.
+"""mkdocs hook: make the pages and tables that repeat what the registry or the configs know.
 
 Three things happen at build:
-  - pages are added: one for each method file, one for each public module, the study files, and two READMEs of other folders;
-  - in every page, a line ``<!-- generated: NAME -->`` is replaced by the table of that name (TABLES);
-  - links to files outside docs/ (which work in a clone) become links to the page that shows the file.
+  - pages are added: one per method file, the API reference, the study files, and the READMEs of
+    two other folders (INCLUDED);
+  - a line ``<!-- generated: NAME -->`` of a page is replaced by the table of that name (TABLES);
+  - links to files outside docs/, which work in a clone, become links to the page that shows the
+    file.
 """
 
 import ast
@@ -79,7 +81,7 @@ INCLUDED = {
     'byol_ablations.md': 'configs/byol/README.md',
     'benchmarks.md': 'benchmarks/README.md',
 }
-# Known-good examples; the other folders of files have no page.
+# Files in these places may be linked without a page that shows them.
 WITHOUT_PAGE = ('benchmarks/', 'tests/', 'tools/', 'ssl_zoo/', 'methods/', 'configs/', 'LICENSE')
 
 log = logging.getLogger('mkdocs.hooks.generate')
@@ -119,7 +121,7 @@ class Entry:
 
 @cache
 def zoo() -> list[Entry]:
-    """Every registered method of methods/, with the configs that name it, BYOL and its ablations first."""
+    """Every registered method of methods/ with its configs, BYOL and its ablations first."""
     entries = {}
     for name in METHODS.names():
         cls = METHODS.find(name)
@@ -142,7 +144,7 @@ def header(path: Path) -> str:
 
 
 def attributes(cls: type) -> dict[str, str]:
-    """The entries of a class docstring's ``Attributes:`` or ``Args:`` section, name -> meaning, on one line each."""
+    """Name -> meaning, from the ``Attributes:`` or ``Args:`` section of a class docstring."""
     doc = inspect.getdoc(cls)
     _, _, section = re.split(r'^(Attributes|Args):', doc, maxsplit=1, flags=re.MULTILINE)
     out = {}
@@ -366,7 +368,7 @@ def fill_markers(markdown: str) -> str:
 
 
 def prose(docstring: str) -> str:
-    """A docstring as Markdown: lists, and the lines Cost and Accuracy, become blocks of their own."""
+    """A docstring as Markdown: lists and the lines Cost and Accuracy become separate blocks."""
     out = []
     previous = ''
     for line in docstring.replace('``', '`').splitlines():
@@ -418,7 +420,7 @@ def measured_how() -> str:
     """How the rows of the digits table were measured, in one paragraph."""
     seeds = ', '.join(str(seed) for seed in DIGITS['seeds'])
     return (
-        f'{DIGITS["test_images"]} test images; mean (sample standard deviation) over seeds {seeds}. '
+        f'{DIGITS["test_images"]} test images; mean (sample standard deviation), seeds {seeds}. '
         f'"Random weights" is the same backbone before training. `{DIGITS["command"]}`; '
         f'{DIGITS["machine"]}. {DIGITS["note"]} [All methods and what the columns mean]'
         '(../studies.md#every-method-with-its-own-recipe-on-the-digits).'
@@ -490,7 +492,7 @@ def page_of(path: str) -> str | None:
 
 
 def rewrite_links(markdown: str, page: str) -> str:
-    """Turn links to files outside docs/ into links to pages, or into plain text where no page shows the file."""
+    """Turn links to files outside docs/ into links to pages, or into text if no page shows them."""
     base = os.path.dirname(INCLUDED.get(page, f'docs/{page}'))
 
     def replace(match: re.Match) -> str:

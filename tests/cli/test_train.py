@@ -13,7 +13,7 @@ import pytest
 # As run_tool has it: sums come out the same to the last bit only with the same number of threads.
 ONE_THREAD = {**os.environ, 'OMP_NUM_THREADS': '1'}
 
-# What makes the README's example small: 14 steps on 140 images.
+# What makes that example small: 14 steps on 140 images.
 SMALL = [
     'data.train.split=val',
     'data.val=40',
@@ -30,9 +30,9 @@ SMALL = [
 
 @pytest.fixture
 def toy(tmp_path, root):
-    """The README's example of a method of one's own, written outside the repository as its code blocks say; its config's path."""
+    """The example of a method in docs/extending.md, written outside the repository as its code blocks say; its config's path."""
     blocks = re.findall(
-        r'```python\n# (my_\w+\.py)\n(.*?)```', (root / 'README.md').read_text(), re.S
+        r'```python\n# (my_\w+\.py)\n(.*?)```', (root / 'docs/extending.md').read_text(), re.S
     )
     assert [name for name, _ in blocks] == ['my_method.py', 'my_config.py']
     for name, text in blocks:
