@@ -73,7 +73,7 @@ def child(arguments: list[str]) -> int:
 
     telling(TrainLoop, 'one_pass', 'step')
     telling(CheckpointHook, 'save', 'saving')
-    telling(OnlineEvaluationHook, 'look', 'evaluation')
+    telling(OnlineEvaluationHook, 'evaluate', 'evaluation')
     telling(OnlineEvaluationHook, 'report', 'evaluation')
     return train.main(arguments)
 

@@ -17,7 +17,8 @@ import time
 import torch
 
 from ssl_zoo.backbones import build_backbone
-from ssl_zoo.evaluation.classifiers import Classifier, Heads, train_classifier
+from ssl_zoo.evaluation.classifier_training import train_classifier
+from ssl_zoo.evaluation.classifiers import Classifier, Heads
 from ssl_zoo.evaluation.features import Preprocessing
 from ssl_zoo.evaluation.recipes import LINEAR, Setting
 
@@ -26,7 +27,10 @@ class Batches:
     """The same batch again and again."""
 
     def __init__(self, x: torch.Tensor, classes: int, steps: int):
-        self.x, self.labels, self.n = x, torch.arange(len(x)) % classes, steps * len(x)
+        self.x = x
+        self.labels = torch.arange(len(x)) % classes
+        self.n = steps * len(x)
+        self.unreadable = {}
 
     def __len__(self) -> int:
         return self.n

@@ -34,7 +34,7 @@ def main(argv=None) -> int:
     parser.add_argument('--json', action='store_true', help='print JSON')
     args = parser.parse_args(argv)
     from ssl_zoo.errors import ConfigError
-    from ssl_zoo.evaluation.metrics import Predictions, compare
+    from ssl_zoo.evaluation.predictions import Predictions, compare
 
     try:
         a, b = Predictions.load(args.a), Predictions.load(args.b)

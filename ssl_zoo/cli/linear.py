@@ -45,7 +45,8 @@ def main(argv=None) -> int:
 
     def evaluate(context):
         from ssl_zoo.errors import ConfigError
-        from ssl_zoo.evaluation.protocols.linear import evaluate_cached, evaluate_linear
+        from ssl_zoo.evaluation.protocols.linear import evaluate_linear
+        from ssl_zoo.evaluation.protocols.linear_cached import evaluate_cached
 
         recipe = changed(linear_preset(args.preset), args)
         if args.cached and (args.crop or args.flip_p is not None):

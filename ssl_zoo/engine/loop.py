@@ -39,7 +39,7 @@ class TrainLoop(BaseLoop):
     def run(self) -> torch.nn.Module:
         runner = self.runner
         if self._iter >= self.max_iters:
-            if runner.online_evaluation.reported(runner):
+            if runner.online_evaluation.has_reported(runner):
                 runner.logger.info('the run is complete, there is nothing left to do')
             else:  # it was lost between its last checkpoint and its figures
                 runner.logger.info('the training is complete, its figures are not')

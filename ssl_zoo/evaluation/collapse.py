@@ -1,4 +1,4 @@
-"""Signs of collapse: how much of its space a set of embeddings uses."""
+"""Signs of collapse: how much of the feature space a set of features uses."""
 
 import numpy as np
 
@@ -6,10 +6,13 @@ from ssl_zoo.losses import COLLAPSE_THRESHOLD
 
 
 def rankme(features: np.ndarray) -> float:
-    """Effective rank of the feature matrix: exp of the entropy of its singular values (RankMe, arXiv 2210.02885, eq. 1).
+    """Effective rank of a feature matrix: exp of the entropy of its normalised singular values.
+
+    Source: RankMe, arXiv 2210.02885, eq. 1.
 
     Args:
         features: (N, D).
+
     Returns:
         A number from 1 (one direction) to min(N, D).
     """
@@ -21,19 +24,29 @@ def rankme(features: np.ndarray) -> float:
 def collapse_warning(
     feature_std_now: float, rank_now: float, feature_std_at_start: float, rank_at_start: float
 ) -> str | None:
-    """What to tell the user, or None while all is well.
+    """Return a warning if the features collapse or are not finite, else None.
 
-    Backbone features of random weights lie in a narrow cone already, so what counts is the change: training that learns
-    widens them, and a collapse (every image to one vector, or all on one line) takes RankMe below what it started from.
+    The features of a backbone with random weights already lie in a narrow cone, so the criterion
+    is the change: training that learns widens the features, and a collapse (every image to one
+    vector, or all on one line) takes RankMe below its value at the start.
+
+    Args:
+        feature_std_now: standard deviation of the l2-normalised features.
+        rank_now: RankMe of the features.
+        feature_std_at_start: the same with random weights.
+        rank_at_start: the same with random weights.
     """
     if not np.isfinite([feature_std_now, rank_now]).all():
-        return 'the embeddings are not finite: the training has diverged; lower base_lr or check the images'
-    if rank_now < rank_at_start / 2 or feature_std_now < min(
-        COLLAPSE_THRESHOLD, feature_std_at_start / 2
-    ):
         return (
-            f'the embeddings are collapsing: they use fewer directions than with random weights (RankMe {rank_now:.1f}, was '
-            f"{rank_at_start:.1f}; feature std {feature_std_now:.3f}, was {feature_std_at_start:.3f}); check the predictor, the target's "
-            f'decay, batch size and learning rate'
+            'the embeddings are not finite: the training has diverged; lower base_lr or check the '
+            'images'
+        )
+    least_std = min(COLLAPSE_THRESHOLD, feature_std_at_start / 2)
+    if rank_now < rank_at_start / 2 or feature_std_now < least_std:
+        return (
+            f'the embeddings are collapsing: they use fewer directions than with random weights '
+            f'(RankMe {rank_now:.1f}, was {rank_at_start:.1f}; feature std {feature_std_now:.3f}, '
+            f"was {feature_std_at_start:.3f}); check the predictor, the target's decay, batch size "
+            f'and learning rate'
         )
     return None

@@ -1,4 +1,4 @@
-"""Weighted k-nearest-neighbour classification with FAISS, exact or through an index of clusters."""
+"""Weighted k-nearest-neighbour classification with FAISS, exact or through a clustered index."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,17 +10,19 @@ from faiss.contrib.exhaustive_search import knn_ground_truth
 
 from ssl_zoo.progress_bar import progress_bar
 
-LONG = 1e12  # products of numbers, some seconds of work: from there on a bar is shown
-ROWS = 65536  # of a bank that may be a file larger than memory, copied at a time
+PROGRESS_PRODUCTS = 1e12  # of numbers, some seconds of work: longer searches show a progress bar
+BANK_ROWS = 65536  # of the bank, which may be a file larger than memory, in memory at a time
+QUERY_ROWS = 4096  # queries that are searched or counted at a time
+VOTE_CELLS = 2**25  # numbers in the table of votes, so that the votes of many classes fit in memory
 
 
 def l2_normalize(features: np.ndarray) -> np.ndarray:
-    """Rows scaled to length 1: (N, D) -> (N, D) float32."""
+    """Scale rows to length 1: (N, D) -> (N, D) float32."""
     features = np.ascontiguousarray(features, dtype=np.float32)
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
 
-def _parts(features: np.ndarray, rows: int = ROWS) -> Iterator[np.ndarray]:
+def _normalized_parts(features: np.ndarray, rows: int = BANK_ROWS) -> Iterator[np.ndarray]:
     for start in range(0, len(features), rows):
         yield l2_normalize(features[start : start + rows])
 
@@ -28,43 +30,50 @@ def _parts(features: np.ndarray, rows: int = ROWS) -> Iterator[np.ndarray]:
 def exact_neighbours(
     bank: np.ndarray, queries: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest by cosine, on all GPUs if there are some. The bank is read once, in parts, so it may be larger than memory.
+    """Find the k nearest by cosine, on all GPUs if there are some.
+
+    The bank is read once, in parts, so it may be larger than memory.
 
     Args:
-        bank: (N, D) features, float16 or float32, possibly memory-mapped; queries: (M, D); k: at most N.
-    Returns:
-        cosines (M, k) float32 and positions (M, k) int64, best first.
-    """
-    queries, n = l2_normalize(queries), len(bank)
-    bounds = np.linspace(0, n, max(min(-(-n // ROWS), n // k), 1) + 1).astype(
-        int
-    )  # every part holds k
-    with progress_bar(
-        n, 'k-NN search', 'features', shown=bank.size * len(queries) > LONG
-    ) as progress:
+        bank: (N, D) float16 or float32, possibly memory-mapped.
+        queries: (M, D).
+        k: at most N.
 
-        def parts():
+    Returns:
+        cosines: (M, k) float32, best first.
+        positions: (M, k) int64, in the bank.
+    """
+    queries = l2_normalize(queries)
+    n = len(bank)
+    parts = max(min(-(-n // BANK_ROWS), n // k), 1)  # every part holds k rows
+    bounds = np.linspace(0, n, parts + 1).astype(int)
+    is_long = bank.size * len(queries) > PROGRESS_PRODUCTS
+    with progress_bar(n, 'k-NN search', 'features', shown=is_long) as progress:
+
+        def read_parts() -> Iterator[np.ndarray]:
             for start, stop in pairwise(bounds):
                 yield l2_normalize(bank[start:stop])
                 progress.update(stop - start)
 
         if faiss.get_num_gpus() > 0:
-            return knn_ground_truth(queries, parts(), k, faiss.METRIC_INNER_PRODUCT)
-        found = None
-        for part, start in zip(parts(), bounds, strict=False):
+            return knn_ground_truth(queries, read_parts(), k, faiss.METRIC_INNER_PRODUCT)
+        nearest = None
+        for part, start in zip(read_parts(), bounds, strict=False):
             cosines, positions = _search_part(part, queries, k)
             positions += start
-            if found is not None:
+            if nearest is not None:
+                both_cosines = np.stack([nearest[0], cosines])
+                both_positions = np.stack([nearest[1], positions])
                 cosines, positions = faiss.merge_knn_results(
-                    np.stack([found[0], cosines]), np.stack([found[1], positions]), keep_max=True
+                    both_cosines, both_positions, keep_max=True
                 )
-            found = cosines, positions
-        return found
+            nearest = cosines, positions
+        return nearest
 
 
 def _search_part(bank: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """FAISS's exact search of a part, pieces of the queries shared over threads of one core each: they need not wait for each
-    other after every block, as FAISS's own threads do."""
+    """Search a part of the bank exactly, in threads of one core that each take pieces of the
+    queries. These threads do not wait for each other after every block, as FAISS's own do."""
 
     def search(piece: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         faiss.omp_set_num_threads(1)  # of this thread
@@ -73,19 +82,23 @@ def _search_part(bank: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndar
     threads = faiss.omp_get_max_threads()
     pieces = np.array_split(queries, max(min(5 * threads, len(queries) // 64), 1))
     with ThreadPoolExecutor(threads) as pool:
-        found = list(pool.map(search, pieces))
-    return tuple(np.concatenate(columns) for columns in zip(*found, strict=True))
+        results = list(pool.map(search, pieces))
+    return tuple(np.concatenate(columns) for columns in zip(*results, strict=True))
 
 
 def clustered_index(
     bank: np.ndarray, clusters: int, probes: int = 32, seed: int = 0
 ) -> faiss.Index:
-    """An index of unit vectors by cosine that looks into a few clusters, with 8 bits per number (IVF, SQ8): N D bytes.
+    """Build an index (IVF, SQ8) that searches a few clusters, with 8 bits per number: N D bytes.
 
     Args:
         bank: as for exact_neighbours.
-        clusters: of the k-means, at most N; probes: how many of them a search looks into.
+        clusters: of the k-means, at most N.
+        probes: number of clusters that a search visits.
         seed: of the k-means.
+
+    Returns:
+        The index, of unit vectors by cosine.
     """
     dim = bank.shape[1]
     index = faiss.IndexIVFScalarQuantizer(
@@ -95,10 +108,11 @@ def clustered_index(
         faiss.ScalarQuantizer.QT_8bit,
         faiss.METRIC_INNER_PRODUCT,
     )
-    index.nprobe, index.cp.seed = min(probes, clusters), seed % 2**31
+    index.nprobe = min(probes, clusters)
+    index.cp.seed = seed % 2**31
     sample = np.sort(np.random.default_rng(seed).permutation(len(bank))[: 64 * clusters])
     index.train(l2_normalize(bank[sample]))
-    for part in _parts(bank):
+    for part in _normalized_parts(bank):
         index.add(part)
     return index
 
@@ -106,11 +120,15 @@ def clustered_index(
 def neighbours(
     bank: np.ndarray, queries: np.ndarray, k: int, index: faiss.Index | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """As exact_neighbours, or through an index of the bank, which may find fewer: the rest has position -1."""
+    """Find the k nearest by cosine, exactly or through an index of the bank.
+
+    Arguments and result are those of exact_neighbours. An index may find fewer than k: the other
+    positions are -1.
+    """
     if index is None or not len(queries):
         return exact_neighbours(bank, queries, k)
-    found = [index.search(part, k) for part in _parts(queries, 4096)]
-    return tuple(np.concatenate(columns) for columns in zip(*found, strict=True))
+    results = [index.search(part, k) for part in _normalized_parts(queries, QUERY_ROWS)]
+    return tuple(np.concatenate(columns) for columns in zip(*results, strict=True))
 
 
 def vote(
@@ -121,52 +139,55 @@ def vote(
     temperatures: list[float],
     top: int = 5,
 ) -> np.ndarray:
-    """Weighted votes for every k and temperature of a grid: each neighbour votes for its class with exp(cos / temperature).
+    """Count weighted votes: each neighbour votes for its class with exp(cosine / temperature).
 
     Args:
-        cosines: (m, K) of the nearest K, best first.
-        labels: (m, K) int64, their classes; -1 for no neighbour.
-        classes: number of classes of the data set.
-        ks: neighbours that vote, each at most K.
+        cosines: (M, K), of the nearest K, best first.
+        labels: (M, K) int64, classes of the neighbours; -1 for no neighbour.
+        classes: C, the number of classes of the data set.
+        ks: numbers of neighbours that vote, each at most K.
         temperatures: of the weights.
-        top: classes to name.
+        top: how many classes to name.
 
     Returns:
-        (len(ks), len(temperatures), m, min(top, classes)) int64, the classes with most votes first, the smaller number first where
-        votes are equal; -1 where no class is left that has a vote.
+        (len(ks), len(temperatures), M, min(top, C)) int64, the classes with most votes first; the
+        smaller class first where votes are equal; -1 where no other class has a vote.
     """
-    m, top = len(cosines), min(top, classes)
-    out = np.empty((len(ks), len(temperatures), m, top), dtype=np.int64)
-    cells = np.where(
-        labels >= 0, np.arange(m)[:, None] * classes + labels, m * classes
-    )  # the last cell takes what is no neighbour
+    m = len(cosines)
+    top = min(top, classes)
+    predicted = np.empty((len(ks), len(temperatures), m, top), dtype=np.int64)
+    # The flat table of votes has a last cell for what is no neighbour.
+    cells = np.where(labels >= 0, np.arange(m)[:, None] * classes + labels, m * classes)
     for t, temperature in enumerate(temperatures):
-        # Relative to the nearest, so that nothing overflows; and however far a neighbour is, it has a vote.
-        weights = np.maximum(
-            np.exp((cosines - cosines[:, :1]).astype(np.float64) / temperature), 1e-300
-        )
-        votes, voted = np.zeros((m, classes)), 0
+        # The cosines are relative to the nearest, so that nothing overflows. Every neighbour has a
+        # vote, however far it is.
+        relative = (cosines - cosines[:, :1]).astype(np.float64)
+        weights = np.maximum(np.exp(relative / temperature), 1e-300)
+        votes = np.zeros((m, classes))
+        voted = 0  # nearest neighbours that ``votes`` counts
         for k in sorted(set(ks)):
             new = np.bincount(
                 cells[:, voted:k].ravel(), weights[:, voted:k].ravel(), m * classes + 1
             )
-            votes, voted = votes + new[:-1].reshape(m, classes), k
-            best = _best(votes, top)
+            votes = votes + new[:-1].reshape(m, classes)
+            voted = k
+            best = _best_classes(votes, top)
             for i in np.flatnonzero(np.array(ks) == k):
-                out[i, t] = best
-    return out
+                predicted[i, t] = best
+    return predicted
 
 
-def _best(votes: np.ndarray, top: int) -> np.ndarray:
-    """(m, C) -> (m, top): the classes with most votes, the smaller number first where they are equal, -1 for classes without."""
-    votes, rows = votes.copy(), np.arange(len(votes))
+def _best_classes(votes: np.ndarray, top: int) -> np.ndarray:
+    """(M, C) -> (M, top), see vote."""
+    votes = votes.copy()
+    rows = np.arange(len(votes))
     best = np.empty((len(votes), top), dtype=np.int64)
-    for place in range(top):
-        best[:, place] = votes.argmax(1)
-        best[
-            votes[rows, best[:, place]] <= 0, place
-        ] = -1  # -1 indexes the last class below, which has no vote either
-        votes[rows, best[:, place]] = 0
+    for position in range(top):
+        best[:, position] = votes.argmax(1)
+        has_no_vote = votes[rows, best[:, position]] <= 0
+        best[has_no_vote, position] = -1
+        # -1 indexes the last class, which has no vote either in these rows.
+        votes[rows, best[:, position]] = 0
     return best
 
 
@@ -179,39 +200,32 @@ def knn_grid(
     temperatures: list[float],
     index: faiss.Index | None = None,
 ) -> np.ndarray:
-    """Predictions for every k and temperature from one search.
+    """Predict classes for every k and temperature from one search.
 
     Args:
-        bank: (N, D) features with labels; bank_labels: (N,) int64; queries: (M, D) features.
-        classes: number of classes of the data set, which may be more than occur in the bank.
-        ks: neighbours, cut to N; temperatures: of the weights.
-        index: of the bank, see clustered_index; exact search without one.
+        bank: (N, D) features with labels.
+        bank_labels: (N,) int64.
+        queries: (M, D) features.
+        classes: C, the number of classes of the data set; the bank may have fewer.
+        ks: numbers of neighbours, cut to N.
+        temperatures: of the weights.
+        index: of the bank, see clustered_index; None for an exact search.
 
     Returns:
-        (len(ks), len(temperatures), M, up to 5) int64, see vote.
+        (len(ks), len(temperatures), M, min(5, C)) int64, see vote.
     """
     ks = [min(k, len(bank)) for k in ks]
     cosines, positions = neighbours(bank, queries, max(ks), index)
-    parts, rows = (
-        [],
-        max(min(4096, 2**25 // classes), 1),
-    )  # so that the votes of many classes fit into memory
+    rows = max(min(QUERY_ROWS, VOTE_CELLS // classes), 1)
+    parts = []
     for start in range(0, len(queries), rows):
         near = positions[start : start + rows]
-        parts.append(
-            vote(
-                cosines[start : start + rows],
-                np.where(near >= 0, bank_labels[near], -1),
-                classes,
-                ks,
-                temperatures,
-            )
-        )
-    return (
-        np.concatenate(parts, axis=2)
-        if parts
-        else np.empty((len(ks), len(temperatures), 0, min(5, classes)), np.int64)
-    )
+        near_labels = np.where(near >= 0, bank_labels[near], -1)
+        near_cosines = cosines[start : start + rows]
+        parts.append(vote(near_cosines, near_labels, classes, ks, temperatures))
+    if not parts:
+        return np.empty((len(ks), len(temperatures), 0, min(5, classes)), np.int64)
+    return np.concatenate(parts, axis=2)
 
 
 def knn_predict(
@@ -222,15 +236,40 @@ def knn_predict(
     k: int = 20,
     temperature: float = 0.07,
 ) -> np.ndarray:
-    """The class that the k nearest neighbours by cosine vote for, each with weight exp(cos / temperature): (M,) int64
-    (Wu et al. 2018, sec. 3.4; the defaults are DINO's). Arguments as knn_grid's."""
+    """Predict the class that the k nearest neighbours by cosine vote for.
+
+    Each neighbour votes with weight exp(cosine / temperature) (Wu et al. 2018, sec. 3.4). The
+    defaults are DINO's. The arguments are those of knn_grid.
+
+    Returns:
+        (M,) int64.
+    """
     return knn_grid(bank, bank_labels, queries, classes, [k], [temperature])[0, 0, :, 0]
 
 
-def recall(index: faiss.Index, bank: np.ndarray, queries: np.ndarray, k: int) -> float:
-    """The share of the exact k nearest neighbours that an index finds, in percent."""
-    k = min(k, len(bank))
-    (_, true), (_, found) = exact_neighbours(bank, queries, k), neighbours(bank, queries, k, index)
-    return (
-        100 * sum(len(np.intersect1d(a, b)) for a, b in zip(found, true, strict=True)) / true.size
+def knn_protocol(bank: np.ndarray, index: dict | None = None, **parameters) -> dict:
+    """Return the ``protocol`` dict of a k-NN row.
+
+    Args:
+        bank: (N, D) features.
+        index: parameters of the clustered index, None for an exact search.
+        parameters: k and temperature, or how they were chosen.
+    """
+    return dict(
+        name='knn',
+        distance='cosine',
+        bank=len(bank),
+        dtype=str(bank.dtype),
+        index=index,
+        **parameters,
     )
+
+
+def recall(index: faiss.Index, bank: np.ndarray, queries: np.ndarray, k: int) -> float:
+    """Share of the exact k nearest neighbours that an index finds, in percent."""
+    k = min(k, len(bank))
+    _, exact = exact_neighbours(bank, queries, k)
+    _, approximate = neighbours(bank, queries, k, index)
+    pairs = zip(approximate, exact, strict=True)
+    common = sum(len(np.intersect1d(a, b)) for a, b in pairs)
+    return 100 * common / exact.size

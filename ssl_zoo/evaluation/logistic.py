@@ -1,8 +1,9 @@
-"""Logistic regression on features over many strengths of its penalty, as the transfer protocol has it."""
+"""Multinomial logistic regression on features, for many strengths of its L2 penalty."""
 
 import math
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +15,22 @@ from ssl_zoo.evaluation.recipes import logspace
 from ssl_zoo.progress_bar import progress_bar
 from ssl_zoo.storage.atomic import write_or_raise
 
-STRENGTHS = logspace(
-    1e5, 1e-6, 45
-)  # SimCLR (2002.05709), B.8.1, and BYOL (2006.07733), D.2; the strongest first
-SAVE_SECONDS = 60
+# SimCLR (2002.05709), B.8.1, and BYOL (2006.07733), D.2; the strongest first.
+STRENGTHS = logspace(1e5, 1e-6, 45)
+MAX_ITER = 1000  # steps of L-BFGS
+SAVE_SECONDS = 60  # between two states from which a stopped sweep can continue
 
 
 def check_strengths(strengths: tuple[float, ...]) -> tuple[float, ...]:
-    """The strengths, the strongest first, each once. Raises ConfigError if one is no penalty."""
+    """Return the distinct strengths, the strongest first.
+
+    Raises:
+        ConfigError: a strength is not a finite number above 0.
+    """
     if not all(1e-300 < s < math.inf for s in strengths):
+        values = ', '.join(f'{s:g}' for s in strengths)
         raise ConfigError(
-            f'--strengths holds {", ".join(f"{s:g}" for s in strengths)}, but a strength must be a finite number above 0'
+            f'--strengths holds {values}, but a strength must be a finite number above 0'
         )
     return tuple(sorted(set(strengths), reverse=True))
 
@@ -34,14 +40,19 @@ def _model(strength: float, max_iter: int) -> LogisticRegression:
 
 
 def fit(
-    values: np.ndarray, labels: np.ndarray, strength: float, max_iter: int = 1000
+    values: np.ndarray, labels: np.ndarray, strength: float, max_iter: int = MAX_ITER
 ) -> LogisticRegression:
-    """Multinomial logistic regression by L-BFGS (scikit-learn): it minimises the sum over images of the cross-entropy plus
-    strength / 2 times the squared weights, the bias left out. (The papers do not say whether theirs is a sum or a mean. For two
+    """Fit a multinomial logistic regression by L-BFGS (scikit-learn).
+
+    The objective is the sum over images of the cross-entropy plus strength / 2 times the squared
+    weights, without the bias. (The papers do not say whether theirs is a sum or a mean. For two
     classes scikit-learn has one weight vector, the difference of the two.)
 
     Args:
-        values: (N, D); labels: (N,) int64.
+        values: (N, D).
+        labels: (N,) int64.
+        strength: of the penalty.
+        max_iter: steps of L-BFGS, at most.
     """
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', ConvergenceWarning)
@@ -51,32 +62,33 @@ def fit(
 def sweep(
     train: np.ndarray,
     train_labels: np.ndarray,
-    score,
+    score: Callable[[LogisticRegression], float],
     strengths: tuple[float, ...] = STRENGTHS,
-    max_iter: int = 1000,
-    state: Path | None = None,
+    max_iter: int = MAX_ITER,
+    state_path: Path | None = None,
 ) -> tuple[list[float], int]:
-    """A logistic regression for every strength, each begun where the stronger one before it ended.
+    """Fit a regression for every strength, each started from the weights of the stronger one.
 
     Args:
-        train: (N, D); train_labels: (N,).
+        train: (N, D).
+        train_labels: (N,) int64.
         score: function of a fitted model, such as its accuracy on the hold-out.
-        strengths: falling.
-        max_iter: steps of L-BFGS at most.
-        state: file to go on from after a stop.
+        strengths: in falling order.
+        max_iter: steps of L-BFGS, at most.
+        state_path: file for the state of a long sweep. A sweep continues from this file and
+            removes it at the end.
+
     Returns:
-        The scores, one for each strength, and how many strengths had not converged after max_iter steps.
+        scores: one for each strength.
+        unconverged: how many regressions had not converged after max_iter steps.
     """
-    train, model = train.astype(np.float64), _model(1.0, max_iter)
-    scores, unconverged, saved = [], 0, time.perf_counter()
-    if state is not None and state.exists():
-        with np.load(state, allow_pickle=False) as file:
-            scores, unconverged = file['scores'].tolist(), int(file['unconverged'])
-            model.coef_, model.intercept_, model.classes_ = (
-                file['coef'],
-                file['intercept'],
-                np.unique(train_labels),
-            )
+    train = train.astype(np.float64)
+    model = _model(1.0, max_iter)
+    scores = []
+    unconverged = 0
+    if state_path is not None and state_path.exists():
+        scores, unconverged = _restore(state_path, model, train_labels)
+    saved_at = time.perf_counter()
     with (
         progress_bar(len(strengths), 'L-BFGS', 'strengths', len(scores)) as progress,
         warnings.catch_warnings(),
@@ -87,22 +99,43 @@ def sweep(
             unconverged += int(model.n_iter_.max() >= max_iter)
             scores.append(score(model))
             progress.update()
-            if state is not None and time.perf_counter() - saved > SAVE_SECONDS:
-                content = dict(
-                    scores=scores,
-                    unconverged=unconverged,
-                    coef=model.coef_,
-                    intercept=model.intercept_,
-                )
-                write_or_raise(state, lambda file, content=content: np.savez(file, **content))
-                saved = time.perf_counter()
-    if state is not None:
-        state.unlink(missing_ok=True)
+            if state_path is not None and time.perf_counter() - saved_at > SAVE_SECONDS:
+                _save(state_path, model, scores, unconverged)
+                saved_at = time.perf_counter()
+    if state_path is not None:
+        state_path.unlink(missing_ok=True)
     return scores, unconverged
 
 
+def _save(path: Path, model: LogisticRegression, scores: list[float], unconverged: int) -> None:
+    content = dict(
+        scores=scores, unconverged=unconverged, coef=model.coef_, intercept=model.intercept_
+    )
+    write_or_raise(path, lambda file: np.savez(file, **content))
+
+
+def _restore(
+    path: Path, model: LogisticRegression, train_labels: np.ndarray
+) -> tuple[list[float], int]:
+    """Give the model its saved weights; return the scores and the unconverged regressions."""
+    with np.load(path, allow_pickle=False) as file:
+        model.coef_ = file['coef']
+        model.intercept_ = file['intercept']
+        model.classes_ = np.unique(train_labels)
+        return file['scores'].tolist(), int(file['unconverged'])
+
+
 def predict(model: LogisticRegression, values: np.ndarray, top: int = 5) -> np.ndarray:
-    """The best classes, (N, min(top, classes fitted)) int64."""
+    """Predict classes, best first.
+
+    Args:
+        model: fitted to C classes.
+        values: (N, D).
+        top: how many classes to name.
+
+    Returns:
+        (N, min(top, C)) int64.
+    """
     scores = model.decision_function(values.astype(np.float64))
     if scores.ndim == 1:  # two classes
         scores = np.stack([-scores, scores], axis=1)

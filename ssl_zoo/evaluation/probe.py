@@ -1,4 +1,4 @@
-"""Small linear probes on features: to watch a training, and for very few labels."""
+"""Logistic regressions on features that take seconds: for online evaluation and few labels."""
 
 import warnings
 
@@ -9,39 +9,64 @@ from sklearn.linear_model import LogisticRegression
 from ssl_zoo.evaluation.knn import l2_normalize
 from ssl_zoo.evaluation.metrics import accuracy
 
+PER_CLASS = 2  # labels of the few-label probe
+DRAWS = 5  # of the labels
+MAX_ITER = 1000  # steps of L-BFGS of the few-label probe, at most
+
 
 def few_label_probe(
     train: np.ndarray,
     train_labels: np.ndarray,
     test: np.ndarray,
     test_labels: np.ndarray,
-    per_class: int = 2,
-    draws: int = 5,
+    per_class: int = PER_CLASS,
+    draws: int = DRAWS,
     seed: int = 0,
 ) -> list[float]:
-    """Accuracy in percent of a logistic regression (scikit-learn's defaults: L2, C = 1) on a few labels, for several draws.
+    """Accuracies of a logistic regression on a few labels, one for each draw of the labels.
 
-    Features are scaled to unit length and then, by the training features' mean and deviation (which need no labels), to
-    zero mean and unit variance in every dimension.
+    Features are scaled to unit length and then standardised with the mean and the standard
+    deviation of all training features, which need no labels. The regression has scikit-learn's
+    defaults: L2, C = 1.
 
     Args:
-        train: (N, D) features to draw labelled examples from; train_labels: (N,).
-        test: (M, D); test_labels: (M,).
-        per_class: labels per class; draws: how often they are drawn; seed: of the draws.
+        train: (N, D) features to draw labelled examples from.
+        train_labels: (N,) int64.
+        test: (M, D) features.
+        test_labels: (M,) int64.
+        per_class: labels per class.
+        draws: number of draws.
+        seed: of the draws.
+
+    Returns:
+        ``draws`` accuracies on the test features, in percent.
     """
-    train, test = _standardised(train, test)
+    train, test = _standardise(train, test)
     scores = []
     for draw in range(draws):
         rng = np.random.default_rng([seed, draw])
-        chosen = np.concatenate(
-            [
-                rng.choice(np.flatnonzero(train_labels == c), per_class, replace=False)
-                for c in np.unique(train_labels)
-            ]
-        )
-        probe = LogisticRegression(max_iter=1000).fit(train[chosen], train_labels[chosen])
+        rows = [
+            rng.choice(np.flatnonzero(train_labels == c), per_class, replace=False)
+            for c in np.unique(train_labels)
+        ]
+        drawn = np.concatenate(rows)
+        probe = LogisticRegression(max_iter=MAX_ITER)
+        probe.fit(train[drawn], train_labels[drawn])
         scores.append(accuracy(probe.predict(test), test_labels))
     return scores
+
+
+def few_label_protocol() -> dict:
+    """Return the ``protocol`` dict of a row of the few-label probe with its default arguments."""
+    return dict(
+        name='logistic_few_labels',
+        labels_per_class=PER_CLASS,
+        draws=DRAWS,
+        penalty='L2',
+        C=1.0,
+        max_iter=MAX_ITER,
+        features='standardised',
+    )
 
 
 def linear_probe(
@@ -51,25 +76,31 @@ def linear_probe(
     test_labels: np.ndarray,
     max_iter: int = 100,
 ) -> float:
-    """Accuracy in percent of a logistic regression on all training features, standardised as above. Quick rather than best: to be
-    compared with itself from epoch to epoch. It draws no random numbers.
+    """Accuracy of a logistic regression on all training features, in percent.
+
+    Features are standardised as in few_label_probe. The probe favours speed over accuracy: its
+    values compare between the epochs of a run. It draws no random numbers.
 
     Args:
-        train: (N, D); train_labels: (N,); test: (M, D); test_labels: (M,).
-        max_iter: steps of L-BFGS at most.
+        train: (N, D) features.
+        train_labels: (N,) int64.
+        test: (M, D) features.
+        test_labels: (M,) int64.
+        max_iter: steps of L-BFGS, at most.
     """
     if len(np.unique(train_labels)) < 2:
         return accuracy(np.full(len(test), train_labels[0]), test_labels)
-    train, test = _standardised(train, test)
+    train, test = _standardise(train, test)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', ConvergenceWarning)
-        return accuracy(
-            LogisticRegression(max_iter=max_iter).fit(train, train_labels).predict(test),
-            test_labels,
-        )
+        probe = LogisticRegression(max_iter=max_iter).fit(train, train_labels)
+    return accuracy(probe.predict(test), test_labels)
 
 
-def _standardised(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    train, test = l2_normalize(train), l2_normalize(test)
-    mean, deviation = train.mean(0), train.std(0) + 1e-6
-    return (train - mean) / deviation, (test - mean) / deviation
+def _standardise(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Unit length, then zero mean and unit variance of the training features per dimension."""
+    train = l2_normalize(train)
+    test = l2_normalize(test)
+    mean = train.mean(0)
+    std = train.std(0) + 1e-6
+    return (train - mean) / std, (test - mean) / std

@@ -1,15 +1,31 @@
-"""How a classifier is trained on top of an encoder: recipes as data, and those of the papers and other libraries by name."""
+"""How a classifier is trained on top of an encoder: recipes as data, and those of the papers and
+other libraries by name."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 
 from ssl_zoo.errors import ConfigError, nearest
 from ssl_zoo.layers import cosine_schedule
 
+FLOAT32_MAX = 3e38
+CHOICES = dict(
+    optimizer=('SGD', 'LARC'),
+    shape=('cosine', 'steps'),
+    init=('zeros', 'normal', 'haiku', 'torch'),
+    interpolation=('bicubic', 'bilinear'),
+    test_interpolation=('bicubic', 'bilinear'),
+)
+
 
 @dataclass(frozen=True)
 class Setting:
-    """One point of a sweep. Attributes: lr: peak learning rate as it is used; weight_decay; epochs: of images, with fraction."""
+    """One point of a sweep.
+
+    Attributes:
+        lr: peak learning rate, as the optimizer uses it.
+        weight_decay: L2 coefficient.
+        epochs: passes over the labelled images, possibly with a fraction.
+    """
 
     lr: float
     weight_decay: float
@@ -25,20 +41,28 @@ class Recipe:
     """A sweep: every learning rate with every weight decay and every number of epochs.
 
     Attributes:
-        lrs: peak learning rates; per 256 images of batch_size if ``per_256``.
+        lrs: peak learning rates; with ``per_256``, per 256 images of the batch.
+        epochs: passes over the labelled images; several to choose from when the whole network is
+            trained.
+        batch_size: images per step; a smaller set of labelled images is one batch.
         weight_decays: L2 coefficients.
-        epochs: passes over the labelled images, several to choose from when the whole network is trained.
-        batch_size: images per step; with fewer labelled images, all of them.
+        per_256: whether the learning rates are per 256 images of the batch.
         optimizer: 'SGD', or 'LARC' (LARS with |g| + wd |w| below, NVIDIA apex).
-        momentum, nesterov: of the optimizer.
-        shape: 'cosine' to ``end``, a share of the peak, or 'steps': times 0.1 at each of ``milestones``, shares of the epochs.
-        per_epoch: the learning rate changes from epoch to epoch instead of from step to step.
-        decay_over_lr: the weight decays are divided by the learning rate they go with.
-        init: of the linear layer: 'zeros'; 'normal', weights of deviation 0.01; 'haiku', of deviation 1 / sqrt(D), truncated; biases
-            are 0; or 'torch', nn.Linear's own.
-        crop: smallest and largest area of the random crop; flip_p: of a horizontal flip.
-        interpolation, test_interpolation: 'bicubic' or 'bilinear' (antialiased) of the crop, and of the resizing in evaluation.
-        source: where it comes from.
+        momentum: of the optimizer.
+        nesterov: whether the momentum is Nesterov's.
+        shape: of the schedule: 'cosine' down to ``end``, or 'steps': times 0.1 at each milestone.
+        end: last learning rate of the cosine, as a share of the peak.
+        milestones: of 'steps', as shares of the epochs.
+        per_epoch: whether the learning rate changes every epoch instead of every step.
+        decay_over_lr: whether each weight decay is divided by its learning rate.
+        init: of the weights of the linear layer: 'zeros'; 'normal', standard deviation 0.01;
+            'haiku', truncated, standard deviation 1 / sqrt(D), each with biases 0; or 'torch',
+            nn.Linear's own.
+        crop: smallest and largest area of the random crop, as shares of the image.
+        flip_p: probability of a horizontal flip.
+        interpolation: of the crop, 'bicubic' or 'bilinear' (antialiased).
+        test_interpolation: of the resize in evaluation.
+        source: of the numbers: paper and code.
     """
 
     lrs: tuple[float, ...]
@@ -62,73 +86,65 @@ class Recipe:
     source: str = ''
 
     def __post_init__(self):
-        def need(holds, name, what):
-            if not holds:
-                raise ConfigError(f'{name} is {getattr(self, name)!r}, but it must be {what}')
+        self._check_numbers('lrs', 'above 0')
+        self._check_numbers('epochs', 'above 0')
+        self._check_numbers('weight_decays', 'at least 0')
+        self._check(self.batch_size >= 1, 'batch_size', 'a whole number of at least 1')
+        for name, allowed in CHOICES.items():
+            self._check(getattr(self, name) in allowed, name, f'one of {", ".join(allowed)}')
 
-        for name, least in (
-            ('lrs', 'above 0'),
-            ('epochs', 'above 0'),
-            ('weight_decays', 'at least 0'),
-        ):
-            values = getattr(self, name)
-            need(
-                values and all(0 < v < 3e38 or (v == 0 and least == 'at least 0') for v in values),
-                name,
-                f'one or more numbers {least}, below 3e38',
-            )  # where float32 ends
-        need(self.batch_size >= 1, 'batch_size', 'a whole number of at least 1')
-        for name, allowed in (
-            ('optimizer', ('SGD', 'LARC')),
-            ('shape', ('cosine', 'steps')),
-            ('init', ('zeros', 'normal', 'haiku', 'torch')),
-            ('interpolation', ('bicubic', 'bilinear')),
-            ('test_interpolation', ('bicubic', 'bilinear')),
-        ):
-            need(getattr(self, name) in allowed, name, f'one of {", ".join(allowed)}')
+    def _check_numbers(self, name: str, least: str) -> None:
+        values = getattr(self, name)
+        zero_allowed = least == 'at least 0'
+        are_allowed = all(0 < v < FLOAT32_MAX or (v == 0 and zero_allowed) for v in values)
+        # 3e38 is where float32 ends.
+        self._check(values and are_allowed, name, f'one or more numbers {least}, below 3e38')
+
+    def _check(self, holds: bool, name: str, requirement: str) -> None:
+        if not holds:
+            raise ConfigError(f'{name} is {getattr(self, name)!r}, but it must be {requirement}')
 
     def settings(self, images: int) -> list[Setting]:
-        """All points of the sweep for so many labelled images."""
+        """Return all points of the sweep for a number of labelled images."""
         scale = min(self.batch_size, images) / 256 if self.per_256 else 1
-        return [
-            Setting(lr * scale, decay / (lr * scale) if self.decay_over_lr else decay, epochs)
-            for epochs, lr, decay in product(self.epochs, self.lrs, self.weight_decays)
-        ]
+        settings = []
+        for epochs, lr, decay in product(self.epochs, self.lrs, self.weight_decays):
+            peak = lr * scale
+            settings.append(Setting(peak, decay / peak if self.decay_over_lr else decay, epochs))
+        return settings
 
     def steps(self, epochs: float, images: int) -> int:
-        """Optimiser steps, as in pretraining: epochs * images // batch size."""
+        """Return the optimizer steps, as in pretraining: epochs * images // batch size."""
         return max(int(epochs * images) // min(self.batch_size, images), 1)
 
     def factor(self, step: int, epochs: float, images: int) -> float:
-        """The learning rate of a step, relative to its peak."""
-        done = step * min(self.batch_size, images) / images  # in epochs
+        """Return the learning rate of a step, as a share of the peak."""
+        epochs_done = step * min(self.batch_size, images) / images
         if self.shape == 'steps':
-            return 0.1 ** sum(
-                (int(done) if self.per_epoch else done) >= share * epochs
-                for share in self.milestones
-            )
-        return cosine_schedule(
-            1.0,
-            self.end,
-            int(done) / epochs if self.per_epoch else step / self.steps(epochs, images),
-        )
+            if self.per_epoch:
+                epochs_done = int(epochs_done)
+            return 0.1 ** sum(epochs_done >= share * epochs for share in self.milestones)
+        if self.per_epoch:
+            progress = int(epochs_done) / epochs
+        else:
+            progress = step / self.steps(epochs, images)
+        return cosine_schedule(1.0, self.end, progress)
 
     def with_changes(self, **changes) -> 'Recipe':
-        """The same with what is not None replaced."""
-        return replace(
-            self,
-            **{
-                k: tuple(v) if isinstance(v, list) else v
-                for k, v in changes.items()
-                if v is not None
-            },
-        )
+        """Return a copy with the fields replaced whose value is not None."""
+        given = {name: value for name, value in changes.items() if value is not None}
+        for name, value in given.items():
+            if isinstance(value, list):
+                given[name] = tuple(value)
+        return replace(self, **given)
 
     def to_builtin(self) -> dict:
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        """Return the fields as a dict."""
+        return asdict(self)
 
 
-# The frozen protocol (linear evaluation). Optimizers, schedules and starts are those of the code that is named, unless it says so.
+# Linear evaluation of the frozen encoder. Optimizers, schedules and inits are those of the code
+# that ``source`` names, unless it says otherwise.
 _FACEBOOK = dict(
     per_epoch=True, init='normal', interpolation='bilinear', test_interpolation='bilinear'
 )
@@ -139,7 +155,10 @@ LINEAR = {
         batch_size=1024,
         nesterov=True,
         init='haiku',
-        source='BYOL (2006.07733), C.1; schedule, start and lr * batch size / 256 from its code, byol/eval_experiment.py',
+        source=(
+            'BYOL (2006.07733), C.1; schedule, start and lr * batch size / 256 from its code, '
+            'byol/eval_experiment.py'
+        ),
     ),
     'simclr': Recipe(
         lrs=(0.1,),
@@ -147,7 +166,10 @@ LINEAR = {
         batch_size=4096,
         nesterov=True,
         init='zeros',
-        source='SimCLR (2002.05709), B.6; schedule and start from google-research/simclr, whose README has weight decay 1e-6',
+        source=(
+            'SimCLR (2002.05709), B.6; schedule and start from google-research/simclr, whose '
+            'README has weight decay 1e-6'
+        ),
     ),
     'moco': Recipe(
         lrs=(30,),
@@ -172,7 +194,10 @@ LINEAR = {
         batch_size=4096,
         optimizer='LARC',
         **_FACEBOOK,
-        source='SimSiam (2011.10566), appendix A: 0.02; facebookresearch/simsiam main_lincls.py and README: 0.1',
+        source=(
+            'SimSiam (2011.10566), appendix A: 0.02; facebookresearch/simsiam main_lincls.py and '
+            'README: 0.1'
+        ),
     ),
     'barlow_twins': Recipe(
         lrs=(0.3,),
@@ -190,7 +215,10 @@ LINEAR = {
         per_256=False,
         weight_decays=(1e-6,),
         **_FACEBOOK,
-        source="facebookresearch/vicreg evaluate.py with its README's --lr-head 0.02; the paper (C.2) crops from 0.2",
+        source=(
+            "facebookresearch/vicreg evaluate.py with its README's --lr-head 0.02; the paper (C.2) "
+            'crops from 0.2'
+        ),
     ),
     'swav': Recipe(
         lrs=(0.3,),
@@ -199,7 +227,10 @@ LINEAR = {
         per_256=False,
         weight_decays=(1e-6,),
         **_FACEBOOK,
-        source='facebookresearch/swav eval_linear.py; for its own weights data.std=(0.228, 0.224, 0.225)',
+        source=(
+            'facebookresearch/swav eval_linear.py; for its own weights data.std=(0.228, 0.224, '
+            '0.225)'
+        ),
     ),
     'dino': Recipe(
         lrs=(0.001,),
@@ -208,7 +239,10 @@ LINEAR = {
         per_epoch=True,
         init='normal',
         interpolation='bilinear',
-        source='DINO (2104.14294), F.2, which sweeps the learning rate for each model; facebookresearch/dino eval_linear.py',
+        source=(
+            'DINO (2104.14294), F.2, which sweeps the learning rate for each model; '
+            'facebookresearch/dino eval_linear.py'
+        ),
     ),
     'solo_learn': Recipe(
         lrs=(0.1,),
@@ -226,15 +260,21 @@ LINEAR = {
         end=0.001,
         interpolation='bilinear',
         test_interpolation='bilinear',
-        source='lightly-ai/lightly benchmarks/imagenet/resnet50, lightly/utils/benchmarking/linear_classifier.py',
+        source=(
+            'lightly-ai/lightly benchmarks/imagenet/resnet50, '
+            'lightly/utils/benchmarking/linear_classifier.py'
+        ),
     ),
     'dinov2': Recipe(
         lrs=(1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1),
         epochs=(10,),
         batch_size=1024,
         init='normal',
-        source='facebookresearch/dinov2 dinov2/eval/linear.py: its 13 learning rates, on the last output alone '
-        '(not 1 and 4 blocks, with and without the mean of patches); epochs for its 10 x 1250 steps',
+        source=(
+            'facebookresearch/dinov2 dinov2/eval/linear.py: its 13 learning rates, on the last '
+            'output alone (not 1 and 4 blocks, with and without the mean of patches); epochs for '
+            'its 10 x 1250 steps'
+        ),
     ),
 }
 # The whole network on few labels: 30 or 50 epochs.
@@ -244,16 +284,19 @@ FINETUNE = Recipe(
     batch_size=1024,
     nesterov=True,
     init='haiku',
-    source='BYOL (2006.07733), C.1; schedule, start and lr * batch size / 256 as in its code for linear evaluation',
+    source=(
+        'BYOL (2006.07733), C.1; schedule, start and lr * batch size / 256 as in its code for '
+        'linear evaluation'
+    ),
 )
 
 
 def logspace(first: float, last: float, n: int) -> tuple[float, ...]:
-    """n numbers from first to last, evenly spaced on a logarithmic scale."""
+    """Return n numbers from first to last, evenly spaced on a logarithmic scale."""
     return tuple(first * (last / first) ** (i / (n - 1)) for i in range(n))
 
 
-# Fine-tuning on another data set: so many steps; no weight decay or one of 7.
+# Fine-tuning on another data set: steps instead of epochs; no weight decay or one of 7.
 TRANSFER_STEPS = 20_000
 TRANSFER = Recipe(
     lrs=logspace(1e-4, 1e-1, 7),
@@ -264,11 +307,14 @@ TRANSFER = Recipe(
     decay_over_lr=True,
     nesterov=True,
     init='zeros',
-    source='BYOL (2006.07733), D.3; SimCLR (2002.05709), B.8.1; they name neither schedule nor start',
+    source=(
+        'BYOL (2006.07733), D.3; SimCLR (2002.05709), B.8.1; they name neither schedule nor start'
+    ),
 )
 
 
 def linear_preset(name: str) -> Recipe:
+    """Return a recipe of LINEAR. Raises ConfigError for a name that it does not have."""
     if name not in LINEAR:
         raise ConfigError(f'the preset is {name!r}: {nearest(name, LINEAR)}')
     return LINEAR[name]

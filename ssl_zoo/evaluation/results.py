@@ -1,4 +1,4 @@
-"""Results rows: one JSON object per line of results.jsonl, so that a figure never travels without how it was made."""
+"""Results rows: one JSON object per line of results.jsonl, with how the value was measured."""
 
 import json
 from contextlib import suppress
@@ -8,18 +8,24 @@ from ssl_zoo.storage.atomic import append_lines
 
 
 def write_row(work_dir: str | Path, *rows: dict) -> None:
-    """Append results to ``work_dir/results.jsonl``, all of them or none.
+    """Append rows to ``work_dir/results.jsonl``, all of them or none.
 
     Args:
-        rows: metric, value, n, protocol, data set and manifest, checkpoint, config, seed, versions, seconds of each.
+        work_dir: folder of the run.
+        rows: each with metric, value, n, protocol (a dict of plain values), chosen (what a choice
+            on the hold-out found), data set and manifest, checkpoint, config, seed, versions and
+            seconds.
     """
-    append_lines(Path(work_dir, 'results.jsonl'), ''.join(json.dumps(row) + '\n' for row in rows))
+    lines = ''.join(json.dumps(row) + '\n' for row in rows)
+    append_lines(Path(work_dir, 'results.jsonl'), lines)
 
 
 def rows_of(path: Path) -> list[dict]:
-    """The rows of a file of JSON lines; lines that a crash has left unfinished are passed over."""
+    """Return the rows of a file of JSON lines, without the lines that a crash left unfinished."""
+    if not path.exists():
+        return []
     rows = []
-    for line in path.read_text(errors='replace').splitlines() if path.exists() else []:
+    for line in path.read_text(errors='replace').splitlines():
         with suppress(ValueError):
             rows.append(json.loads(line))
     return [row for row in rows if isinstance(row, dict)]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ssl_zoo.config.settings import Data
 from ssl_zoo.data.sources import Source, Subset, build_source
 from ssl_zoo.errors import ConfigError, MissingData, nearest
-from ssl_zoo.evaluation.features import Preprocessing, embedded
+from ssl_zoo.evaluation.features import Preprocessing, encode_batches
 from ssl_zoo.evaluation.protocols.context import EvaluationContext
 from ssl_zoo.interop.export_formats import (
     FORMATS,
@@ -184,7 +184,7 @@ def compare_features(
     differences = []
     scales = []
     n = 0
-    batches = embedded(both_features, source, preprocessing, torch.device('cpu'), BATCH_SIZE)
+    batches = encode_batches(both_features, source, preprocessing, torch.device('cpu'), BATCH_SIZE)
     for positions, values, _ in batches:
         if values is not None:
             differences.append(np.abs(values[:, 0] - values[:, 1]).max())

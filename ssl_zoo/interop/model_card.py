@@ -10,6 +10,7 @@ from ssl_zoo import __version__
 from ssl_zoo.checkpoint import read_checkpoint
 from ssl_zoo.evaluation.features import Preprocessing
 from ssl_zoo.evaluation.protocols.context import EvaluationContext, printable
+from ssl_zoo.evaluation.protocols.describe import describe_row
 from ssl_zoo.evaluation.results import rows_of
 from ssl_zoo.versions import versions
 
@@ -232,7 +233,7 @@ def _results_table(context: EvaluationContext) -> list[str]:
             row.get('n'),
             f'{row.get("test")} ({row.get("test_manifest")})',
             row.get('weights'),
-            row.get('protocol'),
+            describe_row(row),
         ]
         table.append(f'| {" | ".join(map(_cell, cells))} |')
     return table

@@ -27,7 +27,8 @@ from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.protocols.context import EvaluationContext
 from ssl_zoo.evaluation.protocols.knn import evaluate_knn
-from ssl_zoo.evaluation.protocols.linear import evaluate_linear, evaluate_logistic
+from ssl_zoo.evaluation.protocols.linear import evaluate_linear
+from ssl_zoo.evaluation.protocols.logistic import evaluate_logistic
 from ssl_zoo.evaluation.protocols.semi_supervised import evaluate_semi_supervised
 from ssl_zoo.evaluation.results import rows_of
 from ssl_zoo.storage.atomic import atomic_write

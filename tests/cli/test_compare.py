@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from ssl_zoo.evaluation.metrics import Predictions, compare
+from ssl_zoo.evaluation.predictions import Predictions, compare
 
 ROW = dict(
     metric='linear_top1',

@@ -17,7 +17,7 @@ from ssl_zoo.checkpoint import FORMAT, add_digest
 from ssl_zoo.config.loading import import_file
 from ssl_zoo.config.settings import settings_from_dict
 from ssl_zoo.data.sources.folder import ImageFolder
-from ssl_zoo.evaluation import features
+from ssl_zoo.evaluation import feature_store
 
 METHOD = '''
 """A method of one's own: an image's pixels, and their negatives as the target's; sums of one term are exact."""
@@ -166,7 +166,7 @@ def test_what_is_stored_is_found_again(extract, tmp_path, monkeypatch):
         for p in (tmp_path / 'work' / 'features').rglob('*.*')
         if p.suffix != '.lock'
     }
-    monkeypatch.setattr(features, '_extract', None)
+    monkeypatch.setattr(feature_store, '_Extraction', None)
     assert extract() == (0, first, '') and before == {p: p.stat().st_mtime_ns for p in before}
 
 
@@ -229,7 +229,7 @@ def test_a_file_name_that_is_not_text_can_be_printed(extract, tmp_path):
 
 
 def test_a_stopped_extraction_goes_on(extract, tmp_path, monkeypatch):
-    monkeypatch.setattr(features, 'BLOCK', 4)
+    monkeypatch.setattr(feature_store, 'BLOCK', 4)
     extract('--data', 'test', work='whole')
     real, seen = ImageFolder.read, []
 
@@ -352,10 +352,10 @@ def test_two_processes_under_torchrun_give_the_same_files_as_one(extract, home, 
     extract()
     (tmp_path / 'driver.py').write_text(f"""
 import json, os, runpy, sys
-from ssl_zoo.evaluation import features
-features.BLOCK = 4
-shares, real = [], features.embedded
-features.embedded = lambda encode, source, *rest: (shares.append(source.name(0)), real(encode, source, *rest))[1]
+from ssl_zoo.evaluation import feature_store
+feature_store.BLOCK = 4
+shares, real = [], feature_store.encode_batches
+feature_store.encode_batches = lambda encode, source, *rest: (shares.append(source.name(0)), real(encode, source, *rest))[1]
 sys.argv = [{str(root / 'tools' / 'extract_features.py')!r}, *sys.argv[1:]]
 try:
     runpy.run_path(sys.argv[0], run_name='__main__')

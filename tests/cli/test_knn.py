@@ -20,8 +20,9 @@ from ssl_zoo.config.loading import import_file
 from ssl_zoo.config.settings import settings_from_dict
 from ssl_zoo.data.sources.folder import ImageFolder
 from ssl_zoo.engine.runner import build_runner
-from ssl_zoo.evaluation import features
-from ssl_zoo.evaluation.metrics import Predictions
+from ssl_zoo.evaluation import feature_store
+from ssl_zoo.evaluation.predictions import Predictions
+from ssl_zoo.evaluation.protocols.describe import describe_row
 
 METHOD = '''
 """A method of one's own: an image's pixels."""
@@ -181,7 +182,9 @@ def test_figures_are_those_of_a_slow_k_nn_and_the_choice_that_of_the_hold_out(kn
         )
         saved = Predictions.load(row['predictions'])
         assert saved.labels.tolist() == test_labels.tolist() and saved.names.tolist() == names
-        assert f'weighted k-NN, k={cell[0]}, T={cell[1]:g}, cosine, bank of 210' in row['protocol']
+        assert f'weighted k-NN, k={cell[0]}, T={cell[1]:g}, cosine, bank of 210' in describe_row(
+            row
+        )
     assert [row['selection'] for row in rows] == [
         'chosen of 6 on 24 held-out images',
         'as DINO',
@@ -305,7 +308,7 @@ def test_a_row_does_not_speak_of_more_neighbours_than_there_are(knn_eval, tmp_pa
         f'data.val={folder(tmp_path / "of_b")}',
         f'data.test={folder(tmp_path / "of_b")}',
     )
-    assert row['k'] == 3 and 'k=3,' in row['protocol']
+    assert row['k'] == 3 and 'k=3,' in describe_row(row)
 
 
 def test_without_a_hold_out_only_the_usual_settings_are_reported(knn_eval, home):
@@ -322,7 +325,7 @@ def test_without_a_hold_out_only_the_usual_settings_are_reported(knn_eval, home)
     code, out, err, rows = knn_eval(
         '--k', 1, '--cfg-options', 'data.val=None', 'data.train.limit=199'
     )
-    assert [row['k'] for row in rows] == [20] and 'bank of 199' in rows[0]['protocol']
+    assert [row['k'] for row in rows] == [20] and 'bank of 199' in describe_row(rows[0])
     code, out, err, rows = knn_eval('--cfg-options', 'data.val=None', 'data.train.limit=19')
     assert (
         code == 2
@@ -336,7 +339,7 @@ def test_without_a_hold_out_only_the_usual_settings_are_reported(knn_eval, home)
 def test_a_hold_out_that_is_cut_from_training_is_not_in_the_bank(knn_eval):
     code, out, err, rows = knn_eval('--k', 1, '--temperature', 0.1, '--cfg-options', 'data.val=30')
     assert (
-        'bank of 180' in rows[0]['protocol']
+        'bank of 180' in describe_row(rows[0])
         and rows[0]['selection'] == 'chosen of 1 on 30 held-out images'
     )
     held_out = float(out.splitlines()[2].split()[1])
@@ -356,7 +359,7 @@ def test_images_that_cannot_be_read_are_left_out_and_counted(knn_eval, home, tmp
         code == 0
         and row['n'] == 15
         and row['left_out'] == 3
-        and 'bank of 15' in row['protocol']
+        and 'bank of 15' in describe_row(row)
         and '15 held-out' in row['selection']
     )
     assert Predictions.load(row['predictions']).names.tolist() == [
@@ -405,7 +408,7 @@ def test_features_are_stored_and_used_again_under_any_k(knn_eval, tmp_path, monk
         path: path.stat().st_mtime_ns for path in (tmp_path / 'work' / 'features').rglob('*.npy')
     }
     assert {path.parent.name.rsplit('-', 1)[0] for path in stored} == {'train', 'val', 'test'}
-    monkeypatch.setattr(features, '_extract', None)
+    monkeypatch.setattr(feature_store, '_Extraction', None)
     code, _, _, again = knn_eval('--k', 3)
     assert code == 0 and [row['value'] for row in again] == [row['value'] for row in first]
     assert knn_eval('--k', 1, 7, '--temperature', 0.3, '--ivf', 4)[0] == 0
@@ -423,16 +426,16 @@ def test_float16_and_clusters_come_close_to_the_exact_search(knn_eval):
             abs(a['value'] - b['value']) <= 7 for a, b in zip(rows, exact, strict=True)
         )
     said = re.search(
-        r'IVF of 4 clusters, 4 probed, 8 bits, recall ([\d.]+) %', clusters[0]['protocol']
+        r'IVF of 4 clusters, 4 probed, 8 bits, recall ([\d.]+) %', describe_row(clusters[0])
     )
     assert (
         code == 0
         and float(said[1]) > 90
         and 'recall against the exact search' in out
-        and 'IVF' not in exact[0]['protocol']
+        and 'IVF' not in describe_row(exact[0])
     )
     _, _, _, few = knn_eval('--k', 5, '--temperature', 0.1, '--ivf', 20, '--probes', 1)
-    assert float(re.search(r'recall ([\d.]+) %', few[0]['protocol'])[1]) < float(said[1])
+    assert float(re.search(r'recall ([\d.]+) %', describe_row(few[0]))[1]) < float(said[1])
     for seed in (2**31, 2**40):
         assert knn_eval('--k', 5, '--temperature', 0.1, '--ivf', 4, '--seed', seed)[0] == 0
 

@@ -11,10 +11,11 @@ import pytest
 from ssl_zoo.checkpoint import checkpoints_in
 from ssl_zoo.config.settings import settings_from_dict
 from ssl_zoo.engine.runner import build_runner
-from ssl_zoo.evaluation import classifiers
+from ssl_zoo.evaluation import classifier_training
 from ssl_zoo.evaluation.logistic import STRENGTHS
-from ssl_zoo.evaluation.metrics import Predictions
-from ssl_zoo.evaluation.protocols import linear
+from ssl_zoo.evaluation.predictions import Predictions
+from ssl_zoo.evaluation.protocols import linear, linear_cached
+from ssl_zoo.evaluation.protocols.describe import describe_row
 from ssl_zoo.evaluation.recipes import LINEAR
 
 SETTINGS = dict(
@@ -96,7 +97,7 @@ def test_an_evaluation_from_the_command_line(run_tool, root, checkpoint, tmp_pat
         figure.startswith(f'top-1 {row["value"]:.2f} % (95 % interval')
         and where == f'  predictions in {row["predictions"]}'
     )
-    assert figure.endswith(row['protocol']) and '[trained, online backbone]' in figure
+    assert figure.endswith(describe_row(row)) and '[trained, online backbone]' in figure
     saved = Predictions.load(row['predictions'])
     assert (
         row['value'] == pytest.approx(100 * np.mean(saved.predicted[:, 0] == saved.labels))
@@ -119,7 +120,7 @@ def test_every_preset_runs(name, tool, tmp_path):
     assert (
         row['recipe'] == expected
         and row['metric'] == 'linear_top1'
-        and LINEAR[name].optimizer in row['protocol']
+        and LINEAR[name].optimizer in describe_row(row)
     )
     settings = [f'lr {lr * 20 / 256 if LINEAR[name].per_256 else lr:g}' for lr in LINEAR[name].lrs]
     assert row['setting'].split(',')[0] in settings and (len(settings) > 1) == (
@@ -208,7 +209,9 @@ def test_arguments_change_the_recipe(tool, tmp_path, monkeypatch):
 
 def test_cached_passes_strengths_on(tool, monkeypatch):
     seen = []
-    monkeypatch.setattr(linear, 'evaluate_cached', lambda *arguments: seen.append(arguments[1:]))
+    monkeypatch.setattr(
+        linear_cached, 'evaluate_cached', lambda *arguments: seen.append(arguments[1:])
+    )
     for more in (
         (),
         ('--strengths', 1, 100, 0.1),
@@ -234,10 +237,11 @@ def test_cached_gives_two_figures_and_without_strengths_one(tool, tmp_path):
         and regression['metric'] == 'logistic_top1'
         and out.count('predictions in') == 2
     )
-    assert (
-        regression['strength'] in (0.01, 1, 100)
-        and 'strength chosen of 3 on 40' in regression['protocol']
-    )
+    assert regression['strength'] in (
+        0.01,
+        1,
+        100,
+    ) and 'strength chosen of 3 on 40' in describe_row(regression)
     assert tool('--cached', *QUICK, '--strengths')[0] == 0 and len(rows(tmp_path)) == 3
 
 
@@ -345,7 +349,11 @@ def test_arguments_that_would_have_no_effect_are_refused(tool):
     ('sent', 'code'), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)]
 )
 def test_a_stop_is_told_and_the_same_command_goes_on(sent, code, tool, tmp_path, monkeypatch):
-    arguments, steps, real = ('--epochs', 1, '--batch-size', 20), [], classifiers.seed_everything
+    arguments, steps, real = (
+        ('--epochs', 1, '--batch-size', 20),
+        [],
+        classifier_training.seed_everything,
+    )
 
     def counted(seed):
         steps.append(seed)
@@ -353,7 +361,7 @@ def test_a_stop_is_told_and_the_same_command_goes_on(sent, code, tool, tmp_path,
             os.kill(os.getpid(), sent)
         real(seed)
 
-    monkeypatch.setattr(classifiers, 'seed_everything', counted)
+    monkeypatch.setattr(classifier_training, 'seed_everything', counted)
     got, _, err = tool(*arguments)
     assert (
         got == code

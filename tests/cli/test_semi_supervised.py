@@ -14,7 +14,7 @@ from ssl_zoo.config.settings import settings_from_dict
 from ssl_zoo.data.label_lists import write_list
 from ssl_zoo.data.sources.arrays import Digits
 from ssl_zoo.engine.runner import build_runner
-from ssl_zoo.evaluation import classifiers
+from ssl_zoo.evaluation import classifier_training
 
 SETTINGS = dict(
     method=dict(
@@ -126,7 +126,7 @@ def test_from_scratch_is_the_same_with_random_weights(tool, tmp_path):
     assert '[trained, online backbone]  fine-tuned on 40 labels' in printed[()]
     assert all(
         scratch[key] == random[key]
-        for key in ('value', 'setting', 'protocol', 'list_sha256', 'weights')
+        for key in ('value', 'setting', 'protocol', 'chosen', 'list_sha256', 'weights')
     )
     assert all(scratch[key] == trained[key] for key in ('recipe', 'list_sha256', 'labelled', 'n'))
     assert (trained['weights'], scratch['weights']) == ('trained', 'random weights')
@@ -178,7 +178,7 @@ def test_figures_go_to_the_run_unless_another_folder_is_named(root, checkpoint, 
 
 
 def test_a_stopped_evaluation_goes_on_by_the_same_command(tool, tmp_path, monkeypatch):
-    steps, real = [], classifiers.seed_everything
+    steps, real = [], classifier_training.seed_everything
 
     def seed(value):
         steps.append(value)
@@ -186,7 +186,7 @@ def test_a_stopped_evaluation_goes_on_by_the_same_command(tool, tmp_path, monkey
             os.kill(os.getpid(), signal.SIGTERM)
         real(value)
 
-    monkeypatch.setattr(classifiers, 'seed_everything', seed)
+    monkeypatch.setattr(classifier_training, 'seed_everything', seed)
     code, _, err = tool(*FEW)
     assert (
         code == 143
@@ -197,7 +197,7 @@ def test_a_stopped_evaluation_goes_on_by_the_same_command(tool, tmp_path, monkey
     assert tool(*FEW, work=tmp_path / 'whole')[0] == 0
     assert all(
         rows(tmp_path / 'work')[0][key] == rows(tmp_path / 'whole')[0][key]
-        for key in ('value', 'setting', 'protocol')
+        for key in ('value', 'setting', 'protocol', 'chosen')
     )
 
 
@@ -246,7 +246,7 @@ def test_a_stopped_evaluation_goes_on_by_the_same_command(tool, tmp_path, monkey
         ((*FEW, '--seed', '-1'), 'the seed is -1, but it must be at least 0'),
         (
             (*FEW, '--cfg-options', 'data.val=None'),
-            'the config has no data.val: choices are made on images held out from classifiers, never',
+            'the config has no data.val: choices are made on images held out from training, never',
         ),
         (
             (*FEW, '--cfg-options', 'data.test=None'),

@@ -15,8 +15,9 @@ from ssl_zoo.config.settings import settings_from_dict
 from ssl_zoo.data.sources.folder import ImageFolder
 from ssl_zoo.data.splits import hold_out
 from ssl_zoo.engine.runner import build_runner
-from ssl_zoo.evaluation import classifiers
-from ssl_zoo.evaluation.metrics import Predictions
+from ssl_zoo.evaluation import classifier_training
+from ssl_zoo.evaluation.predictions import Predictions
+from ssl_zoo.evaluation.protocols.describe import describe_row
 
 SETTINGS = dict(
     method=dict(
@@ -154,11 +155,10 @@ def test_fine_tuning_and_its_options(tool, folders, tmp_path):
         and row['recipe']['weight_decays'] == [0]
         and row['recipe']['flip_p'] == 0
     )
-    assert row['protocol'].startswith('whole network fine-tuned, 2 steps of 8, SGD, lr 0.')
-    assert (
-        row['protocol'].endswith(', trained again with the hold-out')
-        and 'chosen of 2 on 9 held-out images' in row['protocol']
-    )
+    assert describe_row(row).startswith('whole network fine-tuned, 2 steps of 8, SGD, lr 0.')
+    assert describe_row(row).endswith(
+        ', trained again with the hold-out'
+    ) and 'chosen of 2 on 9 held-out images' in describe_row(row)
     assert row['value'] == pytest.approx(per_class(Predictions.load(row['predictions'])))
 
 
@@ -244,7 +244,7 @@ def test_a_known_set_is_trained_on_its_split_and_reported_in_its_metric(
         assert row['value'] == pytest.approx(
             per_class(kept) if metric == 'mean_per_class' else top1
         )
-    assert f'on {images} features' in linear['protocol'] and (linear['n'], linear['test']) == (
+    assert f'on {images} features' in describe_row(linear) and (linear['n'], linear['test']) == (
         9,
         name,
     )
@@ -286,7 +286,7 @@ def test_strengths_are_swept_from_the_strongest_on(tool, folders, monkeypatch):
 
 
 def test_stopped_fine_tuning_goes_on_by_the_same_command(tool, folders, tmp_path, monkeypatch):
-    steps, real = [], classifiers.seed_everything
+    steps, real = [], classifier_training.seed_everything
 
     def seed(value):
         steps.append(value)
@@ -294,14 +294,14 @@ def test_stopped_fine_tuning_goes_on_by_the_same_command(tool, folders, tmp_path
             os.kill(os.getpid(), signal.SIGTERM)
         real(value)
 
-    monkeypatch.setattr(classifiers, 'seed_everything', seed)
+    monkeypatch.setattr(classifier_training, 'seed_everything', seed)
     code, _, err = tool(*folders, *TUNED)
     assert code == 143 and 'the same command goes on from here' in err and 'Traceback' not in err
     assert tool(*folders, *TUNED)[0] == 0 and len(steps) == 6
     assert tool(*folders, *TUNED, work=tmp_path / 'whole')[0] == 0
     assert all(
         rows(tmp_path / 'work')[0][key] == rows(tmp_path / 'whole')[0][key]
-        for key in ('value', 'setting', 'protocol')
+        for key in ('value', 'setting', 'protocol', 'chosen')
     )
 
 

@@ -337,9 +337,14 @@ def test_rows_are_written_all_or_none(tmp_path):
 
 PHASES = {
     'step': ('ssl_zoo.engine.loop', 'TrainLoop', 'one_pass', 6),
-    'online_eval': ('ssl_zoo.engine.hooks.online_evaluation', 'OnlineEvaluationHook', 'look', 2),
+    'online_eval': (
+        'ssl_zoo.engine.hooks.online_evaluation',
+        'OnlineEvaluationHook',
+        'evaluate',
+        2,
+    ),
     'saving': ('ssl_zoo.checkpoint', 'CheckpointHook', '_write', 2),
-    'start': ('ssl_zoo.engine.hooks.online_evaluation', 'OnlineEvaluationHook', 'look', 1),
+    'start': ('ssl_zoo.engine.hooks.online_evaluation', 'OnlineEvaluationHook', 'evaluate', 1),
 }
 
 
@@ -482,16 +487,16 @@ def test_figures_that_a_crash_has_cost_are_made_once(tiny, tmp_path, monkeypatch
 
 @pytest.mark.parametrize('lost', [3, 7, 9])
 def test_lines_beyond_the_resumed_step_go_and_none_is_lost(tiny, tmp_path, monkeypatch, lost):
-    """A crash at step ``lost``: before the first checkpoint, between a checkpoint and the look after it, and later."""
+    """A crash at step ``lost``: before the first checkpoint, between a checkpoint and the evaluation after it, and later."""
     settings = tiny(online_eval=dict(every=0.5), log_every=1)
     build_runner(settings, tmp_path / 'whole').train()
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
-        look, report = OnlineEvaluationHook.look, ProgressHook.report
+        evaluate, report = OnlineEvaluationHook.evaluate, ProgressHook.report
         if lost == 7:
             patch.setattr(
                 OnlineEvaluationHook,
-                'look',
-                lambda self, runner, *a: look(self, runner, *a) if runner.step < 7 else 1 / 0,
+                'evaluate',
+                lambda self, runner, *a: evaluate(self, runner, *a) if runner.step < 7 else 1 / 0,
             )
         else:
             patch.setattr(

@@ -18,17 +18,11 @@ from ssl_zoo.data.sources import Source
 from ssl_zoo.data.stream_sampler import order_of
 from ssl_zoo.distributed.signals import StopSignals
 from ssl_zoo.errors import ConfigError, Stopped, UnreadableImage
-from ssl_zoo.evaluation import classifiers
-from ssl_zoo.evaluation.classifiers import (
-    Classifier,
-    FeatureBatches,
-    Heads,
-    ImageBatches,
-    predict,
-    predict_features,
-    train_classifier,
-)
+from ssl_zoo.evaluation import classifier_training
+from ssl_zoo.evaluation.classifier_training import train_classifier
+from ssl_zoo.evaluation.classifiers import Classifier, Heads, predict, predict_features
 from ssl_zoo.evaluation.features import Features, Preprocessing
+from ssl_zoo.evaluation.labelled_batches import FeatureBatches, ImageBatches
 from ssl_zoo.evaluation.recipes import Recipe, Setting
 
 CPU = torch.device('cpu')
@@ -68,6 +62,7 @@ class Hooked:
 
     def __init__(self, batches, at=None, act=None):
         self.batches, self.at, self.act, self.starts = batches, at, act, []
+        self.unreadable = batches.unreadable
 
     def __len__(self):
         return len(self.batches)
@@ -582,7 +577,7 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been_stopped(kind, how, tmp
             raise RuntimeError('power cut')
 
         with monkeypatch.context() as patch, pytest.raises(RuntimeError, match='power cut'):
-            patch.setattr(classifiers, 'SAVE_SECONDS', -1)
+            patch.setattr(classifier_training, 'SAVE_SECONDS', -1)
             go(hooked(7, power_cut), state)
     assert torch.serialization.get_unsafe_globals_in_checkpoint(state) == []
     assert torch.load(state, weights_only=True)['step'] == 7
@@ -610,7 +605,9 @@ def test_a_training_stopped_twice_and_one_stopped_at_its_last_step_go_on(tmp_pat
 
 def test_the_state_is_saved_now_and_then(tmp_path, monkeypatch):
     seconds = iter(range(0, 10_000, 100))
-    monkeypatch.setattr(classifiers, 'time', SimpleNamespace(perf_counter=lambda: next(seconds)))
+    monkeypatch.setattr(
+        classifier_training, 'time', SimpleNamespace(perf_counter=lambda: next(seconds))
+    )
     recipe, state, features = (
         Recipe(lrs=(0.1,), epochs=(5,), batch_size=10),
         tmp_path / 'state.pth',

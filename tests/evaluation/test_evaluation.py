@@ -35,7 +35,7 @@ def test_spread_and_rankme_in_closed_form():
 
 
 def test_collapse_is_told_in_words():
-    start = dict(spread_at_start=0.1, rank_at_start=14)
+    start = dict(feature_std_at_start=0.1, rank_at_start=14)
     assert collapse_warning(0.5, 30, **start) is None
     assert collapse_warning(0.08, 13, **start) is None  # hardly changed
     assert 'collapsing' in collapse_warning(0.01, 30, **start)

@@ -21,15 +21,13 @@ from ssl_zoo.data.sources import Source
 from ssl_zoo.distributed import rank, world_size
 from ssl_zoo.distributed.process_group import process_group
 from ssl_zoo.errors import ConfigError, UnreadableImage
-from ssl_zoo.evaluation import features as module
+from ssl_zoo.evaluation import feature_store as module
+from ssl_zoo.evaluation.feature_store import json_hash, load_features, store_features
 from ssl_zoo.evaluation.features import (
     Preprocessing,
-    embedded,
+    encode_batches,
     eval_mode,
     extract_features,
-    key_of,
-    load_features,
-    store_features,
 )
 
 N, BATCH = 18, 3  # with blocks of 4: five, the last of 2; batches of 3 and 1
@@ -260,7 +258,7 @@ def test_channels_last_is_the_memory_format_of_the_images():
 def test_batches_come_with_their_positions_and_what_could_not_be_read():
     source = Noise(8, bad=(1, 3, 4, 5))
     batches = list(
-        embedded(Shifted().eval(), source, PREPROCESSING, torch.device('cpu'), batch_size=3)
+        encode_batches(Shifted().eval(), source, PREPROCESSING, torch.device('cpu'), batch_size=3)
     )
     assert [b[0].tolist() for b in batches] == [[0, 2], [], [6, 7]]
     assert batches[1][1] is None and [b[1].shape for b in batches[::2]] == [(2, 12), (2, 12)]
@@ -488,12 +486,21 @@ def test_another_key_is_another_set(tmp_path, key):
 def test_a_key_is_a_hash_of_all_its_parts_in_any_order():
     by_hand = hashlib.sha256(b'{"a": [1, 2], "b": {"c": null, "d": 0.5}}').hexdigest()[:16]
     assert (
-        key_of(b=dict(d=0.5, c=None), a=(1, 2))
-        == key_of(a=[1, 2], b=dict(c=None, d=0.5))
+        json_hash(b=dict(d=0.5, c=None), a=(1, 2))
+        == json_hash(a=[1, 2], b=dict(c=None, d=0.5))
         == by_hand
     )
     assert (
-        len({key_of(a=1), key_of(a=2), key_of(a='1'), key_of(b=1), key_of(a=1, b=None), key_of()})
+        len(
+            {
+                json_hash(a=1),
+                json_hash(a=2),
+                json_hash(a='1'),
+                json_hash(b=1),
+                json_hash(a=1, b=None),
+                json_hash(),
+            }
+        )
         == 6
     )
 

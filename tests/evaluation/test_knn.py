@@ -27,9 +27,10 @@ from ssl_zoo.evaluation.knn import (
     recall,
     vote,
 )
-from ssl_zoo.evaluation.metrics import Predictions
+from ssl_zoo.evaluation.predictions import Predictions
 from ssl_zoo.evaluation.protocols import knn as protocol
 from ssl_zoo.evaluation.protocols.context import EvaluationContext
+from ssl_zoo.evaluation.protocols.describe import describe
 from ssl_zoo.evaluation.protocols.knn import evaluate_knn
 
 RNG = np.random.default_rng(0)
@@ -423,7 +424,7 @@ class Made:
         assert source is self.sources[name]
         return self.made[name]
 
-    def report(self, tool, metric, predicted, labels, names, test, protocol, **more):
+    def report(self, tool, metric, predicted, labels, names, test, protocol, chosen, **more):
         row = SimpleNamespace(
             tool=tool,
             metric=metric,
@@ -432,6 +433,7 @@ class Made:
             names=names,
             test=test,
             protocol=protocol,
+            chosen=chosen,
             **more,
         )
         self.reported.append(row)
@@ -480,10 +482,20 @@ def test_k_and_temperature_are_chosen_on_the_hold_out_not_on_the_test_images():
             'top1',
         )
         assert row.test is context.sources['test']
-        assert (
-            row.protocol
-            == f'weighted k-NN, k={row.k}, T={row.temperature:g}, cosine, bank of 250, {row.selection}'
-        )
+    common = dict(name='knn', distance='cosine', bank=250, index=None, dtype='float32')
+    assert dino.protocol == dict(common, k=20, temperature=0.07) and dino.chosen == {}
+    assert lightly.protocol == dict(common, k=200, temperature=0.1) and lightly.chosen == {}
+    candidates = dict(k=ks, temperature=temperatures)
+    assert chosen.protocol == dict(common, candidates=candidates, holdout=60)
+    right = context.right('val', *best)
+    assert chosen.chosen == dict(k=best[0], temperature=best[1], holdout_accuracy=right)
+    assert describe(chosen.protocol, chosen.chosen) == (
+        f'weighted k-NN, k={best[0]}, T={best[1]:g}, cosine, bank of 250, '
+        f'chosen of 12 on 60 held-out images ({right:.2f} %)'
+    )
+    assert describe(dino.protocol, dino.chosen) == (
+        'weighted k-NN, k=20, T=0.07, cosine, bank of 250, as DINO'
+    )
 
 
 def test_the_table_shows_every_cell(capsys):
@@ -547,7 +559,8 @@ def test_a_row_does_not_claim_more_neighbours_than_the_bank_has():
 
 def test_a_row_does_not_claim_more_probes_than_there_are_clusters():
     for row in evaluate_knn(Made(train=400), [1], [0.1], clusters=4, probes=500):
-        assert 'IVF of 4 clusters, 4 probed' in row.protocol
+        assert row.protocol['index'] == dict(type='IVF', clusters=4, probes=4, bits=8)
+        assert 'IVF of 4 clusters, 4 probed' in describe(row.protocol, row.chosen)
 
 
 @pytest.mark.parametrize(
@@ -594,9 +607,11 @@ def test_clusters_are_told_with_their_recall(capsys):
         in capsys.readouterr().out
     )
     assert all(
-        f'bank of 1,000, IVF of 8 clusters, 2 probed, 8 bits, recall {found:.1f} %' in row.protocol
+        f'bank of 1,000, IVF of 8 clusters, 2 probed, 8 bits, recall {found:.1f} %'
+        in describe(row.protocol, row.chosen)
         for row in rows
     )
+    assert all(row.chosen['recall'] == pytest.approx(found) for row in rows)
     bank, test = context.made['train'], context.made['test']
     for row in rows:
         np.testing.assert_array_equal(

@@ -170,7 +170,7 @@ def test_a_stopped_sweep_goes_on_as_if_it_had_not_been_stopped(
     )
     monkeypatch.setattr(logistic, 'SAVE_SECONDS', -1)
     with pytest.raises(KeyboardInterrupt):
-        sweep(values, labels, stopping, STRENGTHS, state=state)
+        sweep(values, labels, stopping, STRENGTHS, state_path=state)
     with np.load(state, allow_pickle=False) as file:
         assert file['scores'].tolist() == whole[:stop]
     rest = []
@@ -180,7 +180,7 @@ def test_a_stopped_sweep_goes_on_as_if_it_had_not_been_stopped(
             labels,
             lambda model: rest.append(norm(model)) or rest[-1],
             STRENGTHS,
-            state=state,
+            state_path=state,
         )
         == expected
     )
@@ -196,9 +196,9 @@ def test_unconverged_are_counted_over_a_stop(tmp_path, monkeypatch):
         return left.pop()  # IndexError at the fourth
 
     with pytest.raises(IndexError):
-        sweep(values, labels, stopping, STRENGTHS, max_iter=1, state=tmp_path / 'state.npz')
+        sweep(values, labels, stopping, STRENGTHS, max_iter=1, state_path=tmp_path / 'state.npz')
     assert sweep(
-        values, labels, lambda model: 0.0, STRENGTHS, max_iter=1, state=tmp_path / 'state.npz'
+        values, labels, lambda model: 0.0, STRENGTHS, max_iter=1, state_path=tmp_path / 'state.npz'
     ) == ([0.0] * 5, 5)
 
 
@@ -209,7 +209,7 @@ def test_no_state_is_written_before_its_time(tmp_path):
         labels,
         lambda model: float(len(list(tmp_path.iterdir()))),
         STRENGTHS,
-        state=tmp_path / 'state.npz',
+        state_path=tmp_path / 'state.npz',
     )
     assert logistic.SAVE_SECONDS == 60 and not list(tmp_path.iterdir())
 
@@ -224,9 +224,9 @@ def test_a_disk_that_is_full_gets_a_sentence(tmp_path, monkeypatch):
         write_or_raise(path, torn)
 
     monkeypatch.setattr(logistic, 'SAVE_SECONDS', -1)
-    monkeypatch.setattr(logistic, 'keep', full)
+    monkeypatch.setattr(logistic, 'write_or_raise', full)
     with pytest.raises(ConfigError, match='No space left on device'):
-        sweep(values, labels, lambda model: 0.0, STRENGTHS, state=tmp_path / 'state.npz')
+        sweep(values, labels, lambda model: 0.0, STRENGTHS, state_path=tmp_path / 'state.npz')
 
 
 # --- Labels

@@ -15,16 +15,14 @@ from scipy.stats import binomtest
 
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.metrics import (
-    PredictionComparison,
-    Predictions,
-    _resampled,
     accuracy,
-    compare,
+    bootstrap,
     interval,
     mean_per_class,
     measure,
     top_k,
 )
+from ssl_zoo.evaluation.predictions import PredictionComparison, Predictions, compare
 
 RNG = np.random.default_rng(0)
 
@@ -171,7 +169,7 @@ def test_many_classes_are_resampled_in_parts():
     assert interval('mean_per_class', predicted, labels) == pytest.approx(
         (value - half, value + half), abs=0.12
     )
-    assert len(_resampled('mean_per_class', np.ones(6000, dtype=int), labels, 0)) == 10_000
+    assert len(bootstrap('mean_per_class', np.ones(6000, dtype=int), labels, 0)) == 10_000
 
 
 # --- Files

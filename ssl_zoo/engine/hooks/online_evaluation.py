@@ -1,7 +1,8 @@
-"""The online evaluation during training (k-NN accuracy, feature std of the embeddings) and the figures at its end."""
+"""Online evaluation: k-NN accuracy and signs of collapse during training, results at its end."""
 
 import time
 from contextlib import nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,233 +17,323 @@ from ssl_zoo.distributed import rank
 from ssl_zoo.distributed.objects import on_rank0
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.collapse import collapse_warning, rankme
-from ssl_zoo.evaluation.features import Preprocessing, extract_features
-from ssl_zoo.evaluation.knn import knn_predict
+from ssl_zoo.evaluation.features import Features, Preprocessing, extract_features
+from ssl_zoo.evaluation.knn import knn_predict, knn_protocol
 from ssl_zoo.evaluation.metrics import accuracy
-from ssl_zoo.evaluation.probe import few_label_probe, linear_probe
+from ssl_zoo.evaluation.probe import DRAWS, few_label_probe, few_label_protocol, linear_probe
 from ssl_zoo.evaluation.results import rows_of, write_row
 from ssl_zoo.losses import feature_std
+from ssl_zoo.method import Method
 from ssl_zoo.versions import versions
 
+FEATURE_STD_IMAGES = 2048  # images that feature std and RankMe are measured on
+SHOWN_UNREADABLE = 20  # unreadable images that one evaluation names in the log
+UNTRAINED = 'random weights'
 
-def at_most(source: Source, n: int | None) -> Source:
-    """The source, or ``n`` of its images, balanced over classes."""
-    return (
-        source
-        if n is None or n >= len(source)
-        else Subset(source, np.sort(balanced_order(source, seed=2)[:n]))
-    )
+
+@dataclass(frozen=True)
+class OnlineMeasurement:
+    """What one online evaluation measures on the validation images.
+
+    Attributes:
+        feature_std: mean standard deviation of the l2-normalised features.
+        rankme: effective rank of the features.
+        max_rank: the largest possible RankMe.
+        images: number of validation images.
+        knn: k-NN accuracy in percent, None without labels.
+        probe: accuracy of the linear probe in percent, None if it is not asked for.
+    """
+
+    feature_std: float
+    rankme: float
+    max_rank: int
+    images: int
+    knn: float | None = None
+    probe: float | None = None
+
+    def scalars(self) -> dict[str, float]:
+        """Return the scalars for the log."""
+        scalars = {'val/feature_std': self.feature_std, 'val/rankme': self.rankme}
+        if self.knn is not None:
+            scalars = {'val/knn': self.knn, **scalars}
+        if self.probe is not None:
+            scalars['val/probe'] = self.probe
+        return scalars
+
+    def __str__(self) -> str:
+        text = f'feature std {self.feature_std:.3f}  RankMe {self.rankme:.1f} of {self.max_rank}'
+        if self.knn is None:
+            return text
+        accuracies = f'k-NN {self.knn:.2f} %'
+        if self.probe is not None:
+            accuracies += f'  linear probe {self.probe:.2f} %'
+        return f'{accuracies} on {self.images} val images  {text}'
+
+
+@dataclass(frozen=True)
+class FinalResult:
+    """Accuracies of one network on the test images, in percent.
+
+    Attributes:
+        weights: 'trained' or 'random weights'.
+        knn: k-NN accuracy.
+        probe: mean accuracy of the few-label probe over draws.
+        probe_std: standard deviation over draws.
+    """
+
+    weights: str
+    knn: float
+    probe: float
+    probe_std: float
+
+
+def balanced_subset(source: Source, images: int | None) -> Source:
+    """Return ``images`` images of a source, balanced over classes; all of them for None."""
+    if images is None or images >= len(source):
+        return source
+    return Subset(source, np.sort(balanced_order(source, seed=2)[:images]))
 
 
 class OnlineEvaluationHook(Hook):
-    """Looks at the embeddings before the first step and every few epochs; at the end writes the results.
+    """Evaluate the features before the first step and every few epochs; write results at the end.
 
-    Evaluation draws no random numbers, leaves BatchNorm's statistics alone and so changes nothing in the training.
+    An evaluation draws no random numbers and does not change the statistics of BatchNorm, so it
+    does not change the training.
 
     Args:
         settings: of the run.
         sources: see ssl_zoo.data.splits.data_sources.
         progress: the hook that writes scalars.
+
+    Attributes:
+        evaluated_step: the last step at which the run's network was evaluated, None before the
+            first evaluation.
     """
 
-    FEATURE_STD_IMAGES = 2048
-
-    def __init__(self, settings: Settings, sources: dict, progress):
-        self.settings, self.online_eval, self.progress = settings, settings.online_eval, progress
-        self.unreadable: dict[str, str] = {}
+    def __init__(self, settings: Settings, sources: dict, progress: Hook):
+        self.settings = settings
+        self.online_eval = settings.online_eval
+        self.progress = progress
+        self.unreadable: dict[str, str] = {}  # reason by name of the image
+        self.evaluated_step: int | None = None
+        self.untrained_measurement: OnlineMeasurement | None = None
         self.preprocessing = Preprocessing(
             *settings.eval_geometry(),
             settings.data.mean,
             settings.data.std,
             channels_last=settings.channels_last,
         )
-        val, bank = sources['val'], sources['bank']
+        val = sources['val']
+        bank = sources['bank']
         self.has_labels = bank is not None and val is not None and val.labels is not None
-        self.bank = bank and at_most(bank, self.online_eval.bank)
-        self.val = (
-            at_most(val, self.online_eval.queries)
-            if self.has_labels
-            else at_most(val or sources['train'], self.FEATURE_STD_IMAGES)
-        )
+        self.bank = bank and balanced_subset(bank, self.online_eval.bank)
+        if self.has_labels:
+            self.val = balanced_subset(val, self.online_eval.queries)
+        else:
+            self.val = balanced_subset(val or sources['train'], FEATURE_STD_IMAGES)
         self.test = sources['test'] or (val if self.has_labels else None)
 
-    def before_train(self, runner):
-        self.first_step = runner.step
-        if self.online_eval.every:
-            resumed = runner.step > 0
-            self.start = self.look(
-                runner, self.untrained(runner) if resumed else runner.whole_method()
-            )
-            if (
-                resumed and runner.step < runner.max_steps
-            ):  # lost, if a crash came between a checkpoint and the look after it
-                self.after_optimizer_step(runner)
+    def before_train(self, runner) -> None:
+        if not self.online_eval.every:
+            return
+        resumed = runner.step > 0
+        if resumed:
+            self.evaluated_step = on_rank0(lambda: _last_evaluated_step(runner))
+        untrained = self.build_untrained(runner) if resumed else runner.whole_method()
+        self.untrained_measurement = self.evaluate(runner, untrained)
+        if resumed and runner.step < runner.max_steps:
+            # A crash between a checkpoint and the evaluation after it has lost the evaluation.
+            self.after_optimizer_step(runner)
 
-    def after_optimizer_step(self, runner):
-        if (
-            self.online_eval.every
-            and runner.due(self.online_eval.every)
-            and runner.step < runner.max_steps
-        ):
-            self.look_once(runner)
+    def after_optimizer_step(self, runner) -> None:
+        every = self.online_eval.every
+        if every and runner.due(every) and runner.step < runner.max_steps:
+            self.evaluate_once(runner)
 
-    def after_train(self, runner):
+    def after_train(self, runner) -> None:
         if self.online_eval.every:
-            self.look_once(runner)
+            self.evaluate_once(runner)
         if self.test is not None:
             self.report(runner)
 
-    def look_once(self, runner) -> None:
-        """Look, unless log.jsonl holds what was seen at this step: a run that resumes may stand where it has looked."""
+    def evaluate_once(self, runner) -> None:
+        """Evaluate the run's network, unless it was evaluated at this step."""
+        if self.evaluated_step != runner.step:
+            self.evaluate(runner)
 
-        def looked() -> bool:
-            return any(
-                row.get('step') == runner.step and 'val/feature_std' in row
-                for row in rows_of(Path(runner.work_dir, 'log.jsonl'))
-            )
+    def evaluate(self, runner, untrained: Method | None = None) -> OnlineMeasurement | None:
+        """Measure a network, and write the measurement to the log.
 
-        if runner.step > self.first_step or not on_rank0(looked):
-            self.look(runner)
+        Args:
+            runner: the runner.
+            untrained: the network with random weights, which is measured as step 0; None for the
+                network of the run.
 
-    def untrained(self, runner):
-        return build_method(
+        Returns:
+            The measurement on process 0, None on the others.
+        """
+        started = time.perf_counter()
+        is_untrained = untrained is not None
+        method = untrained if is_untrained else runner.whole_method()
+        step = 0 if is_untrained else runner.step
+        measurement = self._measure(runner, method)
+        if step == runner.step:
+            self.evaluated_step = step
+        if measurement is None:
+            return None
+        seconds = time.perf_counter() - started
+        self.progress.pause(seconds, once=is_untrained)
+        note = f'  {UNTRAINED}' if is_untrained else ''
+        epoch = runner.plan.epoch(step)
+        runner.logger.info(f'epoch {epoch:.1f}  {measurement}  ({seconds:.1f} s){note}')
+        if step == runner.step:
+            self.progress.write(runner, step, measurement.scalars())
+        if not is_untrained:
+            self._warn_of_collapse(runner, measurement)
+        return measurement
+
+    def has_reported(self, runner) -> bool:
+        """Whether the results of the end are written, or there are none. All processes call it."""
+        if self.test is None:
+            return True
+        # The last row that report writes.
+        last_row = dict(step=runner.max_steps, weights=UNTRAINED, metric='probe_2_per_class_top1')
+
+        def is_written() -> bool:
+            rows = rows_of(Path(runner.work_dir, 'results.jsonl'))
+            return any(all(row.get(k) == v for k, v in last_row.items()) for row in rows)
+
+        return on_rank0(is_written)
+
+    def report(self, runner) -> None:
+        """Measure k-NN and a few-label probe on the test images, also with random weights."""
+        results = []
+        for weights, method in (
+            ('trained', runner.whole_method()),
+            (UNTRAINED, self.build_untrained(runner)),
+        ):
+            bank = self._extract(runner, method, self.bank)
+            test = self._extract(runner, method, self.test)
+            if not self._can_report(bank, test):
+                if rank() == 0:
+                    runner.logger.warning(
+                        'no figures on test images: they need readable ones, and two images of '
+                        'each of two classes to compare with'
+                    )
+                return
+            if rank() == 0:
+                results.append(self._measure_final(weights, bank, test))
+        if rank() == 0:
+            self._log_final(runner, results, len(test.values), len(bank.values))
+            write_row(runner.work_dir, *self._rows(runner, results, test, bank))
+
+    def build_untrained(self, runner) -> Method:
+        """Build the method as it was before the training."""
+        method = build_method(
             self.settings, pretrained=False, microbatch_images=runner.plan.micro_batch
-        ).to(runner.device)
+        )
+        return method.to(runner.device)
 
-    def features(self, runner, method, source):
-        # Compiled for training, a backbone would be compiled again for every other mode and batch size.
+    def _extract(self, runner, method: Method, source: Source) -> Features:
+        """Extract features, and name the images in the log that could not be read before."""
+        # Compiled for training, a backbone would be compiled again for every other mode and batch
+        # size.
         eager = torch.compiler.set_stance('force_eager') if self.settings.compile else nullcontext()
         with eager:
             features = extract_features(method.encoder(), source, self.preprocessing)
-        new = [
-            (source.name(i), reason)
-            for i, reason in features.unreadable
-            if source.name(i) not in self.unreadable
-        ]
+        named = [(source.name(i), reason) for i, reason in features.unreadable]
+        new = [(name, reason) for name, reason in named if name not in self.unreadable]
         self.unreadable.update(new)
-        if rank() > 0:
-            return features
-        for name, reason in new[:20]:
-            runner.logger.warning(f'left out of evaluation: {name} ({reason})')
-        if len(new) > 20:
-            runner.logger.warning(f'and {len(new) - 20} more')
+        if rank() == 0:
+            for name, reason in new[:SHOWN_UNREADABLE]:
+                runner.logger.warning(f'left out of evaluation: {name} ({reason})')
+            if len(new) > SHOWN_UNREADABLE:
+                runner.logger.warning(f'and {len(new) - SHOWN_UNREADABLE} more')
         return features
 
-    def look(self, runner, untrained=None) -> tuple[float, float]:
-        """Measure, report and log; (feature std, RankMe). ``untrained`` is looked at instead of the run's method, as the start."""
-        started = time.perf_counter()
-        method, step = (
-            (untrained, 0) if untrained is not None else (runner.whole_method(), runner.step)
-        )
-        val = self.features(runner, method, self.val)
+    def _measure(self, runner, method: Method) -> OnlineMeasurement | None:
+        """Measure a network on the validation images; None on other processes than 0."""
+        val = self._extract(runner, method, self.val)
         if not len(val.values):
             raise ConfigError(
-                f'none of the {len(self.val)} images of data.val can be read; check them, or set data.val=None'
+                f'none of the {len(self.val)} images of data.val can be read; check them, or set '
+                f'data.val=None'
             )
-        sample = val.values[: self.FEATURE_STD_IMAGES]
-        finite = np.isfinite(sample).all()
-        scalars = {
-            'val/feature_std': feature_std(torch.from_numpy(sample)).item(),
-            'val/rankme': rankme(sample) if finite else float('nan'),
-        }
-        text = f'feature std {scalars["val/feature_std"]:.3f}  RankMe {scalars["val/rankme"]:.1f} of {min(sample.shape)}'
-        bank = self.features(runner, method, self.bank) if self.has_labels and finite else None
-        if bank is not None and rank() == 0:
-            predicted = knn_predict(
-                bank.values,
-                bank.labels,
-                val.values,
-                len(self.bank.classes),
-                self.online_eval.k,
-                self.online_eval.temperature,
-            )
-            scalars = {'val/knn': accuracy(predicted, val.labels), **scalars}
-            shown = f'k-NN {scalars["val/knn"]:.2f} %'
+        sample = val.values[:FEATURE_STD_IMAGES]
+        is_finite = bool(np.isfinite(sample).all())
+        bank = None
+        if self.has_labels and is_finite:
+            bank = self._extract(runner, method, self.bank)
+        if rank() > 0:
+            return None
+        knn = None
+        probe = None
+        if bank is not None:
+            knn = self._knn_accuracy(bank, val)
             if self.online_eval.probe:
-                scalars['val/probe'] = linear_probe(
-                    bank.values, bank.labels, val.values, val.labels
-                )
-                shown += f'  linear probe {scalars["val/probe"]:.2f} %'
-            text = f'{shown} on {len(val.values)} val images  {text}'
-        if rank() > 0:
-            return 0.0, 0.0
-        seconds = time.perf_counter() - started
-        self.progress.pause(seconds, once=untrained is not None)
-        note = '  random weights' if untrained is not None else ''
-        runner.logger.info(f'epoch {runner.plan.epoch(step):.1f}  {text}  ({seconds:.1f} s){note}')
-        if untrained is None or runner.step == 0:
-            self.progress.write(runner, step, scalars)
-        measured = scalars['val/feature_std'], scalars['val/rankme']
-        if untrained is None and (warning := collapse_warning(*measured, *self.start)):
-            runner.logger.warning(f'warning: {warning}')
-        return measured
-
-    def reported(self, runner) -> bool:
-        """Whether the figures of the end are there, or there are none to be made. All processes call it."""
-
-        def look() -> bool:
-            last = dict(
-                step=runner.max_steps, weights='random weights', metric='probe_2_per_class_top1'
-            )  # of the rows of a report
-            return any(
-                last.items() <= {key: row.get(key) for key in last}.items()
-                for row in rows_of(Path(runner.work_dir, 'results.jsonl'))
-            )
-
-        return self.test is None or on_rank0(look)
-
-    def report(self, runner) -> None:
-        """k-NN and a few-label probe on the test images, beside the same backbone with random weights."""
-        figures = {}
-        for name, method in (
-            ('trained', runner.whole_method()),
-            ('random weights', self.untrained(runner)),
-        ):
-            bank, test = (
-                self.features(runner, method, self.bank),
-                self.features(runner, method, self.test),
-            )
-            if rank() > 0:
-                continue
-            per_class = np.bincount(bank.labels, minlength=len(self.bank.classes))
-            if (
-                not len(test.values)
-                or (per_class > 0).sum() < 2
-                or per_class[per_class > 0].min() < 2
-            ):
-                runner.logger.warning(
-                    'no figures on test images: they need readable ones, and two images of each of two classes to '
-                    'compare with'
-                )
-                return
-            predicted = knn_predict(
-                bank.values,
-                bank.labels,
-                test.values,
-                len(self.bank.classes),
-                self.online_eval.k,
-                self.online_eval.temperature,
-            )
-            probe = few_label_probe(bank.values, bank.labels, test.values, test.labels)
-            figures[name] = (
-                accuracy(predicted, test.labels),
-                float(np.mean(probe)),
-                float(np.std(probe)),
-            )
-        if rank() > 0:
-            return
-        width = max(map(len, figures))
-        n, n_bank = len(test.values), len(bank.values)
-        runner.logger.info(f'on {n} test images, backbone features of {n_bank} training images:')
-        runner.logger.info(
-            f'  {"":<{width}}  k-NN, k={self.online_eval.k}  2 labels per class, mean of 5 draws'
+                probe = linear_probe(bank.values, bank.labels, val.values, val.labels)
+        return OnlineMeasurement(
+            feature_std=feature_std(torch.from_numpy(sample)).item(),
+            rankme=rankme(sample) if is_finite else float('nan'),
+            max_rank=min(sample.shape),
+            images=len(val.values),
+            knn=knn,
+            probe=probe,
         )
-        for name, (knn, mean, std) in figures.items():
-            runner.logger.info(f'  {name:<{width}}  {knn:7.2f} %    {mean:.2f} % (std {std:.2f})')
+
+    def _knn_accuracy(self, bank: Features, queries: Features) -> float:
+        predicted = knn_predict(
+            bank.values,
+            bank.labels,
+            queries.values,
+            len(self.bank.classes),
+            self.online_eval.k,
+            self.online_eval.temperature,
+        )
+        return accuracy(predicted, queries.labels)
+
+    def _warn_of_collapse(self, runner, measurement: OnlineMeasurement) -> None:
+        start = self.untrained_measurement
+        warning = collapse_warning(
+            measurement.feature_std, measurement.rankme, start.feature_std, start.rankme
+        )
+        if warning:
+            runner.logger.warning(f'warning: {warning}')
+
+    def _can_report(self, bank: Features, test: Features) -> bool:
+        """Whether there are test images, and two bank images of each of two classes."""
+        per_class = np.bincount(bank.labels, minlength=len(self.bank.classes))
+        per_class = per_class[per_class > 0]
+        return len(test.values) > 0 and len(per_class) >= 2 and per_class.min() >= 2
+
+    def _measure_final(self, weights: str, bank: Features, test: Features) -> FinalResult:
+        scores = few_label_probe(bank.values, bank.labels, test.values, test.labels)
+        return FinalResult(
+            weights,
+            knn=self._knn_accuracy(bank, test),
+            probe=float(np.mean(scores)),
+            probe_std=float(np.std(scores)),
+        )
+
+    def _log_final(self, runner, results: list[FinalResult], images: int, bank: int) -> None:
+        width = max(len(result.weights) for result in results)
+        k = self.online_eval.k
+        log = runner.logger.info
+        log(f'on {images} test images, backbone features of {bank} training images:')
+        log(f'  {"":<{width}}  k-NN, k={k}  2 labels per class, mean of {DRAWS} draws')
+        for r in results:
+            log(
+                f'  {r.weights:<{width}}  {r.knn:7.2f} %    {r.probe:.2f} % (std {r.probe_std:.2f})'
+            )
+
+    def _rows(
+        self, runner, results: list[FinalResult], test: Features, bank: Features
+    ) -> list[dict]:
+        """Return the results rows: k-NN and few-label probe of each network."""
         data = self.settings.data
         common = dict(
             time=datetime.now(UTC).isoformat(timespec='seconds'),
-            n=n,
+            n=len(test.values),
             network='backbone',
             test='val' if data.test is None else data.test['type'],
             test_manifest=self.test.manifest(),
@@ -253,27 +344,36 @@ class OnlineEvaluationHook(Hook):
             versions=versions(),
             config=self.settings.to_builtin(),
         )
+        k = self.online_eval.k
+        temperature = self.online_eval.temperature
+        protocol = knn_protocol(bank.values, k=k, temperature=temperature)
         rows = []
-        for name, (knn, mean, std) in figures.items():
-            rows.append(
-                dict(
-                    metric='knn_top1',
-                    value=knn,
-                    weights=name,
-                    protocol=f'k={self.online_eval.k}, '
-                    f'T={self.online_eval.temperature}, cosine, bank of {n_bank}',
-                    **common,
-                )
+        for result in results:
+            knn_row = dict(
+                metric='knn_top1',
+                value=result.knn,
+                weights=result.weights,
+                protocol=protocol,
+                chosen={},
+                **common,
             )
-            rows.append(
-                dict(
-                    metric='probe_2_per_class_top1',
-                    value=mean,
-                    std=std,
-                    draws=5,
-                    weights=name,
-                    protocol='logistic regression, L2, C=1, features standardised',
-                    **common,
-                )
+            probe_row = dict(
+                metric='probe_2_per_class_top1',
+                value=result.probe,
+                std=result.probe_std,
+                draws=DRAWS,
+                weights=result.weights,
+                protocol=few_label_protocol(),
+                chosen={},
+                **common,
             )
-        write_row(runner.work_dir, *rows)
+            rows += [knn_row, probe_row]
+        return rows
+
+
+def _last_evaluated_step(runner) -> int | None:
+    """Return the last step up to the present one with an evaluation in log.jsonl, None without."""
+    rows = rows_of(Path(runner.work_dir, 'log.jsonl'))
+    steps = [row.get('step') for row in rows if 'val/feature_std' in row]
+    done = [step for step in steps if isinstance(step, int) and step <= runner.step]
+    return max(done, default=None)

@@ -1,1 +1,1 @@
-"""What the evaluation tools do: a checkpoint goes in, figures by a published protocol come out."""
+"""Evaluation protocols: a checkpoint goes in, values of a published protocol come out."""

@@ -1,4 +1,4 @@
-"""The context of an evaluation: a network from a checkpoint, the data to judge it on, and where the figures go."""
+"""The context of an evaluation: a checkpoint, its network, its data, and the work directory."""
 
 import copy
 import hashlib
@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -23,45 +24,71 @@ from ssl_zoo.data.splits import data_sources
 from ssl_zoo.distributed import rank
 from ssl_zoo.distributed.objects import raise_together
 from ssl_zoo.errors import ConfigError, UnreadableImage
-from ssl_zoo.evaluation.features import Features, Preprocessing, key_of, store_features
-from ssl_zoo.evaluation.metrics import Predictions, interval, measure, top_k
+from ssl_zoo.evaluation.feature_store import json_hash, store_features
+from ssl_zoo.evaluation.features import Features, Preprocessing
+from ssl_zoo.evaluation.metrics import interval, measure, top_k
+from ssl_zoo.evaluation.predictions import Predictions
+from ssl_zoo.evaluation.protocols.describe import describe_row
 from ssl_zoo.evaluation.results import write_row
 from ssl_zoo.storage.digest import sha256_of_file
 from ssl_zoo.versions import versions
 
-SAMPLED = 8  # images whose pixels tell whether a data set is still the same
-NAMES = dict(top1='top-1', mean_per_class='mean per class')
+FINGERPRINT_IMAGES = 8  # images whose pixels are part of the fingerprint of a data set
+METRIC_NAMES = dict(top1='top-1', mean_per_class='mean per class')
+MISSING_SOURCE = dict(
+    val=(
+        'choices are made on images held out from training, never on the test set; hold some out '
+        'with --cfg-options data.val=0.1'
+    ),
+    test=(
+        'it is what figures are measured on; give one with '
+        "--cfg-options \"data.test={'type': ..., 'root': ...}\""
+    ),
+)
 
 
 class EvaluationContext:
-    """What is evaluated, and on what.
+    """What an evaluation measures, on which data, and where the results go.
 
     Args:
         checkpoint: file of a run.
-        options: changes to what its config says of data and workers, such as 'data.test.root=/data/imagenet/val'.
-        network: 'online' or 'target'; None for the method's own choice (DINO: the teacher; all others: the online network).
+        options: changes to the data and workers of the config in the checkpoint, such as
+            'data.test.root=/data/imagenet/val'.
+        network: 'online' or 'target'; None for the method's own choice (DINO: the teacher; all
+            others: the online network).
         layer: 'backbone' or 'projector'.
-        random_weights: the same network before training.
-        work_dir: where figures, predictions and features go; by default that of the run.
-        imports: Python files that register methods or data sets of one's own.
+        random_weights: whether to evaluate the network as it was before training.
+        work_dir: folder of results, predictions and features; None for the folder of the run.
+        imports: Python files that register methods or data sets.
         precision: of the encoder, 'float32' or 'bf16'.
-        batch_size, workers: of evaluation passes; workers None: as in training.
-        seed: of what the evaluation draws (heads, crops, label lists).
+        batch_size: images per batch of an evaluation pass.
+        workers: processes of the loader; None for the number used in training.
+        seed: of what the evaluation draws: heads, crops, label lists.
 
     Attributes:
-        method, settings: from the checkpoint; device; weights: 'trained' or 'random weights'; network: the name that was found.
+        started: time.perf_counter() at the start, in seconds.
+        path: of the checkpoint.
+        method: from the checkpoint, in eval mode.
+        settings: from the checkpoint, with the options.
+        step: optimizer steps of the training.
+        device: of the network.
+        network: 'online' or 'target'.
+        layer: 'backbone' or 'projector'.
         encoder: (B, 3, H, W) normalised -> (B, D).
+        weights: 'trained' or 'random weights'.
+        preprocessing: what happens to an image before the encoder.
+        work_dir: folder of results, predictions and features.
     """
 
     def __init__(
         self,
         checkpoint: str,
-        options: list[str] = (),
+        options: Sequence[str] = (),
         network: str | None = None,
         layer: str = 'backbone',
         random_weights: bool = False,
         work_dir: str | None = None,
-        imports: list[str] = (),
+        imports: Sequence[str] = (),
         precision: str = 'float32',
         batch_size: int = 256,
         workers: int | None = None,
@@ -71,81 +98,74 @@ class EvaluationContext:
 
         for file in imports:
             import_file(file)
-        if precision not in ('float32', 'bf16'):
-            raise ConfigError(f"the precision is {precision!r}, but it must be 'float32' or 'bf16'")
-        if batch_size < 1:
-            raise ConfigError(f'the batch size is {batch_size}, but it must be at least 1')
-        if not 0 <= seed < 2**62:
-            raise ConfigError(f'the seed is {seed}, but it must be at least 0, and below 2**62')
-        if workers is not None and workers < 0:
-            raise ConfigError(f'--workers is {workers}, but it must be at least 0')
+        _check_arguments(precision, batch_size, workers, seed)
         self.started = time.perf_counter()
         self.path = Path(checkpoint).absolute()
         self.method, self.settings, self.step = load_method(self.path, options, random_weights)
-        self.device = (
-            torch.device('cuda', torch.cuda.current_device())
-            if torch.cuda.is_available()
-            else torch.device('cpu')
-        )
+        self.device = torch.device('cpu')
+        if torch.cuda.is_available():
+            self.device = torch.device('cuda', torch.cuda.current_device())
         self.method.to(self.device).eval()
-        self.network, self.layer = self.method.main_network if network is None else network, layer
+        self.network = self.method.main_network if network is None else network
+        self.layer = layer
         self.encoder: nn.Module = self.method.encoder(self.network, layer)
         self.weights = 'random weights' if random_weights else 'trained'
-        self.batch_size, self.seed = batch_size, seed
-        workers = self.settings.workers if workers is None else workers
+        self.batch_size = batch_size
+        self.seed = seed
+        if workers is None:
+            workers = self.settings.workers
         self.workers = default_workers() if workers is None else workers
         size, resize = self.settings.eval_geometry()
         data = self.settings.data
         self.preprocessing = Preprocessing(
             size, resize, data.mean, data.std, precision, self.settings.channels_last
         )
-        run = (
-            self.path.parent.parent if self.path.parent.name == 'checkpoints' else self.path.parent
-        )
+        run = self.path.parent
+        if run.name == 'checkpoints':
+            run = run.parent
         self.work_dir = Path(work_dir) if work_dir else Path(_relative(run))
 
     @cached_property
     def checkpoint_hash(self) -> str:
-        """SHA-256 of the file, its first 16 hexadecimal digits."""
+        """The first 16 hexadecimal digits of the SHA-256 of the checkpoint."""
         return sha256_of_file(self.path)[:16]
 
     @cached_property
     def sources(self) -> dict[str, Source | None]:
-        """train (without the hold-out), val and test, labelled, None where there is none; whole: train with what was held out of it."""
-        found = raise_together(lambda: data_sources(self.settings.data, labelled=True))
+        """Labelled sources by name, None for a source that the config does not have.
+
+        'train' is the training images without the hold-out, 'val' the hold-out, 'test' the test
+        images, and 'whole' the training images with the images that were held out from them.
+        """
+        splits = raise_together(lambda: data_sources(self.settings.data, labelled=True))
         sources = dict(
-            train=found['bank'], val=found['val'], test=found['test'], whole=found['whole']
+            train=splits['bank'], val=splits['val'], test=splits['test'], whole=splits['whole']
         )
         for name, source in sources.items():
             if source is not None and not len(source):
                 raise ConfigError(f'data.{name} has no images')
         if sources['val'] is not None and sources['val'].labels is None:
             raise ConfigError(
-                'data.val has no labels, and choices need them; give a labelled set or a number to hold out, such as '
-                '--cfg-options data.val=0.1'
+                'data.val has no labels, and choices need them; give a labelled set or a number to '
+                'hold out, such as --cfg-options data.val=0.1'
             )
         return sources
 
     def source(self, name: str) -> Source:
-        """The source 'train', 'val' or 'test'. Raises ConfigError if there is none."""
+        """Return the source 'train', 'val' or 'test'. Raises ConfigError if there is none."""
         if self.sources[name] is None:
-            why = dict(
-                val='choices are made on images held out from training, never on the test set; hold some out with '
-                '--cfg-options data.val=0.1',
-                test="it is what figures are measured on; give one with --cfg-options \"data.test={'type': ..., 'root': ...}\"",
-            )
-            raise ConfigError(f'the config has no data.{name}: {why[name]}')
+            raise ConfigError(f'the config has no data.{name}: {MISSING_SOURCE[name]}')
         return self.sources[name]
 
     @cached_property
     def width(self) -> int:
-        """How many features the encoder gives."""
+        """D, the number of features that the encoder returns for an image."""
         size = self.preprocessing.size
         with torch.no_grad():
             return self.encoder(torch.zeros(1, 3, size, size, device=self.device)).shape[1]
 
     def fresh_encoder(self, draw: int = 0) -> nn.Module:
-        """The encoder once more, to be trained: a copy of its weights, or with random weights new ones for every draw."""
+        """Return a copy of the encoder to be trained; with random weights, new ones per draw."""
         if self.weights == 'trained':
             return copy.deepcopy(self.encoder)
         method = build_method(replace(self.settings, seed=self.settings.seed + draw))
@@ -155,17 +175,13 @@ class EvaluationContext:
     def classes(self) -> int:
         """The number of classes of the data set."""
         train = self.source('train')
-        others = [
-            source for source in (self.sources['val'], self.sources['test']) if source is not None
-        ]
-        return (
-            len(train.classes)
-            if train.classes
-            else 1 + int(max(source.labels.max() for source in (train, *others)))
-        )
+        if train.classes:
+            return len(train.classes)
+        sources = (train, self.sources['val'], self.sources['test'])
+        return 1 + int(max(source.labels.max() for source in sources if source is not None))
 
     def identity(self) -> dict:
-        """What the network and what it sees depend on."""
+        """Return what the features of an image depend on, other than the image."""
         return dict(
             checkpoint=self.checkpoint_hash,
             weights=self.weights,
@@ -175,9 +191,15 @@ class EvaluationContext:
         )
 
     def features(self, source: Source, name: str, dtype: str = 'float32') -> Features:
-        """Features of a source, from the cache in the work directory if they are those of this network, layer, preprocessing and data."""
+        """Return the features of a source, extracted unless the work directory has them.
+
+        Args:
+            source: the images.
+            name: of the source, the start of the folder's name.
+            dtype: of the stored features, 'float32' or 'float16'.
+        """
         key = dict(self.identity(), **fingerprint(source), dtype=dtype)
-        folder = self.work_dir / 'features' / f'{name}-{key_of(**key)}'
+        folder = self.work_dir / 'features' / f'{name}-{json_hash(**key)}'
         return store_features(
             self.encoder,
             source,
@@ -189,9 +211,17 @@ class EvaluationContext:
             self.workers,
         )
 
-    def folder(self, tool: str, **what) -> Path:
-        """A folder for a training that may be stopped: the same for the same network, data and recipe, and for nothing else."""
-        folder = self.work_dir / tool / key_of(**self.identity(), **what)
+    def folder(self, tool: str, **identity) -> Path:
+        """Make and return the folder for the state of a training that may be stopped.
+
+        Args:
+            tool: name of the folder above.
+            identity: plain values that, with the network, tell this training from all others.
+
+        Raises:
+            ConfigError: the folder cannot be made.
+        """
+        folder = self.work_dir / tool / json_hash(**self.identity(), **identity)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -206,36 +236,46 @@ class EvaluationContext:
         labels: np.ndarray,
         names: list[str],
         test: Source,
-        protocol: str,
-        **more,
+        protocol: dict,
+        chosen: dict,
+        **fields,
     ) -> dict:
-        """Measure, save the predictions, write the results row, print the figure.
+        """Measure, save the predictions, write the results row, print the value.
 
         Args:
-            tool: what made them; metric: 'top1' or 'mean_per_class'.
-            predicted: (N, k) classes, best first; labels: (N,); names: N.
-            test: the source.
-            protocol: the protocol in words.
-            more: further items of the row.
+            tool: name of the evaluation, the start of the row's metric.
+            metric: 'top1' or 'mean_per_class'.
+            predicted: (N, P) int64 classes, best first.
+            labels: (N,) int64.
+            names: of the N images.
+            test: the source of the images.
+            protocol: name and parameters, see ssl_zoo.evaluation.protocols.describe.
+            chosen: what the choice on the hold-out found; empty without a choice.
+            fields: further fields of the row.
+
         Returns:
             The row.
+
+        Raises:
+            ConfigError: the row or the predictions cannot be written.
         """
-        value, (low, high) = measure(metric, predicted, labels), interval(metric, predicted, labels)
+        value = measure(metric, predicted, labels)
         now = datetime.now(UTC)
         top5 = {'top5': top_k(predicted, labels, 5)} if self.classes > 5 else {}
         row = dict(
             metric=f'{tool}_{metric}',
             value=value,
-            ci95=[low, high],
+            ci95=list(interval(metric, predicted, labels)),
             n=len(labels),
-            protocol=protocol,
+            protocol=to_builtin(protocol),
+            chosen=to_builtin(chosen),
             weights=self.weights,
             network=self.network,
             layer=self.layer,
             preprocessing=to_builtin(asdict(self.preprocessing)),
             **top5,
-            **more,
-            test=type(test).__name__ if not hasattr(test, 'source') else type(test.source).__name__,
+            **fields,
+            test=type(getattr(test, 'source', test)).__name__,
             test_manifest=test.manifest(),
             left_out=len(test) - len(labels),
             checkpoint=_relative(self.path),
@@ -257,45 +297,72 @@ class EvaluationContext:
                 write_row(self.work_dir, row)
             except OSError as error:
                 raise ConfigError(
-                    f'could not write the result ({NAMES[metric]} {value:.2f} %) to {self.work_dir}: {error}'
+                    f'could not write the result ({METRIC_NAMES[metric]} {value:.2f} %) to '
+                    f'{self.work_dir}: {error}'
                 ) from None
-            protocol = printable(protocol)
-            more = f', top-5 {row["top5"]:.2f} %' if 'top5' in row else ''
-            print(
-                f'{NAMES[metric]} {value:.2f} % (95 % interval {low:.2f} to {high:.2f}){more} on {len(labels):,} test images  '
-                f'[{self.weights}, {self.network} {self.layer}]  {protocol}\n  predictions in {path}',
-                flush=True,
-            )
+            _print_result(row, METRIC_NAMES[metric])
         return row
 
 
+def _check_arguments(precision: str, batch_size: int, workers: int | None, seed: int) -> None:
+    if precision not in ('float32', 'bf16'):
+        raise ConfigError(f"the precision is {precision!r}, but it must be 'float32' or 'bf16'")
+    if batch_size < 1:
+        raise ConfigError(f'the batch size is {batch_size}, but it must be at least 1')
+    if not 0 <= seed < 2**62:
+        raise ConfigError(f'the seed is {seed}, but it must be at least 0, and below 2**62')
+    if workers is not None and workers < 0:
+        raise ConfigError(f'--workers is {workers}, but it must be at least 0')
+
+
+def _print_result(row: dict, metric_name: str) -> None:
+    low, high = row['ci95']
+    top5 = f', top-5 {row["top5"]:.2f} %' if 'top5' in row else ''
+    print(
+        f'{metric_name} {row["value"]:.2f} % (95 % interval {low:.2f} to {high:.2f}){top5} on '
+        f'{row["n"]:,} test images  [{row["weights"]}, {row["network"]} {row["layer"]}]  '
+        f'{printable(describe_row(row))}\n  predictions in {row["predictions"]}',
+        flush=True,
+    )
+
+
 def _relative(path: Path) -> str:
-    """From the present directory if it lies below it."""
+    """Return the path, relative to the present directory if it lies below it."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def printable(text: str) -> str:
-    """A name that may hold bytes that are not text, for the terminal."""
+    """Return a name for the terminal, with bytes that are not text replaced."""
     return text.encode(errors='surrogateescape').decode(errors='replace')
 
 
-def names_of(source: Source, positions: np.ndarray) -> list[str]:
+def image_names(source: Source, positions: np.ndarray) -> list[str]:
+    """Return the names of the images at (N,) positions of a source."""
     return [source.name(int(i)) for i in positions]
 
 
+def check_two_classes(labels: np.ndarray, images: str = 'the training images') -> None:
+    """Raise ConfigError if all labels, (N,) int64, are of one class."""
+    if len(np.unique(labels)) < 2:
+        raise ConfigError(f'{images} are all of one class; a classifier needs two')
+
+
 def fingerprint(source: Source | None) -> dict | None:
-    """What tells a data set from others: its manifest and a few of its pixels."""
-    return source and dict(manifest=source.manifest(), pixels=_pixels(source))
+    """Return what tells a data set from others: its manifest and a hash of some pixels."""
+    if source is None:
+        return None
+    return dict(manifest=source.manifest(), pixels=_pixel_hash(source))
 
 
-def _pixels(source: Source) -> str:
-    """A hash of a few images' pixels: names and labels stay when files are exchanged, or when a config asks for another size."""
+def _pixel_hash(source: Source) -> str:
+    """Hash the pixels of a few images. Names and labels stay the same when files are exchanged, or
+    when a config asks for another size of the images."""
     digest = hashlib.sha256()
-    for i in np.unique(np.linspace(0, len(source) - 1, SAMPLED).astype(int)):
+    positions = np.linspace(0, len(source) - 1, FINGERPRINT_IMAGES)
+    for i in np.unique(positions.astype(int)):
         try:
-            digest.update(
-                json.dumps(source.read(int(i)).size).encode() + source.read(int(i)).tobytes()
-            )
+            size = json.dumps(source.read(int(i)).size).encode()
+            digest.update(size + source.read(int(i)).tobytes())
         except UnreadableImage as error:
             digest.update(str(error).encode())
     return digest.hexdigest()[:16]

@@ -1,18 +1,53 @@
-"""k-NN evaluation: a grid of k and temperature, chosen on the hold-out, beside the settings that others report."""
+"""k-NN evaluation: k and temperature chosen on the hold-out, beside published settings."""
 
 import math
+from dataclasses import dataclass
 
+import faiss
 import numpy as np
 
 from ssl_zoo.distributed import rank
 from ssl_zoo.errors import ConfigError
-from ssl_zoo.evaluation.knn import clustered_index, knn_grid, recall
+from ssl_zoo.evaluation.features import Features
+from ssl_zoo.evaluation.knn import clustered_index, knn_grid, knn_protocol, recall
 from ssl_zoo.evaluation.metrics import accuracy
-from ssl_zoo.evaluation.protocols.context import EvaluationContext, names_of
+from ssl_zoo.evaluation.protocols.context import EvaluationContext, image_names
+from ssl_zoo.evaluation.protocols.describe import PUBLISHED_KNN
 
-# Settings that published figures are made with: DINO's (also DINOv2's), and lightly's (that of MoCo's CIFAR notebook).
-USUAL = ((20, 0.07, 'as DINO'), (200, 0.1, 'as lightly'))
-RECALL_QUERIES = 1000
+RECALL_QUERIES = 1000  # test images that the recall of an index is measured on
+
+
+@dataclass(frozen=True)
+class KnnSetting:
+    """A setting whose accuracy on the test images is reported.
+
+    Attributes:
+        k: number of neighbours.
+        temperature: of the weights.
+        selection: where the setting comes from, in words.
+        candidates: k and temperature that the setting was chosen of, None for a published setting.
+        holdout: number of held-out images that the choice was made on, None for a published one.
+        holdout_accuracy: in percent, None for a published setting.
+    """
+
+    k: int
+    temperature: float
+    selection: str
+    candidates: dict | None = None
+    holdout: int | None = None
+    holdout_accuracy: float | None = None
+
+    def protocol(self, bank: Features, index: dict | None) -> dict:
+        """Return the ``protocol`` dict of a results row."""
+        if self.candidates is None:
+            return knn_protocol(bank.values, index, k=self.k, temperature=self.temperature)
+        return knn_protocol(bank.values, index, candidates=self.candidates, holdout=self.holdout)
+
+    def found(self) -> dict:
+        """Return the ``chosen`` dict of a results row: empty for a published setting."""
+        if self.candidates is None:
+            return {}
+        return dict(k=self.k, temperature=self.temperature, holdout_accuracy=self.holdout_accuracy)
 
 
 def evaluate_knn(
@@ -23,20 +58,90 @@ def evaluate_knn(
     probes: int = 32,
     dtype: str = 'float32',
 ) -> list[dict]:
-    """Accuracy of the weighted k-NN vote on the test images.
+    """Measure the accuracy of the weighted k-NN vote on the test images.
 
-    Features: of the layer, without augmentation, scaled to unit length. Bank: the training images without the hold-out. k and
-    temperature are chosen on the hold-out (the smallest k and temperature where several are best); without a hold-out only the
-    usual settings are reported.
+    The features are those of the context's layer, without augmentation, scaled to unit length. The
+    bank is the training images without the hold-out. k and temperature are chosen on the hold-out
+    (the smallest k and temperature where several are best). Without a hold-out only the published
+    settings are reported.
 
     Args:
         context: what is evaluated.
-        ks, temperatures: the grid.
-        clusters, probes: None for exact search, see ssl_zoo.evaluation.knn.clustered_index.
-        dtype: of the stored features.
+        ks: numbers of neighbours to choose from.
+        temperatures: of the weights, to choose from.
+        clusters: of the index, see ssl_zoo.evaluation.knn.clustered_index; None for an exact
+            search.
+        probes: number of clusters that a search visits.
+        dtype: of the stored features, 'float32' or 'float16'.
+
     Returns:
-        The results rows: the chosen setting's, then the usual ones'.
+        The results rows: that of the chosen setting, then those of the published settings. The
+        processes of other ranks than 0 return an empty list.
+
+    Raises:
+        ConfigError: an argument is out of range, or nothing can be reported.
     """
+    _check_arguments(ks, temperatures, clusters, probes)
+    train = context.source('train')
+    test = context.source('test')
+    val = context.sources['val']
+    if clusters is not None and clusters > len(train):
+        raise ConfigError(
+            f'--ivf {clusters}, but there are {len(train)} training images; give at most that '
+            f'many, usually about four times the root of their number'
+        )
+    bank = context.features(train, 'train', dtype)
+    queries = context.features(test, 'test', dtype)
+    held_out = val and context.features(val, 'val', dtype)
+    if rank() > 0:  # the other processes have extracted their share of the features
+        return []
+    if clusters is not None and clusters > len(bank.labels):
+        raise ConfigError(
+            f'--ivf {clusters}, but {len(bank.labels)} of the training images can be read; give at '
+            f'most that many'
+        )
+    ks = sorted({min(k, len(bank.labels)) for k in ks})
+    temperatures = sorted(set(temperatures))
+    index = None
+    index_parameters = None
+    index_recall = {}
+    if clusters is not None:
+        probes = min(probes, clusters)
+        index = clustered_index(bank.values, clusters, probes, context.seed)
+        index_parameters = dict(type='IVF', clusters=clusters, probes=probes, bits=8)
+        index_recall = dict(recall=_measure_recall(index, bank, queries, max(ks)))
+    settings = _published_settings(bank)
+    if held_out:
+        chosen = _choose(context, bank, held_out, ks, temperatures, index)
+        settings = [chosen, *settings]
+    if not settings:
+        raise ConfigError(
+            f'the bank has {len(bank.labels)} images, fewer than the usual k of 20; hold out with '
+            f'--cfg-options data.val=0.1'
+        )
+    predicted = _predict(context, bank, queries, settings, index)
+    names = image_names(test, queries.index)
+    return [
+        context.report(
+            'knn',
+            'top1',
+            predicted[setting.k, setting.temperature],
+            queries.labels,
+            names,
+            test,
+            setting.protocol(bank, index_parameters),
+            {**setting.found(), **index_recall},
+            k=setting.k,
+            temperature=setting.temperature,
+            selection=setting.selection,
+        )
+        for setting in settings
+    ]
+
+
+def _check_arguments(
+    ks: list[int], temperatures: list[float], clusters: int | None, probes: int
+) -> None:
     if not ks or min(ks) < 1:
         raise ConfigError(f'--k is {ks}, but it must be one or more numbers of at least 1')
     if not temperatures or not all(0 < t < math.inf for t in temperatures):
@@ -45,84 +150,74 @@ def evaluate_knn(
         )
     if clusters is not None and clusters < 1 or probes < 1:
         raise ConfigError(f'--ivf {clusters} and --probes {probes} must be at least 1')
-    train, test, val = context.source('train'), context.source('test'), context.sources['val']
-    if clusters is not None and clusters > len(train):
-        raise ConfigError(
-            f'--ivf {clusters}, but there are {len(train)} training images; give at most so many, usually about four times '
-            f'the root of their number'
-        )
-    bank = context.features(train, 'train', dtype)
-    queries = context.features(test, 'test', dtype)
-    held_out = val and context.features(val, 'val', dtype)
-    if rank() > 0:  # the other processes have done their share of the features
-        return []
-    if clusters is not None and clusters > len(bank.labels):
-        raise ConfigError(
-            f'--ivf {clusters}, but {len(bank.labels)} of the training images can be read; give at most so many'
-        )
-    ks, temperatures = sorted({min(k, len(bank.labels)) for k in ks}), sorted(set(temperatures))
-    probes = min(probes, clusters or probes)
-    index = clusters and clustered_index(bank.values, clusters, probes, context.seed)
-    how = f'bank of {len(bank.labels):,}'
-    if clusters is not None:
-        sample = queries.values[:RECALL_QUERIES]
-        found = recall(index, bank.values, sample, min(max(ks), len(bank.labels)))
-        how += f', IVF of {clusters} clusters, {probes} probed, 8 bits, recall {found:.1f} %'
-        print(
-            f'recall against the exact search: {found:.2f} % of the {min(max(ks), len(bank.labels))} nearest, {len(sample)} queries'
-        )
-    usual = [(k, t, name) for k, t, name in USUAL if k <= len(bank.labels)]
-    reported = [] if held_out else usual
-    if not held_out and not usual:
-        raise ConfigError(
-            f'the bank has {len(bank.labels)} images, fewer than the usual k of 20; hold out with --cfg-options data.val=0.1'
-        )
-    if held_out:
-        grid = knn_grid(
-            bank.values, bank.labels, held_out.values, context.classes, ks, temperatures, index
-        )
-        right = np.array([[accuracy(cell[:, 0], held_out.labels) for cell in row] for row in grid])
-        print(_table(ks, temperatures, right, len(held_out.labels)))
-        i, j = np.unravel_index(right.argmax(), right.shape)
-        reported = [
-            (
-                ks[i],
-                temperatures[j],
-                f'chosen of {right.size} on {len(held_out.labels):,} held-out images',
-            ),
-            *usual,
-        ]
-    all_ks, all_ts = sorted({k for k, _, _ in reported}), sorted({t for _, t, _ in reported})
-    predicted = knn_grid(
-        bank.values, bank.labels, queries.values, context.classes, all_ks, all_ts, index
+
+
+def _measure_recall(index: faiss.Index, bank: Features, queries: Features, k: int) -> float:
+    sample = queries.values[:RECALL_QUERIES]
+    share = recall(index, bank.values, sample, k)
+    print(
+        f'recall against the exact search: {share:.2f} % of the {k} nearest, {len(sample)} queries'
     )
-    names = names_of(test, queries.index)
+    return share
+
+
+def _published_settings(bank: Features) -> list[KnnSetting]:
     return [
-        context.report(
-            'knn',
-            'top1',
-            predicted[all_ks.index(k), all_ts.index(t)],
-            queries.labels,
-            names,
-            test,
-            f'weighted k-NN, k={k}, T={t:g}, cosine, {how}, {name}',
-            k=k,
-            temperature=t,
-            selection=name,
-        )
-        for k, t, name in reported
+        KnnSetting(k, temperature, selection)
+        for (k, temperature), selection in PUBLISHED_KNN.items()
+        if k <= len(bank.labels)
     ]
 
 
-def _table(ks: list[int], temperatures: list[float], right: np.ndarray, n: int) -> str:
-    lines = [
-        f'top-1 in percent on {n:,} held-out images',
-        '       k ' + ''.join(f'  T={t:<6g}' for t in temperatures),
-    ]
-    return '\n'.join(
-        lines
-        + [
-            f'{k:>8} ' + ''.join(f'{value:8.2f}  ' for value in row)
-            for k, row in zip(ks, right, strict=True)
-        ]
+def _choose(
+    context: EvaluationContext,
+    bank: Features,
+    held_out: Features,
+    ks: list[int],
+    temperatures: list[float],
+    index: faiss.Index | None,
+) -> KnnSetting:
+    """Choose k and temperature by the accuracy on the hold-out; print the accuracy of all."""
+    grid = knn_grid(
+        bank.values, bank.labels, held_out.values, context.classes, ks, temperatures, index
     )
+    scores = np.array([[accuracy(cell[:, 0], held_out.labels) for cell in row] for row in grid])
+    images = len(held_out.labels)
+    print(_score_table(ks, temperatures, scores, images))
+    i, j = np.unravel_index(scores.argmax(), scores.shape)
+    return KnnSetting(
+        k=ks[i],
+        temperature=temperatures[j],
+        selection=f'chosen of {scores.size} on {images:,} held-out images',
+        candidates=dict(k=ks, temperature=temperatures),
+        holdout=images,
+        holdout_accuracy=float(scores[i, j]),
+    )
+
+
+def _predict(
+    context: EvaluationContext,
+    bank: Features,
+    queries: Features,
+    settings: list[KnnSetting],
+    index: faiss.Index | None,
+) -> dict[tuple[int, float], np.ndarray]:
+    """Return (M, 5) predicted classes for each (k, temperature), from one search."""
+    ks = sorted({setting.k for setting in settings})
+    temperatures = sorted({setting.temperature for setting in settings})
+    grid = knn_grid(
+        bank.values, bank.labels, queries.values, context.classes, ks, temperatures, index
+    )
+    return {
+        (k, temperature): grid[i, j]
+        for i, k in enumerate(ks)
+        for j, temperature in enumerate(temperatures)
+    }
+
+
+def _score_table(ks: list[int], temperatures: list[float], scores: np.ndarray, images: int) -> str:
+    head = '       k ' + ''.join(f'  T={t:<6g}' for t in temperatures)
+    lines = [f'top-1 in percent on {images:,} held-out images', head]
+    for k, row in zip(ks, scores, strict=True):
+        lines.append(f'{k:>8} ' + ''.join(f'{score:8.2f}  ' for score in row))
+    return '\n'.join(lines)

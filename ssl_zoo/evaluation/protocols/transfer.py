@@ -1,48 +1,61 @@
-"""Transfer to other classification sets: logistic regression on frozen features, and fine-tuning of the whole network."""
+"""Transfer to other classification sets: logistic regression on features, and fine-tuning."""
 
 import copy
 from dataclasses import replace
 
-import numpy as np
-
 from ssl_zoo.data.sources import Joined
 from ssl_zoo.errors import ConfigError
-from ssl_zoo.evaluation import logistic
 from ssl_zoo.evaluation.classifiers import predict
+from ssl_zoo.evaluation.logistic import STRENGTHS, check_strengths
 from ssl_zoo.evaluation.metrics import check_metric
-from ssl_zoo.evaluation.protocols.context import EvaluationContext, fingerprint, names_of
+from ssl_zoo.evaluation.protocols.context import (
+    EvaluationContext,
+    check_two_classes,
+    fingerprint,
+    image_names,
+)
 from ssl_zoo.evaluation.protocols.finetune import finetune, train_one
-from ssl_zoo.evaluation.protocols.linear import evaluate_logistic
+from ssl_zoo.evaluation.protocols.logistic import evaluate_logistic
 from ssl_zoo.evaluation.recipes import TRANSFER_STEPS, Recipe
 
 
 def transfer_linear(
     context: EvaluationContext,
     metric: str,
-    strengths: tuple[float, ...] = logistic.STRENGTHS,
+    strengths: tuple[float, ...] = STRENGTHS,
     dtype: str = 'float32',
 ) -> dict:
-    """L-BFGS logistic regression on frozen features, no augmentation, the short side resized to the crop and the centre cut out; the
-    penalty is chosen on the hold-out, and the regression fitted again with it (BYOL D.2, SimCLR B.8.1).
+    """Fit a logistic regression by L-BFGS to frozen features, and measure it on the test images.
+
+    There is no augmentation: the short side of an image is resized to the size of the centre crop.
+    The penalty is chosen on the hold-out, and the regression is fitted again with the hold-out
+    (BYOL D.2, SimCLR B.8.1).
 
     Args:
         context: with the other set as its data.
         metric: 'top1' or 'mean_per_class', see ssl_zoo.data.sources.transfer_sets.TRANSFER_SETS.
-        strengths, dtype: see ssl_zoo.evaluation.protocols.linear.evaluate_cached.
+        strengths: of the penalty.
+        dtype: of the stored features, 'float32' or 'float16'.
+
+    Returns:
+        The results row.
+
+    Raises:
+        ConfigError: an argument is wrong, a source is missing, or there is one class only.
     """
     check_metric(metric)
-    strengths = logistic.check_strengths(strengths)
+    strengths = check_strengths(strengths)
     context = copy.copy(context)
     context.preprocessing = replace(context.preprocessing, resize=context.preprocessing.size)
-    parts = {
+    features = {
         name: context.features(context.source(name), f'transfer_{name}', dtype)
         for name in ('train', 'val', 'test')
     }
     return evaluate_logistic(
         context,
-        parts['train'],
-        parts['val'],
-        parts['test'],
+        features['train'],
+        features['val'],
+        features['test'],
         context.source('test'),
         metric,
         strengths,
@@ -52,7 +65,10 @@ def transfer_linear(
 
 
 def bn_momentum(images: int, batch_size: int) -> float:
-    """torch's momentum of BatchNorm: 1 - max(1 - 10 / s, 0.9), s = steps per epoch (SimCLR B.8.1, BYOL D.3)."""
+    """Return torch's momentum of BatchNorm: 1 - max(1 - 10 / s, 0.9), s = steps per epoch.
+
+    Source: SimCLR B.8.1, BYOL D.3.
+    """
     return 1 - max(1 - 10 / (images / batch_size), 0.9)
 
 
@@ -63,24 +79,30 @@ def transfer_finetune(
     steps: int = TRANSFER_STEPS,
     retrain: bool = True,
 ) -> dict:
-    """The whole network fine-tuned with every setting, the best on the hold-out trained again with it (BYOL D.3, SimCLR B.8.1).
+    """Fine-tune the whole network with every setting; measure the best on the test images.
+
+    The chosen setting is trained again with the hold-out (BYOL D.3, SimCLR B.8.1).
 
     Args:
-        context, metric: see transfer_linear.
-        recipe: learning rates, weight decays, batch size; steps: optimiser steps of each training.
-        retrain: train the chosen setting again on training images and hold-out together.
+        context: with the other set as its data.
+        metric: 'top1' or 'mean_per_class'.
+        recipe: learning rates, weight decays, batch size.
+        steps: optimizer steps of each training.
+        retrain: whether to train the chosen setting again on training images and hold-out
+            together.
+
+    Returns:
+        The results row.
+
+    Raises:
+        ConfigError: an argument is wrong, a source is missing, or there is one class only.
+        FloatingPointError: the loss of every setting is not finite.
+        Stopped: after Ctrl-C, SIGTERM or SIGUSR1, when the state is saved.
     """
     train, val, test = (context.source(name) for name in ('train', 'val', 'test'))
     if steps < 1:
         raise ConfigError(f'--steps is {steps}, but it must be at least 1')
-    if len(np.unique(train.labels)) < 2:
-        raise ConfigError('the training images are all of one class; a classifier needs two')
-
-    def budget(
-        n: int,
-    ) -> Recipe:  # so many steps, whatever the images; a little over, to round to them
-        return replace(recipe, epochs=((steps + 0.5) * min(recipe.batch_size, n) / n,))
-
+    check_two_classes(train.labels)
     folder = context.folder(
         'transfer_finetune',
         recipe=recipe.to_builtin(),
@@ -89,8 +111,10 @@ def transfer_finetune(
         seed=context.seed,
         metric=check_metric(metric),
     )
-    sweep, size = budget(len(train)), min(recipe.batch_size, len(train))
-    network, setting, selection = finetune(
+    sweep = _with_steps(recipe, steps, len(train))
+    batch_size = min(recipe.batch_size, len(train))
+    momentum = bn_momentum(len(train), batch_size)
+    network, choice = finetune(
         context,
         train,
         val,
@@ -98,35 +122,54 @@ def transfer_finetune(
         sweep.settings(len(train)),
         folder,
         metric,
-        bn_momentum=bn_momentum(len(train), size),
+        bn_momentum=momentum,
     )
+    images = len(train)
     if retrain:
         everything = Joined(train, val)
-        again, size = budget(len(everything)), min(recipe.batch_size, len(everything))
-        setting = replace(setting, epochs=again.epochs[0])
+        images = len(everything)
+        sweep = _with_steps(recipe, steps, images)
+        momentum = bn_momentum(images, min(recipe.batch_size, images))
+        choice = choice.with_setting(replace(choice.setting, epochs=sweep.epochs[0]))
         network = train_one(
             context,
             everything,
-            again,
-            setting,
+            sweep,
+            choice.setting,
             0,
             folder / 'state.pth',
             'again on all',
-            bn_momentum(len(everything), size),
+            momentum,
         )
-        selection += ', trained again with the hold-out'
     positions, predicted, _ = predict(
         network, test, context.preprocessing, context.batch_size, context.workers
+    )
+    protocol = dict(
+        name='finetune',
+        weights=context.weights,
+        steps=steps,
+        **choice.parameters(sweep, images),
+        bn_momentum=momentum,
+        retrain=retrain,
     )
     return context.report(
         'transfer_finetune',
         metric,
         predicted[:, 0],
         test.labels[positions],
-        names_of(test, positions),
+        image_names(test, positions),
         test,
-        f'whole network fine-tuned, {steps:,} steps of {size}, {recipe.optimizer}, lr {setting.lr:g}, weight decay '
-        f'{setting.weight_decay:g}; {selection}',
+        protocol,
+        choice.found(),
         recipe=recipe.to_builtin(),
-        setting=str(setting),
+        setting=str(choice.setting),
     )
+
+
+def _with_steps(recipe: Recipe, steps: int, images: int) -> Recipe:
+    """Return the recipe with the epochs that make this number of steps.
+
+    Half a step more keeps Recipe.steps, which rounds down, from losing one.
+    """
+    epochs = (steps + 0.5) * min(recipe.batch_size, images) / images
+    return replace(recipe, epochs=(epochs,))

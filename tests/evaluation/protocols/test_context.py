@@ -23,10 +23,10 @@ from ssl_zoo.data.sources import Source
 from ssl_zoo.data.sources.arrays import Digits
 from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.errors import ConfigError, Stopped
-from ssl_zoo.evaluation.features import load_features
-from ssl_zoo.evaluation.metrics import Predictions
+from ssl_zoo.evaluation.feature_store import load_features
+from ssl_zoo.evaluation.predictions import Predictions
 from ssl_zoo.evaluation.protocols import context as module
-from ssl_zoo.evaluation.protocols.context import EvaluationContext, names_of
+from ssl_zoo.evaluation.protocols.context import EvaluationContext, image_names
 from ssl_zoo.method import Method
 from ssl_zoo.registry import METHODS, SOURCES
 
@@ -454,7 +454,7 @@ def test_classes_without_names_and_sets_without_images(context, monkeypatch):
     monkeypatch.setitem(SOURCES.module_dict, 'Unnamed', Unnamed)
     own = "{'type': 'Unnamed', 'n': 12}"
     assert context(f'data.train={own}', 'data.val=3', f'data.test={own}').classes == 5
-    assert names_of(Unnamed(3), np.array([2, 0])) == ['Unnamed image 2', 'Unnamed image 0']
+    assert image_names(Unnamed(3), np.array([2, 0])) == ['Unnamed image 2', 'Unnamed image 0']
     with pytest.raises(ConfigError, match='data.test has no images'):
         context(f'data.train={own}', 'data.val=3', f'data.test={own.replace("12", "0")}').source(
             'test'
@@ -669,9 +669,10 @@ def report(found, metric='top1', **more):
         metric,
         predicted,
         test.labels[kept],
-        names_of(test, kept),
+        image_names(test, kept),
         test,
-        'in words',
+        dict(name='nearest centroid', distance='cosine'),
+        dict(shift=0.5),
         **more,
     )
     return row, predicted, test.labels[kept], kept
@@ -690,7 +691,8 @@ def test_a_row_holds_all_it_takes_to_judge_a_figure_and_to_make_it_again(
         row['metric'] == 'probe_top1'
         and row['n'] == 58
         and row['left_out'] == 2
-        and row['protocol'] == 'in words'
+        and row['protocol'] == dict(name='nearest centroid', distance='cosine')
+        and row['chosen'] == dict(shift=0.5)
     )
     assert row['value'] == pytest.approx(100 * right / 58) and row['top5'] == pytest.approx(
         100 * five / 58
@@ -742,7 +744,7 @@ def test_a_row_holds_all_it_takes_to_judge_a_figure_and_to_make_it_again(
     )
     assert (
         '[trained, target projector]' in printed
-        and 'in words' in printed
+        and 'nearest centroid, distance cosine, shift 0.5' in printed
         and row['predictions'] in printed
     )
 

@@ -16,11 +16,15 @@ from ssl_zoo.config.settings import settings_from_dict
 from ssl_zoo.data.sources.arrays import Digits
 from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.errors import ConfigError, Stopped
-from ssl_zoo.evaluation import classifiers, logistic
-from ssl_zoo.evaluation.metrics import Predictions
-from ssl_zoo.evaluation.protocols import linear
+from ssl_zoo.evaluation import classifier_training, logistic
+from ssl_zoo.evaluation.predictions import Predictions
+from ssl_zoo.evaluation.protocols import linear, linear_cached
+from ssl_zoo.evaluation.protocols import logistic as logistic_protocol
+from ssl_zoo.evaluation.protocols.choice import Choice, choose
 from ssl_zoo.evaluation.protocols.context import EvaluationContext
-from ssl_zoo.evaluation.protocols.linear import choose, evaluate_cached, evaluate_linear
+from ssl_zoo.evaluation.protocols.describe import describe, describe_row
+from ssl_zoo.evaluation.protocols.linear import evaluate_linear
+from ssl_zoo.evaluation.protocols.linear_cached import evaluate_cached
 from ssl_zoo.evaluation.recipes import LINEAR, Setting
 
 SETTINGS = dict(
@@ -80,7 +84,7 @@ def trainings(monkeypatch):
     class Trainings(list):
         stop_at, steps = None, 0
 
-    seen, real, seed = Trainings(), linear.train_classifier, classifiers.seed_everything
+    seen, real, seed = Trainings(), linear.train_classifier, classifier_training.seed_everything
 
     def spied(network, batches, recipe, settings, *arguments):
         source = batches.dataset.source if hasattr(batches, 'dataset') else None
@@ -94,14 +98,15 @@ def trainings(monkeypatch):
         seed(value)
 
     monkeypatch.setattr(linear, 'train_classifier', spied)
-    monkeypatch.setattr(classifiers, 'seed_everything', counted)
+    monkeypatch.setattr(linear_cached, 'train_classifier', spied)
+    monkeypatch.setattr(classifier_training, 'seed_everything', counted)
     return seen
 
 
 @pytest.fixture
 def predicted_on(monkeypatch):
     """What the heads predicted, best classes, by the number of images: {40: (40, heads)}."""
-    seen, real, cached = {}, linear.predict, linear.predict_features
+    seen, real, cached = {}, linear.predict, linear_cached.predict_features
 
     def spied(*arguments):
         positions, predicted, unreadable = real(*arguments)
@@ -114,7 +119,7 @@ def predicted_on(monkeypatch):
         return predicted
 
     monkeypatch.setattr(linear, 'predict', spied)
-    monkeypatch.setattr(linear, 'predict_features', spied_cached)
+    monkeypatch.setattr(linear_cached, 'predict_features', spied_cached)
     return seen
 
 
@@ -192,7 +197,7 @@ def test_the_row_says_what_was_measured_and_how(context, checkpoint, tmp_path, c
         0,
     )
     assert row['recipe'] == RECIPE.to_builtin() and row['config']['method']['type'] == 'BYOL'
-    assert row['protocol'].startswith(
+    assert describe_row(row).startswith(
         f'frozen encoder, random crops and flips, SGD, {row["setting"]}, batch 20; chosen of 3 on 40 held-'
     )
     out = capsys.readouterr().out
@@ -224,7 +229,7 @@ def test_all_settings_are_trained_side_by_side_and_each_becomes_what_it_would_al
     together = predicted_on[60]
     for i, lr in ((0, 0.5), (2, 50.0)):
         row = evaluate_linear(context(work=f'alone {lr}'), RECIPE.with_changes(lrs=(lr,)))
-        assert 'one setting' in row['protocol']
+        assert 'one setting' in describe_row(row)
         torch.testing.assert_close(
             trainings[-1][2].heads.weight[0], network.heads.weight[i], atol=1e-5, rtol=1e-4
         )
@@ -251,10 +256,9 @@ def test_the_choice_is_made_on_the_hold_out_alone(cached, context, predicted_on,
         s = context(work=f'head {k}')
         s.sources['val'].labels = heads[:, k].copy()
         row = evaluate(s)
-        assert (
-            row['setting'] == str(settings[k])
-            and 'chosen of 3 on 40 held-out images (100.00 %)' in row['protocol']
-        )
+        assert row['setting'] == str(
+            settings[k]
+        ) and 'chosen of 3 on 40 held-out images (100.00 %)' in describe_row(row)
         assert (predictions(row).predicted[:, 0] == predicted_on[60][:, k]).all()
 
 
@@ -272,11 +276,10 @@ def test_retraining_is_on_training_images_and_hold_out(context, trainings):
         setting.lr == pytest.approx(recipe.lrs[best] * 180 / 256)
         and network.heads.weight.shape[0] == 1
     )
-    assert (
-        row['setting'] == str(setting)
-        and 'batch 180; chosen of 3 on 40 held-out images' in row['protocol']
-    )
-    assert row['protocol'].endswith('trained again with the hold-out')
+    assert row['setting'] == str(
+        setting
+    ) and 'batch 180; chosen of 3 on 40 held-out images' in describe_row(row)
+    assert describe_row(row).endswith('trained again with the hold-out')
     x, _ = digits(predictions(row).names)
     with torch.no_grad():
         logits = s.encoder(x) @ network.heads.weight[0].T + network.heads.bias[0]
@@ -285,11 +288,11 @@ def test_retraining_is_on_training_images_and_hold_out(context, trainings):
 
 def test_one_setting_needs_no_hold_out(context, trainings):
     row = evaluate_linear(context('data.val=None'), ONE)
-    assert row['protocol'].endswith('batch 20; one setting') and len(trainings[0][0]) == 180
+    assert describe_row(row).endswith('batch 20; one setting') and len(trainings[0][0]) == 180
     [row] = evaluate_cached(context('data.val=None', work='cached'), ONE, strengths=())
-    assert row['protocol'].endswith('one setting')
+    assert describe_row(row).endswith('one setting')
     rows = evaluate_cached(context('data.val=None', work='both'), ONE, strengths=(1.0,))
-    assert rows[1]['strength'] == 1.0 and rows[1]['protocol'].endswith('strength 1; one strength')
+    assert rows[1]['strength'] == 1.0 and describe_row(rows[1]).endswith('strength 1; one strength')
 
 
 NO_VAL = 'the config has no data.val: .* --cfg-options data.val=0.1'
@@ -364,10 +367,12 @@ def settings(*lrs, decays=(0.0,)):
 def test_the_first_best_is_chosen_and_told_and_ends_of_the_range_are_warned_of(
     lrs, scores, best, warned, capsys
 ):
-    i, words = choose(settings(*lrs), [float(s) for s in scores], 1234)
-    assert (
-        i == best
-        and words == f'chosen of {len(lrs)} on 1,234 held-out images ({scores[best]:.2f} %)'
+    choice = choose(settings(*lrs), [float(s) for s in scores], 1234)
+    assert choice == Choice(settings(*lrs)[best], best, 1234, scores[best])
+    recipe = RECIPE.with_changes(lrs=lrs)
+    protocol = dict(name='linear', **choice.parameters(recipe, 140))
+    assert describe(protocol, choice.found()).endswith(
+        f'batch 20; chosen of {len(lrs)} on 1,234 held-out images ({scores[best]:.2f} %)'
     )
     head, *lines = capsys.readouterr().out.splitlines()
     assert head == 'top-1 in percent on 1,234 held-out images'
@@ -387,12 +392,12 @@ def test_the_first_best_is_chosen_and_told_and_ends_of_the_range_are_warned_of(
 
 
 def test_the_choice_among_weight_decays(capsys):
-    assert choose(settings(0.1, 0.2, 0.4, decays=(0.0, 1e-6)), [1.0, 2, 3, 4, 2, 1], 10)[0] == 3
+    assert choose(settings(0.1, 0.2, 0.4, decays=(0.0, 1e-6)), [1.0, 2, 3, 4, 2, 1], 10).index == 3
     assert 'warning' not in capsys.readouterr().out
     assert (
         choose(
             settings(0.1, 0.2, 0.4, decays=(0.0, 1e-6)), [1.0, 2, 3, 4, 2, 5], 10, 'mean_per_class'
-        )[0]
+        ).index
         == 5
     )
     out = capsys.readouterr().out
@@ -422,27 +427,28 @@ def test_heads_and_regression_on_features(context, checkpoint, tmp_path, trainin
     chosen = [str(setting) for setting in made].index(heads['setting'])
     weight, bias = network.heads.weight.detach().numpy(), network.heads.bias.detach().numpy()
     shares = [((val @ weight[h].T + bias[h]).argmax(1) == val_y).mean() for h in range(3)]
-    assert chosen == int(np.argmax(shares)) and f'({100 * max(shares):.2f} %)' in heads['protocol']
+    assert chosen == int(np.argmax(shares)) and f'({100 * max(shares):.2f} %)' in describe_row(
+        heads
+    )
     saved = predictions(heads)
     assert (saved.predicted[:, 0] == (test @ weight[chosen].T + bias[chosen]).argmax(1)).all() and (
         saved.labels == test_y
     ).all()
     assert heads['value'] == pytest.approx(100 * (saved.predicted[:, 0] == test_y).mean())
-    assert heads['protocol'].startswith(
+    assert describe_row(heads).startswith(
         f'features without augmentation, SGD, {heads["setting"]}; chosen of 3 on 40'
     )
 
     fits = [logistic.fit(x, y, strength) for strength in STRENGTHS]
     shares = [(model.predict(val.astype(np.float64)) == val_y).mean() for model in fits]
-    assert (
-        regression['strength'] == STRENGTHS[int(np.argmax(shares))]
-        and f'({100 * max(shares):.2f} %)' in regression['protocol']
-    )
+    assert regression['strength'] == STRENGTHS[
+        int(np.argmax(shares))
+    ] and f'({100 * max(shares):.2f} %)' in describe_row(regression)
     saved = predictions(regression)
     expected = fits[int(np.argmax(shares))].predict(test.astype(np.float64))
     assert (saved.predicted[:, 0] == expected).mean() > 0.98 and regression['value'] > 40
     assert regression['value'] == pytest.approx(100 * (saved.predicted[:, 0] == test_y).mean())
-    assert regression['protocol'].startswith(
+    assert describe_row(regression).startswith(
         'logistic regression on 140 features without augmentation, L-BFGS, strength'
     )
 
@@ -463,7 +469,7 @@ def test_the_strength_is_chosen_on_the_hold_out_alone(context, capsys):
     )[:, 0]
     capsys.readouterr()
     [_, row] = evaluate_cached(s, ONE, strengths=(1e5, 1e-2, 1e-4))
-    assert row['strength'] == 1e5 and '(100.00 %)' in row['protocol']
+    assert row['strength'] == 1e5 and '(100.00 %)' in describe_row(row)
     assert 'warning: the best strength 100000 is at the end of the range' in capsys.readouterr().out
 
 
@@ -482,9 +488,9 @@ def test_retraining_on_features(context, checkpoint, trainings):
     heads, regression = evaluate_cached(s, recipe, retrain=True, strengths=STRENGTHS)
     (_, first, _), (_, [setting], network) = trainings
     best = next(i for i, old in enumerate(first) if old.lr / 140 == pytest.approx(setting.lr / 180))
-    assert setting.lr == pytest.approx(recipe.lrs[best] * 180 / 256) and heads['protocol'].endswith(
-        'trained again with the hold-out'
-    )
+    assert setting.lr == pytest.approx(recipe.lrs[best] * 180 / 256) and describe_row(
+        heads
+    ).endswith('trained again with the hold-out')
     (x, y), (val, val_y), (test, _) = (
         plain_features(checkpoint, s.sources[name]) for name in ('train', 'val', 'test')
     )
@@ -498,7 +504,7 @@ def test_retraining_on_features(context, checkpoint, trainings):
     assert (
         predictions(regression).predicted[:, 0] == model.predict(test.astype(np.float64))
     ).mean() > 0.98
-    assert 'on 180 features' in regression['protocol'] and regression['protocol'].endswith(
+    assert 'on 180 features' in describe_row(regression) and describe_row(regression).endswith(
         'fitted again with the hold-out'
     )
 
@@ -627,7 +633,7 @@ def test_a_stopped_sweep_of_strengths_is_not_taken_for_that_of_other_images(
     options, dtype, context, monkeypatch
 ):
     monkeypatch.setattr(logistic, 'SAVE_SECONDS', -1)
-    real, scored = linear.measure, []
+    real, scored = logistic_protocol.measure, []
 
     def stopping(metric, predicted, labels):
         if len(scored) == 2:
@@ -635,12 +641,14 @@ def test_a_stopped_sweep_of_strengths_is_not_taken_for_that_of_other_images(
         scored.append(real(metric, predicted, labels))
         return scored[-1]
 
-    monkeypatch.setattr(linear, 'measure', stopping)
+    monkeypatch.setattr(logistic_protocol, 'measure', stopping)
     with pytest.raises(KeyboardInterrupt):
         evaluate_cached(context(), ONE, strengths=STRENGTHS)
     scored.clear()
     monkeypatch.setattr(
-        linear, 'measure', lambda *arguments: scored.append(real(*arguments)) or scored[-1]
+        logistic_protocol,
+        'measure',
+        lambda *arguments: scored.append(real(*arguments)) or scored[-1],
     )
     evaluate_cached(context(*options), ONE, strengths=STRENGTHS, dtype=dtype)
     assert len(scored) == 3  # as many images, and others: all strengths anew
@@ -654,7 +662,7 @@ def test_a_stopped_sweep_of_strengths_is_not_taken_for_that_of_other_images(
 
 @pytest.fixture
 def folders(image_folder):
-    """Function: class folders for classifiers, 6 images held out, and for testing; the options."""
+    """Function: class folders for training, 6 images held out, and for testing; the options."""
 
     def make(classes=3):
         roots = [
@@ -756,7 +764,9 @@ def test_a_class_without_training_images_is_never_right(context):
 
 def test_with_fewer_images_than_a_batch_the_learning_rate_follows(context):
     row = evaluate_linear(context(), ONE.with_changes(batch_size=4096, lrs=(0.1,)))
-    assert row['setting'] == f'lr {0.1 * 140 / 256:g}, 2 epochs' and 'batch 140' in row['protocol']
+    assert row['setting'] == f'lr {0.1 * 140 / 256:g}, 2 epochs' and 'batch 140' in describe_row(
+        row
+    )
 
 
 def test_features_that_do_not_fit_their_type_get_a_sentence(context):

@@ -24,11 +24,13 @@ from ssl_zoo.data.sources import Source, Subset
 from ssl_zoo.data.sources.arrays import Digits
 from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.errors import ConfigError, MissingData, Stopped
-from ssl_zoo.evaluation import classifiers
-from ssl_zoo.evaluation.metrics import Predictions
+from ssl_zoo.evaluation import classifier_training, labelled_batches
+from ssl_zoo.evaluation.predictions import Predictions
 from ssl_zoo.evaluation.protocols import finetune as finetune_module
+from ssl_zoo.evaluation.protocols.choice import Choice
 from ssl_zoo.evaluation.protocols.context import EvaluationContext
-from ssl_zoo.evaluation.protocols.finetune import finetune, network_of, train_one
+from ssl_zoo.evaluation.protocols.describe import describe_row
+from ssl_zoo.evaluation.protocols.finetune import build_network, finetune, train_one
 from ssl_zoo.evaluation.protocols.semi_supervised import evaluate_semi_supervised, labelled_images
 from ssl_zoo.evaluation.recipes import FINETUNE
 from ssl_zoo.registry import SOURCES
@@ -100,7 +102,7 @@ def steps(monkeypatch):
     class Steps(list):
         stop_at = None
 
-    done, real = Steps(), classifiers.seed_everything
+    done, real = Steps(), classifier_training.seed_everything
 
     def counted(seed):
         done.append(seed)
@@ -108,7 +110,7 @@ def steps(monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
         real(seed)
 
-    monkeypatch.setattr(classifiers, 'seed_everything', counted)
+    monkeypatch.setattr(classifier_training, 'seed_everything', counted)
     return done
 
 
@@ -304,7 +306,7 @@ def test_the_whole_network_is_trained_from_the_checkpoints_weights_which_stay_as
 ):
     s = context()
     train, _, _ = labelled_images(s, '4-per-class', None, 0)
-    start = network_of(s, ONE, 0, None)
+    start = build_network(s, ONE, 0, None)
     trained = read_checkpoint(checkpoint)['method']
     weights = {
         k.removeprefix('online.backbone.'): v
@@ -334,7 +336,7 @@ def test_a_target_network_is_trained_too(context, tmp_path):
     s = context(network='target')
     train, _, _ = labelled_images(s, '4-per-class', None, 0)
     start, network = (
-        network_of(s, ONE, 0, None),
+        build_network(s, ONE, 0, None),
         train_one(s, train, ONE, ONE.settings(40)[0], 0, tmp_path / 'state.pth', ''),
     )
     assert all(
@@ -345,7 +347,7 @@ def test_a_target_network_is_trained_too(context, tmp_path):
 
 def test_from_scratch_starts_from_random_weights_that_differ_from_draw_to_draw(context):
     trained, random = context(), context(random_weights=True)
-    draws = [network_of(random, ONE, draw, None) for draw in (0, 1, 2, 0)]
+    draws = [build_network(random, ONE, draw, None) for draw in (0, 1, 2, 0)]
     assert same(draws[0], draws[3])
     encoders = [n.encoder for n in draws[:3]] + [trained.encoder]
     heads = [n.heads for n in draws[:3]]
@@ -356,10 +358,10 @@ def test_from_scratch_starts_from_random_weights_that_differ_from_draw_to_draw(c
             ):
                 assert a.ndim == 1 or not torch.equal(a, b), name
     assert not any(same(heads[i], heads[j]) for i in range(3) for j in range(i))
-    again = [network_of(trained, ONE, draw, None) for draw in (0, 1)]
+    again = [build_network(trained, ONE, draw, None) for draw in (0, 1)]
     assert same(again[0].encoder, again[1].encoder) and not same(again[0].heads, again[1].heads)
     other_seed = context(seed=7)
-    assert not same(network_of(other_seed, ONE, 0, None).heads, again[0].heads)
+    assert not same(build_network(other_seed, ONE, 0, None).heads, again[0].heads)
 
 
 def test_from_scratch_has_the_same_labels_budget_and_choice(context, steps, monkeypatch):
@@ -389,19 +391,18 @@ def test_from_scratch_has_the_same_labels_budget_and_choice(context, steps, monk
         assert a.get('list_sha256') == b.get('list_sha256') and a.get('lists_sha256') == b.get(
             'lists_sha256'
         )
-        assert a['protocol'].startswith('fine-tuned on 40 labels (4-per-class)') and (
+        assert describe_row(a).startswith('fine-tuned on 40 labels (4-per-class)') and (
             a['weights'],
             a['step'],
         ) == ('trained', 7)
-        assert b['protocol'].startswith('from scratch on 40 labels (4-per-class)') and (
+        assert describe_row(b).startswith('from scratch on 40 labels (4-per-class)') and (
             b['weights'],
             b['step'],
         ) == ('random weights', 0)
         for row in (a, b):
-            assert (
-                'mean of 2 draws' in row['protocol']
-                or 'chosen of 4 on 40 held-out images' in row['protocol']
-            )
+            assert 'mean of 2 draws' in describe_row(
+                row
+            ) or 'chosen of 4 on 40 held-out images' in describe_row(row)
 
 
 def test_labels_are_learnt(context):
@@ -454,9 +455,9 @@ def test_the_best_network_is_kept_not_the_last_and_of_equals_the_first(
         left = scripted(monkeypatch, [np.arange(40) < n for n in scores])
         folder = tmp_path / f'{best}{scores}'
         capsys.readouterr()
-        network, setting, selection = finetune(s, train, val, RECIPE, settings, folder)
-        assert not left and setting == settings[best] and same(network, networks[best])
-        assert selection == f'chosen of 4 on 40 held-out images ({2.5 * scores[best]:.2f} %)'
+        network, choice = finetune(s, train, val, RECIPE, settings, folder)
+        assert not left and same(network, networks[best])
+        assert choice == Choice(settings[best], best, 40, pytest.approx(2.5 * scores[best]))
         printed = capsys.readouterr().out
         assert [line.split()[0] for line in printed.splitlines() if ' lr ' in line] == [
             f'{2.5 * n:.2f}' for n in scores
@@ -486,21 +487,20 @@ def test_the_metric_that_is_reported_is_the_one_that_chooses(context, tmp_path, 
     for metric, best, score in (('top1', 0, 100 * 4 / 6), ('mean_per_class', 1, 100 * 2 / 3)):
         assert np.bincount(val.labels).tolist() == [4, 1, 1]
         scripted(monkeypatch, often)
-        assert finetune(s, train, val, RECIPE, settings, tmp_path / metric, metric)[1:] == (
-            settings[best],
-            f'chosen of 2 on 6 held-out images ({score:.2f} %)',
-        )
+        _, choice = finetune(s, train, val, RECIPE, settings, tmp_path / metric, metric)
+        assert choice == Choice(settings[best], best, 6, pytest.approx(score))
 
 
 def test_one_setting_needs_no_hold_out_and_several_do(context, monkeypatch):
     monkeypatch.setattr(finetune_module, 'predict', lambda *_: pytest.fail('nothing to choose'))
     [row] = evaluate_semi_supervised(context(NO_VAL), '4-per-class', None, ONE)
     assert (
-        row['protocol'].endswith('batch 16; one setting') and row['setting'] == 'lr 0.125, 2 epochs'
+        describe_row(row).endswith('batch 16; one setting')
+        and row['setting'] == 'lr 0.125, 2 epochs'
     )  # 2 * 16 / 256
     with pytest.raises(
         ConfigError,
-        match='the config has no data.val: choices are made on images held out from classifiers, never',
+        match='the config has no data.val: choices are made on images held out from training, never',
     ):
         evaluate_semi_supervised(context(NO_VAL), '4-per-class', None, RECIPE)
 
@@ -517,6 +517,7 @@ def test_the_choice_does_not_look_at_the_test_labels(context):
     a, b = (Predictions.load(row['predictions']) for row in rows)
     assert np.array_equal(a.predicted, b.predicted) and (a.labels != b.labels).all()
     assert rows[0]['setting'] == rows[1]['setting'] and rows[0]['protocol'] == rows[1]['protocol']
+    assert rows[0]['chosen'] == rows[1]['chosen']
     assert [row['value'] for row in rows] == [
         100 * np.mean(kept.predicted[:, 0] == kept.labels) for kept in (a, b)
     ]
@@ -544,7 +545,7 @@ def test_a_setting_that_diverges_does_not_end_the_sweep(context):
         [row] = evaluate_semi_supervised(
             context(work=str(i)), '4-per-class', None, ONE.with_changes(lrs=lrs)
         )
-        assert row['setting'] == 'lr 0.125, 2 epochs' and 'chosen of 2' in row['protocol']
+        assert row['setting'] == 'lr 0.125, 2 epochs' and 'chosen of 2' in describe_row(row)
     with pytest.raises(FloatingPointError, match='lower the learning rates'):
         evaluate_semi_supervised(context(), '4-per-class', None, ONE.with_changes(lrs=(1e30,)))
 
@@ -581,7 +582,7 @@ def test_an_evaluation_stopped_in_its_second_draw_gives_the_figures_of_one_go(co
     for a, b in zip(rows, again, strict=True):
         assert all(
             a.get(key) == b.get(key)
-            for key in ('metric', 'value', 'setting', 'protocol', 'values', 'std')
+            for key in ('metric', 'value', 'setting', 'protocol', 'chosen', 'values', 'std')
         )
     for a, b in zip(rows[:2], again[:2], strict=True):
         assert np.array_equal(
@@ -663,7 +664,7 @@ def test_rows_say_all_and_the_last_has_mean_and_sample_deviation(context, tmp_pa
             and row['recipe'] == RECIPE.to_builtin()
             and row['checkpoint_sha256'] == s.checkpoint_hash
         )
-        assert row['protocol'].startswith(
+        assert describe_row(row).startswith(
             f'fine-tuned on 40 labels (4-per-class), whole network, SGD, {row["setting"]}, batch 16; '
         )
     last, values = rows[3], [row['value'] for row in rows[:3]]
@@ -705,15 +706,15 @@ def test_rows_say_all_and_the_last_has_mean_and_sample_deviation(context, tmp_pa
     out = capsys.readouterr().out
     assert 'draw 2 of 3' in out
     assert (
-        f'mean {np.mean(values):.2f} %, sample standard deviation {np.std(values, ddof=1):.2f}, n = 3 draws'
-        in out
+        f'mean of 3 draws: {np.mean(values):.2f} %, '
+        f'sample standard deviation {np.std(values, ddof=1):.2f}' in out
     )
 
 
 def test_draws_of_one_list_have_heads_and_orders_of_their_own(
     context, tmp_path, steps, monkeypatch
 ):
-    orders, real = [], classifiers.ImageBatches.steps
+    orders, real = [], labelled_batches.ImageBatches.steps
 
     def spied(self, *rest):
         orders.append([])
@@ -721,7 +722,7 @@ def test_draws_of_one_list_have_heads_and_orders_of_their_own(
             orders[-1] += labels.tolist()
             yield x, labels
 
-    monkeypatch.setattr(classifiers.ImageBatches, 'steps', spied)
+    monkeypatch.setattr(labelled_batches.ImageBatches, 'steps', spied)
     write_list(tmp_path / 'list.txt', Digits('val'), np.arange(60))
     rows = evaluate_semi_supervised(context(), None, str(tmp_path / 'list.txt'), ONE, draws=3)
     assert (
@@ -744,7 +745,7 @@ def test_a_batch_larger_than_the_labels_is_all_of_them_with_its_learning_rate(co
         context(), '1-per-class', None, FINETUNE.with_changes(lrs=(2.56,), epochs=(3,))
     )
     assert (
-        'lr 0.1, 3 epochs, batch 10; one setting' in row['protocol'] and len(steps) == 3
+        'lr 0.1, 3 epochs, batch 10; one setting' in describe_row(row) and len(steps) == 3
     )  # 2.56 * 10 / 256
 
 
@@ -760,13 +761,10 @@ def test_held_out_images_that_cannot_be_read_do_not_count_in_the_choice(
         'predict',
         lambda *_: (read, val.labels[read][:, None, None], [(i, 'broken') for i in (0, 7, 21)]),
     )
-    _, _, selection = finetune(
+    _, choice = finetune(
         s, train, val, RECIPE, RECIPE.settings(40)[:2], tmp_path / 'folder', metric
     )
-    assert (
-        selection.endswith('(100.00 %)')
-        and selection == 'chosen of 2 on 37 held-out images (100.00 %)'
-    )
+    assert (choice.holdout, choice.holdout_accuracy) == (37, 100)
 
 
 def test_images_that_cannot_be_read_are_left_out_where_they_are(context, tmp_path):

@@ -23,12 +23,14 @@ from ssl_zoo.data.sources import Source
 from ssl_zoo.data.sources.arrays import Digits
 from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.errors import ConfigError, Stopped
-from ssl_zoo.evaluation import classifiers, logistic
-from ssl_zoo.evaluation.classifiers import ImageBatches
-from ssl_zoo.evaluation.metrics import Predictions
+from ssl_zoo.evaluation import classifier_training, logistic
+from ssl_zoo.evaluation.labelled_batches import ImageBatches
+from ssl_zoo.evaluation.predictions import Predictions
 from ssl_zoo.evaluation.protocols import finetune as finetune_module
 from ssl_zoo.evaluation.protocols import transfer as transfer_module
+from ssl_zoo.evaluation.protocols.choice import Choice
 from ssl_zoo.evaluation.protocols.context import EvaluationContext
+from ssl_zoo.evaluation.protocols.describe import describe_row
 from ssl_zoo.evaluation.protocols.transfer import bn_momentum, transfer_finetune, transfer_linear
 from ssl_zoo.evaluation.recipes import TRANSFER, TRANSFER_STEPS
 
@@ -99,7 +101,7 @@ def steps(monkeypatch):
     class Steps(list):
         stop_at = None
 
-    done, real = Steps(), classifiers.seed_everything
+    done, real = Steps(), classifier_training.seed_everything
 
     def counted(seed):
         done.append(seed)
@@ -107,7 +109,7 @@ def steps(monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
         real(seed)
 
-    monkeypatch.setattr(classifiers, 'seed_everything', counted)
+    monkeypatch.setattr(classifier_training, 'seed_everything', counted)
     return done
 
 
@@ -199,19 +201,21 @@ def test_the_regression_equals_a_slow_one_chosen_on_the_hold_out_and_fitted_agai
     assert row['metric'] == f'transfer_linear_{metric}' and kept.names.tolist() == names(
         s.source('test')
     )
-    assert f'on 180 features without augmentation, L-BFGS, strength {chosen:.3g}' in row['protocol']
+    assert f'on 180 features without augmentation, L-BFGS, strength {chosen:.3g}' in describe_row(
+        row
+    )
     assert (
         f'chosen of 3 on 40 held-out images ({max(scores):.2f} %), fitted again with the hold-out'
-        in row['protocol']
+        in describe_row(row)
     )
 
 
 @pytest.mark.parametrize('best', [0, 1, 2])
 def test_the_strength_with_the_best_score_is_taken_wherever_it_stands(context, monkeypatch, best):
-    from ssl_zoo.evaluation.protocols import linear
+    from ssl_zoo.evaluation.protocols import logistic as logistic_protocol
 
     scores = [50.0 + (i == best) for i in range(3)]
-    monkeypatch.setattr(linear, 'measure', lambda *_: scores.pop(0))
+    monkeypatch.setattr(logistic_protocol, 'measure', lambda *_: scores.pop(0))
     assert (
         transfer_linear(context(), 'top1', STRENGTHS)['strength'] == STRENGTHS[best] and not scores
     )
@@ -293,7 +297,11 @@ def test_a_stopped_sweep_of_strengths_is_not_continued_on_another_set(
     row = on(1, 'work')
     assert len(seen) == 4  # three strengths, and again with all
     alone = on(1, 'alone')
-    assert (row['value'], row['protocol']) == (alone['value'], alone['protocol'])
+    assert (row['value'], row['protocol'], row['chosen']) == (
+        alone['value'],
+        alone['protocol'],
+        alone['chosen'],
+    )
     seen.clear()
     on(0, 'work')  # its own state is still there
     assert len(seen) == 2
@@ -346,7 +354,7 @@ def test_every_training_takes_exactly_so_many_steps_whatever_the_size_of_the_set
 
     def finetune(context, train, val, recipe, settings, folder, metric, draw=0, bn_momentum=None):
         asked.append((len(train), recipe, settings[-1], bn_momentum))
-        return None, settings[-1], ''
+        return None, Choice(settings[-1])
 
     def train_one(context, train, recipe, setting, draw, state, what, bn_momentum=None):
         asked.append((len(train), recipe, setting, bn_momentum))
@@ -489,7 +497,7 @@ def test_the_network_that_is_tested_equals_a_slow_one(context, networks, retrain
     assert found == pytest.approx(momentum)
     selection = 'one setting, trained again with the hold-out' if retrain else 'one setting'
     assert (
-        row['protocol']
+        describe_row(row)
         == f'whole network fine-tuned, 9 steps of 8, SGD, lr 0.05, weight decay 0.02; {selection}'
     )
 
@@ -529,7 +537,7 @@ def test_the_best_setting_on_the_hold_out_is_trained_again_with_it(
     lr, decay = [(0.01, 0.0), (0.01, 0.1), (0.1, 0.0), (0.1, 0.01)][best]  # 1e-3 / lr
     assert (
         f'lr {lr:g}, weight decay {decay:g}; chosen of 4 on 40 held-out images ({2.5 * max(scores):.2f} %), '
-        in row['protocol']
+        in describe_row(row)
     )
     alone = transfer_finetune(
         context(work='alone'),
@@ -552,6 +560,7 @@ def test_the_choice_of_fine_tuning_does_not_look_at_the_test_labels(context):
     a, b = (Predictions.load(row['predictions']) for row in rows)
     assert (
         rows[0]['protocol'] == rows[1]['protocol']
+        and rows[0]['chosen'] == rows[1]['chosen']
         and np.array_equal(a.predicted, b.predicted)
         and (a.labels != b.labels).all()
     )
@@ -607,7 +616,7 @@ def test_the_row_is_complete(context, tmp_path):
         'Digits',
         s.source('test').manifest(),
     )
-    assert row['checkpoint_sha256'] == s.checkpoint_hash and row['protocol'].startswith(
+    assert row['checkpoint_sha256'] == s.checkpoint_hash and describe_row(row).startswith(
         'whole network fine-tuned, 4 steps of 16, SGD, '
     )
 
@@ -623,7 +632,7 @@ def test_the_row_states_the_batch_of_the_network_that_is_tested(context, tmp_pat
             2,
             retrain,
         )
-        assert f'2 steps of {size},' in row['protocol']
+        assert f'2 steps of {size},' in describe_row(row)
 
 
 # --- Fine-tuning: stops
@@ -645,7 +654,7 @@ def test_stopped_fine_tuning_goes_on_bit_for_bit_and_trains_nothing_twice(contex
                 networks[0].state_dict().values(), networks[-1].state_dict().values(), strict=True
             )
         )
-        assert all(whole[key] == parts[key] for key in ('value', 'protocol', 'setting'))
+        assert all(whole[key] == parts[key] for key in ('value', 'protocol', 'chosen', 'setting'))
 
 
 @pytest.mark.parametrize('changed', ['steps', 'recipe', 'seed', 'metric', 'val', 'data', 'pixels'])

@@ -1,0 +1,166 @@
+"""Linear evaluation on stored features: a sweep of linear heads, and logistic regression."""
+
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ssl_zoo.data.sources import Source
+from ssl_zoo.evaluation.classifier_training import train_classifier
+from ssl_zoo.evaluation.classifiers import Classifier, Heads, predict_features
+from ssl_zoo.evaluation.features import Features
+from ssl_zoo.evaluation.labelled_batches import FeatureBatches
+from ssl_zoo.evaluation.logistic import STRENGTHS, check_strengths
+from ssl_zoo.evaluation.metrics import measure
+from ssl_zoo.evaluation.protocols.choice import Choice, choose
+from ssl_zoo.evaluation.protocols.context import (
+    EvaluationContext,
+    check_two_classes,
+    fingerprint,
+    image_names,
+)
+from ssl_zoo.evaluation.protocols.logistic import evaluate_logistic, join_features
+from ssl_zoo.evaluation.recipes import Recipe, Setting
+
+
+@dataclass(frozen=True)
+class StoredFeatures:
+    """Features of the sets of an evaluation.
+
+    Attributes:
+        train: of the training images without the hold-out.
+        held_out: of the hold-out, None without one.
+        test: of the test images.
+        fingerprints: of the training images and the hold-out.
+    """
+
+    train: Features
+    held_out: Features | None
+    test: Features
+    fingerprints: list[dict | None]
+
+
+def evaluate_cached(
+    context: EvaluationContext,
+    recipe: Recipe,
+    retrain: bool = False,
+    strengths: tuple[float, ...] = STRENGTHS,
+    dtype: str = 'float32',
+) -> list[dict]:
+    """Extract features once, without augmentation, and train the heads and the regression on them.
+
+    Args:
+        context: what is evaluated.
+        recipe: the sweep of heads, trained with SGD.
+        retrain: whether to train the chosen settings again on training images and hold-out
+            together.
+        strengths: of the penalty of the logistic regression (L-BFGS); none to leave it out.
+        dtype: of the stored features, 'float32' or 'float16'.
+
+    Returns:
+        The results rows: that of the heads, then that of the regression.
+
+    Raises:
+        ConfigError: the hold-out or the test images are missing, there is one class only, or a
+            strength is no penalty.
+        Stopped: after Ctrl-C, SIGTERM or SIGUSR1, when the state is saved.
+    """
+    train = context.source('train')
+    test = context.source('test')
+    val = context.sources['val']
+    strengths = check_strengths(strengths)
+    check_two_classes(train.labels)
+    context = copy.copy(context)
+    context.preprocessing = replace(context.preprocessing, interpolation=recipe.test_interpolation)
+    has_choice = len(recipe.settings(len(train))) > 1 or len(strengths) > 1
+    if val is None and (has_choice or retrain):
+        context.source('val')  # raises the error of a missing hold-out
+    train_features = context.features(train, 'train', dtype)
+    test_features = context.features(test, 'test', dtype)
+    held_out = val and context.features(val, 'val', dtype)
+    fingerprints = [fingerprint(train), fingerprint(val)]
+    features = StoredFeatures(train_features, held_out, test_features, fingerprints)
+    rows = [_evaluate_heads(context, features, test, recipe, retrain, dtype)]
+    if strengths:
+        row = evaluate_logistic(
+            context,
+            train_features,
+            held_out,
+            test_features,
+            test,
+            'top1',
+            strengths,
+            retrain,
+            'logistic',
+        )
+        rows.append(row)
+    return rows
+
+
+def _evaluate_heads(
+    context: EvaluationContext,
+    features: StoredFeatures,
+    test: Source,
+    recipe: Recipe,
+    retrain: bool,
+    dtype: str,
+) -> dict:
+    """Train the heads and return the results row of the best one."""
+
+    def train_heads(trained_on: Features, settings: list[Setting], name: str) -> Heads:
+        folder = context.folder(
+            'linear',
+            recipe=recipe.to_builtin(),
+            cached=dtype,
+            n=len(trained_on.labels),
+            data=features.fingerprints,
+            seed=context.seed,
+            settings=[str(s) for s in settings],
+        )
+        return _train_heads(context, trained_on, recipe, settings, folder / 'state.pth', name)
+
+    trained_on = features.train
+    settings = recipe.settings(len(trained_on.labels))
+    heads = train_heads(trained_on, settings, 'heads')
+    choice = Choice(settings[0])
+    if len(settings) > 1:
+        labels = features.held_out.labels
+        predicted = predict_features(heads, features.held_out)
+        scores = [measure('top1', predicted[:, head], labels) for head in range(len(settings))]
+        choice = choose(settings, scores, len(labels))
+    head = choice.index
+    if retrain:
+        trained_on = join_features(features.train, features.held_out)
+        choice = choice.with_setting(recipe.settings(len(trained_on.labels))[choice.index])
+        heads = train_heads(trained_on, [choice.setting], 'heads, again on all')
+        head = 0
+    parameters = choice.parameters(recipe, len(trained_on.labels))
+    for name in ('crop', 'flip_p', 'interpolation'):  # of the augmentation, which is left out
+        del parameters[name]
+    return context.report(
+        'linear_cached',
+        'top1',
+        predict_features(heads, features.test)[:, head],
+        features.test.labels,
+        image_names(test, features.test.index),
+        test,
+        dict(name='linear_cached', **parameters, dtype=dtype, retrain=retrain),
+        choice.found(),
+        recipe=recipe.to_builtin(),
+        setting=str(choice.setting),
+    )
+
+
+def _train_heads(
+    context: EvaluationContext,
+    features: Features,
+    recipe: Recipe,
+    settings: list[Setting],
+    state_path: Path,
+    name: str,
+) -> Heads:
+    width = features.values.shape[1]
+    heads = Heads(width, context.classes, len(settings), recipe.init, context.seed)
+    network = Classifier(None, heads, True, context.preprocessing).to(context.device)
+    batches = FeatureBatches(features, context.seed, context.device)
+    train_classifier(network, batches, recipe, settings, context.seed, state_path, name)
+    return heads
