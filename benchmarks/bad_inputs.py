@@ -1,11 +1,17 @@
-"""Bad inputs for every tool: is each answered with a sentence, and is nothing broken by it?
+"""Give every tool bad inputs: each must be answered with a sentence and damage nothing.
 
-    python benchmarks/bad_inputs.py [--only train knn] [--examples 300]          # needs hypothesis: pip install -e '.[test]'
+    pip install -e '.[test]'                        # for hypothesis
+    python benchmarks/bad_inputs.py [--only train knn] [--examples 300]
 
-An input is handled if the exit code is not 0, no traceback is shown, stderr has a sentence, files that were there are as they were,
-nothing in a file was executed, no temporary file is left, and where something new is left the correct command works in the same
-place. An input that is legal (+ below) must succeed. Tools run in this process, some inputs also in one of their own. Then random
-options, bytes and lists: each gives its result or a ConfigError. Prints inputs tried and handled; exits with 1 if any is not.
+A bad input is handled if
+
+- the exit code is not 0, stderr has a sentence, and no traceback is shown;
+- existing files are unchanged, nothing in a file was executed, and no temporary file is left;
+- the correct command works in the same folder afterwards, if the bad one left new files there.
+
+A legal input (marked + below) must succeed. Tools run in this process, and for some inputs in a new
+process. Random options, bytes and lists follow: each must give a result or a ConfigError. The
+script prints the numbers of inputs tried and handled and exits with 1 if they differ.
 """
 
 import argparse
@@ -40,8 +46,10 @@ SECONDS = 60  # that a tool may take for an input; none here has much to do
 MEMORY = 24 << 30  # bytes of address space: a huge number must not take the machine with it
 
 CONFIG = """
-method = dict(type='BYOL', backbone=dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1]), hidden_dim=16, proj_dim=8)
-data = dict(train=dict(type='ImageFolder', root={root!r} + '/images/train'), val=6, mean=[0.5] * 3, std=[0.5] * 3,
+_backbone = dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1])
+method = dict(type='BYOL', backbone=_backbone, hidden_dim=16, proj_dim=8)
+data = dict(train=dict(type='ImageFolder', root={root!r} + '/images/train'), val=6,
+            mean=[0.5] * 3, std=[0.5] * 3,
             test=dict(type='ImageFolder', root={root!r} + '/images/test'))
 views = [dict(size=16)] * 2
 optimizer = dict(type='LARS', momentum=0.9)
@@ -52,16 +60,20 @@ workers = 0
 online_eval = dict(every=0)
 """
 
-# One command line each. '+' in front: legal, it must succeed. NAME=value in front: the environment. {name}: a file made below. @name:
-# a copy of a folder made below, in the present directory. Where no --work-dir is given, GOOD's is used.
+# Each line is a command line. '+' in front: it is legal and must succeed. NAME=value in front: a
+# variable of the environment. {name}: a file made below. @name: a copy of such a folder, in the
+# current directory. A line without --work-dir gets that of GOOD.
 GOOD = dict(
     train='{good} --work-dir work',
-    train_all='{home}/none.py --out work',  # a run of its own takes seconds; it has cases of its own below
+    # A run of train_all takes seconds; its other cases are below.
+    train_all='{home}/none.py --out work',
     extract_features='{ckpt} --work-dir work',
     knn='{ckpt} --work-dir work --k 1',
     linear='{ckpt} --work-dir work --epochs 1 --lrs 0.1 --batch-size 6',
-    semi_supervised='{ckpt} --work-dir work --labels 2-per-class --epochs 1 --lrs 0.1 --batch-size 4',
-    transfer='{ckpt} --work-dir work --train {home}/images/train --test {home}/images/test --strengths 1',
+    semi_supervised='{ckpt} --work-dir work --labels 2-per-class --epochs 1 --lrs 0.1 --batch-size '
+    '4',
+    transfer='{ckpt} --work-dir work --train {home}/images/train --test {home}/images/test '
+    '--strengths 1',
     compare='{preds} {preds}',
     new_method='my_method --out work',
     make_shards='"{source}" work',
@@ -330,7 +342,8 @@ LEGAL_OPTIONS = """
 "data.train.root={home}/images/one data.test=None"
 data.mean=[0,0,0]
 "data.train={{'type': 'TarShards', 'shards': '{home}/shards'}} data.val=None data.test=None"
-"data.train={{'type': 'TarShards', 'shards': '{home}/shards_hostile_index'}} data.val=None data.test=None"
+"data.train={{'type': 'TarShards', 'shards': '{home}/shards_hostile_index'}} data.val=None "
+"data.test=None"
 "data.train={{'type': 'Images', 'root': '{home}/images/train'}} data.val=None data.test=None"
 "accumulate=auto max_device_batch=4"
 base_lr=1e-12
@@ -564,7 +577,8 @@ OWN = dict(
 {ckpt} --cfg-options data.test=None
 {ckpt} --retrain --cfg-options data.val=None
 {ckpt} --lrs 0.1 0.2 --cfg-options data.val=None
-{ckpt} --cfg-options data.train.root={home}/images/one data.val=None data.test.root={home}/images/one
+{ckpt} --cfg-options data.train.root={home}/images/one data.val=None \
+data.test.root={home}/images/one
 {ckpt} --work-dir @linear_rubbish
 {ckpt} --work-dir @linear_foreign
 {ckpt} --work-dir @linear_hostile
@@ -838,7 +852,8 @@ REPLAY = """
 PROCESSES = (
     (
         'train',
-        'WORLD_SIZE=2 RANK=1 MASTER_ADDR=localhost MASTER_PORT=29513 {good} --cfg-options parallel.timeout=1',
+        'WORLD_SIZE=2 RANK=1 MASTER_ADDR=localhost MASTER_PORT=29513 {good} --cfg-options '
+        'parallel.timeout=1',
     ),
     ('train', '{home}/none.py'),
     ('train', '{good} --cfg-options epochs=nan'),
@@ -865,7 +880,13 @@ class Late(BaseException):
 
 @dataclass
 class Result:
-    """Attributes: tried, handled: inputs of each tool; failures: (tool, input, what is wrong, the output's last lines)."""
+    """The campaign: its files, its inputs and what came of them.
+
+    Attributes:
+        tried: tool -> number of its inputs.
+        handled: tool -> number of its inputs that were handled.
+        failures: (tool, input, what is wrong, last lines of the output).
+    """
 
     tried: Counter = field(default_factory=Counter)
     handled: Counter = field(default_factory=Counter)
@@ -1004,7 +1025,7 @@ class Campaign:
     def call(
         self, tool: str, words: list[str], env: dict[str, str], cwd: Path
     ) -> tuple[int | None, str, str, str | None]:
-        """(exit code, stdout, stderr, what broke out of the tool) of a tool called in this process."""
+        """Call a tool in this process. Returns (exit code, stdout, stderr, escaped exception)."""
 
         def late(*_):
             raise Late(f'not done after {SECONDS} s')
@@ -1056,7 +1077,7 @@ class Campaign:
         return done.returncode, done.stdout, done.stderr, None
 
     def split(self, line: str, cwd: Path) -> tuple[list[str], dict[str, str]]:
-        """The words and the environment of a command line; the folders it names with @ are copied."""
+        """Return the words and the environment of a command line; copy the folders named with @."""
         words, env = shlex.split(line.format(**self.names)), {}
         while words and (match := re.fullmatch(r'([A-Z_]+)=(.*)', words[0])):
             env[match[1]] = match[2]
@@ -1112,7 +1133,7 @@ class Campaign:
         return None
 
     def damage(self, cwd: Path, there: dict[str, str], code: int | None) -> str | None:
-        """What a tool did that it should not have done to files; what it added to the home is removed."""
+        """Return what the tool must not have done to files; remove what it added to the home."""
         if self.marker.exists():
             self.marker.unlink()
             return 'code in a file was executed'
@@ -1207,7 +1228,8 @@ class Campaign:
         code, out, err, broke = self.call(tool, list(map(str, words)), {}, self.home)
         if code != 0:
             raise SystemExit(
-                f'the files of the campaign cannot be made: {tool} {shlex.join(map(str, words))}\n{broke or err}'
+                f'the files of the campaign cannot be made: {tool} '
+                f'{shlex.join(map(str, words))}\n{broke or err}'
             )
 
     def _runs(self) -> None:
@@ -1321,7 +1343,8 @@ class Campaign:
         (home / 'shards_json_folder/shards.json').mkdir()
         (home / 'shards_json_folder/shards.json/x').write_text('')
         shutil.copytree(home / 'shards', home / 'shards_hostile_index', dirs_exist_ok=True)
-        name = f'index-{hashlib.sha256(json.dumps([f"shard-{i:06d}.tar" for i in range(3)]).encode()).hexdigest()[:8]}.npz'
+        shards = json.dumps([f'shard-{i:06d}.tar' for i in range(3)])
+        name = f'index-{hashlib.sha256(shards.encode()).hexdigest()[:8]}.npz'
         fields = dict.fromkeys(
             ('counts', 'offsets', 'sizes', 'suffixes', 'labels', 'ends', 'keys', 'state'),
             np.array([Hostile(self.marker)], dtype=object),
@@ -1528,7 +1551,10 @@ def properties(examples: int, home: Path, names: dict[str, str], result: Result)
     seen = set()
 
     def attempt(kind: str, what: str, function) -> object:
-        """What the function gives, None for a ConfigError; anything else is a failure, told once for each place."""
+        """Return the function's result, or None for a ConfigError.
+
+        Any other exception is a failure, printed once for each line of code that raises it.
+        """
 
         def late(*_):
             raise Late('not done after 20 s')

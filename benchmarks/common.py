@@ -1,4 +1,4 @@
-"""What the measurements share: alternating rounds, ratios in one run, the machine's name, images, JSON."""
+"""Shared by the benchmarks: alternating rounds, ratios, the machine, images, JSON."""
 
 import argparse
 import io
@@ -72,7 +72,7 @@ def alternate(
 
 
 def rows_of(times: dict[str, list[float]], items: int, base: str) -> dict[str, dict]:
-    """Median items per second, and the median over rounds of how many times as fast as ``base`` it was."""
+    """Return the median of items per second, and of the speed relative to ``base``, over rounds."""
     return {
         name: dict(
             per_second=items / statistics.median(t),
@@ -94,7 +94,10 @@ def write(path: str | None, **figures) -> None:
 
 
 def jpegs(folder: str | None, n: int = 100) -> list[bytes]:
-    """The first JPEG files below a folder, or as many made here: clouds of noise of 500 x 375 pixels in about 100 kB each."""
+    """Return the bytes of the first ``n`` JPEG files below a folder.
+
+    Without a folder they are made from noise: clouds of 500 x 375 pixels in about 100 kB each.
+    """
     if folder:
         files = sorted(
             path for path in Path(folder).rglob('*') if path.suffix.lower() in ('.jpg', '.jpeg')

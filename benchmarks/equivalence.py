@@ -1,13 +1,18 @@
-"""Whether two processes train what one process trains, for every method of the zoo, in float64.
+"""Compare training on two processes with training on one, for every method, in float64.
 
-    python benchmarks/equivalence.py                          # a table; --json FILE writes the same numbers
+    python benchmarks/equivalence.py                          # a table; --json FILE writes the same
     python benchmarks/equivalence.py --methods BYOL SimCLR
 
-Three optimiser steps on the same global batches: (a) on one process; (b) on two joined by gloo, as tools/train.py joins them; (c) and
-(d) the same in two passes per step; (e) and (f) on one process without BatchNorm, in one pass and in two. Compared are b with a, d
-with c, f with e: the losses, every gradient of every step, BatchNorm's running statistics, and after the last step weights, averages
-of weights, queues, centres. A figure is the largest difference in its column relative to the largest value of the tensor that it is in.
-Whatever is named in ``batch_coupling`` makes f differ from e: it sees half of the batch in each pass.
+Each variant takes three optimiser steps on the same global batches:
+
+    (a) one process                             (b) two processes joined by gloo
+    (c) one process, two passes per step        (d) two processes, two passes per step
+    (e) one process, no BatchNorm               (f) as (e), two passes per step
+
+The table compares b with a, d with c, and f with e: the losses, every gradient of every step,
+BatchNorm's running statistics, and after the last step the weights, their averages, queues and
+centres. A figure is the largest difference in its column, relative to the largest value of its
+tensor. f differs from e for methods with a ``batch_coupling``: a pass holds half of the batch.
 """
 
 import argparse
@@ -185,7 +190,10 @@ def work(number: int, folder: str, chosen: list[str], processes: int) -> None:
 
 
 def difference(a: dict, b: dict) -> dict[str, float]:
-    """{kind: largest difference relative to the largest value of the tensor, or to 1e-6 of the largest of its kind}."""
+    """Return {kind: largest relative difference}.
+
+    It is relative to the largest value of the tensor, or to 1e-6 of the largest of its kind.
+    """
     worst = {}
     for kind in a:
         assert a[kind].keys() == b[kind].keys(), (
@@ -235,10 +243,12 @@ def main() -> None:
             results[name] = compared(folder, name)
     kinds = ('loss', 'gradient', 'statistics', 'weights', 'average and queue')
     print(
-        f'largest relative difference over {STEPS} steps of {BATCH} images, float64, torch {torch.__version__}'
+        f'largest relative difference over {STEPS} steps of {BATCH} images, float64, torch '
+        f'{torch.__version__}'
     )
     print(
-        f'{"":<34}{"2 processes against 1":^63}  {"2 x 2 passes":>12}  2 passes against 1, no BatchNorm'
+        f'{"":<34}{"2 processes against 1":^63}  {"2 x 2 passes":>12}  2 passes against 1, no '
+        'BatchNorm'
     )
     print(
         f'{"":<34}'

@@ -1,13 +1,16 @@
-"""kill -9 at random moments of training, resumed each time: does the run end with the weights of one that nothing happened to?
+"""Kill runs at random moments and resume them: the final weights must not change.
 
-    python benchmarks/faults.py                    # 30 kills; --kills 6 for a quick look, --json FILE for the figures
+    python benchmarks/faults.py                    # 30 kills; --kills 6 is quick, --json FILE
 
-Six runs (BYOL with two loader workers, MoCo in bf16 with its queue, BYOL on two processes, each twice) of 20 epochs on 140 digits,
-with a checkpoint after every epoch and k-NN and a linear probe after every second. Each is killed five times with SIGKILL: while it
-steps, while it writes a checkpoint, while it evaluates, in turn, at a random moment of that; on two processes one of them is killed
-and torchrun ends the other. A kill is survived if the next start continues from the newest checkpoint that was complete, and the run's
-final weights, averages, queue and optimiser state are, bit for bit, those of the run that nothing happened to. The limit for a
-process to end after another one was killed is 60 seconds.
+There are six runs: BYOL with two loader workers, MoCo in bf16 with its queue, and BYOL on two
+processes, each twice. A run trains 20 epochs on 140 digits, with a checkpoint after every epoch and
+k-NN and a linear probe after every second. Each run is killed five times with SIGKILL: in turn
+during a step, while it writes a checkpoint, and during an evaluation, after a random delay. Of two
+processes one is killed, and torchrun ends the other.
+
+A run survives a kill if it resumes from the newest complete checkpoint and ends with the weights,
+averages, queue and optimiser state of an undisturbed run, bit for bit. After a kill, the remaining
+processes must end within 60 seconds.
 """
 
 import argparse
@@ -27,7 +30,10 @@ import torch
 ROOT = Path(__file__).parents[1]
 PHASES = ('step', 'saving', 'evaluation')
 BYOL = 'dict(type="BYOL", backbone=_backbone, hidden_dim=1024, proj_dim=64, base_ema=0.9)'
-MOCO = 'dict(type="MoCo", backbone=_backbone, hidden_dim=1024, proj_dim=64, queue_size=1000, bn_splits=2)'
+MOCO = (
+    'dict(type="MoCo", backbone=_backbone, hidden_dim=1024, proj_dim=64, '
+    'queue_size=1000, bn_splits=2)'
+)
 RUNS = {
     'BYOL, 2 workers': (1, BYOL, 'workers=2'),
     'MoCo, queue, bf16': (1, MOCO, 'precision="bf16"'),
@@ -109,9 +115,22 @@ class Leg:
         )
 
     def kill(self, phase: str, entries: int, delay: float, victim: int) -> tuple[int, float] | None:
-        """SIGKILL, ``delay`` seconds after ``phase`` was entered for the given time. Returns what was the newest complete checkpoint, and
-        how long it took until all processes had ended; None if the run came to its end before."""
-        path, last, entered, deadline = Path(f'{self.phase}.{victim}'), '', 0, time.time() + 300
+        """Send SIGKILL to a process of the run.
+
+        Args:
+            phase: the phase in which it is killed.
+            entries: how often the process enters the phase before that.
+            delay: seconds from entering the phase to the kill.
+            victim: the rank of the process.
+
+        Returns:
+            The step of the newest complete checkpoint and the seconds until all processes had
+            ended; None if the run ended before the kill.
+        """
+        path = Path(f'{self.phase}.{victim}')
+        last = ''
+        entered = 0
+        deadline = time.time() + 300
         while self.process.poll() is None and time.time() < deadline:
             try:
                 pid, now = path.read_text().split()
@@ -188,7 +207,8 @@ def main() -> int:
                 while len(kills) < min(per_run, args.kills - tried):
                     phase = PHASES[(len(kills) + again + number) % 3]
                     leg = Leg(home, processes, run)
-                    # A start makes some way before it is killed; a step takes about 20 ms, writing 10 ms, an evaluation 100 ms.
+                    # A start makes some progress before it is killed: a step takes about 20 ms,
+                    # writing a checkpoint 10 ms, an evaluation 100 ms.
                     entries = (
                         draw.randint(8, 25)
                         if phase == 'step'
@@ -204,11 +224,13 @@ def main() -> int:
                     if complete and (not resumed or int(resumed[1]) != complete):
                         fine = False
                         notes.append(
-                            f'{name}: the newest checkpoint was of step {complete}: {leg.said()[-800:]}'
+                            f'{name}: the newest checkpoint was of step {complete}: '
+                            f'{leg.said()[-800:]}'
                         )
                     if end is None:
                         notes.append(
-                            f'{name}: the run ended before kill {len(kills) + 1}: {leg.said()[-300:]}'
+                            f'{name}: the run ended before kill {len(kills) + 1}: '
+                            f'{leg.said()[-300:]}'
                         )
                         break
                     complete, seconds = end
@@ -235,21 +257,24 @@ def main() -> int:
                 )
                 if not fine:
                     notes.append(
-                        f'{name}: same weights {same}, figures {figures}, left over {left_over}\n{text[-800:]}'
+                        f'{name}: same weights {same}, figures {figures}, left over '
+                        f'{left_over}\n{text[-800:]}'
                     )
                 for phase in kills:
                     by_phase[phase][1] += 1
                     by_phase[phase][0] += fine
                 survived, tried = survived + fine * len(kills), tried + len(kills)
                 print(
-                    f'{name:<20} killed while: {", ".join(kills)}; in the end {"the same" if fine else "NOT THE SAME"}',
+                    f'{name:<20} killed while: {", ".join(kills)}; in the end '
+                    f'{"the same" if fine else "NOT THE SAME"}',
                     flush=True,
                 )
                 while notes:
                     print('note:', notes.pop(), flush=True)
     print('; '.join(f'{phase} {good} / {n}' for phase, (good, n) in by_phase.items()))
     print(
-        f'faults survived / tried: {survived} / {tried}; all processes had ended at most {slowest:.1f} s after a kill; '
+        f'faults survived / tried: {survived} / {tried}; all processes had ended at most '
+        f'{slowest:.1f} s after a kill; '
         f'{time.time() - started:.0f} s, torch {torch.__version__}'
     )
     if args.json:

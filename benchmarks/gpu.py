@@ -1,16 +1,25 @@
-"""What a GPU makes of it: BYOL with ResNet-50 at 224 px, and the minutes to an accuracy on CIFAR-10.
+"""Measure BYOL on a GPU: ResNet-50 at 224 px, and minutes to an accuracy on CIFAR-10.
 
     pip install -e '.[bench]'
     python benchmarks/gpu.py step [--batches 512 1024] [--images data/imagenet/train] [--json FILE]
     python benchmarks/gpu.py profile [--batches 512]
     python benchmarks/gpu.py cifar [--targets 85 90] [--cfg-options epochs=200 data.train.root=...]
 
-step: images/s in bf16 of our step, eager and compiled, from views in the GPU's memory; of the same fed by our input path from JPEG bytes;
-of lightly's step on the same views; and our step's share of the device's measured bf16 peak (the best of large matrix products), with the
-operations that torch counts. profile: the ten costliest kernels of our step. cifar: configs/byol/r18_cifar10.py with the images on
-the device, bf16 and compile=True, until its k-NN on held-out images has reached each target.
+step: images/s in bf16
 
---tiny makes everything small enough for a CPU, to see that it runs; its figures mean nothing.
+- of our step, eager and compiled, from views in the GPU's memory;
+- of our step fed by our input path from JPEG bytes;
+- of lightly's step on the same views;
+
+and the share of the device's bf16 peak that our step reaches. The peak is the best of large matrix
+products, the operations of the step are counted by torch.
+
+profile: the ten costliest kernels of our step.
+
+cifar: trains configs/byol/r18_cifar10.py with the images on the device, bf16 and compile=True until
+the k-NN accuracy on held-out images has reached each target.
+
+--tiny shrinks everything to run on a CPU, as a check that it runs; its figures mean nothing.
 """
 
 import copy
@@ -46,7 +55,7 @@ def wait() -> None:
 
 
 class Ours:
-    """The training loop's step of configs/byol/r50_imagenet.py, from batches as its loader gives them."""
+    """The training loop's step of configs/byol/r50_imagenet.py, on batches of its loader."""
 
     def __init__(self, batch: int, compiled: bool | str, tiny: bool):
         small = (
@@ -175,7 +184,8 @@ def steps(args) -> list[dict]:
             per_second=from_jpegs(batch, args), ratio=float('nan')
         )
         print(
-            f'batch {batch}: {counter.get_total_flops() / 1e12:.2f} T operations per step, peak {most / 1e12:.0f} T/s'
+            f'batch {batch}: {counter.get_total_flops() / 1e12:.2f} T operations per step, peak '
+            f'{most / 1e12:.0f} T/s'
         )
         table(rows, 'images', 'lightly')
         print(
@@ -265,7 +275,8 @@ class _Clock(Hook):
                     epoch=runner.plan.epoch(runner.step),
                 )
                 print(
-                    f'{target:g} % k-NN after {self.reached[target]["minutes"]:.1f} minutes, epoch {self.reached[target]["epoch"]:.0f}',
+                    f'{target:g} % k-NN after {self.reached[target]["minutes"]:.1f} minutes, epoch '
+                    f'{self.reached[target]["epoch"]:.0f}',
                     flush=True,
                 )
         if len(self.reached) == len(self.targets):

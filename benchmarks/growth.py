@@ -1,11 +1,14 @@
-"""How cost grows, as pictures: images per second over workers and processes, evaluation time over the number of images.
+"""Plot how cost grows: training speed over workers and processes, evaluation over images.
 
     pip install -e '.[bench]'
     python benchmarks/growth.py [--images FOLDER] [--rounds 3] [--out docs] [--json FILE]
 
-growth_input.png: images/s of the training loader (JPEG bytes to two crops of 224 px) over its workers, and of training (the digits) over
-processes of one thread each, both against the straight line through the first point. growth_evaluation.png: seconds of features and of
-the k-NN search over the number of training images, with the slope in double logarithmic axes: 1 is proportional.
+growth_input.png: images/s of the training loader (JPEG bytes to two crops of 224 px) over its
+workers, and of training on the digits over processes of one thread each, both beside the straight
+line through the first point.
+
+growth_evaluation.png: seconds of feature extraction and of the k-NN search over the number of
+training images, with the slope in log-log axes; slope 1 is proportional.
 """
 
 import json
@@ -58,8 +61,10 @@ def over_workers(files: list[bytes], counts: list[int], rounds: int) -> dict[int
 
 
 def over_processes(counts: list[int], rounds: int, shared: bool) -> dict[int, float]:
-    """Images/s of training the digits, from the last progress line of two epochs; one thread to a process; ``shared``: whether
-    BatchNorm's statistics are those of all processes."""
+    """Return images/s of training the digits, from the last progress line of two epochs.
+
+    Each process has one thread. ``shared``: BatchNorm uses the statistics of all processes.
+    """
     rates: dict[int, list[float]] = {n: [] for n in counts}
     for _ in range(rounds):
         for n in counts:
@@ -107,7 +112,10 @@ def over_processes(counts: list[int], rounds: int, shared: bool) -> dict[int, fl
 
 
 def over_images(counts: list[int], rounds: int) -> dict[str, dict[int, float]]:
-    """Seconds of features (CIFAR ResNet-18, an eighth wide, 32 px) and of 1,000 queries' k-NN against them."""
+    """Return the seconds of extracting features and of 1,000 queries' k-NN against them.
+
+    The network is the CIFAR ResNet-18, an eighth wide, at 32 px.
+    """
     torch.set_num_threads(os.cpu_count())
     from on_device import Clouds
 
@@ -210,7 +218,8 @@ def main() -> None:
     }
     evaluation = over_images([2500, 5000, 10_000, 20_000], args.rounds)
     print(
-        f'{machine()["cpu"]}, {cores} cores, torch {torch.__version__}, median of {args.rounds} rounds'
+        f'{machine()["cpu"]}, {cores} cores, torch {torch.__version__}, median of {args.rounds} '
+        'rounds'
     )
     for name, points in {'workers': workers, **processes}.items():
         print(

@@ -1,14 +1,19 @@
-"""How many images per second one CPU core takes from JPEG bytes to two BYOL views of 224 px, beside lightly and torchvision.
+"""Measure images/s of one CPU core from JPEG bytes to two BYOL views of 224 px.
 
     pip install -e '.[bench]'
     python benchmarks/input_path.py --images data/imagenet/train [--rounds 5] [--json FILE]
 
-All get the same bytes and one thread. lightly is its BYOLTransform on Pillow images, as its BYOL examples use it; torchvision is its v2
-classes on uint8 tensors. Equal work: two antialiased crops of 224 px (ours and torchvision's bicubic, lightly's bilinear, which costs
-less) with the same areas, the same colour jitter, grayscale, blur, solarize and normalisation with the same probabilities, float32 at
-the end. ``host part`` is what our loader's workers do where the
-photometric step is left to the device: decoding and cropping, uint8 at the end (mirroring is then the device's as well). Before
-anything is timed, our crops are compared with Pillow's of the same boxes: they may be off by one grey level on average.
+The peers get the same bytes and one thread: lightly's BYOLTransform on Pillow images, as in its
+BYOL examples, and torchvision's v2 classes on uint8 tensors.
+
+The work is equal: two antialiased crops of 224 px (ours and torchvision's bicubic; lightly's
+bilinear, which costs less) with the same areas, and the same colour jitter, grayscale, blur,
+solarize and normalisation with the same probabilities; the result is float32. ``host part`` is the
+work of our loader's workers if the device does the photometric step: decoding and cropping to
+uint8 (the device then mirrors as well).
+
+Before the timing, our crops are compared with Pillow's crops of the same boxes: they may differ by
+one grey level on average.
 """
 
 import io
@@ -118,7 +123,10 @@ class Torchvision:
 
 
 def fidelity(files: list[bytes]) -> tuple[float, float]:
-    """Mean absolute difference of our crops to Pillow's, in grey levels: over all images, and of the worst image."""
+    """Return the mean absolute difference of our crops to Pillow's, in grey levels.
+
+    The first figure is over all images, the second of the worst image.
+    """
     batch, differences = (
         ViewDataset(Bytes(files), VIEWS, seed=0).__getitems__([(0, i) for i in range(len(files))]),
         [],
@@ -137,7 +145,10 @@ def fidelity(files: list[bytes]) -> tuple[float, float]:
 
 
 def parts(files: list[bytes], rounds: int) -> dict[str, float]:
-    """Milliseconds per image of decoding and cropping, and of decoding at half the scale, which we do not do."""
+    """Return milliseconds per image of decoding and cropping.
+
+    Decoding at half the scale, which we do not do, is measured for comparison.
+    """
     images, dataset = (
         [read_pixels(data) for data in files],
         ViewDataset(Bytes(files), VIEWS, seed=0),
@@ -204,7 +215,8 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument(
         '--images',
-        help='a folder of JPEG files, of which the first 100 are taken; without it, made here from noise',
+        help='a folder of JPEG files, of which the first 100 are taken; without it, made here from '
+        'noise',
     )
     args = parser.parse_args()
     files = jpegs(args.images)
@@ -212,17 +224,20 @@ def main() -> None:
     figures = measure(files, args.rounds)
     figures['parts'], figures['could be halved'] = parts(files, args.rounds), could_be_halved(files)
     print(
-        f'{len(files)} JPEG files of {np.mean([len(f) for f in files]) / 1e3:.0f} kB on average to two BYOL views of 224 px, one thread, '
+        f'{len(files)} JPEG files of {np.mean([len(f) for f in files]) / 1e3:.0f} kB on average to '
+        'two BYOL views of 224 px, one thread, '
         f'{machine()["cpu"]}, torch {torch.__version__}, median of {args.rounds} rounds'
     )
     table(figures['rows'], 'images', 'lightly')
     print(
-        f"our crops against Pillow's: {figures['difference']:.3f} grey levels on average, {figures['worst']:.3f} in the worst image"
+        f"our crops against Pillow's: {figures['difference']:.3f} grey levels on average, "
+        f'{figures["worst"]:.3f} in the worst image'
     )
     for name, value in figures['parts'].items():
         print(f'  {name:<52}{value:10.2f} ms per image')
     print(
-        f'images both of whose crops could come from half the scale: {figures["could be halved"]:.0%}'
+        'images both of whose crops could come from half the scale: '
+        f'{figures["could be halved"]:.0%}'
     )
     print(f'({time.perf_counter() - started:.0f} s in all)')
     write(args.json, command='input_path', **figures)

@@ -1,13 +1,14 @@
-"""How long k-NN classification takes, beside lightly's knn_predict.
+"""Measure the time of k-NN classification beside lightly's knn_predict.
 
-    pip install lightly
-    python benchmarks/knn.py [--rounds 5] [--queries 10000] [--bank 50000] [--dim 512] [--k 200] [--json FILE]
-    python benchmarks/knn.py --slope                 # what a bank of 1.28 million x 2048 costs, from a measured slope
+    pip install -e '.[bench]'
+    python benchmarks/knn.py [--rounds 5] [--queries 10000] [--bank 50000] [--dim 512] [--k 200]
+    python benchmarks/knn.py --slope        # cost of a bank of 1.28 million x 2048, from a slope
 
-Both get the same random features on the sphere, with a class structure, and the same number of threads; both start from features and
-end with a class for each query (ours scales to unit length itself, inside the clock). lightly's function is given the queries in
-batches, as its own classifier does (of 256 in its ImageNet benchmark), and all at once. Rounds alternate; a ratio is the median over
-rounds. Both must give the same classes (ties aside) before anything is timed.
+Both get the same random features on the sphere, with a class structure, and the same number of
+threads. Both start from features and end with a class for each query; our time includes scaling to
+unit length. lightly's function gets the queries in batches, as in its own classifier (of 256 in its
+ImageNet benchmark), and all at once. Rounds alternate; a ratio is the median over rounds. Before
+the timing, both must give the same classes, except for ties. --json FILE writes the figures.
 """
 
 import argparse
@@ -84,15 +85,19 @@ def peer(args) -> None:
         for name, t in times.items()
     }
     print(
-        f'{args.queries:,} queries, bank of {args.bank:,} x {args.dim}, k = {args.k}, {torch.get_num_threads()} threads, '
-        f'{platform.machine()}, torch {torch.__version__}, faiss {faiss.__version__}, median of {args.rounds} rounds'
+        f'{args.queries:,} queries, bank of {args.bank:,} x {args.dim}, k = {args.k}, '
+        f'{torch.get_num_threads()} threads, '
+        f'{platform.machine()}, torch {torch.__version__}, faiss {faiss.__version__}, median of '
+        f'{args.rounds} rounds'
     )
     for name, row in rows.items():
         print(
-            f'  {name:<26}{row["seconds"]:8.2f} s{row["ratio"]:8.2f} x ssl_zoo   equal classes {100 * row["equal"]:.2f} %'
+            f'  {name:<26}{row["seconds"]:8.2f} s{row["ratio"]:8.2f} x ssl_zoo   equal classes '
+            f'{100 * row["equal"]:.2f} %'
         )
     print(
-        f'ssl_zoo is {rows[best]["ratio"]:.2f} times as fast as lightly at its best ({best.split(", ")[1]})'
+        f'ssl_zoo is {rows[best]["ratio"]:.2f} times as fast as lightly at its best '
+        f'({best.split(", ")[1]})'
     )
     ks, ts = (10, 20, 100, args.k), (0.07, args.t)
     started = time.perf_counter()
@@ -104,7 +109,8 @@ def peer(args) -> None:
             lightly_predict(transposed, theirs, unit[1], setting, int(best.split()[-1]))
     theirs_seconds = time.perf_counter() - started
     print(
-        f'a grid of {len(ks)} k and {len(ts)} temperatures: ssl_zoo {ours:.2f} s (one search), lightly {theirs_seconds:.2f} s (a call '
+        f'a grid of {len(ks)} k and {len(ts)} temperatures: ssl_zoo {ours:.2f} s (one search), '
+        f'lightly {theirs_seconds:.2f} s (a call '
         f'for each): {theirs_seconds / ours:.1f} times as fast'
     )
     if args.json:
@@ -113,7 +119,10 @@ def peer(args) -> None:
 
 
 def slope(args) -> None:
-    """Search time is proportional to queries x bank x dim: measured at three sizes of the bank, 2048 dimensions."""
+    """Measure the search time at three sizes of the bank, in 2048 dimensions.
+
+    It is proportional to queries x bank x dim.
+    """
     queries, sizes, points = data(2000, 2048, 1000, 3)[0], (20_000, 40_000, 80_000), []
     for n in sizes:
         bank, labels = data(n, 2048, 1000, 2)
@@ -128,11 +137,16 @@ def slope(args) -> None:
     per, fixed = np.polyfit(sizes, points, 1)
     whole = (per * 1_281_167 + fixed) * 50_000 / 2000
     print(
-        f'slope {1e6 * per:.2f} microseconds per row of the bank for 2,000 queries; so 50,000 queries against 1,281,167 x 2048 take '
-        f'about {whole / 60:.0f} min on these {torch.get_num_threads()} threads.\nmemory: the file of features has '
-        f'{1_281_167 * 2048 * 4 / 2**30:.1f} GiB, of which a search holds a part of 65,536 ({2**16 * 2048 * 4 / 2**30:.1f} GiB, '
-        f'some copies of it) and the queries; with clusters and 8 bits (--ivf) {1_281_167 * 2048 / 2**30:.1f} GiB; peak of this run, '
-        f'its own data included, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB'
+        f'slope {1e6 * per:.2f} microseconds per row of the bank for 2,000 queries; so 50,000 '
+        'queries against 1,281,167 x 2048 take '
+        f'about {whole / 60:.0f} min on these {torch.get_num_threads()} threads.\nmemory: the file '
+        'of features has '
+        f'{1_281_167 * 2048 * 4 / 2**30:.1f} GiB, of which a search holds a part of 65,536 '
+        f'({2**16 * 2048 * 4 / 2**30:.1f} GiB, '
+        'some copies of it) and the queries; with clusters and 8 bits (--ivf) '
+        f'{1_281_167 * 2048 / 2**30:.1f} GiB; peak of this run, '
+        f'its own data included, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} '
+        'GiB'
     )
 
 

@@ -1,10 +1,12 @@
-"""What a sweep of 12 settings costs in linear evaluation, beside one setting.
+"""Measure what linear evaluation of 12 settings costs beside one setting.
 
-    python benchmarks/linear_sweep.py                                                    # ResNet-18, 32 px, 10 classes
-    python benchmarks/linear_sweep.py --name resnet50 --stem imagenet --size 224 --classes 1000 --batch 32 --steps 2
+    python benchmarks/linear_sweep.py                            # ResNet-18, 32 px, 10 classes
+    python benchmarks/linear_sweep.py --name resnet50 --stem imagenet --size 224 --classes 1000 \\
+        --batch 32 --steps 2
 
-Trains heads on a frozen encoder with random weights, with images that lie in memory: loading them would cost both the same and bring
-the ratio nearer to 1. Rounds alternate; the ratio is the median over rounds of time with 12 / time with 1. --cached measures heads on
+Heads are trained on a frozen encoder with random weights, from images in memory: the time of
+loading would be the same for both and bring the ratio nearer to 1. Rounds alternate; the ratio is
+the median over rounds of the time with 12 settings / the time with 1. --cached measures heads on
 stored features, where no encoder hides their cost.
 """
 
@@ -89,12 +91,15 @@ def main() -> None:
     ratio = statistics.median(b / a for a, b in zip(times[1], times[args.heads], strict=True))
     what = 'stored features' if args.cached else f'{args.name}, {args.size} px'
     print(
-        f'{what}, {encoder.embed_dim} features, {args.classes} classes, batch {args.batch}, {args.steps} steps, '
-        f'{torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__}, median of {args.rounds} rounds'
+        f'{what}, {encoder.embed_dim} features, {args.classes} classes, batch {args.batch}, '
+        f'{args.steps} steps, '
+        f'{torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__}, '
+        f'median of {args.rounds} rounds'
     )
     for heads, t in times.items():
         print(
-            f'  {heads:>3} setting{"s" if heads > 1 else " "}  {1e3 * statistics.median(t) / args.steps:8.1f} ms per step'
+            f'  {heads:>3} setting{"s" if heads > 1 else " "}  '
+            f'{1e3 * statistics.median(t) / args.steps:8.1f} ms per step'
         )
     print(f'{args.heads} settings cost {ratio:.2f} times one')
     if args.json:

@@ -1,10 +1,12 @@
-"""What the training loop adds to a bare PyTorch loop: mmengine's Runner with our hooks, per step.
+"""Measure what the training loop (mmengine's Runner, our hooks) adds to a bare PyTorch loop.
 
     python benchmarks/loop.py [--rounds 5] [--steps 400] [--json FILE]
 
-Both do the same forward pass, loss, backward pass and SGD step on the same batch. The network is a single layer, so that nearly all of
-the time is the loop's: the difference per step is what the loop costs whatever the network. Then the same with a step made 50 ms long by
-sleeping, where the difference is given in per cent. Progress lines every 50 steps as by default; no checkpoint and no k-NN in between.
+Both loops do the same forward pass, loss, backward pass and SGD step on the same batch. The network
+is one layer, so that nearly all of the time is the loop's: the difference per step is the loop's
+cost for any network. A second measurement makes each step 50 ms long by sleeping and gives the
+difference in per cent. Progress lines are printed every 50 steps, the default; there is no
+checkpoint and no k-NN.
 """
 
 import logging
@@ -130,12 +132,14 @@ def main() -> None:
     args = parser.parse_args()
     figures = measure(args.rounds, args.steps)
     print(
-        f'{machine()["cpu"]}, one thread, torch {torch.__version__}, median of {args.rounds} rounds of {args.steps} steps'
+        f'{machine()["cpu"]}, one thread, torch {torch.__version__}, median of {args.rounds} '
+        f'rounds of {args.steps} steps'
     )
     for name, row in figures.items():
         each = ', '.join(f'{key} {value:.0f}' for key, value in row['microseconds'].items())
         print(
-            f'  step of {name if name != "bare" else "one layer"}, microseconds: {each}; added {row["added"]:.0f} ({row["share"]:.1%})'
+            f'  step of {name if name != "bare" else "one layer"}, microseconds: {each}; added '
+            f'{row["added"]:.0f} ({row["share"]:.1%})'
         )
     write(args.json, command='loop', **figures)
 

@@ -1,13 +1,15 @@
-"""How much memory a training step takes, beside lightly's, and the evaluation tools over more and more images.
+"""Measure the memory of a training step beside lightly's, and of evaluation over the images.
 
     pip install -e '.[bench]'
     python benchmarks/memory.py [--method BYOL] [--batch 256] [--json FILE]
-    python benchmarks/memory.py --tools 20000 200000             # extract_features and k-NN; images of data/cifar10/train
+    python benchmarks/memory.py --tools 20000 200000     # needs the images of data/cifar10/train
 
-A step: CIFAR ResNet-18, float32, each kind in a process of its own; what three steps add to the process's peak after one to warm up
-(on a GPU: the most that torch had allocated, in all). Tools: a list of so many lines, in which a few thousand images
-come again and again; the most anonymous memory that the tool's processes held together (pages of the features' file are the page
-cache's: they can be dropped at any time).
+A step: CIFAR ResNet-18, float32, one process for each kind of step. The figure is the growth of the
+process's peak memory over three steps after a warm-up step; on a GPU the peak that torch allocated.
+
+Tools: extract_features and k-NN on a list of the given number of lines, which repeats a few
+thousand images. The figure is the peak of the anonymous memory of all the tool's processes. Pages
+of the features' file belong to the page cache, which the system can drop at any time.
 """
 
 import ctypes
@@ -107,7 +109,7 @@ def watched(*command: str) -> tuple[float, float]:
 
 
 def tools(counts: list[int]) -> dict:
-    """The most memory and the seconds of k-NN evaluation (which stores its features first) over so many images."""
+    """Return the peak memory and seconds of k-NN evaluation, which stores its features first."""
     files = (
         sorted((ROOT / 'data/cifar10/train').rglob('*.jpg'))[::10]
         or sorted((ROOT / 'data/cifar10/train').rglob('*.png'))[::10]
@@ -176,13 +178,15 @@ def main() -> None:
         figures = tools(args.tools)
         for n, row in figures.items():
             print(
-                f'  k-NN against {n:>9,} images{row["mib"]:10.0f} MiB at most{row["seconds"]:8.0f} s'
+                f'  k-NN against {n:>9,} images{row["mib"]:10.0f} MiB at most{row["seconds"]:8.0f} '
+                's'
             )
         write(args.json, command='memory --tools', figures=figures)
         return
     figures = steps(args.method, args.batch)
     print(
-        f'{args.method}, CIFAR ResNet-18, batch {args.batch}, float32, {machine()["gpu"] or machine()["cpu"]}, torch {torch.__version__}'
+        f'{args.method}, CIFAR ResNet-18, batch {args.batch}, float32, '
+        f'{machine()["gpu"] or machine()["cpu"]}, torch {torch.__version__}'
     )
     for kind, value in figures.items():
         print(f'  {kind:<26}{value:8.0f} MiB{value / figures["lightly"]:8.2f} x lightly')

@@ -1,12 +1,14 @@
-"""How many CIFAR-sized images per second become two BYOL views, beside lightly's loader.
+"""Measure how many CIFAR-sized images per second become two views, beside lightly's loader.
 
     pip install -e '.[bench]'
     python benchmarks/on_device.py [--threads 1] [--rounds 5] [--json FILE]
 
-5,120 images of 32 px, the two views of configs/byol/r18_cifar10.py (no blur, solarize in the second), batches of 256, float32 at the end.
-lightly is its BYOLTransform with input_size=32 and without blur, as its CIFAR-10 example has it, behind a DataLoader that works in this
-process; with more threads it gets as many workers. Ours are images held on the device (data.on_device=True), drawn, cropped, jittered and
-normalised there in whole batches; on a CPU with one thread, so that both have one core.
+The work: 5,120 images of 32 px, the two views of configs/byol/r18_cifar10.py (no blur, solarize in
+the second), batches of 256, float32 at the end. lightly's loader is its BYOLTransform with
+input_size=32 and without blur, as in its CIFAR-10 example, behind a DataLoader in this process;
+with more threads it gets as many workers. Ours holds the images on the device
+(data.on_device=True) and draws, crops, jitters and normalises whole batches there; on a CPU with
+one thread, so that both have one core.
 """
 
 import os
@@ -117,8 +119,10 @@ def main() -> None:
     args = parser.parse_args()
     figures = measure(5120, args.rounds, args.threads)
     print(
-        f'{figures["images"]:,} images of 32 px to two views, {args.threads} of {os.cpu_count()} cores, '
-        f'{machine()["gpu"] or machine()["cpu"]}, torch {torch.__version__}, median of {args.rounds} rounds'
+        f'{figures["images"]:,} images of 32 px to two views, {args.threads} of {os.cpu_count()} '
+        'cores, '
+        f'{machine()["gpu"] or machine()["cpu"]}, torch {torch.__version__}, median of '
+        f'{args.rounds} rounds'
     )
     table(figures['rows'], 'images', 'lightly')
     write(args.json, command='on_device', threads=args.threads, **figures)

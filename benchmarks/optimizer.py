@@ -1,11 +1,13 @@
-"""How long a LARS step and an EMA update take on ResNet-50's parameters.
+"""Measure the time of a LARS step and of an EMA update on ResNet-50's parameters.
 
     pip install -e '.[bench]'
     python benchmarks/optimizer.py [--rounds 15] [--json FILE]
 
-LARS beside torch's foreach SGD, timm's LARS and lightly's: all get the same parameters, gradients and groups (weight decay on weights
-alone) and take one step per round. LARS must read parameters and gradients once more than SGD, for the norms. The EMA update beside the
-same arithmetic on one tensor of as many values, which is bound by the memory alone, and beside lightly's update_momentum.
+LARS is compared with torch's foreach SGD, timm's LARS and lightly's LARS. All get the same
+parameters, gradients and groups (weight decay on weights alone) and take one step per round. LARS
+must read parameters and gradients once more than SGD, for the norms. The EMA update is compared
+with the same arithmetic on one tensor of as many values, which memory bandwidth bounds, and with
+lightly's update_momentum.
 """
 
 import copy
@@ -92,8 +94,10 @@ def main() -> None:
     args = arguments(__doc__, rounds=15).parse_args()
     figures = measure(args.rounds)
     print(
-        f'ResNet-50, {sum(p.numel() for p in _Bare().parameters()) / 1e6:.1f} M parameters, {machine()["gpu"] or machine()["cpu"]}, '
-        f'{torch.get_num_threads()} threads, torch {torch.__version__}, median of {args.rounds} rounds'
+        f'ResNet-50, {sum(p.numel() for p in _Bare().parameters()) / 1e6:.1f} M parameters, '
+        f'{machine()["gpu"] or machine()["cpu"]}, '
+        f'{torch.get_num_threads()} threads, torch {torch.__version__}, median of {args.rounds} '
+        'rounds'
     )
     for rows, base in ((figures['steps'], 'SGD'), (figures['averages'], 'one tensor')):
         for name, row in rows.items():

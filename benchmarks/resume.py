@@ -1,13 +1,16 @@
-"""Whether a run that was stopped in the middle of an epoch and resumed ends with the bits of one that was not.
+"""Compare a run that was stopped within an epoch and resumed with an undisturbed run.
 
     python benchmarks/resume.py                          # the matrix; --json FILE writes it as well
     python benchmarks/resume.py --cases BYOL DINO --columns 1 2
 
-Every case trains 14 steps on 140 digits (7 to an epoch) three times: whole; stopped by SIGTERM after step 4 and resumed; and, in the
-column '1 -> 2', stopped on one process and resumed on two with other workers. In columns of two processes one of them gets the
-signal. Compared are all weights, statistics, averages, queues and centres, the optimiser's state, the images of every step and their
-views (SHA-256), and the losses in log.jsonl. 'identical' means every bit; between numbers of processes sums are rounded in another
-order, so there the images and views must be identical, and the largest relative difference of a step's loss is given.
+Every case trains 14 steps on 140 digits (7 to an epoch) three times: undisturbed; stopped by
+SIGTERM after step 4 and resumed; and, in the column '1 -> 2', stopped on one process and resumed on
+two with other workers. In columns of two processes one of them gets the signal.
+
+Compared are all weights, statistics, averages, queues and centres, the optimiser's state, the
+images of every step and their views (SHA-256), and the losses in log.jsonl. 'identical' means every
+bit. Another number of processes rounds sums in another order: there the images and views must be
+identical, and the table gives the largest relative difference of a step's loss.
 """
 
 import argparse
@@ -275,7 +278,8 @@ def main() -> int:
             for i, case in enumerate(cases):
                 matrix[case][column] = verdict(Path(folder, f'{column} {i}'), column)
     print(
-        'stopped in the middle of an epoch and resumed, against a run that was not; columns: processes'
+        'stopped in the middle of an epoch and resumed, against a run that was not; columns: '
+        'processes'
     )
     print(f'{"":<36}' + ''.join(f'{column:<22}' for column in args.columns))
     for case, row in matrix.items():

@@ -1,9 +1,10 @@
-"""Whether anything has become slow: the measurements in small, against floors. Under 3 minutes; exit code 1 if a figure is below its floor.
+"""Check in under 3 minutes that nothing has become slow: small measurements against floors.
 
     pip install -e '.[bench]'
     python benchmarks/smoke.py
 
-The floors leave room for a noisy machine: a figure below one has changed by more than noise, or the machine is very busy.
+The exit code is 1 if a figure is below its floor. The floors leave room for a noisy machine: a
+figure below one has changed by more than noise, or the machine is very busy.
 """
 
 import sys
@@ -65,7 +66,8 @@ def main() -> int:
         good = value >= floor if above else value <= floor
         failed += not good
         print(
-            f'{"ok    " if good else "SLOWER"}  {name:<52}{value:9.2f}   {"at least" if above else "at most"} {floor:g}',
+            f'{"ok    " if good else "SLOWER"}  {name:<52}{value:9.2f}   '
+            f'{"at least" if above else "at most"} {floor:g}',
             flush=True,
         )
     print(f'{failed} of {len(FLOORS)} below their floors, {time.perf_counter() - started:.0f} s')

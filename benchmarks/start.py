@@ -1,9 +1,10 @@
-"""How long it takes to start: --help, from the command to the first step of the digits, and compiling with and without a kept cache.
+"""Measure start-up: --help, the time to the first step of the digits, and compilation.
 
     python benchmarks/start.py [--rounds 5] [--json FILE]
 
-Each is a process of its own, started as a user starts it. The first step is there when its progress line is printed. The compiler's
-cache is empty in the first of the two compiled starts and filled by it in the second.
+Each start is a new process, started as a user starts it. The first step counts as done when its
+progress line is printed. The first of the two compiled starts begins with an empty compiler cache
+and fills it; the second uses it.
 """
 
 import os
@@ -74,7 +75,8 @@ def main() -> None:
     args = arguments(__doc__).parse_args()
     figures = measure(args.rounds)
     print(
-        f'{machine()["cpu"]}, {os.cpu_count()} cores, median of {args.rounds} starts (of the compiled ones one)'
+        f'{machine()["cpu"]}, {os.cpu_count()} cores, median of {args.rounds} starts (of the '
+        'compiled ones one)'
     )
     for name, value in figures.items():
         print(f'  {name:<26}{value:8.2f} s')

@@ -1,14 +1,18 @@
-"""How long a training step takes, beside lightly's example code for the same method and beside the backbone alone.
+"""Measure the time of a training step beside lightly's step and beside the backbone alone.
 
     pip install -e '.[bench]'
-    python benchmarks/step.py [--methods BYOL SimCLR MoCo] [--batches 64 256] [--precisions float32 bf16] [--threads 2] [--json FILE]
-    python benchmarks/step.py --curve                # the compiled step's losses beside the eager one's, from the same seed
+    python benchmarks/step.py [--methods BYOL SimCLR MoCo] [--batches 64 256] [--json FILE] \\
+        [--precisions float32 bf16] [--threads 2]
+    python benchmarks/step.py --curve        # losses of the compiled step beside the eager one's
 
-CIFAR ResNet-18 at 32 px, views made beforehand, SGD. lightly is the step of its examples (its CIFAR ResNet-18, heads, losses and EMA;
-forward, loss, backward, step), under autocast for bf16. Ours is the training loop's own step (ZooOptimWrapper, channels_last), eager and
-with compile=True. Equal work is checked before anything is timed: parameters in all within 1 %, the same number of images through the
-backbone. ``backbone alone`` is the compiled backbone, channels_last, forward and backward of what the method trains and forward of what
-it averages, with nothing else: our step's share of it is printed.
+CIFAR ResNet-18 at 32 px, views made beforehand, SGD. lightly's step is that of its examples: its
+CIFAR ResNet-18, heads, losses and EMA; forward, loss, backward, step; under autocast for bf16. Ours
+is the step of the training loop (ZooOptimWrapper, channels_last), eager and with compile=True.
+
+Equal work is checked before the timing: the numbers of parameters agree within 1 %, and as many
+images pass through the backbones. ``backbone alone`` is the compiled backbone in channels_last,
+forward and backward for the trained network and forward for the averaged one, with nothing else.
+The share of its speed that our step reaches is printed.
 """
 
 import copy
@@ -224,7 +228,8 @@ def equal_work(ours: Ours, theirs: Lightly) -> tuple[int, int]:
             hook.remove()
     if seen[0] != seen[1]:
         raise SystemExit(
-            f"{seen[0]} images through our backbones against {seen[1]} through lightly's: not the same work"
+            f"{seen[0]} images through our backbones against {seen[1]} through lightly's: not the "
+            'same work'
         )
     return mine, other
 
@@ -253,7 +258,10 @@ def measure(method: str, batch: int, precision: str, rounds: int, compiled: bool
 
 
 def curve(method: str, batch: int, precision: str, steps: int = 20) -> dict:
-    """Largest relative difference of the losses of the compiled and the eager step, same seed, same views at every step."""
+    """Return the largest relative difference of the losses of the compiled and the eager step.
+
+    Both start from the same seed and get the same views at every step.
+    """
     losses = []
     for compiled in (False, True):
         step = Ours(method, views_of(batch), precision, compiled)
@@ -283,7 +291,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     print(
-        f'CIFAR ResNet-18, {machine()["gpu"] or machine()["cpu"]}, {args.threads} threads, torch {torch.__version__}, '
+        f'CIFAR ResNet-18, {machine()["gpu"] or machine()["cpu"]}, {args.threads} threads, torch '
+        f'{torch.__version__}, '
         f'median of {args.rounds} rounds'
     )
     done = []
@@ -293,8 +302,10 @@ def main() -> None:
                 done.append(curve(method, 16, precision))
                 row = done[-1]
                 print(
-                    f'{method}, {precision}: losses of {row["steps"]} steps differ by {row["first"]:.1e} at the first, at most '
-                    f'{row["worst"]:.1e}; the last are {row["losses"][0]:.4f} and {row["losses"][1]:.4f}',
+                    f'{method}, {precision}: losses of {row["steps"]} steps differ by '
+                    f'{row["first"]:.1e} at the first, at most '
+                    f'{row["worst"]:.1e}; the last are {row["losses"][0]:.4f} and '
+                    f'{row["losses"][1]:.4f}',
                     flush=True,
                 )
                 continue
@@ -303,7 +314,8 @@ def main() -> None:
                 print(f'{method}, batch {batch}, {precision}')
                 table(done[-1]['rows'], 'samples', 'lightly')
                 print(
-                    f'  our compiled step has {done[-1]["share"]:.0%} of the speed of the backbone alone',
+                    f'  our compiled step has {done[-1]["share"]:.0%} of the speed of the backbone '
+                    'alone',
                     flush=True,
                 )
     write(args.json, command='step', figures=done)
