@@ -28,7 +28,7 @@ BATCH = 8
 
 @METHODS.register_module(force=True)
 class OneLayer(Method):
-    """The least that can be trained. ``sleep``: seconds that its loss takes."""
+    """A network of one layer. ``sleep``: seconds that its loss takes."""
 
     n_views = 2
 
@@ -44,8 +44,8 @@ class OneLayer(Method):
         return dict(loss=(self.backbone(views[0]) - self.backbone(views[1])).square().mean())
 
 
-class There(nn.Module):
-    """Views that are there."""
+class ReadyViews(nn.Module):
+    """The data preprocessor of the runs: it returns the same views at every step."""
 
     def __init__(self):
         super().__init__()
@@ -56,7 +56,7 @@ class There(nn.Module):
     def forward(self, data, training=True):
         return dict(views=self.views, index=data['index'])
 
-    def pixels(self, views):
+    def denormalise(self, views):
         return (views.clamp(0, 1) * 255).byte()
 
 
@@ -77,7 +77,7 @@ def zoo_loop(steps: int, sleep: float):
     )
     runner = build_runner(settings, tempfile.mkdtemp())
     runner.logger.setLevel(logging.ERROR)
-    runner.method.data_preprocessor = There()
+    runner.method.data_preprocessor = ReadyViews()
     batch = dict(
         views=[torch.zeros(8, 3, 4, 4, dtype=torch.uint8)] * 2,
         params=[torch.zeros(8, 13)] * 2,
@@ -101,7 +101,7 @@ def zoo_loop(steps: int, sleep: float):
 
 def bare_loop(steps: int, sleep: float):
     method = OneLayer({}, sleep)
-    views, optimizer = There().views, torch.optim.SGD(method.parameters(), lr=0.1, momentum=0.9)
+    views, optimizer = ReadyViews().views, torch.optim.SGD(method.parameters(), lr=0.1, momentum=0.9)
 
     def run():
         for _ in range(steps):
