@@ -101,7 +101,8 @@ def zoo_loop(steps: int, sleep: float):
 
 def bare_loop(steps: int, sleep: float):
     method = OneLayer({}, sleep)
-    views, optimizer = ReadyViews().views, torch.optim.SGD(method.parameters(), lr=0.1, momentum=0.9)
+    views = ReadyViews().views
+    optimizer = torch.optim.SGD(method.parameters(), lr=0.1, momentum=0.9)
 
     def run():
         for _ in range(steps):
