@@ -1,4 +1,4 @@
-"""The zoo. Every module of this package is imported here, so a new method file registers itself without an edit."""
+"""The zoo: one file per method. All modules here are imported, so a new file registers itself."""
 
 from importlib import import_module
 from pkgutil import iter_modules

@@ -1,10 +1,17 @@
-"""Barlow Twins: Self-Supervised Learning via Redundancy Reduction (Zbontar et al. 2021, arXiv 2103.03230).
+"""Barlow Twins: Self-Supervised Learning via Redundancy Reduction.
 
-From the official code (facebookresearch/barlowtwins): the correlation is taken over the global batch; projections are standardised
-by a BatchNorm without scale and offset; the projector has no biases; ResNet-50's residual branches start at 0.
-Known deviation: the code sums the matrix over its W processes outside of autograd, so after DDP's average its gradient is 1/W of
-that of the loss, which is the one here. LARS takes that factor out for weights, not for norm parameters and biases: on W processes
-scale=1/W gives them the authors' step.
+Zbontar et al. 2021, arXiv 2103.03230.
+
+From the official code (facebookresearch/barlowtwins):
+  - The correlation is taken over the global batch.
+  - A BatchNorm without scale and offset standardises the projections.
+  - The projector has no biases.
+  - The residual branches of ResNet-50 start at 0.
+
+Deviation: the code sums the matrix over its W processes outside of autograd. After DDP's average
+its gradient is therefore 1/W of that of the loss; here it is that of the loss. LARS removes the
+factor for weights, but not for norm parameters and biases: on W processes scale=1/W gives them the
+authors' step.
 """
 
 import torch
@@ -20,7 +27,15 @@ from ssl_zoo.validation import check_positive
 
 
 def redundancy(c: Tensor, lambd: float) -> Tensor:
-    """sum_i (1 - C_ii)^2 + lambda sum_i sum_j!=i C_ij^2 (eq. 1) of a (D, D) cross-correlation matrix -> scalar."""
+    """Compute sum_i (1 - C_ii)^2 + lambda sum_i sum_j!=i C_ij^2 (eq. 1).
+
+    Args:
+        c: (D, D) cross-correlation matrix.
+        lambd: lambda.
+
+    Returns:
+        Scalar.
+    """
     return (1 - c.diagonal()).square().sum() + lambd * off_diagonal(c).square().sum()
 
 
@@ -31,8 +46,8 @@ class BarlowTwins(Method):
     Args:
         backbone: keys of build_backbone, at least ``name``.
         proj_dim: width of the projector's three layers (8192).
-        lambd: weight of the redundancy term (paper 5e-3, code 0.0051).
-        scale: factor on the loss (1; LARS cares about it at norm parameters and biases alone).
+        lambd: lambda, weight of the redundancy term (paper 5e-3, code 0.0051).
+        scale: factor on the loss (1). With LARS it matters for norm parameters and biases alone.
     """
 
     n_views = 2
@@ -43,21 +58,21 @@ class BarlowTwins(Method):
     ):
         super().__init__()
         check_positive(lambd=lambd, scale=scale)
-        self.lambd, self.scale = lambd, scale
+        self.lambd = lambd
+        self.scale = scale
         self.backbone = build_backbone(**backbone)
         self.embed_dim = self.backbone.embed_dim
-        self.projector = mlp(
-            self.embed_dim, proj_dim, proj_dim, proj_dim, bias=False, last_bias=False
-        )
+        widths = [self.embed_dim, proj_dim, proj_dim, proj_dim]
+        self.projector = mlp(*widths, bias=False, last_bias=False)
         self.norm = nn.BatchNorm1d(proj_dim, affine=False)
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
-        z1, z2 = (self.projector(self.backbone(x)) for x in views)  # (B, proj_dim)
+        x1, x2 = views  # each (B, 3, H, W)
+        z1 = self.projector(self.backbone(x1))  # (B, proj_dim)
+        z2 = self.projector(self.backbone(x2))
         with torch.autocast(z1.device.type, enabled=False):  # sums over the batch in float32
             c = self.norm(as_float32(z1)).T @ self.norm(as_float32(z2))  # (proj_dim, proj_dim)
-            c = all_reduce_sum(c) / (len(z1) * world_size())
-            return dict(
-                loss=self.scale * redundancy(c, self.lambd),
-                feature_std=feature_std(z1),
-                correlation=c.diagonal().mean(),
-            )
+            c = all_reduce_sum(c) / (len(z1) * world_size())  # C
+            loss = self.scale * redundancy(c, self.lambd)
+            correlation = c.diagonal().mean()
+        return dict(loss=loss, feature_std=feature_std(z1), correlation=correlation)

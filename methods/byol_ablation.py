@@ -1,15 +1,20 @@
-"""From BYOL to SimCLR: the ablations of BYOL's paper (Grill et al. 2020, arXiv 2006.07733v3, sec. 5 and appendix F).
+"""From BYOL to SimCLR: the ablations of BYOL's paper (Grill et al. 2020, arXiv 2006.07733v3).
 
-One loss holds both methods (the InfoNCE of sec. 5 with the weight beta on its negatives; here to be minimised, with BYOL's constant):
+Section 5 and appendix F write BYOL and SimCLR as one InfoNCE objective, in which beta weighs the
+negatives. To be minimised, and with BYOL's constant, it is
 
-    L(v, v') = 2 - 2 mean_i S(v_i, v'_i) + beta 2 alpha mean_i log( sum_j!=i exp(S(v_i, v_j)/alpha) + sum_j exp(S(v_i, v'_j)/alpha) )
+    L(v, v') = 2 - 2 mean_i S(v_i, v'_i)
+               + beta 2 alpha mean_i log( sum_j!=i exp(S(v_i, v_j)/alpha)
+                                          + sum_j exp(S(v_i, v'_j)/alpha) )
 
-with S(u, u') the cosine of phi(u) and psi(u'). BYOL: phi predicts, psi is the target network, beta = 0. SimCLR: phi and psi are the
-online projection, beta = 1. The loss here is L(v, v') + L(v', v): at beta = 0 it is BYOL's own (methods/byol.py), which see for
-everything that is not said here. Removed parts are not built. Rows of the paper's tables: configs/byol/README.md.
+with S(u, u') the cosine of phi(u) and psi(u'). In BYOL phi predicts, psi is the target network and
+beta = 0. In SimCLR phi and psi are the online projection and beta = 1. The loss here is
+L(v, v') + L(v', v); at beta = 0 it is that of methods/byol.py, whose docstring holds here too.
+Parts that are removed are not built. configs/byol/README.md has the rows of the paper's tables.
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -26,30 +31,56 @@ from ssl_zoo.registry import METHODS
 from ssl_zoo.validation import check_positive, check_unit_interval
 
 TARGETS = ('ema', 'stop_gradient', 'gradient')
-NORMALISERS = {  # 1/sqrt(D): to the scale of 'l2' [recall]
+
+
+def layer_normalize(z: Tensor) -> Tensor:
+    """LayerNorm without parameters, divided by sqrt(D) to the scale of unit vectors [recall]."""
+    return F.layer_norm(as_float32(z), z.shape[1:]) / z.shape[1] ** 0.5
+
+
+def batch_normalize(z: Tensor) -> Tensor:
+    """BatchNorm without parameters, divided by sqrt(D) to the scale of unit vectors [recall]."""
+    return standardize(as_float32(z)) / z.shape[1] ** 0.5
+
+
+NORMALISERS: dict[str, Callable[[Tensor], Tensor]] = {
     'l2': l2_normalize,
-    'layer': lambda z: F.layer_norm(as_float32(z), z.shape[1:]) / z.shape[1] ** 0.5,
-    'batch': lambda z: standardize(as_float32(z)) / z.shape[1] ** 0.5,
+    'layer': layer_normalize,
+    'batch': batch_normalize,
     'raw': as_float32,
 }
 
 
 def attraction(p: Tensor, z: Tensor, normalise: str = 'l2') -> Tensor:
-    """Mean squared distance after ``normalise``, for 'l2' 2 - 2 cos (eq. 2): (B, D), (B, D) -> scalar."""
-    return (NORMALISERS[normalise](p) - NORMALISERS[normalise](z)).square().sum(1).mean()
+    """Compute the mean squared distance after ``normalise``, for 'l2' 2 - 2 cos (eq. 2).
+
+    Args:
+        p: (B, D) phi of one view.
+        z: (B, D) psi of the other view.
+        normalise: key of NORMALISERS.
+
+    Returns:
+        Scalar, float32.
+    """
+    normaliser = NORMALISERS[normalise]
+    return (normaliser(p) - normaliser(z)).square().sum(1).mean()
 
 
 def repulsion(p: Tensor, same: Tensor, other: Tensor, alpha: float) -> Tensor:
-    """2 alpha times the mean of the logarithm above.
+    """Compute 2 alpha times the mean of the logarithm in the module's formula.
 
     Args:
-        p: (B, D) phi of a view; same, other: (B, D) psi of the same and of the other view; gathered here.
+        p: (B, D) phi of a view.
+        same: (B, D) psi of the same view, of this process.
+        other: (B, D) psi of the other view, of this process.
+        alpha: temperature.
+
+    Returns:
+        Scalar, float32.
     """
-    p, same, other = (
-        l2_normalize(p),
-        all_gather(l2_normalize(same)),
-        all_gather(l2_normalize(other)),
-    )
+    p = l2_normalize(p)
+    same = all_gather(l2_normalize(same))  # (N, D), N images of all processes
+    other = all_gather(l2_normalize(other))  # (N, D)
     logits = torch.cat([mask_self(similarity(p, same)), similarity(p, other)], dim=1)  # (B, 2N)
     return 2 * alpha * (logits / alpha).logsumexp(1).mean()
 
@@ -60,12 +91,15 @@ class BYOLAblation(Method):
 
     Args:
         backbone: keys of build_backbone, at least ``name``.
-        hidden_dim, proj_dim: as in BYOL.
-        proj_layers, pred_layers: depth of the heads; pred_layers=0 removes the predictor (table 5b).
-        target: psi: 'ema', the target network; 'stop_gradient', the online projection without gradient (tau = 0); 'gradient', with.
-        base_ema: the target's decay at the first step.
+        hidden_dim: as in BYOL.
+        proj_dim: as in BYOL.
+        proj_layers: number of linear layers of the projector.
+        pred_layers: number of linear layers of the predictor; 0 removes it (table 5b).
+        target: psi. 'ema': the target network. 'stop_gradient': the online projection without
+            gradient (tau = 0). 'gradient': the online projection with gradient.
+        base_ema: tau_base, the target's decay at the first step.
         negatives: beta, weight of the negatives.
-        temperature: alpha (0.1 in table 5b).
+        temperature: alpha (table 5b: 0.1).
         normalise: 'l2', 'layer', 'batch' or 'raw' (none); negatives need 'l2'.
         predictor_lr: factor on the predictor's learning rate (1 to 20 without a target network).
     """
@@ -89,45 +123,28 @@ class BYOLAblation(Method):
         super().__init__()
         check_positive(temperature=temperature, predictor_lr=predictor_lr)
         check_unit_interval(base_ema=base_ema)
-        for name, value, allowed in (
-            ('target', target, TARGETS),
-            ('normalise', normalise, NORMALISERS),
-        ):
-            if value not in allowed:
-                raise ConfigError(f'{name}={value!r}: {nearest(value, allowed)}')
-        if negatives and normalise != 'l2':
-            raise ConfigError(
-                f"negatives={negatives} are weighed by cosines, so normalise must be 'l2', not {normalise!r}"
-            )
-        if proj_layers < 1 or pred_layers < 0:
-            raise ConfigError(
-                f'proj_layers={proj_layers}, pred_layers={pred_layers}, but they must be at least 1 and 0'
-            )
-        self.base_ema, self.negatives, self.temperature, self.normalise = (
-            base_ema,
-            negatives,
-            temperature,
-            normalise,
-        )
-        self.target_kind, self.lr_scale = target, {'predictor': predictor_lr} if pred_layers else {}
-        self.updated_after_step = ('target',) if target == 'ema' else ()
+        _check_options(target, normalise, negatives, proj_layers, pred_layers)
+        self.base_ema = base_ema
+        self.negatives = negatives
+        self.temperature = temperature
+        self.normalise = normalise
+        self.target_kind = target
         self.networks = dict(online=('online.backbone', 'online.projector'))
+        self.updated_after_step = ()
+        self.lr_scale = {}
+
+        proj_widths = [hidden_dim] * (proj_layers - 1) + [proj_dim]
+        self.online = encoder_and_projector(backbone, proj_widths)
+        self.target = None
         if target == 'ema':
-            self.networks['target'] = 'target.network.backbone', 'target.network.projector'
-        heads = dict(last_bias=False, init='haiku')
-
-        def network():
-            f = build_backbone(**backbone)
-            g = mlp(f.embed_dim, *[hidden_dim] * (proj_layers - 1), proj_dim, **heads)
-            return nn.Sequential(OrderedDict(backbone=f, projector=g))
-
-        self.online = network()
-        self.target = EMA(network()) if target == 'ema' else None
-        self.predictor = (
-            mlp(proj_dim, *[hidden_dim] * (pred_layers - 1), proj_dim, **heads)
-            if pred_layers
-            else nn.Identity()
-        )
+            self.target = EMA(encoder_and_projector(backbone, proj_widths))
+            self.networks['target'] = ('target.network.backbone', 'target.network.projector')
+            self.updated_after_step = ('target',)
+        self.predictor = nn.Identity()
+        if pred_layers:
+            pred_widths = [hidden_dim] * (pred_layers - 1) + [proj_dim]
+            self.predictor = mlp(proj_dim, *pred_widths, last_bias=False, init='haiku')
+            self.lr_scale = {'predictor': predictor_lr}
 
     @property
     def backbone(self) -> nn.Module:
@@ -139,37 +156,66 @@ class BYOLAblation(Method):
 
     @property
     def batch_coupling(self) -> str:
-        return (
-            'negatives'
-            if self.negatives
-            else 'batch statistics'
-            if self.normalise == 'batch'
-            else ''
-        )
+        if self.negatives:
+            return 'negatives'
+        if self.normalise == 'batch':
+            return 'batch statistics'
+        return ''
 
     @property
     def decay(self) -> float:
-        return cosine_schedule(self.base_ema, 1.0, self.progress)
+        return cosine_schedule(self.base_ema, 1.0, self.progress)  # tau, as in BYOL
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
         z = [self.online(x) for x in views]  # (B, proj_dim) per view
-        phi = [self.predictor(v) for v in z]
-        psi = (
-            [self.target(x) for x in views]
-            if self.target
-            else z
-            if self.target_kind == 'gradient'
-            else [v.detach() for v in z]
-        )
-        attract = attraction(phi[0], psi[1], self.normalise) + attraction(
-            phi[1], psi[0], self.normalise
-        )
+        phi1, phi2 = [self.predictor(v) for v in z]  # (B, proj_dim)
+        psi1, psi2 = self._psi(views, z)  # (B, proj_dim)
+        attract = attraction(phi1, psi2, self.normalise) + attraction(phi2, psi1, self.normalise)
         terms = dict(loss=attract, feature_std=feature_std(z[0]))
         if self.negatives:
-            repel = sum(repulsion(phi[i], psi[i], psi[1 - i], self.temperature) for i in (0, 1))
-            terms.update(loss=attract + self.negatives * repel, attraction=attract, repulsion=repel)
-        return {**terms, 'decay': self.decay} if self.target else terms
+            repel = repulsion(phi1, psi1, psi2, self.temperature)
+            repel = repel + repulsion(phi2, psi2, psi1, self.temperature)
+            terms['loss'] = attract + self.negatives * repel
+            terms['attraction'] = attract
+            terms['repulsion'] = repel
+        if self.target:
+            terms['decay'] = self.decay
+        return terms
+
+    def _psi(self, views: list[Tensor], z: list[Tensor]) -> list[Tensor]:
+        """Compute psi of each view from the images or from the online projections ``z``."""
+        if self.target:
+            return [self.target(x) for x in views]
+        if self.target_kind == 'gradient':
+            return z
+        return [v.detach() for v in z]
 
     def after_step(self) -> None:
         if self.target:
             self.target.update(self.online, self.decay)
+
+
+def encoder_and_projector(backbone: dict, proj_widths: list[int]) -> nn.Sequential:
+    """Build f and g with new weights: (B, 3, H, W) -> (B, proj_widths[-1])."""
+    f = build_backbone(**backbone)
+    g = mlp(f.embed_dim, *proj_widths, last_bias=False, init='haiku')
+    return nn.Sequential(OrderedDict(backbone=f, projector=g))
+
+
+def _check_options(
+    target: str, normalise: str, negatives: float, proj_layers: int, pred_layers: int
+) -> None:
+    if target not in TARGETS:
+        raise ConfigError(f'target={target!r}: {nearest(target, TARGETS)}')
+    if normalise not in NORMALISERS:
+        raise ConfigError(f'normalise={normalise!r}: {nearest(normalise, NORMALISERS)}')
+    if negatives and normalise != 'l2':
+        raise ConfigError(
+            f"negatives={negatives} are weighed by cosines, so normalise must be 'l2', not "
+            f'{normalise!r}'
+        )
+    if proj_layers < 1 or pred_layers < 0:
+        raise ConfigError(
+            f'proj_layers={proj_layers}, pred_layers={pred_layers}, but they must be at least 1 '
+            f'and 0'
+        )

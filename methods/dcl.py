@@ -1,8 +1,12 @@
 """DCL and DCLW: Decoupled Contrastive Learning (Yeh et al. 2021, arXiv 2110.06848).
 
-SimCLR without the positive pair in the denominator: the gradient of a pair no longer fades when its negatives are easy, so small
-batches suffice. DCLW also weights the positive term, more where the pair is far apart. Known choices: both directions are added, as
-in the paper's sum over views; no gradient flows through the weights. Head and batch statistics are SimCLR's (methods/simclr.py).
+DCL is SimCLR without the positive pair in the denominator: the gradient of a pair no longer
+vanishes when its negatives are easy, so small batches suffice. DCLW also weighs the positive term,
+more where the pair is far apart. Head and BatchNorm statistics are SimCLR's (methods/simclr.py).
+
+Choices that the paper leaves open:
+  - Both directions are added, as in the paper's sum over views.
+  - No gradient flows through the weights.
 """
 
 import torch
@@ -18,30 +22,36 @@ from ssl_zoo.validation import check_positive
 
 
 def dcl_loss(z1: Tensor, z2: Tensor, temperature: float, sigma: float | None = None) -> Tensor:
-    """-w_i <z1_i, z2_i>/T + log of the sum of exp over negatives, mean over i, both directions added.
+    """Compute -w_i <z1_i, z2_i>/T + log sum exp of the negatives, mean over i, both directions.
 
-    The negatives of an anchor are both views of all other images of the global batch, 2(N - 1).
+    The negatives of an image are both views of all other images of the global batch, 2(N - 1).
 
     Args:
-        z1, z2: (B, D) projections of the two views, of any length.
-        sigma: None for w = 1 (DCL); a number for w_i = 2 - exp(<z1_i, z2_i>/sigma) / mean_j exp(<z1_j, z2_j>/sigma) (DCLW).
+        z1: (B, D) projections of the first view, of any length.
+        z2: (B, D) projections of the second view, of any length.
+        temperature: T.
+        sigma: None for w_i = 1 (DCL). A number for
+            w_i = 2 - exp(<z1_i, z2_i>/sigma) / mean_j exp(<z1_j, z2_j>/sigma) (DCLW).
+
     Returns:
         Scalar, float32; it may be negative.
     """
-    z1, z2 = l2_normalize(z1), l2_normalize(z2)
-    all1, all2 = all_gather(z1), all_gather(z2)  # (N, D)
+    z1 = l2_normalize(z1)
+    z2 = l2_normalize(z2)
+    all1 = all_gather(z1)  # (N, D)
+    all2 = all_gather(z2)
     weight = 1.0
     if sigma is not None:
         agreement = (all1 * all2).sum(1).detach() / sigma  # (N,)
-        weight = (2 - len(agreement) * agreement.softmax(0))[
-            local_rows(len(z1), z1.device)
-        ]  # (B,), mean 1 over the global batch
+        weights = 2 - len(agreement) * agreement.softmax(0)  # (N,), mean 1
+        weight = weights[local_rows(len(z1), z1.device)]  # (B,)
     positive = weight * (z1 * z2).sum(1) / temperature  # (B,)
 
-    def negatives(z):  # log sum exp over other images, (B,)
-        logits = torch.cat(
-            [mask_self(similarity(z, others)) for others in (all1, all2)], dim=1
-        )  # (B, 2N)
+    def negatives(z: Tensor) -> Tensor:
+        """Log sum exp over the other images: (B, D) -> (B,)."""
+        to_view1 = mask_self(similarity(z, all1))  # (B, N)
+        to_view2 = mask_self(similarity(z, all2))
+        logits = torch.cat([to_view1, to_view2], dim=1)  # (B, 2N)
         return (logits / temperature).logsumexp(1)
 
     return (negatives(z1) - positive).mean() + (negatives(z2) - positive).mean()
@@ -69,17 +79,19 @@ class DCL(Method):
         sigma: float | None = None,
     ):
         super().__init__()
-        check_positive(temperature=temperature, sigma=1 if sigma is None else sigma)
-        self.temperature, self.sigma = temperature, sigma
+        check_positive(temperature=temperature)
+        if sigma is not None:
+            check_positive(sigma=sigma)
+        self.temperature = temperature
+        self.sigma = sigma
         self.backbone = build_backbone(**backbone)
         self.embed_dim = self.backbone.embed_dim
-        self.projector = mlp(
-            self.embed_dim, self.embed_dim, proj_dim, bias=False, last_bias=False, last_norm='scale'
-        )
+        widths = [self.embed_dim, self.embed_dim, proj_dim]
+        self.projector = mlp(*widths, bias=False, last_bias=False, last_norm='scale')
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
-        z = self.projector(
-            self.backbone(torch.cat(views))
-        )  # (2B, proj_dim): statistics of both views
-        z1, z2 = z.chunk(2)
-        return dict(loss=dcl_loss(z1, z2, self.temperature, self.sigma), feature_std=feature_std(z))
+        # One forward pass: BatchNorm takes its statistics over both views.
+        z = self.projector(self.backbone(torch.cat(views)))  # (2B, proj_dim)
+        z1, z2 = z.chunk(2)  # (B, proj_dim)
+        loss = dcl_loss(z1, z2, self.temperature, self.sigma)
+        return dict(loss=loss, feature_std=feature_std(z))

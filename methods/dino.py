@@ -1,10 +1,18 @@
-"""DINO: Emerging Properties in Self-Supervised Vision Transformers (Caron et al. 2021, arXiv 2104.14294).
+"""DINO: Emerging Properties in Self-Supervised Vision Transformers.
 
-From the official code (facebookresearch/dino): the teacher sees the first two (global) views, the student all; views of one size go
-through the backbone as one batch; the teacher starts as a copy, has no stochastic depth and runs in train mode; its output is
-centred by a moving average and sharpened by a temperature that rises by epochs; the student's last layer rests in the first epoch.
-What evaluation looks at is the teacher. The last layer is weight-normalised: its rows are used with unit length, times a gain per
-prototype where ``norm_last_layer=False``.
+Caron et al. 2021, arXiv 2104.14294.
+
+From the official code (facebookresearch/dino):
+  - The teacher sees the first two (global) views, the student all views.
+  - Views of one size go through the backbone as one batch.
+  - The teacher starts as a copy, has no stochastic depth and runs in train mode.
+  - The teacher's output is centred by a moving average and sharpened by a temperature that rises by
+    epochs.
+  - The student's last layer is frozen in the first epoch.
+  - The last layer is weight-normalised: its rows are used with unit length, times a gain for each
+    prototype where ``norm_last_layer=False``.
+
+Evaluation takes the teacher. Shapes: B images, V views, K prototypes.
 """
 
 import torch
@@ -19,8 +27,18 @@ from ssl_zoo.registry import METHODS
 from ssl_zoo.validation import check_positive, check_unit_interval
 
 
-class Network(nn.Module):
-    """Backbone f, a three-layer head with GELU and no BatchNorm, unit length, and K prototypes."""
+class DINONetwork(nn.Module):
+    """Student or teacher: backbone, a head of three layers, unit length, K prototypes.
+
+    The head has GELU and no BatchNorm.
+
+    Args:
+        backbone: keys of build_backbone.
+        hidden_dim: width of the head's two hidden layers.
+        bottleneck_dim: width of the head's output.
+        prototypes: K.
+        norm_last_layer: whether prototypes keep unit length; otherwise each has a gain.
+    """
 
     def __init__(
         self,
@@ -43,30 +61,35 @@ class Network(nn.Module):
             nn.init.trunc_normal_(layer.weight, std=0.02)
             nn.init.zeros_(layer.bias)
         self.last = nn.Linear(bottleneck_dim, prototypes, bias=False)
-        self.last_gain = None if norm_last_layer else nn.Parameter(torch.ones(prototypes, 1))
+        self.last_gain = None
+        if not norm_last_layer:
+            self.last_gain = nn.Parameter(torch.ones(prototypes, 1))
 
     def forward(self, views: list[Tensor]) -> Tensor:
-        z = l2_normalize(self.head(multi_crop(self.backbone, views)))  # (views * B, bottleneck_dim)
-        prototypes = l2_normalize(self.last.weight)
-        return similarity(
-            z, prototypes if self.last_gain is None else self.last_gain * prototypes
-        )  # (views * B, K)
+        """Compute the scores of V views, each (B, 3, H_v, W_v): (V * B, K), view after view."""
+        z = l2_normalize(self.head(multi_crop(self.backbone, views)))  # (V * B, bottleneck_dim)
+        prototypes = l2_normalize(self.last.weight)  # (K, bottleneck_dim)
+        if self.last_gain is not None:
+            prototypes = self.last_gain * prototypes
+        return similarity(z, prototypes)
 
 
 @METHODS.register_module()
 class DINO(Method):
-    """Every view's distribution over prototypes must be the teacher's for another, global view.
+    """The student's distribution over prototypes must be the teacher's for another, global view.
 
     Args:
-        backbone: keys of build_backbone, at least ``name``; drop_path_rate is the student's alone.
-        hidden_dim, bottleneck_dim: widths of the head (2048, 256).
+        backbone: keys of build_backbone, at least ``name``; the teacher ignores drop_path_rate.
+        hidden_dim: width of the head's hidden layers (2048).
+        bottleneck_dim: width of the head's output (256).
         prototypes: K (65536).
         base_ema: the teacher's decay at the first step (0.996).
         student_temperature: tau_s (0.1).
         teacher_temperature: tau_t after the warm-up (0.04; 0.07 in the long ViT runs).
-        warmup_teacher_temperature, temperature_warmup_epochs: where tau_t starts and how many epochs it takes (0.04, 0).
-        center_decay: m of the centre (0.9).
-        frozen_epochs: how long the last layer rests (1).
+        warmup_teacher_temperature: tau_t at the start (0.04).
+        temperature_warmup_epochs: epochs until tau_t reaches teacher_temperature (0).
+        center_decay: m, decay of the centre (0.9).
+        frozen_epochs: epochs in which the last layer is frozen (1).
         norm_last_layer: whether prototypes keep unit length (code: yes; no in the long ViT-S runs).
     """
 
@@ -100,20 +123,21 @@ class DINO(Method):
             warmup_teacher_temperature=warmup_teacher_temperature,
         )
         check_unit_interval(base_ema=base_ema, center_decay=center_decay)
-        self.base_ema, self.student_temperature, self.frozen_epochs = (
-            base_ema,
-            student_temperature,
-            frozen_epochs,
-        )
+        self.base_ema = base_ema
+        self.student_temperature = student_temperature
+        self.frozen_epochs = frozen_epochs
+        # tau_t of each epoch of the warm-up, then the one that holds.
         self.teacher_temperatures = torch.linspace(
             warmup_teacher_temperature, teacher_temperature, temperature_warmup_epochs, device='cpu'
         ).tolist()
-        self.teacher_temperatures.append(teacher_temperature)  # by epochs; the last one holds
-        widths = hidden_dim, bottleneck_dim, prototypes, norm_last_layer
-        self.student = Network(backbone, *widths)
-        teacher = Network({k: v for k, v in backbone.items() if k != 'drop_path_rate'}, *widths)
+        self.teacher_temperatures.append(teacher_temperature)
+
+        head = (hidden_dim, bottleneck_dim, prototypes, norm_last_layer)
+        self.student = DINONetwork(backbone, *head)  # g_theta_s
+        without_drop_path = {k: v for k, v in backbone.items() if k != 'drop_path_rate'}
+        teacher = DINONetwork(without_drop_path, *head)
         teacher.load_state_dict(self.student.state_dict())
-        self.teacher = EMA(teacher)
+        self.teacher = EMA(teacher)  # g_theta_t
         self.center = MovingAverage(prototypes, decay=center_decay)  # C
 
     @property
@@ -130,24 +154,26 @@ class DINO(Method):
 
     @property
     def teacher_temperature(self) -> float:
-        return self.teacher_temperatures[min(int(self.epoch), len(self.teacher_temperatures) - 1)]
+        last = len(self.teacher_temperatures) - 1
+        return self.teacher_temperatures[min(int(self.epoch), last)]
 
     @property
     def frozen(self) -> tuple[str, ...]:
-        return ('student.last',) if self.epoch < self.frozen_epochs else ()
+        if self.epoch < self.frozen_epochs:
+            return ('student.last',)
+        return ()
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
         b = len(views[0])
         t = self.teacher(views[:2])  # (2B, K), no gradient
-        s = self.student(views) / self.student_temperature  # (views * B, K)
-        targets = ((t - self.center.value) / self.teacher_temperature).softmax(1).split(b)
+        s = self.student(views) / self.student_temperature  # (V * B, K)
+        p_t = ((t - self.center.value) / self.teacher_temperature).softmax(1)  # (2B, K)
         self.center.add(all_gather(t).mean(0))  # moves the centre after the step
-        terms = [
-            soft_cross_entropy(target, logits)
-            for i, target in enumerate(targets)
-            for v, logits in enumerate(s.split(b))
-            if v != i
-        ]  # algorithm 1, all pairs of different views
+        terms = []  # algorithm 1: all pairs of a teacher's view and another view of the student
+        for i, target in enumerate(p_t.split(b)):
+            for v, logits in enumerate(s.split(b)):
+                if v != i:
+                    terms.append(soft_cross_entropy(target, logits))
         return dict(
             loss=sum(terms) / len(terms),
             feature_std=feature_std(t[:b] - self.center.value),

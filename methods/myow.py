@@ -1,11 +1,20 @@
-"""MYOW: Mine Your Own vieW, self-supervised learning through across-sample prediction (Azabou et al. 2021, arXiv 2102.10106).
+"""MYOW: Mine Your Own vieW, self-supervised learning through across-sample prediction.
 
-BYOL, and beside it a second prediction: from a weakly augmented image the representation of another image, mined as one of its
-nearest neighbours in a pool. From the official code (nerdslab/myow): the second projector works on the first one's output
-(cascaded); neighbours are found by cosine between encoder outputs, online for the image, target for the pool; both terms are means
-of 2 - 2 cos, BYOL's halved; the mined term is weighted w/(1 + w), BYOL's 1/(1 + w), and w rises from 0 to 1 over some epochs.
-Views: two for BYOL, one of the image for mining, one for the pool. Known deviation: the pool is the fourth view of the other
-images of the same global batch (the code takes it from a second loader and does not leave out the image itself).
+Azabou et al. 2021, arXiv 2102.10106. MYOW is BYOL with a second prediction: from a weakly augmented
+image, the representation of another image, mined as one of its nearest neighbours in a pool. It has
+four views: two for BYOL, one of the image for mining, one for the pool.
+
+From the official code (nerdslab/myow):
+  - The second projector works on the output of the first one (cascaded).
+  - Neighbours are found by cosine between encoder outputs, of the online network for the image, of
+    the target network for the pool.
+  - Both terms are means of 2 - 2 cos, so BYOL's is halved.
+  - The mined term is weighted w/(1 + w), BYOL's 1/(1 + w); w rises from 0 to 1 over some epochs.
+
+Deviation: the pool is the fourth view of the other images of the same global batch. The code takes
+the pool from a second loader and does not leave out the image itself.
+
+Shapes: B images of this process, N images of all processes.
 """
 
 import copy
@@ -25,23 +34,30 @@ from ssl_zoo.validation import check_unit_interval
 
 @torch.no_grad()
 def mine(y: Tensor, pool: Tensor, k: int) -> Tensor:
-    """For each image one of the k nearest others of the pool, at random.
+    """Choose for each image, at random, one of the k nearest other images of the pool.
 
     Args:
-        y: (B, D) representations; pool: (N, D) those of all processes' images.
+        y: (B, D) representations of this process's images.
+        pool: (N, D) representations of the images of all processes.
+        k: number of neighbours to choose from.
+
     Returns:
-        (B,) rows of the pool.
+        (B,) int64, rows of the pool.
+
+    Raises:
+        ConfigError: the pool has fewer than k other images.
     """
     if k >= len(pool):
         raise ConfigError(
-            f'k={k} neighbours, but a pool of {len(pool)} images has {len(pool) - 1} others; choose a smaller k'
+            f'k={k} neighbours, but a pool of {len(pool)} images has {len(pool) - 1} others; '
+            f'choose a smaller k'
         )
     cos = mask_self(similarity(l2_normalize(y), l2_normalize(pool)))  # (B, N)
-    nearest = cos.topk(k, dim=1).indices  # (B, k)
-    chosen = broadcast(torch.randint(k, (len(y) * world_size(), 1)).to(y.device))[
-        local_rows(len(y), y.device)
-    ]
-    return nearest.gather(1, chosen)[:, 0]
+    neighbours = cos.topk(k, dim=1).indices  # (B, k)
+    # Drawn for all processes' images, so that the choice does not depend on their number.
+    choices = broadcast(torch.randint(k, (len(y) * world_size(), 1)).to(y.device))  # (N, 1)
+    own_choices = choices[local_rows(len(y), y.device)]  # (B, 1)
+    return neighbours.gather(1, own_choices)[:, 0]
 
 
 @METHODS.register_module()
@@ -50,17 +66,20 @@ class MYOW(Method):
 
     Args:
         backbone: keys of build_backbone, at least ``name``.
-        hidden_dim, proj_dim: widths of the first projector and predictor (4096, 256).
-        mined_hidden, mined_dim: widths of the second ones (1024, 64).
+        hidden_dim: hidden width of the first projector and predictor (4096).
+        proj_dim: output width of the first projector and predictor (256).
+        mined_hidden: hidden width of the second projector and predictor (1024).
+        mined_dim: output width of the second projector and predictor (64).
         base_ema: the target's decay at the first step (code: 0.98 on CIFAR-10).
         k: neighbours to choose from (1).
         max_weight: w at the end (1).
-        from_epoch, full_epoch: w is 0 until the one and ``max_weight`` from the other on (100, 110 of 800).
+        from_epoch: epoch until which w is 0 (100 of 800).
+        full_epoch: epoch from which w is ``max_weight`` (110 of 800).
     """
 
     n_views = 4
     batch_coupling = 'the pool of neighbours'
-    unused_parameters = True  # the mined heads, while w = 0
+    unused_parameters = True  # the second heads, while w = 0
     updated_after_step = ('target',)
     networks = dict(
         online=('online.f', 'online.g'), target=('target.network.f', 'target.network.g')
@@ -87,23 +106,17 @@ class MYOW(Method):
             raise ConfigError(
                 f'full_epoch={full_epoch}, but it must be after from_epoch={from_epoch}'
             )
-        self.microbatch_minimum = k + 1  # k others
-        self.base_ema, self.k, self.max_weight, self.from_epoch, self.full_epoch = (
-            base_ema,
-            k,
-            max_weight,
-            from_epoch,
-            full_epoch,
-        )
+        self.base_ema = base_ema
+        self.k = k
+        self.max_weight = max_weight
+        self.from_epoch = from_epoch
+        self.full_epoch = full_epoch
+        self.microbatch_minimum = k + 1  # each image needs k others
         f = build_backbone(**backbone)
-        self.online = nn.ModuleDict(
-            dict(
-                f=f,
-                g=mlp(f.embed_dim, hidden_dim, proj_dim),
-                g_mined=mlp(proj_dim, mined_hidden, mined_dim),
-            )
-        )
-        self.target = EMA(copy.deepcopy(self.online))
+        g = mlp(f.embed_dim, hidden_dim, proj_dim)
+        g_mined = mlp(proj_dim, mined_hidden, mined_dim)
+        self.online = nn.ModuleDict(dict(f=f, g=g, g_mined=g_mined))  # theta
+        self.target = EMA(copy.deepcopy(self.online))  # xi
         self.predictor = mlp(proj_dim, hidden_dim, proj_dim)  # q
         self.predictor_mined = mlp(mined_dim, mined_hidden, mined_dim)  # q_m
 
@@ -125,30 +138,34 @@ class MYOW(Method):
         return self.max_weight * min(max(ramp, 0.0), 1.0)  # w
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
-        x1, x2, x, pool = views
-        online, target = self.online, self.target.network
-        p1, p2 = (self.predictor(online['g'](online['f'](v))) for v in (x1, x2))  # (B, proj_dim)
+        x1, x2, x, pool = views  # each (B, 3, H, W)
+        online = self.online
+        target = self.target.network
+        q1 = self.predictor(online['g'](online['f'](x1)))  # (B, proj_dim)
+        q2 = self.predictor(online['g'](online['f'](x2)))
         with torch.no_grad():
-            z1, z2 = (target['g'](target['f'](v)) for v in (x1, x2))
-        byol = (regression_loss(p1, z2) + regression_loss(p2, z1)) / 2
-        terms = dict(
-            loss=byol, feature_std=feature_std(z1), decay=self.decay, mined_weight=self.weight
-        )
-        if self.weight == 0:
+            z1 = target['g'](target['f'](x1))  # (B, proj_dim)
+            z2 = target['g'](target['f'](x2))
+        byol = (regression_loss(q1, z2) + regression_loss(q2, z1)) / 2
+        w = self.weight
+        terms = dict(loss=byol, feature_std=feature_std(z1), decay=self.decay, mined_weight=w)
+        if w == 0:
             return terms
+        mined = self._mined_loss(x, pool)
+        terms['loss'] = byol / (1 + w) + mined * w / (1 + w)
+        return {**terms, 'byol': byol, 'mined': mined}
+
+    def _mined_loss(self, x: Tensor, pool: Tensor) -> Tensor:
+        """Compute the distance of the prediction from ``x`` to the mined image of ``pool``."""
+        online = self.online
+        target = self.target.network
         y = online['f'](x)  # (B, embed_dim)
         with torch.no_grad():
             candidates = all_gather(target['f'](pool))  # (N, embed_dim)
-            mined = candidates[mine(y, candidates, self.k)]
-            v = target['g_mined'](target['g'](mined))  # (B, mined_dim)
-        across = regression_loss(self.predictor_mined(online['g_mined'](online['g'](y))), v)
-        w = self.weight
-        return {
-            **terms,
-            'loss': byol / (1 + w) + across * w / (1 + w),
-            'byol': byol,
-            'mined': across,
-        }
+            y_mined = candidates[mine(y, candidates, self.k)]  # (B, embed_dim)
+            v = target['g_mined'](target['g'](y_mined))  # (B, mined_dim)
+        prediction = self.predictor_mined(online['g_mined'](online['g'](y)))  # (B, mined_dim)
+        return regression_loss(prediction, v)
 
     def after_step(self) -> None:
         self.target.update(self.online, self.decay)

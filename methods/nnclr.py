@@ -1,8 +1,11 @@
 """NNCLR: With a Little Help from My Friends (Dwibedi et al. 2021, arXiv 2104.14548).
 
-The positive of a view is not the other view but its nearest neighbour among older projections. No momentum encoder: the queue holds
-projections of the network itself, of the first view (algorithm 1). Known choice: no official code is public; biases and norms of
-the heads follow lightly's reading of the paper (BatchNorm behind every layer of the projector, not behind the predictor's last).
+The positive of a view is not the other view but the other view's nearest neighbour among older
+projections. There is no momentum encoder: the queue holds the network's own projections of the
+first view (algorithm 1).
+
+No official code is public. Biases and norms of the heads follow lightly's reading of the paper:
+BatchNorm follows every layer of the projector, but not the predictor's last layer.
 """
 
 import torch
@@ -19,21 +22,29 @@ from ssl_zoo.validation import check_positive
 
 @torch.no_grad()
 def nearest_neighbour(z: Tensor, support: Tensor) -> Tensor:
-    """The row of ``support`` (K, D) nearest to each of z (B, D), all unit vectors: (B, D), no gradient."""
+    """Find the row of the support set that is nearest to each projection.
+
+    Args:
+        z: (B, D) unit vectors.
+        support: (K, D) unit vectors.
+
+    Returns:
+        (B, D) rows of ``support``, without gradient.
+    """
     return support[similarity(z, support).argmax(1)]
 
 
 @METHODS.register_module()
 class NNCLR(Method):
-    """The prediction of one view must find the nearest neighbour of the other among the batch.
+    """The prediction from one view must find the other view's nearest neighbour in the batch.
 
     Args:
         backbone: keys of build_backbone, at least ``name``.
-        proj_hidden: hidden width of the three-layer projector (2048).
+        proj_hidden: hidden width of the projector, which has three layers (2048).
         proj_dim: width of projection and prediction (256).
         pred_hidden: hidden width of the predictor (4096).
-        temperature: T.
-        queue_size: of the support set.
+        temperature: tau.
+        queue_size: size of the support set Q.
     """
 
     n_views = 2
@@ -52,32 +63,27 @@ class NNCLR(Method):
         super().__init__()
         check_positive(temperature=temperature)
         self.temperature = temperature
-        self.backbone = build_backbone(**backbone)
+        self.backbone = build_backbone(**backbone)  # f
         self.embed_dim = self.backbone.embed_dim
-        self.projector = mlp(
-            self.embed_dim,
-            proj_hidden,
-            proj_hidden,
-            proj_dim,
-            bias=False,
-            last_bias=False,
-            last_norm='affine',
-        )
+        widths = [self.embed_dim, proj_hidden, proj_hidden, proj_dim]
+        self.projector = mlp(*widths, bias=False, last_bias=False, last_norm='affine')  # g
         self.predictor = mlp(proj_dim, pred_hidden, proj_dim, bias=False)
         self.queue = Queue(queue_size, proj_dim)  # Q
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
-        z1, z2 = (self.projector(self.backbone(x)) for x in views)  # (B, proj_dim)
-        p1, p2 = (l2_normalize(self.predictor(z)) for z in (z1, z2))
-        z1, z2 = l2_normalize(z1), l2_normalize(z2)
-        nn1, nn2 = (nearest_neighbour(z, self.queue.keys) for z in (z1, z2))
+        x1, x2 = views  # each (B, 3, H, W)
+        z1 = self.projector(self.backbone(x1))  # (B, proj_dim)
+        z2 = self.projector(self.backbone(x2))
+        p1 = l2_normalize(self.predictor(z1))  # (B, proj_dim)
+        p2 = l2_normalize(self.predictor(z2))
+        z1 = l2_normalize(z1)
+        z2 = l2_normalize(z2)
+        nn1 = nearest_neighbour(z1, self.queue.keys)  # (B, proj_dim), no gradient
+        nn2 = nearest_neighbour(z2, self.queue.keys)
         self.queue.add(all_gather(z1.detach()))  # in the queue from the next step on
-        both = info_nce(nn1, p2, self.temperature) + info_nce(nn2, p1, self.temperature)
-        return dict(
-            loss=both / 2,
-            feature_std=feature_std(z1),
-            neighbour_cos=(nn1 * z1.detach()).sum(1).mean(),
-        )
+        loss = (info_nce(nn1, p2, self.temperature) + info_nce(nn2, p1, self.temperature)) / 2
+        neighbour_cos = (nn1 * z1.detach()).sum(1).mean()
+        return dict(loss=loss, feature_std=feature_std(z1), neighbour_cos=neighbour_cos)
 
     def after_step(self) -> None:
         self.queue.update()

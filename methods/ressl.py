@@ -1,8 +1,13 @@
-"""ReSSL: Relational Self-Supervised Learning with Weak Augmentation (Zheng et al. 2021, arXiv 2107.09282).
+"""ReSSL: Relational Self-Supervised Learning with Weak Augmentation.
 
-How a strongly augmented view relates to older images must be how the weakly augmented one does. The first view is the strong one
-(student), the second the weak one (teacher). From the official code (mingkai-zheng/ReSSL): the head has no BatchNorm, the teacher
-starts as a copy, follows with a constant decay and is normalised with shuffled BatchNorm as in MoCo (methods/moco.py).
+Zheng et al. 2021, arXiv 2107.09282. The similarities of a strongly augmented view to older images
+must be those of the weakly augmented view. The first view is the strong one (student), the second
+the weak one (teacher).
+
+From the official code (mingkai-zheng/ReSSL):
+  - The head has no BatchNorm.
+  - The teacher starts as a copy, follows with a constant decay and is normalised with shuffled
+    BatchNorm, as in MoCo (methods/moco.py).
 """
 
 import copy
@@ -26,15 +31,18 @@ class ReSSL(Method):
 
     Args:
         backbone: keys of build_backbone, at least ``name``.
-        hidden_dim, proj_dim: widths of the projector (code: 4096, 512).
-        queue_size: images that similarities are taken to (131072).
-        student_temperature, teacher_temperature: tau_s, tau_t (0.1, 0.04).
-        decay: of the teacher (0.999, constant).
-        bn_splits: parts of the global batch that BatchNorm normalises apart, as so many GPUs would; more processes make more parts.
+        hidden_dim: hidden width of the projector (code: 4096).
+        proj_dim: width of the projection (code: 512).
+        queue_size: K, number of older images (131072).
+        student_temperature: tau_s (0.1).
+        teacher_temperature: tau_t (0.04).
+        decay: decay of the teacher (0.999, constant).
+        bn_splits: parts of the global batch that BatchNorm normalises separately, as that many GPUs
+            would; with more processes than parts, each process is a part.
     """
 
     n_views = 2
-    sync_batchnorm = False  # as in MoCo
+    sync_batchnorm = False  # it would undo shuffled BatchNorm, as in MoCo
     updated_after_step = ('teacher', 'queue')
     networks = dict(
         online=('student.backbone', 'student.projector'),
@@ -57,19 +65,17 @@ class ReSSL(Method):
             student_temperature=student_temperature, teacher_temperature=teacher_temperature
         )
         check_unit_interval(decay=decay)
-        self.student_temperature, self.teacher_temperature, self.decay = (
-            student_temperature,
-            teacher_temperature,
-            decay,
-        )
+        self.student_temperature = student_temperature
+        self.teacher_temperature = teacher_temperature
+        self.decay = decay
         f = build_backbone(**backbone)
         g = mlp(f.embed_dim, hidden_dim, proj_dim, norm=False)
-        self.student = split_batchnorm(
-            nn.Sequential(OrderedDict(backbone=f, projector=g)), bn_splits
-        )
-        self.microbatch_multiple, self.microbatch_minimum = bn_splits, 2 * bn_splits
+        student = nn.Sequential(OrderedDict(backbone=f, projector=g))
+        self.student = split_batchnorm(student, bn_splits)
         self.teacher = EMA(copy.deepcopy(self.student))
         self.queue = Queue(queue_size, proj_dim)
+        self.microbatch_multiple = bn_splits
+        self.microbatch_minimum = 2 * bn_splits  # BatchNorm needs two images in each part
 
     @property
     def backbone(self) -> nn.Module:
@@ -80,11 +86,11 @@ class ReSSL(Method):
         return self.backbone.embed_dim
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
-        strong, weak = views
+        strong, weak = views  # each (B, 3, H, W)
         q = l2_normalize(self.student(strong))  # (B, proj_dim)
         k = l2_normalize(shuffle_bn(self.teacher, weak))  # (B, proj_dim), no gradient
         target = (similarity(k, self.queue.keys) / self.teacher_temperature).softmax(1)  # (B, K)
-        logits = similarity(q, self.queue.keys) / self.student_temperature
+        logits = similarity(q, self.queue.keys) / self.student_temperature  # (B, K)
         self.queue.add(all_gather(k))  # in the queue from the next step on
         return dict(loss=soft_cross_entropy(target, logits), feature_std=feature_std(q))
 

@@ -1,11 +1,15 @@
-"""SimCLR: A Simple Framework for Contrastive Learning of Visual Representations (Chen et al. 2020, arXiv 2002.05709).
+"""SimCLR: A Simple Framework for Contrastive Learning of Visual Representations.
+
+Chen et al. 2020, arXiv 2002.05709. SimCLR v2's head (arXiv 2006.10029) is ``proj_layers=3``.
 
 Where the paper and the official code (google-research/simclr) differ, this file follows the code:
-  - the loss is the sum of both directions' means, twice the 1/(2N) mean of eq. 1 and algorithm 1;
-  - BatchNorm follows every layer of the projection head, the last one included, which has no offset; no layer has a bias.
-Both views go through the network as one batch, so BatchNorm's statistics are those of both. Over several processes they must be
-those of all (SyncBatchNorm): with local statistics a network can tell the positives by them (sec. 2.2).
-SimCLR v2's head (arXiv 2006.10029) is ``proj_layers=3``.
+  - The loss is the sum of both directions' means: twice the 1/(2N) mean of eq. 1 and algorithm 1.
+  - BatchNorm follows every layer of the projection head. The last one has no offset. No layer has a
+    bias.
+
+Both views go through the network as one batch, so BatchNorm takes its statistics over both. On
+several processes it takes them over all processes (SyncBatchNorm): with statistics per process a
+network can tell the positive pairs by their statistics (sec. 2.2).
 """
 
 import torch
@@ -22,36 +26,42 @@ from ssl_zoo.validation import check_positive
 
 
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
-    """Normalised temperature-scaled cross entropy (eq. 1), both directions added.
+    """Compute the normalised temperature-scaled cross entropy (eq. 1), both directions added.
 
-    Each of the 2N vectors must find its partner among the 2N - 1 others of the global batch.
+    Each of the 2N vectors must find its partner among the 2N - 1 others of the N images of all
+    processes.
 
     Args:
-        z1, z2: (B, D) projections of the two views, of any length.
+        z1: (B, D) projections of the first view, of any length.
+        z2: (B, D) projections of the second view, of any length.
+        temperature: tau.
+
     Returns:
         Scalar, float32.
     """
-    z1, z2 = l2_normalize(z1), l2_normalize(z2)
-    all1, all2 = all_gather(z1), all_gather(z2)  # (N, D)
+    z1 = l2_normalize(z1)
+    z2 = l2_normalize(z2)
+    all1 = all_gather(z1)  # (N, D)
+    all2 = all_gather(z2)
 
-    def direction(z, partners, same):
-        logits = torch.cat(
-            [similarity(z, partners), mask_self(similarity(z, same))], dim=1
-        )  # (B, 2N)
-        return F.cross_entropy(logits / temperature, local_rows(len(z), z.device))
+    def direction(z: Tensor, partners: Tensor, same_view: Tensor) -> Tensor:
+        similarities = [similarity(z, partners), mask_self(similarity(z, same_view))]
+        logits = torch.cat(similarities, dim=1) / temperature  # (B, 2N)
+        return F.cross_entropy(logits, local_rows(len(z), z.device))
 
     return direction(z1, all2, all1) + direction(z2, all1, all2)
 
 
 @METHODS.register_module()
 class SimCLR(Method):
-    """Views of one image attract each other, all other views of the batch repel them.
+    """Views of one image attract each other; all other views of the batch repel them.
 
     Args:
         backbone: keys of build_backbone, at least ``name``.
         proj_dim: width of the projection (sec. 4.2: 128).
-        proj_layers: of the head: 2 in v1, 3 in v2; hidden layers are as wide as the backbone's output.
-        temperature: T (sec. 5.1: 0.1 on ImageNet; appendix B.9: 0.5 on CIFAR-10).
+        proj_layers: linear layers of the head, 2 in v1 and 3 in v2; hidden layers are as wide as
+            the backbone's output.
+        temperature: tau (sec. 5.1: 0.1 on ImageNet; appendix B.9: 0.5 on CIFAR-10).
     """
 
     n_views = 2
@@ -69,8 +79,7 @@ class SimCLR(Method):
         self.projector = mlp(*widths, bias=False, last_bias=False, last_norm='scale')  # g
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
-        z = self.projector(
-            self.backbone(torch.cat(views))
-        )  # (2B, proj_dim): statistics of both views
-        z1, z2 = z.chunk(2)
+        # One forward pass: BatchNorm takes its statistics over both views.
+        z = self.projector(self.backbone(torch.cat(views)))  # (2B, proj_dim)
+        z1, z2 = z.chunk(2)  # (B, proj_dim)
         return dict(loss=nt_xent(z1, z2, self.temperature), feature_std=feature_std(z))

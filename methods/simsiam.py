@@ -1,8 +1,11 @@
 """SimSiam: Exploring Simple Siamese Representation Learning (Chen, He 2020, arXiv 2011.10566).
 
-From the paper and the official code (facebookresearch/simsiam): the predictor keeps its peak learning rate; weight decay is on all
-parameters; the projector's last BatchNorm has neither scale nor offset (the code also freezes the bias before it, which that
-BatchNorm removes; here there is none); ResNet-50's residual branches start at 0.
+From the paper and the official code (facebookresearch/simsiam):
+  - The predictor keeps its peak learning rate.
+  - All parameters are decayed.
+  - The projector's last BatchNorm has neither scale nor offset. (The code also freezes the bias
+    before it, which that BatchNorm removes. Here there is no such bias.)
+  - The residual branches of ResNet-50 start at 0.
 """
 
 import torch.nn.functional as F
@@ -16,19 +19,27 @@ from ssl_zoo.registry import METHODS
 
 
 def negative_cosine(p: Tensor, z: Tensor) -> Tensor:
-    """D(p, stopgrad(z)) = -cos(p, z), mean over the batch (eq. 1 and 3): (B, D), (B, D) -> scalar in [-1, 1], float32."""
+    """Compute D(p, stopgrad(z)) = -cos(p, z), mean over the batch (eq. 1 and 3).
+
+    Args:
+        p: (B, D) predictions.
+        z: (B, D) projections, which get no gradient.
+
+    Returns:
+        Scalar in [-1, 1], float32.
+    """
     return -F.cosine_similarity(as_float32(p), as_float32(z.detach()), dim=1).mean()
 
 
 @METHODS.register_module()
 class SimSiam(Method):
-    """One network predicts its own projection of the other view; only stop-gradient keeps it from collapse.
+    """A network predicts its own projection of the other view; stop-gradient prevents collapse.
 
     Args:
         backbone: keys of build_backbone, at least ``name``.
         proj_dim: width of the projector's layers and of the prediction (2048).
         pred_hidden: hidden width of the predictor, a bottleneck (512).
-        proj_layers: of the projector: 3 (sec. 3), 2 on CIFAR-10 (appendix D).
+        proj_layers: linear layers of the projector: 3 (sec. 3), 2 on CIFAR-10 (appendix D).
     """
 
     n_views = 2
@@ -45,9 +56,10 @@ class SimSiam(Method):
         self.predictor = mlp(proj_dim, pred_hidden, proj_dim, bias=False)  # h
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
-        z1, z2 = (self.projector(self.backbone(x)) for x in views)  # (B, proj_dim)
-        p1, p2 = self.predictor(z1), self.predictor(z2)
-        return dict(
-            loss=negative_cosine(p1, z2) / 2 + negative_cosine(p2, z1) / 2,
-            feature_std=feature_std(z1),
-        )  # eq. 4
+        x1, x2 = views  # each (B, 3, H, W)
+        z1 = self.projector(self.backbone(x1))  # (B, proj_dim)
+        z2 = self.projector(self.backbone(x2))
+        p1 = self.predictor(z1)  # (B, proj_dim)
+        p2 = self.predictor(z2)
+        loss = negative_cosine(p1, z2) / 2 + negative_cosine(p2, z1) / 2  # eq. 4
+        return dict(loss=loss, feature_std=feature_std(z1))

@@ -1,9 +1,15 @@
-"""SwAV: Unsupervised Learning of Visual Features by Contrasting Cluster Assignments (Caron et al. 2020, arXiv 2006.09882).
+"""SwAV: Unsupervised Learning of Visual Features by Contrasting Cluster Assignments.
 
-From the official code (facebookresearch/swav): views of one size go through the backbone as one batch, all views through the head
-as one; codes are computed for the first two views, without gradient; prototypes have unit length at every step and are not
-trained at first; a queue of projections, for small batches, feeds the codes once it is full. Known deviation: BatchNorm over several
-processes is over all of them; the authors' was over groups of 8 GPUs.
+Caron et al. 2020, arXiv 2006.09882.
+
+From the official code (facebookresearch/swav):
+  - Views of one size go through the backbone as one batch, all views through the head as one batch.
+  - Codes are computed for the first two views, without gradient.
+  - Prototypes have unit length at every step and are frozen at first.
+  - For small batches, a queue of projections takes part in computing the codes once it is full.
+
+Deviation: BatchNorm takes its statistics over all processes; the authors' took them over groups of
+8 GPUs. Shapes: B images of this process, N images of all processes, V views, K prototypes.
 """
 
 import torch
@@ -22,37 +28,43 @@ from ssl_zoo.validation import check_positive
 
 @torch.no_grad()
 def sinkhorn(scores: Tensor, eps: float, iterations: int) -> Tensor:
-    """Codes that share the prototypes out evenly (eq. 3 to 5).
+    """Compute codes that use all prototypes equally (eq. 3 to 5, Sinkhorn-Knopp).
 
     Args:
-        scores: (N, K) of the global batch.
-        eps: smoothness; iterations: of Sinkhorn-Knopp.
+        scores: (N, K).
+        eps: epsilon, smoothness of the codes.
+        iterations: number of iterations.
+
     Returns:
-        (N, K), float32 or better; every row sums to 1, every column to about N / K.
+        (N, K) float32 or float64; each row sums to 1, each column to about N / K.
     """
     scores = as_float32(scores)
-    q = ((scores - scores.max()) / eps).exp()  # the maximum cancels, and small eps would overflow
+    q = ((scores - scores.max()) / eps).exp()  # the maximum cancels; without it exp overflows
     q /= q.sum()
     n, k = q.shape
     for _ in range(iterations):
-        q /= q.sum(0, keepdim=True) * k  # prototypes: 1/K each
-        q /= q.sum(1, keepdim=True) * n  # images: 1/N each
+        q /= q.sum(0, keepdim=True) * k  # each prototype has the share 1/K
+        q /= q.sum(1, keepdim=True) * n  # each image has the share 1/N
     return q * n
 
 
 @METHODS.register_module()
 class SwAV(Method):
-    """Every view must predict the code, the soft cluster, of the two large views.
+    """Every view must predict the code (soft cluster assignment) of each of the two large views.
 
     Args:
         backbone: keys of build_backbone, at least ``name``.
-        hidden_dim, proj_dim: widths of the projector (2048, 128).
-        prototypes: how many (3000).
-        temperature: T (0.1).
-        eps, iterations: of Sinkhorn (0.05, 3).
-        frozen_epochs: how long the prototypes stay as drawn (code: 313 steps of 4096 images, or 5005 of 256: one epoch).
-        queue_size: older projections of each large view that help to share out the prototypes; 0 for none (3840 at batch 256).
-        queue_from_epoch: when the queue starts to fill (15).
+        hidden_dim: hidden width of the projector (2048).
+        proj_dim: width of the projection (128).
+        prototypes: K (3000).
+        temperature: tau (0.1).
+        eps: epsilon of Sinkhorn (0.05).
+        iterations: iterations of Sinkhorn (3).
+        frozen_epochs: epochs in which the prototypes are frozen (code: 313 steps of 4096 images, or
+            5005 of 256: one epoch).
+        queue_size: older projections of each large view that take part in computing the codes; 0
+            for none (3840 at batch 256).
+        queue_from_epoch: epoch from which the queue is filled (15).
     """
 
     min_views = 2
@@ -73,30 +85,33 @@ class SwAV(Method):
     ):
         super().__init__()
         check_positive(prototypes=prototypes, temperature=temperature, eps=eps)
-        if (
-            not isinstance(iterations, int)
-            or iterations < 1
-            or not isinstance(queue_from_epoch, (int, float))
-        ):
+        if not isinstance(iterations, int) or iterations < 1:
             raise ConfigError(
-                f'iterations={iterations!r} must be a whole number of at least 1, and '
-                f'queue_from_epoch={queue_from_epoch!r} a number'
+                f'iterations={iterations!r}, but it must be a whole number of at least 1'
             )
-        self.temperature, self.eps, self.iterations = temperature, eps, iterations
-        self.frozen_epochs, self.queue_from_epoch = frozen_epochs, queue_from_epoch
-        self.backbone = build_backbone(**backbone)
+        if not isinstance(queue_from_epoch, (int, float)):
+            raise ConfigError(f'queue_from_epoch={queue_from_epoch!r}, but it must be a number')
+        self.temperature = temperature
+        self.eps = eps
+        self.iterations = iterations
+        self.frozen_epochs = frozen_epochs
+        self.queue_from_epoch = queue_from_epoch
+        self.backbone = build_backbone(**backbone)  # f_theta
         self.embed_dim = self.backbone.embed_dim
         self.projector = mlp(self.embed_dim, hidden_dim, proj_dim)
-        self.prototypes = nn.Linear(proj_dim, prototypes, bias=False)  # C, a row each
+        self.prototypes = nn.Linear(proj_dim, prototypes, bias=False)  # C, one prototype per row
         self._normalise_prototypes()
-        self.updated_after_step = ('prototypes', 'queues') if queue_size else ('prototypes',)
-        self.queues = nn.ModuleList(
-            Queue(queue_size, proj_dim) for _ in range(2 if queue_size else 0)
-        )
+        self.queues = nn.ModuleList()  # one for each large view
+        self.updated_after_step = ('prototypes',)
+        if queue_size:
+            self.queues.extend(Queue(queue_size, proj_dim) for _ in range(2))
+            self.updated_after_step = ('prototypes', 'queues')
 
     @property
     def frozen(self) -> tuple[str, ...]:
-        return ('prototypes',) if self.epoch < self.frozen_epochs else ()
+        if self.epoch < self.frozen_epochs:
+            return ('prototypes',)
+        return ()
 
     @torch.no_grad()
     def _normalise_prototypes(self) -> None:
@@ -104,30 +119,39 @@ class SwAV(Method):
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
         b = len(views[0])
-        z = l2_normalize(self.projector(multi_crop(self.backbone, views)))  # (views * B, proj_dim)
-        scores = similarity(z, self.prototypes.weight).split(b)  # one (B, K) per view
-        terms = []
+        z = l2_normalize(self.projector(multi_crop(self.backbone, views)))  # (V * B, proj_dim)
+        scores = similarity(z, self.prototypes.weight).split(b)  # (B, K) per view
+        z_of_view = z.split(b)  # (B, proj_dim) per view
+        terms = []  # eq. 2
         for i in range(2):
-            q = self._code(i, z[i * b : (i + 1) * b].detach(), scores[i].detach())  # (B, K)
-            terms += [
-                soft_cross_entropy(q, scores[v] / self.temperature)
-                for v in range(len(views))
-                if v != i
-            ]  # eq. 2
-        return dict(loss=sum(terms) / len(terms), feature_std=feature_std(z[:b]))
+            q = self._codes(i, z_of_view[i].detach(), scores[i].detach())  # (B, K)
+            for v in range(len(views)):
+                if v != i:
+                    terms.append(soft_cross_entropy(q, scores[v] / self.temperature))
+        return dict(loss=sum(terms) / len(terms), feature_std=feature_std(z_of_view[0]))
 
-    def _code(self, i: int, z: Tensor, scores: Tensor) -> Tensor:
-        """Codes of this process's images of view i, shared out over the global batch and, once it is full, the queue."""
-        scores, queue = all_gather(scores), self.queues[i] if self.queues else None
+    def _codes(self, i: int, z: Tensor, scores: Tensor) -> Tensor:
+        """Compute the codes of large view i over the global batch and, once it is full, the queue.
+
+        Args:
+            i: 0 or 1.
+            z: (B, proj_dim) projections of the view; they go into the queue.
+            scores: (B, K) their scores.
+
+        Returns:
+            (B, K), the codes of this process's images.
+        """
+        scores = all_gather(scores)  # (N, K)
         older = 0
-        if queue is not None and self.epoch >= self.queue_from_epoch:
+        if self.queues and self.epoch >= self.queue_from_epoch:
+            queue = self.queues[i]
             if queue.full:
-                scores, older = (
-                    torch.cat([similarity(queue.keys, self.prototypes.weight.detach()), scores]),
-                    len(queue.keys),
-                )
+                older = len(queue.keys)
+                older_scores = similarity(queue.keys, self.prototypes.weight.detach())
+                scores = torch.cat([older_scores, scores])  # (queue_size + N, K)
             queue.add(all_gather(z))
-        return sinkhorn(scores, self.eps, self.iterations)[older + local_rows(len(z), z.device)]
+        codes = sinkhorn(scores, self.eps, self.iterations)
+        return codes[older + local_rows(len(z), z.device)]
 
     def after_step(self) -> None:
         self._normalise_prototypes()

@@ -1,8 +1,12 @@
 """TiCo: Transformation Invariance and Covariance Contrast (Zhu et al. 2022, arXiv 2206.10698).
 
-A moving average C of the projections' second moments takes the place of negatives: a projection must keep away from directions
-that were often taken. Known choices, since no official code is public: no gradient flows into C (as in lightly and the public
-reimplementations); both directions are averaged, and C gets the mean of both views' moments once per step.
+A moving average C of the projections' second moments takes the place of negatives: a projection
+must keep away from directions that were often taken.
+
+No official code is public. Choices that the paper leaves open:
+  - No gradient flows into C (as in lightly and the public reimplementations).
+  - Both directions are averaged.
+  - C gets the mean of both views' moments, once per step.
 """
 
 import copy
@@ -20,23 +24,30 @@ from ssl_zoo.validation import check_unit_interval
 
 
 def tico_loss(z1: Tensor, z2: Tensor, c: Tensor, rho: float) -> Tensor:
-    """1 - mean <z1, z2> + rho mean z1^T C z1; the constant makes the first terms 0 at best.
+    """Compute 1 - mean <z1, z2> + rho mean z1^T C z1. The constant makes the least distance 0.
 
     Args:
-        z1, z2: (B, D) unit vectors, z2 without gradient; c: (D, D) without gradient.
+        z1: (B, D) unit vectors.
+        z2: (B, D) unit vectors without gradient.
+        c: (D, D), symmetric, without gradient.
+        rho: weight of the covariance term.
+
+    Returns:
+        Scalar, float32.
     """
-    return (
-        1 - (z1 * z2).sum(1).mean() + rho * (similarity(z1, c) * z1).sum(1).mean()
-    )  # C is symmetric
+    invariance = 1 - (z1 * z2).sum(1).mean()
+    contrast = (similarity(z1, c) * z1).sum(1).mean()  # similarity is z1 C^T = z1 C
+    return invariance + rho * contrast
 
 
 @METHODS.register_module()
 class TiCo(Method):
-    """Projections agree with a slowly moving network's and avoid crowded directions.
+    """Projections agree with a moving average network's and avoid crowded directions.
 
     Args:
         backbone: keys of build_backbone, at least ``name``.
-        hidden_dim, proj_dim: widths of the projector (4096, 256).
+        hidden_dim: hidden width of the projector (4096).
+        proj_dim: width of the projection (256).
         beta: share of C that stays at a step (0.9).
         rho: weight of the covariance term (8).
         base_ema: the momentum network's decay at the first step (0.99).
@@ -61,13 +72,13 @@ class TiCo(Method):
     ):
         super().__init__()
         check_unit_interval(beta=beta, base_ema=base_ema)
-        self.rho, self.base_ema = rho, base_ema
+        self.rho = rho
+        self.base_ema = base_ema
         f = build_backbone(**backbone)
-        self.online = nn.Sequential(
-            OrderedDict(backbone=f, projector=mlp(f.embed_dim, hidden_dim, proj_dim))
-        )
+        g = mlp(f.embed_dim, hidden_dim, proj_dim)
+        self.online = nn.Sequential(OrderedDict(backbone=f, projector=g))
         self.target = EMA(copy.deepcopy(self.online))
-        self.c = MovingAverage(proj_dim, proj_dim, decay=beta)
+        self.c = MovingAverage(proj_dim, proj_dim, decay=beta)  # C
 
     @property
     def backbone(self) -> nn.Module:
@@ -82,15 +93,23 @@ class TiCo(Method):
         return cosine_schedule(self.base_ema, 1.0, self.progress)
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
-        z1, z2 = (l2_normalize(self.online(x)) for x in views)  # (B, proj_dim)
-        t1, t2 = (l2_normalize(self.target(x)) for x in views)  # no gradient
-        both = all_gather(z1.detach()), all_gather(z2.detach())  # (N, proj_dim)
-        moments = sum(similarity(z.T, z.T) / len(z) for z in both) / 2  # B
+        x1, x2 = views  # each (B, 3, H, W)
+        z1 = l2_normalize(self.online(x1))  # (B, proj_dim)
+        z2 = l2_normalize(self.online(x2))
+        t1 = l2_normalize(self.target(x1))  # (B, proj_dim), no gradient
+        t2 = l2_normalize(self.target(x2))
+        moments = (second_moments(z1) + second_moments(z2)) / 2  # (proj_dim, proj_dim)
         self.c.add(moments)
-        c = self.c.value.lerp(moments, 1 - self.c.decay)  # C_t = beta C_t-1 + (1 - beta) B
-        directions = tico_loss(z1, t2, c, self.rho) + tico_loss(z2, t1, c, self.rho)
-        return dict(loss=directions / 2, feature_std=feature_std(z1), decay=self.decay)
+        c = self.c.value.lerp(moments, 1 - self.c.decay)  # C_t = beta C_t-1 + (1 - beta) moments
+        loss = (tico_loss(z1, t2, c, self.rho) + tico_loss(z2, t1, c, self.rho)) / 2
+        return dict(loss=loss, feature_std=feature_std(z1), decay=self.decay)
 
     def after_step(self) -> None:
         self.c.update()
         self.target.update(self.online, self.decay)
+
+
+def second_moments(z: Tensor) -> Tensor:
+    """Compute the mean of z z^T over the images of all processes, (B, D) -> (D, D), no gradient."""
+    z = all_gather(z.detach())  # (N, D)
+    return similarity(z.T, z.T) / len(z)

@@ -1,8 +1,13 @@
-"""VICReg: Variance-Invariance-Covariance Regularization (Bardes, Ponce, LeCun 2021, arXiv 2105.04906).
+"""VICReg: Variance-Invariance-Covariance Regularization for Self-Supervised Learning.
 
-Where the paper and the official code (facebookresearch/vicreg) differ, this file follows the code: the invariance term is the mean
-over batch and dimensions (eq. 5 of the paper divides by the batch alone), the variance terms of the two views are averaged (eq. 6
-adds them). Variance and covariance are of the global batch.
+Bardes, Ponce, LeCun 2021, arXiv 2105.04906.
+
+Where the paper and the official code (facebookresearch/vicreg) differ, this file follows the code:
+  - The invariance term is the mean over batch and dimensions (eq. 5 divides by the batch alone).
+  - The variance terms of the two views are averaged (eq. 6 adds them).
+
+Variance and covariance are those of the global batch. Shapes: B images of this process, N images of
+all processes.
 """
 
 import torch
@@ -18,24 +23,41 @@ from ssl_zoo.registry import METHODS
 
 
 def variance(z: Tensor) -> Tensor:
-    """Mean over dimensions of max(0, 1 - sqrt(var + 1e-4)), var unbiased (eq. 1 and 2): (N, D) -> scalar."""
+    """Compute the mean over dimensions of max(0, 1 - sqrt(var + 1e-4)) (eq. 1 and 2).
+
+    Args:
+        z: (N, D); its variance is the unbiased one.
+
+    Returns:
+        Scalar.
+    """
     return F.relu(1 - (z.var(0) + 1e-4).sqrt()).mean()
 
 
 def covariance(z: Tensor) -> Tensor:
-    """Sum of squared off-diagonal elements of the covariance matrix, over D (eq. 3 and 4): (N, D) -> scalar."""
+    """Compute the sum of squared off-diagonal covariances, divided by D (eq. 3 and 4).
+
+    Args:
+        z: (N, D).
+
+    Returns:
+        Scalar.
+    """
     z = z - z.mean(0)
-    return off_diagonal(z.T @ z / (len(z) - 1)).square().sum() / z.shape[1]
+    matrix = z.T @ z / (len(z) - 1)  # (D, D)
+    return off_diagonal(matrix).square().sum() / z.shape[1]
 
 
 @METHODS.register_module()
 class VICReg(Method):
-    """Two views' projections must agree, vary in every dimension, and not repeat themselves.
+    """Two views' projections must agree, vary in every dimension, and be uncorrelated.
 
     Args:
         backbone: keys of build_backbone, at least ``name``.
         proj_dim: width of the expander's three layers (8192).
-        invariance_weight, variance_weight, covariance_weight: lambda, mu, nu of eq. 6 (25, 25, 1).
+        invariance_weight: lambda of eq. 6 (25).
+        variance_weight: mu of eq. 6 (25).
+        covariance_weight: nu of eq. 6 (1).
     """
 
     n_views = 2
@@ -51,19 +73,24 @@ class VICReg(Method):
         covariance_weight: float = 1.0,
     ):
         super().__init__()
-        self.weights = invariance_weight, variance_weight, covariance_weight
-        self.backbone = build_backbone(**backbone)
+        self.invariance_weight = invariance_weight
+        self.variance_weight = variance_weight
+        self.covariance_weight = covariance_weight
+        self.backbone = build_backbone(**backbone)  # f
         self.embed_dim = self.backbone.embed_dim
-        self.expander = mlp(self.embed_dim, proj_dim, proj_dim, proj_dim, last_bias=False)
+        self.expander = mlp(self.embed_dim, proj_dim, proj_dim, proj_dim, last_bias=False)  # h
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
-        za, zb = (as_float32(self.expander(self.backbone(x))) for x in views)  # (B, proj_dim)
+        xa, xb = views  # each (B, 3, H, W)
+        za = as_float32(self.expander(self.backbone(xa)))  # (B, proj_dim)
+        zb = as_float32(self.expander(self.backbone(xb)))
         with torch.autocast(za.device.type, enabled=False):  # sums over the batch in float32
             s = F.mse_loss(za, zb)
-            za, zb = all_gather(za), all_gather(zb)  # (N, proj_dim)
+            za = all_gather(za)  # (N, proj_dim)
+            zb = all_gather(zb)
             v = variance(za) / 2 + variance(zb) / 2
             c = covariance(za) + covariance(zb)
-        weighted = [weight * term for weight, term in zip(self.weights, (s, v, c), strict=True)]
-        return dict(
-            loss=sum(weighted), feature_std=feature_std(za), invariance=s, variance=v, covariance=c
-        )
+        # eq. 6
+        loss = self.invariance_weight * s + self.variance_weight * v + self.covariance_weight * c
+        terms = dict(invariance=s, variance=v, covariance=c)
+        return dict(loss=loss, feature_std=feature_std(za), **terms)

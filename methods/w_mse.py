@@ -1,10 +1,19 @@
-"""W-MSE: Whitening for Self-Supervised Representation Learning (Ermolov et al. 2020, arXiv 2007.06346).
+"""W-MSE: Whitening for Self-Supervised Representation Learning.
 
-From the official code (htdt/self-supervised): projections are whitened in random parts of the batch, the same parts for all views;
-the gradient goes through both views and through the whitening; the loss is 2 - 2 cos of whitened vectors, mean over all pairs of
-views (W-MSE 2 has two views, W-MSE 4 four). Backbone statistics are per view, the head sees all views as one batch. On several
-processes the parts are of the batch of all, as on one.
+Ermolov et al. 2020, arXiv 2007.06346. W-MSE 2 has two views, W-MSE 4 has four.
+
+From the official code (htdt/self-supervised):
+  - Projections are whitened in random parts of the batch, the same parts for all views.
+  - The gradient goes through both views and through the whitening.
+  - The loss is 2 - 2 cos of whitened vectors, mean over all pairs of views.
+  - The backbone's BatchNorm takes its statistics per view; the head forwards all views as one
+    batch.
+
+On several processes the parts are drawn from the batch of all processes, as on one. Shapes: B
+images of this process, N images of all processes, V views.
 """
+
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -20,40 +29,47 @@ from ssl_zoo.validation import check_unit_interval
 
 
 def whiten(v: Tensor, eps: float = 0.0) -> Tensor:
-    """W (v - mean) with W the inverse of the Cholesky factor of the covariance: the result has covariance I.
+    """Compute W (v - mean), W the inverse of the Cholesky factor of the covariance.
+
+    The covariance of the result is the identity.
 
     Args:
         v: (N, D), N > D.
-        eps: share of the identity mixed into the covariance.
+        eps: share of the identity that is mixed into the covariance.
+
+    Returns:
+        (N, D); NaN if ``v`` is not finite, so that the run's non-finite check reports the step.
+
     Raises:
-        FloatingPointError: the covariance has no full rank.
+        FloatingPointError: the covariance does not have full rank.
     """
     centred = v - v.mean(0)
-    covariance = centred.T @ centred / (len(v) - 1)
-    covariance = (1 - eps) * covariance + eps * torch.eye(
-        v.shape[1], dtype=v.dtype, device=v.device
-    )
+    covariance = centred.T @ centred / (len(v) - 1)  # (D, D)
+    identity = torch.eye(v.shape[1], dtype=v.dtype, device=v.device)
+    covariance = (1 - eps) * covariance + eps * identity
     try:
-        factor = torch.linalg.cholesky(covariance)
+        factor = torch.linalg.cholesky(covariance)  # (D, D)
     except torch.linalg.LinAlgError:
         if not v.isfinite().all():
-            return v * torch.nan  # the run says what a loss that is not finite means
+            return v * torch.nan
         raise FloatingPointError(
-            f'whitening failed: {len(v)} projections do not span {v.shape[1]} dimensions. Raise method.eps '
-            f'(such as 1e-3) or method.whiten_size, or lower method.proj_dim or base_lr'
+            f'whitening failed: {len(v)} projections do not span {v.shape[1]} dimensions. Raise '
+            f'method.eps (such as 1e-3) or method.whiten_size, or lower method.proj_dim or base_lr'
         ) from None
     return torch.linalg.solve_triangular(factor, centred.T, upper=False).T
 
 
 @METHODS.register_module()
 class WMSE(Method):
-    """Whitened projections of an image's views must agree; whitening keeps them from collapse.
+    """Whitened projections of an image's views must agree; whitening prevents collapse.
 
     Args:
         backbone: keys of build_backbone, at least ``name``.
-        hidden_dim: of the projector (1024); proj_dim: width of the projection (64; 128 on ImageNet).
-        whiten_size: images that are whitened together, at least twice proj_dim (128); a divisor of the batch.
-        eps: see whiten; 0 in the paper.
+        hidden_dim: hidden width of the projector (1024).
+        proj_dim: width of the projection (64; 128 on ImageNet).
+        whiten_size: images that are whitened together, at least twice proj_dim (128); it must
+            divide the batch.
+        eps: see ``whiten``; 0 in the paper.
     """
 
     min_views = 2
@@ -71,30 +87,24 @@ class WMSE(Method):
         check_unit_interval(eps=eps)
         if whiten_size <= proj_dim:
             raise ConfigError(
-                f'whiten_size={whiten_size}, but a covariance of {proj_dim} dimensions needs more images; the paper takes '
-                f'twice as many'
+                f'whiten_size={whiten_size}, but a covariance of {proj_dim} dimensions needs more '
+                f'images; the paper takes twice as many'
             )
-        self.whiten_size, self.eps, self.microbatch_multiple = whiten_size, eps, whiten_size
+        self.whiten_size = whiten_size
+        self.eps = eps
+        self.microbatch_multiple = whiten_size
         self.backbone = build_backbone(**backbone)
         self.embed_dim = self.backbone.embed_dim
         self.projector = mlp(self.embed_dim, hidden_dim, proj_dim)
 
     def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
-        n = len(views[0])
-        v = as_float32(
-            self.projector(torch.cat([self.backbone(x) for x in views]))
-        )  # (views * B, proj_dim)
-        v = all_gather(v.view(len(views), n, -1).transpose(0, 1)).transpose(
-            0, 1
-        )  # (views, N, proj_dim)
-        order = broadcast(torch.randperm(v.shape[1]).to(v.device))
-        parts = order.view(-1, self.whiten_size)  # parts of the global batch
+        features = torch.cat([self.backbone(x) for x in views])  # (V * B, embed_dim)
+        v = as_float32(self.projector(features))  # (V * B, proj_dim)
+        v = v.view(len(views), len(views[0]), -1)  # (V, B, proj_dim)
+        v = all_gather(v.transpose(0, 1)).transpose(0, 1)  # (V, N, proj_dim)
+        order = broadcast(torch.randperm(v.shape[1]).to(v.device))  # (N,), shared by processes
+        parts = order.view(-1, self.whiten_size)  # rows of the images that are whitened together
         with torch.autocast(v.device.type, enabled=False):
-            z = torch.stack(
-                [torch.cat([whiten(view[part], self.eps) for part in parts]) for view in v]
-            )
-        pairs = [(i, j) for i in range(len(views)) for j in range(i + 1, len(views))]
-        return dict(
-            loss=sum(regression_loss(z[i], z[j]) for i, j in pairs) / len(pairs),
-            feature_std=feature_std(v[0]),
-        )
+            z = [torch.cat([whiten(view[rows], self.eps) for rows in parts]) for view in v]
+        distances = [regression_loss(zi, zj) for zi, zj in combinations(z, 2)]  # all pairs of views
+        return dict(loss=sum(distances) / len(distances), feature_std=feature_std(v[0]))

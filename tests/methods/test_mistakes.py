@@ -45,8 +45,14 @@ VIEW = dict(size=20)
         ),
         (dict(type='SwAV', prototypes=0), 'prototypes=0, but it must be a number above 0'),
         (dict(type='MoCo', queue_size=16, bn_splits=20), 'at least 40, and batch_size=20'),
-        (dict(type='SwAV', prototypes=8, iterations=1.5), 'iterations=1.5 must be a whole number'),
-        (dict(type='SwAV', prototypes=8, queue_from_epoch='x'), "queue_from_epoch='x' a number"),
+        (
+            dict(type='SwAV', prototypes=8, iterations=1.5),
+            'iterations=1.5, but it must be a whole number',
+        ),
+        (
+            dict(type='SwAV', prototypes=8, queue_from_epoch='x'),
+            "queue_from_epoch='x', but it must be a number",
+        ),
         (
             dict(type='BarlowTwins', proj_dim=8, lambd=-1),
             'lambd=-1, but it must be a number above 0',
