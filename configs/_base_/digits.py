@@ -1,4 +1,5 @@
-# scikit-learn's handwritten digits: bundled, 1257 training, 180 val and 360 test images, 8 px upscaled to 32.
+# scikit-learn's handwritten digits, which need no download: 1257 training, 180 val and 360 test
+# images of 8 px, upscaled to 32.
 data = dict(
     train=dict(type='Digits', split='train'),
     val=dict(type='Digits', split='val'),

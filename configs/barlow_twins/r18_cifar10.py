@@ -1,12 +1,16 @@
 """Barlow Twins, ResNet-18 with a CIFAR stem, CIFAR-10 (Zbontar et al. 2021, arXiv 2103.03230).
 
-    python tools/train.py configs/barlow_twins/r18_cifar10.py --cfg-options data.train.download=True data.test.download=True
+    python tools/train.py configs/barlow_twins/r18_cifar10.py
 
-The paper has no CIFAR recipe. This is the one of lightly's cifar10_benchmark.py, whose projector has two layers, ours the paper's
-three. The correlation is that of one pass: accumulate=1.
+--cfg-options data.train.download=True data.test.download=True fetches the images.
+
+The paper has no CIFAR recipe. This is the recipe of lightly's cifar10_benchmark.py, whose projector
+has two layers; ours has the paper's three. The correlation is that of one pass, so accumulate stays
+1.
+
 Cost: not measured by us.
-Accuracy, for orientation: lightly 85.9 % (k-NN, best of 800 epochs); solo-learn 92.10 % (online probe, 1000 epochs, LARS of its own).
-Ours: not measured.
+Accuracy, for comparison: lightly 85.9 % (k-NN, best of 800 epochs); solo-learn 92.10 % (online
+probe, 1000 epochs, its own LARS). Ours: not measured.
 """
 
 _base_ = '../_base_/cifar10.py'

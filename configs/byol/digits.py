@@ -1,10 +1,11 @@
-"""BYOL on scikit-learn's digits: the quick start, nothing to download.
+"""BYOL on scikit-learn's digits: the quick start. Nothing to download.
 
     python tools/train.py configs/byol/digits.py
 
-Cost: 55 to 66 seconds on two CPU cores (AMD EPYC, shared), from command to the end.
-Accuracy, ours, on the 360 test images, seeds 0, 1, 2, mean (std): k-NN 96.85 % (0.98), logistic regression on 2 labels per class
-83.52 % (0.86); the same backbone with random weights 91.30 % (0.70) and 57.26 % (2.91). Hyper-parameters were chosen on train and val.
+Cost: 55 to 66 seconds on two CPU cores (AMD EPYC, shared), from the command to its end.
+Accuracy, ours, on the 360 test images, seeds 0, 1, 2, mean (std): k-NN 96.85 % (0.98), logistic
+regression on 2 labels per class 83.52 % (0.86). The same backbone with random weights: 91.30 %
+(0.70) and 57.26 % (2.91). Hyper-parameters were chosen on train and val.
 """
 
 _base_ = '../_base_/digits.py'
@@ -14,10 +15,11 @@ method = dict(
     backbone=dict(name='resnet18', layers=(1, 1, 1, 1), width=0.5),  # 1.2 M parameters
     hidden_dim=512,
     proj_dim=128,
-    base_ema=0.9,
-)  # 589 steps in all: a target with 0.996 would hardly move
+    base_ema=0.9,  # training takes 589 steps: with 0.996 the target would hardly move
+)
 
-# Digits fill their images and have no colour: mild crops, no flip (2 is not 5), blur against the noise of upscaling.
+# Digits fill their images and have no colour: mild crops, no flip (a mirrored 2 looks like a 5),
+# blur against the noise of upscaling.
 _view = dict(size=32, crop=(0.6, 1.0), flip_p=0.0, blur_p=1.0, blur_sigma=(0.1, 2.5))
 views = [_view, _view]
 

@@ -1,9 +1,11 @@
-"""Between BYOL and SimCLR (BYOL's sec. 5): BYOL with negatives, on scikit-learn's digits, on the budget of the quick start.
+"""BYOL with negatives, between BYOL and SimCLR (BYOL's sec. 5), on scikit-learn's digits.
 
     python tools/train.py configs/byol/digits_negatives.py
 
+Budget, backbone and hyper-parameters are those of configs/byol/digits.py.
+
 Cost, ours: one to four minutes on two CPU cores, alone or beside other work.
-Accuracy, ours: in docs/studies.md's table of all methods, made by tools/train_all.py. Hyper-parameters are those of configs/byol/digits.py.
+Accuracy, ours: docs/studies.md, the table of all methods, made by tools/train_all.py.
 """
 
 _base_ = '../_base_/digits.py'

@@ -1,13 +1,17 @@
 """BYOL, ResNet-18 with a CIFAR stem, CIFAR-10.
 
-    python tools/train.py configs/byol/r18_cifar10.py --cfg-options data.train.download=True data.test.download=True
+    python tools/train.py configs/byol/r18_cifar10.py
 
-Cost: not measured by us; a version shortened to 15 minutes on two CPU cores is in the README, with its figures.
-Accuracy: not measured by us. For orientation, with recipes of their own: solo-learn 92.58 % (online linear probe, 1000 epochs),
-lightly 91.0 % (k-NN, best of 800 epochs).
+--cfg-options data.train.download=True data.test.download=True fetches the images.
 
-The paper has no CIFAR recipe. This is the authors' own small-scale one (README of the official code, Imagenette, ResNet-18: batch
-256, base lr 2.0, weight decay 1e-6, decay 0.996, 1000 epochs), with solo-learn's crop of 32 px and no blur in its place.
+The paper has no CIFAR recipe. This is the authors' own small-scale recipe (README of the official
+code, Imagenette, ResNet-18: batch 256, base lr 2.0, weight decay 1e-6, decay 0.996, 1000 epochs),
+but with solo-learn's crops of 32 px and without blur.
+
+Cost: not measured by us. The README has a version shortened to 15 minutes on two CPU cores, with
+its figures.
+Accuracy: not measured by us. For comparison, both with their own recipes: solo-learn 92.58 %
+(online linear probe, 1000 epochs), lightly 91.0 % (k-NN, best of 800 epochs).
 """
 
 _base_ = '../_base_/cifar10.py'

@@ -2,11 +2,13 @@
 
     python tools/train.py configs/dcl/dclw_r50_imagenet.py
 
-Batch, epochs, temperature, head and views (SimCLR's) are the paper's. Its optimiser we could not confirm; here it is lightly's for DCL
-(benchmarks/imagenet/resnet50/dcl.py): LARS with SimCLR's square-root rule. The negatives are those of one pass: accumulate=1.
+Batch, epochs, temperature, head and views (SimCLR's) are the paper's. We could not confirm its
+optimiser; here it is lightly's for DCL (benchmarks/imagenet/resnet50/dcl.py): LARS with SimCLR's
+square-root rule. The negatives are those of one pass, so accumulate stays 1.
+
 Cost: not measured by us.
-Accuracy, linear probe, top-1: 64.5 % (lightly, 100 epochs, where DCL has 65.1 %); the authors' for DCLW: not confirmed. Ours: not
-measured.
+Accuracy, linear probe, top-1: 64.5 % (lightly, 100 epochs, where DCL has 65.1 %). The authors' for
+DCLW: not confirmed. Ours: not measured.
 """
 
 _base_ = '../_base_/imagenet.py'

@@ -1,11 +1,16 @@
 """DCL, ResNet-18 with a CIFAR stem, CIFAR-10 (Yeh et al. 2021, arXiv 2110.06848).
 
-    python tools/train.py configs/dcl/r18_cifar10.py --cfg-options data.train.download=True data.test.download=True
+    python tools/train.py configs/dcl/r18_cifar10.py
 
-The recipe of lightly's cifar10_benchmark.py. It forwards the views apart, and its head has no BatchNorm at the end; here both are
-SimCLR's (methods/dcl.py). DCLW: method.sigma=0.5. The negatives are those of one pass: accumulate=1.
+--cfg-options data.train.download=True data.test.download=True fetches the images.
+
+The recipe of lightly's cifar10_benchmark.py. lightly forwards the views separately, and its head
+does not end with a BatchNorm; here both are SimCLR's (methods/dcl.py). method.sigma=0.5 gives DCLW.
+The negatives are those of one pass, so accumulate stays 1.
+
 Cost: not measured by us.
-Accuracy, for orientation: lightly 87.4 %, DCLW 87.1 % (k-NN, best of 800 epochs, batch 512). Ours: not measured.
+Accuracy, for comparison: lightly 87.4 %, DCLW 87.1 % (k-NN, best of 800 epochs, batch 512). Ours:
+not measured.
 """
 
 _base_ = '../_base_/cifar10.py'

@@ -2,11 +2,14 @@
 
     python tools/train.py configs/dcl/r50_imagenet.py
 
-Batch, epochs, temperature, head and views (SimCLR's) are the paper's. Its optimiser we could not confirm; here it is lightly's for DCL
-(benchmarks/imagenet/resnet50/dcl.py): LARS with SimCLR's square-root rule. The negatives are those of one pass: accumulate=1.
+Batch, epochs, temperature, head and views (SimCLR's) are the paper's. We could not confirm its
+optimiser; here it is lightly's for DCL (benchmarks/imagenet/resnet50/dcl.py): LARS with SimCLR's
+square-root rule. The negatives are those of one pass, so accumulate stays 1.
+
 Cost: not measured by us.
-Accuracy, linear probe, top-1: 66.9 %, and 68.2 % with tuned hyper-parameters (authors, abstract: batch 256, 200 epochs;
-SimCLR 5.1 points less than the former); 65.1 % (lightly, 100 epochs). Ours: not measured.
+Accuracy, linear probe, top-1: 66.9 %, and 68.2 % with tuned hyper-parameters (authors, abstract:
+batch 256, 200 epochs; SimCLR has 5.1 points less than the former); 65.1 % (lightly, 100 epochs).
+Ours: not measured.
 """
 
 _base_ = '../_base_/imagenet.py'

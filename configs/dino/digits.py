@@ -1,10 +1,13 @@
-"""DINO on scikit-learn's digits: the budget and backbone of BYOL's quick start (configs/byol/digits.py).
+"""DINO on scikit-learn's digits, with the budget and backbone of configs/byol/digits.py.
 
     python tools/train.py configs/dino/digits.py
 
+There are two views and no small crops: in trials with 20 px crops beside the 32 px ones, k-NN
+stayed near that of random weights or fell below it.
+
 Cost, ours: one to four minutes on two CPU cores, alone or beside other work.
-Accuracy, ours: in docs/studies.md's table of all methods, made by tools/train_all.py. Hyper-parameters were chosen on train and val.
-Two views and no small crops: in trials with 20 px crops beside the 32 px ones k-NN stayed near that of random weights or fell below.
+Accuracy, ours: docs/studies.md, the table of all methods, made by tools/train_all.py.
+Hyper-parameters were chosen on train and val.
 """
 
 _base_ = '../_base_/digits.py'

@@ -1,13 +1,17 @@
 """DINO, ResNet-18 with a CIFAR stem, CIFAR-10 (Caron et al. 2021, arXiv 2104.14294).
 
-    python tools/train.py configs/dino/r18_cifar10.py --cfg-options data.train.download=True data.test.download=True
+    python tools/train.py configs/dino/r18_cifar10.py
 
-The paper has no CIFAR recipe. This is the one of lightly's cifar10_benchmark.py: two crops of 32 px and no local ones, 2048
-prototypes, last layer never frozen. Its head has two layers and a BatchNorm, ours the paper's three and none; its teacher's decay is
-constant, here 0.99 is where it starts.
+--cfg-options data.train.download=True data.test.download=True fetches the images.
+
+The paper has no CIFAR recipe. This is the recipe of lightly's cifar10_benchmark.py: two crops of
+32 px and no local ones, 2048 prototypes, a last layer that is never frozen. lightly's head has two
+layers and a BatchNorm; ours has the paper's three and none. lightly's decay of the teacher is
+constant; here it starts at 0.99.
+
 Cost: not measured by us.
-Accuracy, for orientation: lightly 84.8 % (k-NN, best of 800 epochs); solo-learn 89.52 % (online probe, 1000 epochs, recipe of its own).
-Ours: not measured.
+Accuracy, for comparison: lightly 84.8 % (k-NN, best of 800 epochs); solo-learn 89.52 % (online
+probe, 1000 epochs, its own recipe). Ours: not measured.
 """
 
 _base_ = '../_base_/cifar10.py'

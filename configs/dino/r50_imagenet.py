@@ -1,11 +1,15 @@
-"""DINO, ResNet-50, ImageNet-1k (Caron et al. 2021, arXiv 2104.14294; the run of 100 epochs on 8 GPUs of the official README).
+"""DINO, ResNet-50, ImageNet-1k (Caron et al. 2021, arXiv 2104.14294).
 
     python tools/train.py configs/dino/r50_imagenet.py
 
-Deviation: the small crops are blurred with a kernel of 9 pixels, which cuts off what PIL's blur of sigma 2 has beyond.
+The run of 100 epochs on 8 GPUs of the official README.
+Deviation: the small crops are blurred with a kernel of 9 pixels, which cuts off the tails of PIL's
+blur of sigma 2.
+
 Cost: one node of 8 GPUs (authors, README). Time: not measured by us.
-Accuracy: the README gives no figure for this run; the released network, of a longer one with other arguments, has 75.3 % linear and
-67.5 % k-NN (authors). lightly: 68.2 % linear, 49.9 % k-NN (100 epochs, batch 128, recipe of its own). Ours: not measured.
+Accuracy: the README gives no figure for this run. The released network, of a longer run with other
+arguments, has 75.3 % linear and 67.5 % k-NN (authors). lightly: 68.2 % linear, 49.9 % k-NN (100
+epochs, batch 128, its own recipe). Ours: not measured.
 """
 
 _base_ = '../_base_/imagenet.py'
@@ -22,16 +26,17 @@ method = dict(
 )
 
 _both = dict(flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2)
+_small = dict(size=96, crop=(0.05, 0.14), blur_p=0.5, **_both)
 views = [
     dict(size=224, crop=(0.14, 1.0), blur_p=1.0, **_both),
     dict(size=224, crop=(0.14, 1.0), blur_p=0.1, solarize_p=0.2, **_both),
-    *[dict(size=96, crop=(0.05, 0.14), blur_p=0.5, **_both)] * 8,
+    *[_small] * 8,
 ]
 
 optimizer = dict(type='SGD', momentum=0.9)
 batch_size = 512  # 8 GPUs of 64
 epochs = 100
-base_lr = 0.03  # README; an earlier version of it leaves --lr out
+base_lr = 0.03  # official README; an earlier version of it leaves --lr out
 weight_decay = 1e-4
 clip_grad = 3.0
 warmup_epochs = 10

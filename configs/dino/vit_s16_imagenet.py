@@ -1,22 +1,26 @@
-"""DINO, ViT-Small/16, ImageNet-1k (Caron et al. 2021, arXiv 2104.14294; the "boosted" run of the official README).
+"""DINO, ViT-Small/16, ImageNet-1k (Caron et al. 2021, arXiv 2104.14294).
 
     python tools/train.py configs/dino/vit_s16_imagenet.py
 
-The README's plain run: --cfg-options epochs=100 batch_size=512 method.teacher_temperature=0.04 method.temperature_warmup_epochs=0
-schedule.end=1e-3 method.norm_last_layer=True. What the README does not say are the defaults of the official main_dino.py.
-Deviation: the small crops are blurred with a kernel of 9 pixels, which cuts off what PIL's blur of sigma 2 has beyond.
+The "boosted" run of the official README. What the README does not say are the defaults of the
+official main_dino.py. Options for the README's plain run: --cfg-options epochs=100 batch_size=512
+method.teacher_temperature=0.04 method.temperature_warmup_epochs=0 schedule.end=1e-3
+method.norm_last_layer=True
+Deviation: the small crops are blurred with a kernel of 9 pixels, which cuts off the tails of PIL's
+blur of sigma 2.
+
 Cost: 2.6 days on 16 GPUs for the boosted run, 1.75 days on 8 for the plain one (authors, README).
-Accuracy: 76.1 % linear, 73.3 % k-NN for the boosted run; 73.8 % and 69.3 % for the plain one (authors, README). The released network
-has 77.0 % and 74.5 %, after 800 epochs with other crops [recall]: unconfirmed. Ours: not measured.
+Accuracy: 76.1 % linear, 73.3 % k-NN for the boosted run; 73.8 % and 69.3 % for the plain one
+(authors, README). The released network has 77.0 % and 74.5 %, after 800 epochs with other crops
+[recall]: unconfirmed. Ours: not measured.
 """
 
 _base_ = '../_base_/imagenet.py'
 
 method = dict(
     type='DINO',
-    backbone=dict(
-        name='vit_small_patch16_224', drop_path_rate=0.1, dynamic_img_size=True
-    ),  # crops of two sizes
+    # dynamic_img_size: the crops have two sizes.
+    backbone=dict(name='vit_small_patch16_224', drop_path_rate=0.1, dynamic_img_size=True),
     hidden_dim=2048,
     bottleneck_dim=256,
     prototypes=65536,
@@ -29,10 +33,11 @@ method = dict(
 )
 
 _both = dict(flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2)
+_small = dict(size=96, crop=(0.05, 0.4), blur_p=0.5, **_both)
 views = [
     dict(size=224, crop=(0.4, 1.0), blur_p=1.0, **_both),
     dict(size=224, crop=(0.4, 1.0), blur_p=0.1, solarize_p=0.2, **_both),
-    *[dict(size=96, crop=(0.05, 0.4), blur_p=0.5, **_both)] * 8,
+    *[_small] * 8,
 ]
 
 optimizer = dict(type='AdamW')

@@ -1,12 +1,16 @@
 """MoCo v2, ResNet-18 with a CIFAR stem, CIFAR-10 (Chen et al. 2020, arXiv 2003.04297).
 
-    python tools/train.py configs/moco/r18_cifar10.py --cfg-options data.train.download=True data.test.download=True
+    python tools/train.py configs/moco/r18_cifar10.py
 
-The recipe of lightly's cifar10_benchmark.py, which follows the MoCo authors' CIFAR demo: split BatchNorm, fast key network, small
-queue. Both use a symmetric loss, each view as query once; the zoo's is the paper's, one direction.
+--cfg-options data.train.download=True data.test.download=True fetches the images.
+
+The recipe of lightly's cifar10_benchmark.py, which follows the MoCo authors' CIFAR demo: split
+BatchNorm, a fast key network, a small queue. Both use a symmetric loss, in which each view is the
+query once; the zoo's loss is the paper's, one direction.
+
 Cost: not measured by us.
-Accuracy, for orientation: lightly 89.9 % (k-NN, best of 800 epochs); solo-learn 92.94 % (MoCo v2+, online probe, 1000 epochs, recipe of
-its own). Ours: not measured.
+Accuracy, for comparison: lightly 89.9 % (k-NN, best of 800 epochs); solo-learn 92.94 % (MoCo v2+,
+online probe, 1000 epochs, its own recipe). Ours: not measured.
 """
 
 _base_ = '../_base_/cifar10.py'
@@ -16,7 +20,7 @@ method = dict(
     backbone=dict(name='resnet18', stem='cifar'),
     hidden_dim=512,
     proj_dim=128,
-    queue_size=8192,  # lightly for batches of 512; 4096 for 128
+    queue_size=8192,  # lightly: 8192 for batches of 512, 4096 for 128
     temperature=0.1,
     decay=0.99,
     bn_splits=8,

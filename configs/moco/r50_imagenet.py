@@ -1,12 +1,15 @@
-"""MoCo v2, ResNet-50, ImageNet-1k (Chen et al. 2020, arXiv 2003.04297; method of He et al. 2019, arXiv 1911.05722).
+"""MoCo v2, ResNet-50, ImageNet-1k (Chen et al. 2020, arXiv 2003.04297).
 
     python tools/train.py configs/moco/r50_imagenet.py --cfg-options method.bn_splits=8
     python tools/train.py configs/moco/r50_imagenet.py --cfg-options method.bn_splits=8 epochs=800
 
-On one process, method.bn_splits=8 normalises eighths of a batch apart, as the authors' eight GPUs did.
-Without it, key and query share their statistics, and the network can tell the positive by them (v1, sec. 3.3).
+The method is that of He et al. 2019, arXiv 1911.05722. On one process, method.bn_splits=8
+normalises eighths of a batch separately, as the authors' eight GPUs did. Without it key and query
+share their statistics, by which the network can tell the positive (v1, sec. 3.3).
+
 Cost: not measured by us.
-Accuracy, linear probe, top-1: 67.5 % (std 0.1) at 200 epochs, 71.1 % at 800 (authors). Ours: not measured.
+Accuracy, linear probe, top-1: 67.5 % (std 0.1) at 200 epochs, 71.1 % at 800 (authors). Ours: not
+measured.
 """
 
 _base_ = '../_base_/imagenet.py'
@@ -21,6 +24,7 @@ method = dict(
     decay=0.999,
 )
 
+# Official main_moco.py, --aug-plus; crops as torchvision resizes them.
 _view = dict(
     size=224,
     crop=(0.2, 1.0),
@@ -30,7 +34,7 @@ _view = dict(
     jitter_p=0.8,
     gray_p=0.2,
     blur_p=0.5,
-)  # official main_moco.py, --aug-plus; crops as torchvision resizes them
+)
 views = [_view, _view]
 
 optimizer = dict(type='SGD', momentum=0.9)

@@ -2,10 +2,12 @@
 
     python tools/train.py configs/moco/v1_r50_imagenet.py --cfg-options method.bn_splits=8
 
-On one process, method.bn_splits=8 normalises eighths of a batch apart, as the authors' eight GPUs did.
+On one process, method.bn_splits=8 normalises eighths of a batch separately, as the authors' eight
+GPUs did. Deviation: the official code applies grayscale before jitter; here jitter comes first, as
+in all recipes.
+
 Cost: not measured by us.
 Accuracy, linear probe, top-1: 60.6 % (std 0.2) at 200 epochs (authors). Ours: not measured.
-The official code draws grayscale before jitter; here jitter comes first, as in all recipes.
 """
 
 _base_ = '../_base_/imagenet.py'
@@ -20,6 +22,7 @@ method = dict(
     decay=0.999,
 )
 
+# Official main_moco.py without --aug-plus.
 _view = dict(
     size=224,
     crop=(0.2, 1.0),
@@ -29,7 +32,7 @@ _view = dict(
     jitter_p=1.0,
     gray_p=0.2,
 )
-views = [_view, _view]  # official main_moco.py without --aug-plus
+views = [_view, _view]
 
 optimizer = dict(type='SGD', momentum=0.9)
 batch_size = 256

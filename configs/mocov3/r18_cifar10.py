@@ -1,12 +1,17 @@
 """MoCo v3, ResNet-18 with a CIFAR stem, CIFAR-10 (Chen, Xie, He 2021, arXiv 2104.02057).
 
-    python tools/train.py configs/mocov3/r18_cifar10.py --cfg-options data.train.download=True data.test.download=True
+    python tools/train.py configs/mocov3/r18_cifar10.py
 
-The paper has no CIFAR recipe. Heads, temperature, batch, epochs and views are solo-learn's; its LARS is another one (trust 0.02, a
-clipped learning rate). So optimiser and decay are those of BYOL's authors for a small set (README of the official code, Imagenette,
-batch 256), as in configs/byol/r18_cifar10.py.
+--cfg-options data.train.download=True data.test.download=True fetches the images.
+
+The paper has no CIFAR recipe. Heads, temperature, batch, epochs and views are solo-learn's, whose
+LARS differs from ours (trust 0.02, a clipped learning rate). Optimiser and decay are therefore
+those of BYOL's authors for a small data set (README of the official code, Imagenette, batch 256),
+as in configs/byol/r18_cifar10.py.
+
 Cost: not measured by us.
-Accuracy, for orientation: solo-learn 93.10 % (online probe, 1000 epochs, optimiser of its own). Ours: not measured.
+Accuracy, for comparison: solo-learn 93.10 % (online probe, 1000 epochs, its own optimiser). Ours:
+not measured.
 """
 
 _base_ = '../_base_/cifar10.py'

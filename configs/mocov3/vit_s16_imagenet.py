@@ -1,20 +1,23 @@
-"""MoCo v3, ViT-Small/16, ImageNet-1k (Chen, Xie, He 2021, arXiv 2104.02057, sec. 4; recipe of the official CONFIG.md).
+"""MoCo v3, ViT-Small/16, ImageNet-1k (Chen, Xie, He 2021, arXiv 2104.02057, sec. 4).
 
     python tools/train.py configs/mocov3/vit_s16_imagenet.py
 
-The negatives are those of one pass: with accumulate=N on one GPU there are N times fewer. A batch of 1024 is the authors' run
-for one node of 8 GPUs: batch_size=1024.
+The recipe of the official CONFIG.md. The negatives are those of one pass: with accumulate=N on one
+GPU there are N times fewer. batch_size=1024 is the authors' run for one node of 8 GPUs.
+
 Cost: 32 GPUs of 32 GB at batch 4096 (authors, CONFIG.md). Time: not measured by us.
-Accuracy, linear probe, top-1: 73.2 % (authors, CONFIG.md, 300 epochs, batch 4096). Ours: not measured.
+Accuracy, linear probe, top-1: 73.2 % (authors, CONFIG.md, 300 epochs, batch 4096). Ours: not
+measured.
 """
 
 _base_ = '../_base_/imagenet.py'
 
 method = dict(
     type='MoCoV3',
+    # Official vits.py.
     backbone=dict(
         name='vit_small_patch16_224', num_heads=12, weight_init='moco', fixed_patches=True
-    ),  # official vits.py
+    ),
     hidden_dim=4096,
     proj_dim=256,
     proj_layers=3,

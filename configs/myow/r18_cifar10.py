@@ -1,12 +1,17 @@
 """MYOW, ResNet-18 with a CIFAR stem, CIFAR-10 (Azabou et al. 2021, arXiv 2102.10106).
 
-    python tools/train.py configs/myow/r18_cifar10.py --cfg-options data.train.download=True data.test.download=True
+    python tools/train.py configs/myow/r18_cifar10.py
 
-The authors' recipe (nerdslab/myow, scripts/cifar-train.py with the options of docs/cifar.md, where it runs on two GPUs of 256 images:
-batch_size=512). Their code draws one set of augmentations per batch, here every image has its own; the pool is described in
-methods/myow.py. The paper has no ImageNet recipe, so neither has the zoo. BYOL alone: method.max_weight=0.
+--cfg-options data.train.download=True data.test.download=True fetches the images.
+
+The authors' recipe: nerdslab/myow, scripts/cifar-train.py with the options of docs/cifar.md, where
+it runs on two GPUs of 256 images (batch_size=512). method.max_weight=0 gives BYOL alone. The
+authors' code draws one set of augmentations per batch; here every image has its own.
+methods/myow.py describes the pool. The paper has no ImageNet recipe, so neither has the zoo.
+
 Cost: not measured by us.
-Accuracy, linear probe: about 92.1 %, BYOL 91.7 % (authors, paper) [recall]: unconfirmed. Ours: not measured.
+Accuracy, linear probe: about 92.1 %, BYOL 91.7 % (authors, paper) [recall]: unconfirmed. Ours: not
+measured.
 """
 
 _base_ = '../_base_/cifar10.py'

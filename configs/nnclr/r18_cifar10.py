@@ -1,12 +1,16 @@
 """NNCLR, ResNet-18 with a CIFAR stem, CIFAR-10 (Dwibedi et al. 2021, arXiv 2104.14548).
 
-    python tools/train.py configs/nnclr/r18_cifar10.py --cfg-options data.train.download=True data.test.download=True
+    python tools/train.py configs/nnclr/r18_cifar10.py
 
-The paper has no CIFAR recipe. This is the one of lightly's cifar10_benchmark.py, whose projector has two layers, ours the paper's
-three, and whose loss also repels the views of one kind from each other.
+--cfg-options data.train.download=True data.test.download=True fetches the images.
+
+The paper has no CIFAR recipe. This is the recipe of lightly's cifar10_benchmark.py. lightly's
+projector has two layers, ours the paper's three; lightly's loss also makes the first views of all
+images repel each other, and the second views.
+
 Cost: not measured by us.
-Accuracy, for orientation: lightly 89.2 % (k-NN, best of 800 epochs); solo-learn 91.88 % (online probe, 1000 epochs, recipe of its own).
-Ours: not measured.
+Accuracy, for comparison: lightly 89.2 % (k-NN, best of 800 epochs); solo-learn 91.88 % (online
+probe, 1000 epochs, its own recipe). Ours: not measured.
 """
 
 _base_ = '../_base_/cifar10.py'
@@ -18,8 +22,8 @@ method = dict(
     proj_dim=256,
     pred_hidden=4096,
     temperature=0.5,  # lightly: the default of its NTXentLoss
-    queue_size=8192,
-)  # lightly for batches of 512; 4096 for 128
+    queue_size=8192,  # lightly: 8192 for batches of 512, 4096 for 128
+)
 
 _view = dict(
     size=32,

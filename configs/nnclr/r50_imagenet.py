@@ -2,11 +2,14 @@
 
     python tools/train.py configs/nnclr/r50_imagenet.py
 
-No official code is public. Widths of the heads and batch are the paper's as quoted by lightly; what is marked [recall] we could
-not confirm in a source. The negatives are those of one pass: with accumulate=N on one GPU there are N times fewer.
+No official code is public. Widths of the heads and batch are the paper's as quoted by lightly; we
+could not confirm in a source what is marked [recall]. The negatives are those of one pass: with
+accumulate=N on one GPU there are N times fewer.
+
 Cost: not measured by us.
-Accuracy, linear probe, top-1: 75.6 % (authors, abstract, their best); 75.4 % with two views and 1000 epochs (authors, as quoted by
-others); 69.4 / 70.7 / 74.2 / 74.9 % at 100 / 200 / 400 / 800 epochs [recall]: unconfirmed. Ours: not measured.
+Accuracy, linear probe, top-1: 75.6 % (authors, abstract, their best); 75.4 % with two views and
+1000 epochs (authors, as quoted by others); 69.4 / 70.7 / 74.2 / 74.9 % at 100 / 200 / 400 / 800
+epochs [recall]: unconfirmed. Ours: not measured.
 """
 
 _base_ = '../_base_/imagenet.py'
@@ -18,14 +21,15 @@ method = dict(
     proj_dim=256,
     pred_hidden=4096,
     temperature=0.1,  # [recall]: unconfirmed
-    queue_size=98304,
-)  # [recall]: unconfirmed
+    queue_size=98304,  # [recall]: unconfirmed
+)
 
+# BYOL's views [recall]: unconfirmed.
 _both = dict(
     size=224, crop=(0.08, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2
 )
 views = [
-    dict(**_both, blur_p=1.0, solarize_p=0.0),  # BYOL's [recall]: unconfirmed
+    dict(**_both, blur_p=1.0, solarize_p=0.0),
     dict(**_both, blur_p=0.1, solarize_p=0.2),
 ]
 

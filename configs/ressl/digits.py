@@ -1,9 +1,10 @@
-"""ReSSL on scikit-learn's digits: the budget and backbone of BYOL's quick start (configs/byol/digits.py).
+"""ReSSL on scikit-learn's digits, with the budget and backbone of configs/byol/digits.py.
 
     python tools/train.py configs/ressl/digits.py
 
 Cost, ours: one to four minutes on two CPU cores, alone or beside other work.
-Accuracy, ours: in docs/studies.md's table of all methods, made by tools/train_all.py. Hyper-parameters were chosen on train and val.
+Accuracy, ours: docs/studies.md, the table of all methods, made by tools/train_all.py.
+Hyper-parameters were chosen on train and val.
 """
 
 _base_ = '../_base_/digits.py'
@@ -18,8 +19,9 @@ method = dict(
     bn_splits=4,
 )
 
-_view = dict(size=32, crop=(0.6, 1.0), flip_p=0.0)
-views = [dict(**_view, blur_p=1.0, blur_sigma=(0.1, 2.5)), _view]  # strong, weak
+_weak = dict(size=32, crop=(0.6, 1.0), flip_p=0.0)
+_strong = dict(**_weak, blur_p=1.0, blur_sigma=(0.1, 2.5))
+views = [_strong, _weak]
 
 optimizer = dict(type='SGD', momentum=0.9)
 epochs = 30

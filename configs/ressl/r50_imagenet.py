@@ -1,10 +1,13 @@
-"""ReSSL, ResNet-50, ImageNet-1k (Zheng et al. 2021, arXiv 2107.09282; recipe of the official ressl.py).
+"""ReSSL, ResNet-50, ImageNet-1k (Zheng et al. 2021, arXiv 2107.09282).
 
     python tools/train.py configs/ressl/r50_imagenet.py --cfg-options method.bn_splits=8
 
-On one process, method.bn_splits=8 normalises eighths of a batch apart, as the authors' eight GPUs of 32 images did.
+The recipe of the official ressl.py. On one process, method.bn_splits=8 normalises eighths of a
+batch separately, as the authors' eight GPUs of 32 images did.
+
 Cost: not measured by us.
-Accuracy, linear probe, top-1: 69.9 % at 200 epochs (authors; 74.7 % with five crops). Ours: not measured.
+Accuracy, linear probe, top-1: 69.9 % at 200 epochs (authors; 74.7 % with five crops). Ours: not
+measured.
 """
 
 _base_ = '../_base_/imagenet.py'
@@ -21,18 +24,17 @@ method = dict(
 )
 
 _weak = dict(size=224, crop=(0.2, 1.0), interpolation='bilinear', flip_p=0.5)
-views = [
-    dict(
-        **_weak, jitter=(0.4, 0.4, 0.4, 0.1), jitter_p=0.8, gray_p=0.2, blur_p=0.5
-    ),  # strong: MoCo v2's
-    _weak,
-]
+_strong = dict(  # MoCo v2's
+    **_weak, jitter=(0.4, 0.4, 0.4, 0.1), jitter_p=0.8, gray_p=0.2, blur_p=0.5
+)
+views = [_strong, _weak]
 
 optimizer = dict(type='SGD', momentum=0.9)
 batch_size = 256
 epochs = 200
 base_lr = 0.05
-weight_decay = 1e-4  # the official code also decays the shortcuts' norm parameters, which have no bn in their names
+# The official code also decays the shortcuts' norm parameters, whose names do not contain bn.
+weight_decay = 1e-4
 warmup_epochs = 5
 precision = 'bf16'  # the authors trained in float32
 channels_last = True

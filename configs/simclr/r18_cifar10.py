@@ -1,11 +1,16 @@
 """SimCLR, ResNet-18 with a CIFAR stem, CIFAR-10 (Chen et al. 2020, arXiv 2002.05709).
 
-    python tools/train.py configs/simclr/r18_cifar10.py --cfg-options data.train.download=True data.test.download=True
+    python tools/train.py configs/simclr/r18_cifar10.py
 
-The recipe of the official README for ResNet-18 on CIFAR-10. The negatives are those of one pass: accumulate=1.
+--cfg-options data.train.download=True data.test.download=True fetches the images.
+
+The recipe of the official README for ResNet-18 on CIFAR-10. The negatives are those of one pass,
+so accumulate stays 1.
+
 Cost: not measured by us.
-Accuracy, linear probe: about 91 % (authors, README). For orientation: 91.1 % (SimSiam's authors, appendix D, their recipe); solo-learn
-90.74 % (online probe, recipe of its own); lightly 87.9 % (k-NN, best of 800 epochs). Ours: not measured.
+Accuracy, linear probe: about 91 % (authors, README). For comparison: 91.1 % (SimSiam's authors,
+appendix D, their recipe); solo-learn 90.74 % (online probe, its own recipe); lightly 87.9 % (k-NN,
+best of 800 epochs). Ours: not measured.
 """
 
 _base_ = '../_base_/cifar10.py'
@@ -19,18 +24,22 @@ method = dict(
 )
 
 _view = dict(
-    size=32, crop=(0.08, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.4, 0.1), jitter_p=0.8, gray_p=0.2
-)  # strength 0.5, no blur
+    size=32,
+    crop=(0.08, 1.0),
+    flip_p=0.5,
+    jitter=(0.4, 0.4, 0.4, 0.1),  # strength 0.5
+    jitter_p=0.8,
+    gray_p=0.2,
+)  # no blur
 views = [_view, _view]
 data = dict(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))  # the official code does not normalise
 
-optimizer = dict(
-    type='LARS', momentum=0.9, trust_coefficient=1e-3, classic_momentum=True
-)  # official lars_optimizer.py
+# Official lars_optimizer.py.
+optimizer = dict(type='LARS', momentum=0.9, trust_coefficient=1e-3, classic_momentum=True)
 batch_size = 512
 epochs = 1000
-base_lr = 1.0  # per 256 images, official model_util.py: 2.0 in all
-weight_decay = 1e-4  # the README of today; at first it said 1e-6
+base_lr = 1.0  # per 256 images, official model_util.py; 2.0 for a batch of 512
+weight_decay = 1e-4  # the official README today; at first it said 1e-6
 warmup_epochs = 10  # the code's default
 precision = 'bf16'
 channels_last = True

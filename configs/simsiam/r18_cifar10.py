@@ -1,11 +1,15 @@
 """SimSiam, ResNet-18 with a CIFAR stem, CIFAR-10 (Chen, He 2020, arXiv 2011.10566, appendix D).
 
-    python tools/train.py configs/simsiam/r18_cifar10.py --cfg-options data.train.download=True data.test.download=True
+    python tools/train.py configs/simsiam/r18_cifar10.py
 
-The paper's own CIFAR recipe. It gives the learning rate per 256 images, and the views as those of ImageNet without blur.
+--cfg-options data.train.download=True data.test.download=True fetches the images.
+
+The paper's own CIFAR recipe. It gives the learning rate per 256 images, and the views as those of
+ImageNet without blur.
+
 Cost: not measured by us.
-Accuracy, linear probe: 91.8 % (authors, appendix D, 800 epochs). For orientation: solo-learn 90.51 % (online probe, recipe of its own);
-lightly 90.4 % (k-NN, best of 800 epochs). Ours: not measured.
+Accuracy, linear probe: 91.8 % (authors, appendix D, 800 epochs). For comparison: solo-learn 90.51 %
+(online probe, its own recipe); lightly 90.4 % (k-NN, best of 800 epochs). Ours: not measured.
 """
 
 _base_ = '../_base_/cifar10.py'

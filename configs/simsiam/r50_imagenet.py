@@ -4,8 +4,9 @@
     python tools/train.py configs/simsiam/r50_imagenet.py --cfg-options batch_size=256 epochs=200
 
 Cost: not measured by us.
-Accuracy, linear probe, top-1: 68.1 % at 100 epochs and batch 512, 68.3 / 70.0 / 70.8 / 71.3 % at 100 / 200 / 400 / 800 epochs and batch
-256 (authors, paper and README of the official code). Ours: not measured.
+Accuracy, linear probe, top-1: 68.1 % at 100 epochs and batch 512; 68.3 / 70.0 / 70.8 / 71.3 % at
+100 / 200 / 400 / 800 epochs and batch 256 (authors, paper and README of the official code). Ours:
+not measured.
 """
 
 _base_ = '../_base_/imagenet.py'
@@ -14,6 +15,7 @@ method = dict(
     type='SimSiam', backbone=dict(name='resnet50'), proj_dim=2048, pred_hidden=512, proj_layers=3
 )
 
+# MoCo v2's; crops as torchvision resizes them.
 _view = dict(
     size=224,
     crop=(0.2, 1.0),
@@ -23,7 +25,7 @@ _view = dict(
     jitter_p=0.8,
     gray_p=0.2,
     blur_p=0.5,
-)  # MoCo v2's; crops as torchvision resizes them
+)
 views = [_view, _view]
 
 optimizer = dict(type='SGD', momentum=0.9)
@@ -32,6 +34,6 @@ epochs = 100
 base_lr = 0.05
 weight_decay = 1e-4
 decay_norm_and_bias = True  # official main_simsiam.py: all parameters
-schedule = dict(per_epoch=True)  # official code; no warm-up (10 epochs from batch 1024 upwards)
+schedule = dict(per_epoch=True)  # official code; warm-up (10 epochs) from batch 1024 upwards only
 precision = 'bf16'  # the authors trained in float32
 channels_last = True

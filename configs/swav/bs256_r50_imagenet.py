@@ -1,9 +1,13 @@
-"""SwAV, ResNet-50, ImageNet-1k, batches of 256 (Caron et al. 2020, arXiv 2006.09882; official scripts/swav_200ep_bs256_pretrain.sh).
+"""SwAV, ResNet-50, ImageNet-1k, batches of 256 (Caron et al. 2020, arXiv 2006.09882).
 
     python tools/train.py configs/swav/bs256_r50_imagenet.py
+    python tools/train.py configs/swav/bs256_r50_imagenet.py --cfg-options epochs=400
 
-Four GPUs of 64 images with synchronised BatchNorm in the authors' runs; epochs=400 for their longer one.
-Deviation: the small crops are blurred with a kernel of 9 pixels, the official code's is 23 for all sizes.
+The recipe of the official scripts/swav_200ep_bs256_pretrain.sh, and the authors' longer run. Theirs
+had four GPUs of 64 images with synchronised BatchNorm.
+Deviation: the small crops are blurred with a kernel of 9 pixels; the official code's is 23 for all
+sizes.
+
 Cost: 4 GPUs (authors' script). Time: not measured by us.
 Accuracy, linear probe, top-1: 72.7 % at 200 epochs, 74.3 % at 400 (authors). Ours: not measured.
 """
@@ -19,7 +23,7 @@ method = dict(
     temperature=0.1,
     eps=0.05,
     iterations=3,
-    frozen_epochs=1.0,  # 5005 steps of 256
+    frozen_epochs=1.0,  # 5005 steps of 256 images
     queue_size=3840,
     queue_from_epoch=15,
 )
@@ -32,14 +36,13 @@ _both = dict(
     gray_p=0.2,
     blur_p=0.5,
 )
-views = [dict(size=224, crop=(0.14, 1.0), **_both)] * 2 + [
-    dict(size=96, crop=(0.05, 0.14), **_both)
-] * 6
+_large = dict(size=224, crop=(0.14, 1.0), **_both)
+_small = dict(size=96, crop=(0.05, 0.14), **_both)
+views = [_large] * 2 + [_small] * 6
 data = dict(std=(0.228, 0.224, 0.225))  # official multicropdataset.py
 
-optimizer = dict(
-    type='LARS', momentum=0.9, trust_coefficient=1e-3, larc=True
-)  # official: apex's LARC, clip=False
+# Official code: apex's LARC, clip=False.
+optimizer = dict(type='LARS', momentum=0.9, trust_coefficient=1e-3, larc=True)
 batch_size = 256
 epochs = 200
 base_lr = 0.6  # no warm-up

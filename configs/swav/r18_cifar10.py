@@ -1,12 +1,16 @@
 """SwAV, ResNet-18 with a CIFAR stem, CIFAR-10 (Caron et al. 2020, arXiv 2006.09882).
 
-    python tools/train.py configs/swav/r18_cifar10.py --cfg-options data.train.download=True data.test.download=True
+    python tools/train.py configs/swav/r18_cifar10.py
 
-The paper has no CIFAR recipe. This is the one of lightly's cifar10_benchmark.py: two crops of 32 px, 512 prototypes, Adam, prototypes
-never frozen. Sinkhorn sees one pass: accumulate=1.
+--cfg-options data.train.download=True data.test.download=True fetches the images.
+
+The paper has no CIFAR recipe. This is the recipe of lightly's cifar10_benchmark.py: two crops of
+32 px, 512 prototypes that are never frozen, Adam. Sinkhorn sees the images of one pass, so
+accumulate stays 1.
+
 Cost: not measured by us.
-Accuracy, for orientation: lightly 88.4 % (k-NN, best of 800 epochs); solo-learn 89.17 % (online probe, 1000 epochs, recipe of its own).
-Ours: not measured.
+Accuracy, for comparison: lightly 88.4 % (k-NN, best of 800 epochs); solo-learn 89.17 % (online
+probe, 1000 epochs, its own recipe). Ours: not measured.
 """
 
 _base_ = '../_base_/cifar10.py'

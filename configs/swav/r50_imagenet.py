@@ -1,13 +1,19 @@
-"""SwAV, ResNet-50, ImageNet-1k, batches of 4096 (Caron et al. 2020, arXiv 2006.09882; official scripts/swav_800ep_pretrain.sh).
+"""SwAV, ResNet-50, ImageNet-1k, batches of 4096 (Caron et al. 2020, arXiv 2006.09882).
 
     python tools/train.py configs/swav/r50_imagenet.py
+    python tools/train.py configs/swav/r50_imagenet.py --cfg-options epochs=200
 
-Shorter runs by epochs alone, such as epochs=200. The authors' BatchNorm was synchronised over 8 GPUs, 512
-images, here it is over all processes; Sinkhorn sees one pass: with
-accumulate=N on one GPU N times fewer images, so that the queue of bs256_r50_imagenet.py is needed.
-Deviation: the small crops are blurred with a kernel of 9 pixels, the official code's is 23 for all sizes.
+The recipe of the official scripts/swav_800ep_pretrain.sh; shorter runs change epochs alone.
+Sinkhorn sees the images of one pass: with accumulate=N on one GPU they are N times fewer, and the
+queue of bs256_r50_imagenet.py is needed.
+Deviation: BatchNorm takes its statistics over all processes; the authors' took them over 8 GPUs,
+512 images.
+Deviation: the small crops are blurred with a kernel of 9 pixels; the official code's is 23 for all
+sizes.
+
 Cost: 64 GPUs at batch 4096 (authors' script). Time: not measured by us.
-Accuracy, linear probe, top-1: 72.1 / 73.9 / 74.6 / 75.3 % at 100 / 200 / 400 / 800 epochs (authors). Ours: not measured.
+Accuracy, linear probe, top-1: 72.1 / 73.9 / 74.6 / 75.3 % at 100 / 200 / 400 / 800 epochs
+(authors). Ours: not measured.
 """
 
 _base_ = '../_base_/imagenet.py'
@@ -21,8 +27,8 @@ method = dict(
     temperature=0.1,
     eps=0.05,
     iterations=3,
-    frozen_epochs=1.0,
-)  # 313 steps of 4096
+    frozen_epochs=1.0,  # 313 steps of 4096 images
+)
 
 _both = dict(
     interpolation='bilinear',
@@ -32,14 +38,13 @@ _both = dict(
     gray_p=0.2,
     blur_p=0.5,
 )
-views = [dict(size=224, crop=(0.14, 1.0), **_both)] * 2 + [
-    dict(size=96, crop=(0.05, 0.14), **_both)
-] * 6
+_large = dict(size=224, crop=(0.14, 1.0), **_both)
+_small = dict(size=96, crop=(0.05, 0.14), **_both)
+views = [_large] * 2 + [_small] * 6
 data = dict(std=(0.228, 0.224, 0.225))  # official multicropdataset.py
 
-optimizer = dict(
-    type='LARS', momentum=0.9, trust_coefficient=1e-3, larc=True
-)  # official: apex's LARC, clip=False
+# Official code: apex's LARC, clip=False.
+optimizer = dict(type='LARS', momentum=0.9, trust_coefficient=1e-3, larc=True)
 batch_size = 4096
 epochs = 800
 base_lr = 0.3  # 4.8 at 4096

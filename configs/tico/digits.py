@@ -1,9 +1,10 @@
-"""TiCo on scikit-learn's digits: the budget and backbone of BYOL's quick start (configs/byol/digits.py).
+"""TiCo on scikit-learn's digits, with the budget and backbone of configs/byol/digits.py.
 
     python tools/train.py configs/tico/digits.py
 
 Cost, ours: one to four minutes on two CPU cores, alone or beside other work.
-Accuracy, ours: in docs/studies.md's table of all methods, made by tools/train_all.py. Hyper-parameters were chosen on train and val.
+Accuracy, ours: docs/studies.md, the table of all methods, made by tools/train_all.py.
+Hyper-parameters were chosen on train and val.
 """
 
 _base_ = '../_base_/digits.py'

@@ -1,12 +1,17 @@
 """TiCo, ResNet-18 with a CIFAR stem, CIFAR-10 (Zhu et al. 2022, arXiv 2206.10698).
 
-    python tools/train.py configs/tico/r18_cifar10.py --cfg-options data.train.download=True data.test.download=True
+    python tools/train.py configs/tico/r18_cifar10.py
 
-The paper's CIFAR recipe, if there is one, we could not confirm. Optimiser, heads and decay are lightly's for Imagenette
-(imagenette_benchmark.py, ResNet-18, batch 256, 800 epochs), beta and rho the paper's as lightly quotes them; the views are those of
-solo-learn for BYOL on CIFAR-10. lightly's decay reaches 1 after 10 epochs, ours at the end; its loss takes one direction, ours both.
+--cfg-options data.train.download=True data.test.download=True fetches the images.
+
+We could not confirm whether the paper has a CIFAR recipe. Optimiser, heads and decay are lightly's
+for Imagenette (imagenette_benchmark.py, ResNet-18, batch 256, 800 epochs), beta and rho the paper's
+as lightly quotes them. The views are those of solo-learn for BYOL on CIFAR-10. lightly's decay
+reaches 1 after 10 epochs, ours at the end; lightly's loss takes one direction, ours both.
+
 Cost: not measured by us.
-Accuracy: on CIFAR-10 we know no figure (lightly, Imagenette, another data set: 85.6 %, k-NN, best of 800 epochs). Ours: not measured.
+Accuracy: we know no figure on CIFAR-10 (lightly, Imagenette, another data set: 85.6 %, k-NN, best
+of 800 epochs). Ours: not measured.
 """
 
 _base_ = '../_base_/cifar10.py'

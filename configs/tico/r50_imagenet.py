@@ -2,10 +2,13 @@
 
     python tools/train.py configs/tico/r50_imagenet.py
 
-No official code is public, and we could not confirm the paper's optimiser, batch and epochs. This is lightly's recipe
-(benchmarks/imagenet/resnet50/tico.py) with its heads, beta and rho as it quotes the paper; its loss takes one direction, ours both.
+No official code is public, and we could not confirm the paper's optimiser, batch and epochs. This
+is lightly's recipe (benchmarks/imagenet/resnet50/tico.py) with its heads, and with beta and rho as
+it quotes the paper. lightly's loss takes one direction, ours both.
+
 Cost: not measured by us.
-Accuracy, linear probe, top-1: 49.7 % (lightly, 100 epochs; k-NN 26.6 %). The authors': not confirmed. Ours: not measured.
+Accuracy, linear probe, top-1: 49.7 % (lightly, 100 epochs; k-NN 26.6 %). The authors': not
+confirmed. Ours: not measured.
 """
 
 _base_ = '../_base_/imagenet.py'
@@ -20,11 +23,12 @@ method = dict(
     base_ema=0.99,
 )
 
+# BYOL's views.
 _both = dict(
     size=224, crop=(0.08, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2
 )
 views = [
-    dict(**_both, blur_p=1.0, solarize_p=0.0),  # BYOL's
+    dict(**_both, blur_p=1.0, solarize_p=0.0),
     dict(**_both, blur_p=0.1, solarize_p=0.2),
 ]
 

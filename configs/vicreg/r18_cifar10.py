@@ -1,12 +1,18 @@
 """VICReg, ResNet-18 with a CIFAR stem, CIFAR-10 (Bardes, Ponce, LeCun 2021, arXiv 2105.04906).
 
-    python tools/train.py configs/vicreg/r18_cifar10.py --cfg-options data.train.download=True data.test.download=True
+    python tools/train.py configs/vicreg/r18_cifar10.py
 
-The paper has no CIFAR recipe. Heads, batch, epochs and views are solo-learn's, whose variance term weighs twice ours and whose LARS is
-another one (trust 0.02, a clipped learning rate). So optimiser, learning rate and weight decay are lightly's for Imagenette
-(imagenette_benchmark.py: LARS like the zoo's). Variance and covariance are those of one pass: accumulate=1.
+--cfg-options data.train.download=True data.test.download=True fetches the images.
+
+The paper has no CIFAR recipe. Heads, batch, epochs and views are solo-learn's, whose variance term
+has twice the weight of ours and whose LARS differs from ours (trust 0.02, a clipped learning rate).
+Optimiser, learning rate and weight decay are therefore lightly's for Imagenette
+(imagenette_benchmark.py), whose LARS is like the zoo's. Variance and covariance are those of one
+pass, so accumulate stays 1.
+
 Cost: not measured by us.
-Accuracy, for orientation: solo-learn 92.07 % (online probe, 1000 epochs, optimiser of its own). Ours: not measured.
+Accuracy, for comparison: solo-learn 92.07 % (online probe, 1000 epochs, its own optimiser). Ours:
+not measured.
 """
 
 _base_ = '../_base_/cifar10.py'
@@ -20,6 +26,7 @@ method = dict(
     covariance_weight=1.0,
 )
 
+# solo-learn's.
 _view = dict(
     size=32,
     crop=(0.2, 1.0),
@@ -28,7 +35,7 @@ _view = dict(
     jitter_p=0.8,
     gray_p=0.2,
     solarize_p=0.1,
-)  # solo-learn
+)
 views = [_view, _view]
 
 optimizer = dict(type='LARS', momentum=0.9, trust_coefficient=1e-3)

@@ -1,12 +1,15 @@
-"""VICReg, ResNet-50, ImageNet-1k (Bardes, Ponce, LeCun 2021, arXiv 2105.04906; recipe of the official main_vicreg.py).
+"""VICReg, ResNet-50, ImageNet-1k (Bardes, Ponce, LeCun 2021, arXiv 2105.04906).
 
     python tools/train.py configs/vicreg/r50_imagenet.py
-    python tools/train.py configs/vicreg/r50_imagenet.py --cfg-options epochs=100 batch_size=512 base_lr=0.3     # README, one node
 
-Variance and covariance are those of one pass: with accumulate=N on one GPU they have N times fewer images.
+The recipe of the official main_vicreg.py. Options for the run on one node of its README:
+--cfg-options epochs=100 batch_size=512 base_lr=0.3
+Variance and covariance are those of one pass: with accumulate=N on one GPU they have N times fewer
+images.
+
 Cost: not measured by us.
-Accuracy, linear probe, top-1: 73.2 % at 1000 epochs (authors); 68.6 % at 100 epochs (authors, table 7, as quoted by others). Ours: not
-measured.
+Accuracy, linear probe, top-1: 73.2 % at 1000 epochs (authors); 68.6 % at 100 epochs (authors, table
+7, as quoted by others). Ours: not measured.
 """
 
 _base_ = '../_base_/imagenet.py'
@@ -20,11 +23,12 @@ method = dict(
     covariance_weight=1.0,
 )
 
+# BYOL's views.
 _both = dict(
     size=224, crop=(0.08, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2
 )
 views = [
-    dict(**_both, blur_p=1.0, solarize_p=0.0),  # BYOL's
+    dict(**_both, blur_p=1.0, solarize_p=0.0),
     dict(**_both, blur_p=0.1, solarize_p=0.2),
 ]
 

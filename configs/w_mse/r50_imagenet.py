@@ -2,10 +2,14 @@
 
     python tools/train.py configs/w_mse/r50_imagenet.py
 
-The README of the official code (htdt/self-supervised) has no recipe for ImageNet. Optimiser, drops, width and parts of whitening are its recipe for STL-10
-and Tiny ImageNet; batch and epochs are [recall]: unconfirmed, views are SimCLR's. Parts of 256 must divide a pass.
+The README of the official code (htdt/self-supervised) has no recipe for ImageNet. Optimiser, drops
+of the learning rate, width and size of the whitened parts are its recipe for STL-10 and Tiny
+ImageNet; batch and epochs are [recall]: unconfirmed; the views are SimCLR's. 256 images are
+whitened together, so 256 must divide the images of a pass.
+
 Cost: not measured by us.
-Accuracy, linear probe, top-1: 69.4 / 72.6 % at 100 / 400 epochs with four views (authors) [recall]: unconfirmed. Ours: not measured.
+Accuracy, linear probe, top-1: 69.4 / 72.6 % at 100 / 400 epochs with four views (authors) [recall]:
+unconfirmed. Ours: not measured.
 """
 
 _base_ = '../_base_/imagenet.py'
@@ -28,12 +32,11 @@ views = [_view, _view, _view, _view]
 optimizer = dict(type='Adam')
 batch_size = 1024  # [recall]: unconfirmed
 epochs = 100  # [recall]: unconfirmed
-base_lr = 5e-4  # 2e-3 in all: official README, STL-10 and Tiny ImageNet
+base_lr = 5e-4  # 2e-3 for a batch of 1024: official README, STL-10 and Tiny ImageNet
 weight_decay = 1e-6
 decay_norm_and_bias = True  # official code: all parameters
-warmup_epochs = 0.4  # official code: 500 steps, here 500 of 1024 images
-schedule = dict(
-    shape='steps', start=1 / 500, milestones=(50, 75), gamma=0.2
-)  # official code: 50 and 25 epochs before the end
+warmup_epochs = 0.4  # official code: 500 steps; here 500 steps of 1024 images
+# Official code: drops 50 and 25 epochs before the end.
+schedule = dict(shape='steps', start=1 / 500, milestones=(50, 75), gamma=0.2)
 precision = 'bf16'
 channels_last = True
