@@ -1,5 +1,10 @@
-"""Fixtures: small images on disk, a tiny config, and ways to run a tool as a user does, on one process or on several."""
+"""Fixtures: small images on disk, a tiny config, and tools run in processes of their own.
 
+Tools run in processes that a fork server starts: torch and the framework are imported once for
+all of them, which takes seconds for a new interpreter.
+"""
+
+import itertools
 import json
 import logging
 import multiprocessing
@@ -12,9 +17,8 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-os.environ.setdefault(
-    'OMP_NUM_THREADS', '1'
-)  # two tests run at a time: more threads would only wait for each other
+# Two tests run at a time: more threads would only wait for each other.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -95,25 +99,7 @@ def tiny():
     return make
 
 
-@pytest.fixture(scope='session')
-def run_tool():
-    """Function: run a tool in a process of its own; returns the finished process with its output as text."""
-
-    def run(*arguments, cwd=ROOT, timeout=300, threads=1):
-        env = {**os.environ, 'OMP_NUM_THREADS': str(threads)}
-        return subprocess.run(
-            [sys.executable, *map(str, arguments)],
-            cwd=cwd,
-            env=env,
-            text=True,
-            capture_output=True,
-            timeout=timeout,
-        )
-
-    return run
-
-
-# What is imported once, for all processes that ``processes`` starts.
+# The fork server imports these once; every process that it forks has them.
 SERVER = multiprocessing.get_context('forkserver')
 SERVER.set_forkserver_preload(
     [
@@ -134,19 +120,74 @@ import multiprocessing, os, runpy, sys
 multiprocessing.set_start_method(None, force=True)
 for fd, path in ((1, log + '.out'), (2, log + '.err')):
     os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), fd)
+os.environ.clear()
 os.environ.update(env)
 os.chdir(cwd)
 sys.stdout, sys.stderr, sys.argv = open(1, 'w', buffering=1), open(2, 'w', buffering=1), argv
 import torch
-torch.set_num_threads(1)
+torch.set_num_threads(threads)
 runpy.run_path(argv[0], run_name='__main__')
 """
+LONG = 600  # seconds: a limit for what ends on an event, reached only if the event never comes
+
+
+def _process(log: Path, cwd: Path, arguments, env: dict, threads: int = 1):
+    """A process of the fork server that runs a script; its output goes to log.out and log.err."""
+    scope = dict(
+        log=str(log),
+        cwd=str(cwd),
+        argv=[str(argument) for argument in arguments],
+        env={key: str(value) for key, value in {**os.environ, **env}.items()},
+        threads=threads,
+    )
+    return SERVER.Process(target=exec, args=(PROCESS, scope))
+
+
+def _output(log: Path) -> tuple[str, str]:
+    """The stdout and stderr of a process so far."""
+    files = (log.with_suffix('.out'), log.with_suffix('.err'))
+    out, err = (file.read_text() if file.exists() else '' for file in files)
+    return out, err
+
+
+@pytest.fixture(scope='session')
+def run_tool(tmp_path_factory):
+    """Function: run a script in a process of its own; returns the finished process with its output.
+
+    Arguments that begin with an option of Python's ('-m', '-c', '-X') start a new interpreter.
+    """
+    logs = tmp_path_factory.mktemp('run_tool')
+    numbers = itertools.count()
+
+    def run(*arguments, cwd=ROOT, timeout=LONG, threads=1):
+        env = dict(OMP_NUM_THREADS=str(threads))
+        if str(arguments[0]).startswith('-'):
+            return subprocess.run(
+                [sys.executable, *map(str, arguments)],
+                cwd=cwd,
+                env={**os.environ, **env},
+                text=True,
+                capture_output=True,
+                timeout=timeout,
+            )
+        log = logs / f'{next(numbers)}'
+        process = _process(log, cwd, arguments, env, threads)
+        process.start()
+        process.join(timeout)
+        if process.is_alive():
+            process.kill()
+            raise subprocess.TimeoutExpired(arguments, timeout, *_output(log))
+        return subprocess.CompletedProcess(arguments, process.exitcode, *_output(log))
+
+    return run
 
 
 class Group:
     """Processes that run a tool together, with the environment that torchrun gives them.
 
-    Attributes: pids; logs: of each, without '.out' and '.err'.
+    Attributes:
+        pids: process ids.
+        logs: the path of each process's output, without '.out' and '.err'.
     """
 
     def __init__(self, n: int, folder: Path, *arguments, **env):
@@ -154,7 +195,8 @@ class Group:
             probe.bind(('127.0.0.1', 0))
             port = probe.getsockname()[1]
         folder.mkdir(parents=True, exist_ok=True)
-        self.logs, self.members = [folder / f'process{i}' for i in range(n)], []
+        self.logs = [folder / f'process{i}' for i in range(n)]
+        self.members = []
         for i, log in enumerate(self.logs):
             values = dict(CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS=1) | env
             if n > 1:
@@ -166,42 +208,30 @@ class Group:
                     MASTER_ADDR='127.0.0.1',
                     MASTER_PORT=port,
                 )
-            scope = dict(
-                log=str(log),
-                env={k: str(v) for k, v in values.items()},
-                cwd=str(folder),
-                argv=[str(a) for a in arguments],
-            )
-            self.members.append(SERVER.Process(target=exec, args=(PROCESS, scope)))
+            self.members.append(_process(log, folder, arguments, values))
         for member in self.members:
             member.start()
         self.pids = [member.pid for member in self.members]
 
-    def until(self, text: str, seconds: float = 60) -> None:
-        """Wait until the first process has printed this, to stdout or stderr."""
-        end, printed = time.monotonic() + seconds, ''
-        while text not in printed:
-            printed = ''.join(
-                path.read_text()
-                for path in map(self.logs[0].with_suffix, ('.out', '.err'))
-                if path.exists()
-            )
+    def until(self, text: str, seconds: float = LONG) -> None:
+        """Wait until the first process has printed ``text``, to stdout or stderr."""
+        end = time.monotonic() + seconds
+        while text not in (printed := ''.join(_output(self.logs[0]))):
             assert time.monotonic() < end and self.members[0].is_alive(), printed
             time.sleep(0.01)
 
-    def ended(self, seconds: float = 60) -> list[tuple[int, str, str]]:
-        """Exit code, stdout and stderr of each, which must have come to its end within these seconds."""
+    def ended(self, seconds: float = LONG) -> list[tuple[int, str, str]]:
+        """Exit code, stdout and stderr of each process; all must end within these seconds."""
         end = time.monotonic() + seconds
         for member in self.members:
             member.join(max(end - time.monotonic(), 0))
         waiting = [i for i, member in enumerate(self.members) if member.is_alive()]
         for i in waiting:
             os.kill(self.pids[i], signal.SIGKILL)
-        out = [
-            tuple(log.with_suffix(end).read_text() for end in ('.out', '.err')) for log in self.logs
-        ]
-        assert not waiting, f'processes {waiting} have not ended: {out}'
-        return [(member.exitcode, *texts) for member, texts in zip(self.members, out, strict=True)]
+        outputs = [_output(log) for log in self.logs]
+        assert not waiting, f'processes {waiting} have not ended: {outputs}'
+        codes = [member.exitcode for member in self.members]
+        return [(code, *texts) for code, texts in zip(codes, outputs, strict=True)]
 
 
 @contextmanager
@@ -212,9 +242,13 @@ def _starting(folder: Path):
         groups.append(Group(n, cwd, *arguments, **env))
         return groups[-1]
 
-    yield start
-    for member in (member for group in groups for member in group.members if member.is_alive()):
-        member.kill()
+    try:
+        yield start
+    finally:
+        for group in groups:
+            for member in group.members:
+                if member.is_alive():
+                    member.kill()
 
 
 @pytest.fixture
@@ -226,7 +260,7 @@ def processes(tmp_path):
 
 @pytest.fixture(scope='module')
 def module_processes(tmp_path_factory):
-    """The same for what a whole module looks at."""
+    """The same as ``processes``, for fixtures of a whole module."""
     with _starting(tmp_path_factory.mktemp('processes')) as start:
         yield start
 
