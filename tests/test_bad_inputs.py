@@ -1,88 +1,95 @@
-"""Bad inputs: a part of benchmarks/bad_inputs.py, and the mistakes that it found."""
+"""Bad inputs: a part of the campaign of benchmarks/bad_inputs, and the mistakes that it has
+found."""
 
-import importlib.util
+import importlib
+import sys
 
 import pytest
 import torch
 
 from ssl_zoo.errors import ConfigError
 
+MODULES = ('campaign', 'commands', 'files', 'inputs', 'random_inputs')
+
 
 @pytest.fixture(scope='module')
 def bad_inputs(root):
-    spec = importlib.util.spec_from_file_location('bad_inputs', root / 'benchmarks/bad_inputs.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """Function: a module of benchmarks/bad_inputs by its name."""
+    folder = str(root / 'benchmarks' / 'bad_inputs')
+    sys.path.insert(0, folder)
+    yield importlib.import_module
+    sys.path.remove(folder)
+    for name in MODULES:
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope='module')
 def campaign(bad_inputs, tmp_path_factory):
     home = tmp_path_factory.mktemp('campaign') / 'home'
     home.mkdir()
-    return bad_inputs.Campaign(home)
+    return bad_inputs('campaign').Campaign(home)
 
 
 def test_a_part_of_the_table_is_handled(bad_inputs, campaign):
-    quick = [tool for tool in bad_inputs.tools() if tool != 'train_all']
+    quick = [tool for tool in bad_inputs('commands').tools() if tool != 'train_all']
     campaign.run(quick, slice(3, None, 8))
-    assert not campaign.result.failures, campaign.result.told()
+    assert not campaign.result.failures, campaign.result.summary()
     assert campaign.result.tried.total() > 90
 
 
 def test_random_inputs_give_a_result_or_a_sentence(bad_inputs, campaign):
     pytest.importorskip('hypothesis')
-    result = bad_inputs.Result()
-    bad_inputs.properties(40, campaign.home, campaign.names, result)
-    assert not result.failures, result.told()
+    result = bad_inputs('campaign').Result()
+    bad_inputs('random_inputs').try_random_inputs(40, campaign.home, campaign.names, result)
+    assert not result.failures, result.summary()
     assert result.tried.total() > 300
 
 
 def test_the_campaign_sees_what_is_not_handled(bad_inputs, campaign, monkeypatch):
-    """A tool that raises, that is silent, that leaves things or runs code would be told."""
-
-    def tool(name):
-        def main(argv):
-            return faults[name]()
-
-        return main
+    """The campaign reports a tool that raises, is silent, succeeds, executes code or overwrites."""
+    config = campaign.home / 'config.txt'
+    original = config.read_text()
 
     def raises():
         raise KeyError('a')
+
+    def executes():
+        campaign.marker.write_text('')
+        return 2
+
+    def overwrites():
+        config.write_text('x')
+        return 2
 
     faults = dict(
         raises=raises,
         silent=lambda: 2,
         succeeds=lambda: 0,
-        executes=lambda: campaign.marker.write_text('') or 2,
-        overwrites=lambda: (campaign.home / 'config.txt').write_text('x') and 2,
+        executes=executes,
+        overwrites=overwrites,
     )
-    monkeypatch.setattr(campaign, 'main', tool)
-    monkeypatch.setattr(campaign, 'result', bad_inputs.Result())
-    kept = (campaign.home / 'config.txt').read_text()
-    monkeypatch.setattr(
-        bad_inputs.Campaign,
-        'judge',
-        lambda self, *a, judge=bad_inputs.Campaign.judge: (
-            None
-            if a[1] == 2
-            and (campaign.marker.exists() or (campaign.home / 'config.txt').read_text() == 'x')
-            else judge(self, *a)
-        ),
-    )
+    judge = campaign.judge
+
+    def judge_silence_of_others(mark, outcome):
+        has_damage = campaign.marker.exists() or config.read_text() == 'x'
+        return None if has_damage else judge(mark, outcome)
+
+    monkeypatch.setattr(campaign, 'main', lambda tool: lambda argv: faults[tool]())
+    monkeypatch.setattr(campaign, 'result', bad_inputs('campaign').Result())
+    monkeypatch.setattr(campaign, 'judge', judge_silence_of_others)
     for name in faults:
         campaign.attempt(name, 'x')
-        (campaign.home / 'config.txt').write_text(kept)
-    assert [wrong for _, _, wrong, _ in campaign.result.failures] == [
+        config.write_text(original)
+    assert [failure.fault for failure in campaign.result.failures] == [
         'an exception reaches the user',
         'exit code 2, but stderr has no sentence',
         'exit code 0',
         'code in a file was executed',
-        f'{campaign.home / "config.txt"} is not as it was',
+        f'{config} has changed',
     ]
 
 
-# --- What it found, each where the mistake is caught.
+# --- Mistakes that it has found, each tested where it is caught
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,357 @@
+"""The campaign: try an input on a tool and judge what the tool has said and done."""
+
+import contextlib
+import hashlib
+import importlib
+import io
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from commands import commands
+from files import make_files
+from inputs import WORKING
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS = 60  # that a tool may take for an input: none of them has much to do
+USER_MODULES = 'ssl_zoo_user.'  # prefix of the modules that a tool imports from a user's files
+SENTENCE = re.compile(r'(error: |stopped|\d+ of \d+ runs failed)\s*\S+')  # in stderr
+
+
+class OutOfTime(BaseException):
+    """A tool took too long. No tool catches a BaseException."""
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float):
+    """Raise OutOfTime in the block after so many seconds."""
+
+    def stop(*_):
+        raise OutOfTime(f'not done after {seconds} s')
+
+    handler = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a tool did with an input.
+
+    Attributes:
+        code: exit code, None if an exception came out of the tool.
+        out: stdout.
+        err: stderr.
+        exception: the traceback of that exception.
+    """
+
+    code: int | None
+    out: str
+    err: str
+    exception: str | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An input that was not handled.
+
+    Attributes:
+        tool: the tool, or the kind of random input.
+        text: the input.
+        fault: what is wrong.
+        output: last lines of what the tool printed.
+    """
+
+    tool: str
+    text: str
+    fault: str
+    output: str
+
+
+@dataclass
+class Result:
+    """The count of a campaign.
+
+    Attributes:
+        tried: number of inputs of each tool or kind.
+        handled: number of those that were handled.
+        failures: the others.
+    """
+
+    tried: Counter[str] = field(default_factory=Counter)
+    handled: Counter[str] = field(default_factory=Counter)
+    failures: list[Failure] = field(default_factory=list)
+
+    def add(self, tool: str, text: str, fault: str | None, output: str = '') -> None:
+        """Count an input; ``fault`` None: it was handled."""
+        self.tried[tool] += 1
+        if fault is None:
+            self.handled[tool] += 1
+            return
+        last_lines = '\n'.join(output.strip().splitlines()[-4:])
+        self.failures.append(Failure(tool, text, fault, last_lines))
+        print(f'not handled: {tool}  {text}'[:200], file=sys.stderr, flush=True)
+
+    def summary(self) -> str:
+        """The failures, and a table of the inputs tried and handled."""
+        lines = []
+        for failure in self.failures:
+            lines.append(f'NOT HANDLED  {failure.tool}  {shortened(failure.text)}')
+            lines.append(f'    {failure.fault}')
+            lines += [f'    | {shortened(line)}' for line in failure.output.splitlines()]
+            lines.append('')
+        lines.append(f'{"inputs":<28}  tried / handled')
+        for tool, tried in self.tried.items():
+            lines.append(f'{tool:<28} {tried:>6} / {self.handled[tool]}')
+        lines.append(f'{"all":<28} {self.tried.total():>6} / {self.handled.total()}')
+        return '\n'.join(lines)
+
+
+def shortened(text: str) -> str:
+    """The text without the folder's path and without long repetitions of one character."""
+    text = re.sub(r'/\S*?/home\b', 'HOME', text)
+    return re.sub(r'(.)\1{49,}', r'\1...\1', text)[:400]
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below a folder, by path. An index of shards is a cache, made anew if it
+    is damaged: it is left out."""
+    return {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob('*'))
+        if path.is_file() and not re.fullmatch(r'index-\w+\.npz', path.name)
+    }
+
+
+Call = Callable[[str, list[str], dict[str, str], Path], Outcome]
+
+
+class Campaign:
+    """Tools, and a folder of good and bad files to try on them.
+
+    Args:
+        home: an empty folder for the files.
+
+    Attributes:
+        names: what stands for the names in braces of inputs.py.
+        marker: a file that exists only if a tool has executed code of a bad file.
+        result: the count so far.
+    """
+
+    def __init__(self, home: Path):
+        self.home = home
+        self.result = Result()
+        self.marker = home.parent / 'executed'
+        self.names = dict(
+            home=str(home),
+            good=f'{home}/good.py',
+            one=f'{home}/images/one',
+            hostile_index=f'{home}/shards_hostile_index',
+            marker=str(self.marker),
+            long='n' * 300,
+            n245='n' * 245,
+            deep='(' * 500 + '1' + ',)' * 500,
+            zeros='0' * 400,
+            source=f"{{'type': 'ImageFolder', 'root': '{home}/images/train'}}",
+        )
+        make_files(home, self.marker, self.names, self.make_with)
+        self.before = digests(home)
+
+    def main(self, tool: str) -> Callable[[list[str]], int]:
+        """The main function of a tool."""
+        module = 'import_checkpoint' if tool == 'import' else tool
+        command: ModuleType = importlib.import_module(f'ssl_zoo.cli.{module}')
+        return command.main
+
+    def make_with(self, tool: str, *words: object) -> None:
+        """Make files of the campaign with a tool, which must succeed."""
+        arguments = [str(word) for word in words]
+        outcome = self.call(tool, arguments, {}, self.home)
+        if outcome.code != 0:
+            raise SystemExit(
+                f'the files of the campaign cannot be made: {tool} {shlex.join(arguments)}\n'
+                f'{outcome.exception or outcome.err}'
+            )
+
+    def call(self, tool: str, words: list[str], env: dict[str, str], cwd: Path) -> Outcome:
+        """Call a tool in this process."""
+        out = io.StringIO()
+        err = io.StringIO()
+        code = None
+        exception = None
+        with self._process_state(), time_limit(SECONDS):
+            os.chdir(cwd)
+            os.environ.update(env)
+            sys.argv = [f'tools/{tool}.py', *words]
+            try:
+                with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                    code = self.main(tool)(words)
+            except SystemExit as stop:
+                code = exit_code(stop)
+                if isinstance(stop.code, str):
+                    err.write(stop.code)
+            except BaseException:  # of any type: it is what the campaign looks for
+                exception = traceback.format_exc()
+        return Outcome(code, out.getvalue(), err.getvalue(), exception)
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _process_state():
+        """Restore the folder, the environment, the arguments, the modules and the process group of
+        this process after the block."""
+        environment = dict(os.environ)
+        argv = sys.argv
+        folder = os.getcwd()
+        modules = {name for name in sys.modules if name.startswith(USER_MODULES)}
+        try:
+            yield
+        finally:
+            os.chdir(folder)
+            os.environ.clear()
+            os.environ.update(environment)
+            sys.argv = argv
+            for name in list(sys.modules):
+                if name.startswith(USER_MODULES) and name not in modules:
+                    del sys.modules[name]
+            if torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
+
+    def start(self, tool: str, words: list[str], env: dict[str, str], cwd: Path) -> Outcome:
+        """Run a tool in a process of its own."""
+        done = subprocess.run(
+            [sys.executable, str(ROOT / 'tools' / f'{tool}.py'), *words],
+            cwd=cwd,
+            env={**os.environ, **env},
+            text=True,
+            capture_output=True,
+            timeout=SECONDS,
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    def split(self, line: str, cwd: Path) -> tuple[list[str], dict[str, str]]:
+        """The arguments and the environment of a command line. The folders that it names with @ are
+        copied to ``cwd``."""
+        words = shlex.split(line.format(**self.names))
+        env = {}
+        while words and (match := re.fullmatch(r'([A-Z_]+)=(.*)', words[0])):
+            env[match[1]] = match[2]
+            words.pop(0)
+        for i, word in enumerate(words):
+            if word.startswith('@'):
+                words[i] = word[1:]
+                shutil.copytree(self.home / word[1:], cwd / word[1:])
+        return words, env
+
+    def attempt(self, tool: str, line: str, call: Call | None = None) -> None:
+        """Try an input and count it.
+
+        Args:
+            tool: the tool.
+            line: a line of inputs.py.
+            call: how the tool is run; by default in this process.
+        """
+        mark = ''
+        if line[:2] in ('+ ', '? '):
+            mark = line[0]
+            line = line[2:]
+        with tempfile.TemporaryDirectory(dir=self.home.parent) as folder:
+            cwd = Path(folder)
+            words, env = self.split(line, cwd)
+            before = digests(cwd)
+            outcome = (call or self.call)(tool, words, env, cwd)
+            fault = self.judge(mark, outcome) or self.damage(cwd, before, outcome.code)
+            left_files = bool(digests(cwd).keys() - before.keys())
+            if fault is None and outcome.code and left_files:
+                fault = self.fault_of_working_command(tool, words, cwd)
+        name = tool if call is None else f'{tool}, a process'
+        variables = [f'{key}={value}' for key, value in env.items()]
+        output = outcome.exception or outcome.err or outcome.out
+        self.result.add(name, shlex.join([*variables, *words]), fault, output)
+
+    def fault_of_working_command(self, tool: str, words: list[str], cwd: Path) -> str | None:
+        """Run the working command in a folder where a bad input has left files. None if it works
+        there."""
+        work_dir = 'work'
+        if '--work-dir' in words:
+            work_dir = words[words.index('--work-dir') + 1]
+        # Other folders hold the bad files of the campaign itself; train_all has no working command.
+        if work_dir != 'work' or tool == 'train_all':
+            return None
+        outcome = self.call(tool, shlex.split(WORKING[tool].format(**self.names)), {}, cwd)
+        if outcome.code == 0:
+            return None
+        return f'then the working command gives {outcome.code} in the same folder'
+
+    def judge(self, mark: str, outcome: Outcome) -> str | None:
+        """What is wrong with what a tool has said, None for nothing."""
+        code = outcome.code
+        if outcome.exception:
+            return 'an exception reaches the user'
+        if 'Traceback (most recent call last)' in outcome.out + outcome.err:
+            return 'a traceback reaches the user'
+        if mark == '+' or (mark == '?' and code == 0):
+            return None if code == 0 else f'legal, but exit code {code}'
+        if not code:
+            return f'exit code {code}'
+        if not SENTENCE.search(outcome.err):
+            return f'exit code {code}, but stderr has no sentence'
+        return None
+
+    def damage(self, cwd: Path, before: dict[str, str], code: int | None) -> str | None:
+        """What a tool has done to files that it should not have done, None for nothing.
+
+        New files in the campaign's folder are removed.
+
+        Args:
+            cwd: folder that the tool ran in.
+            before: digests of the files in it before.
+            code: the tool's exit code.
+        """
+        if self.marker.exists():
+            self.marker.unlink()
+            return 'code in a file was executed'
+        after = digests(self.home)
+        for path in after.keys() - self.before.keys():
+            os.unlink(path)
+        for path, digest in self.before.items():
+            if after.get(path) != digest:
+                return f'{path} has changed'
+        after = digests(cwd)
+        for path in after:
+            if '.tmp.' in path:
+                return f'{path} is left'
+        for path, digest in before.items():
+            # A file that cannot be read may be set aside under another name.
+            is_kept = digest in (after.get(path), after.get(f'{path}.unreadable'))
+            if code and not is_kept:
+                return f'{path} has changed'
+        return None
+
+    def run(self, tools: list[str], part: slice = slice(None)) -> None:
+        """Try the inputs of some tools, or a part of each tool's."""
+        for tool in tools:
+            for line in commands(tool)[part]:
+                self.attempt(tool, line)
+
+
+def exit_code(stop: SystemExit) -> int:
+    """The exit code of a process that ends with this exception."""
+    if stop.code is None:
+        return 0
+    return stop.code if isinstance(stop.code, int) else 1
