@@ -33,10 +33,9 @@ from ssl_zoo.config.loading import load_config
 from ssl_zoo.data.random import mix
 from ssl_zoo.distributed import rank, world_size
 from ssl_zoo.distributed.batchnorm import RunningStatistics, convert_sync_batchnorm
-from ssl_zoo.engine.dry_run import synthetic_batch
-from ssl_zoo.engine.optim_wrapper import ZooOptimWrapper
+from ssl_zoo.engine.optim_wrapper import ZooOptimWrapper, build_optimizer
 from ssl_zoo.engine.plan import Plan
-from ssl_zoo.engine.runner import build_optimizer
+from ssl_zoo.engine.timed_step import synthetic_batch
 from ssl_zoo.layers import batchnorm_to_groupnorm
 from ssl_zoo.registry import METHODS
 

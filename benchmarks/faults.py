@@ -54,10 +54,8 @@ parallel = dict(timeout=60)
 
 
 def child(arguments: list[str]) -> int:
-    """tools/train.py, which says in a file what it is doing: '<process> <phase>'."""
-    sys.path.insert(0, str(ROOT / 'tools'))
-    import train
-
+    """The command train, which says in a file what it is doing: '<process> <phase>'."""
+    from ssl_zoo.cli import train
     from ssl_zoo.engine.hooks.checkpoint import CheckpointHook
     from ssl_zoo.engine.hooks.online_evaluation import OnlineEvaluationHook
     from ssl_zoo.engine.loop import TrainLoop

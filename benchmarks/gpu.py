@@ -41,9 +41,9 @@ from ssl_zoo.config.loading import load_config
 from ssl_zoo.data.loader import default_workers, train_loader
 from ssl_zoo.data.view_dataset import ViewDataset
 from ssl_zoo.engine.compile import compile_backbones
-from ssl_zoo.engine.optim_wrapper import ZooOptimWrapper
+from ssl_zoo.engine.optim_wrapper import ZooOptimWrapper, build_optimizer
 from ssl_zoo.engine.plan import Plan
-from ssl_zoo.engine.runner import build_optimizer, build_runner
+from ssl_zoo.engine.runner import build_runner
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVICE = torch.device('cuda' if torch.cuda.is_available() else 'cpu')

@@ -27,9 +27,8 @@ import ssl_zoo.methods  # noqa: F401
 from ssl_zoo.build import build_method
 from ssl_zoo.config.settings import Settings, settings_from_dict
 from ssl_zoo.engine.compile import compile_backbones
-from ssl_zoo.engine.optim_wrapper import ZooOptimWrapper
+from ssl_zoo.engine.optim_wrapper import ZooOptimWrapper, build_optimizer
 from ssl_zoo.engine.plan import Plan
-from ssl_zoo.engine.runner import build_optimizer
 
 BACKBONE = dict(name='resnet18', stem='cifar')
 METHODS = {

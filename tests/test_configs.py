@@ -9,8 +9,9 @@ import torch
 
 from ssl_zoo.build import build_method
 from ssl_zoo.config.loading import load_config
-from ssl_zoo.engine.plan import Plan, describe_plan
-from ssl_zoo.engine.runner import build_optimizer
+from ssl_zoo.engine.describe_plan import describe_plan
+from ssl_zoo.engine.optim_wrapper import build_optimizer
+from ssl_zoo.engine.plan import Plan
 from ssl_zoo.registry import SOURCES
 from ssl_zoo.validation import check_arguments
 

@@ -9,10 +9,9 @@ import torch
 
 from ssl_zoo.build import build_method
 from ssl_zoo.config.loading import load_config
-from ssl_zoo.engine.dry_run import synthetic_batch
-from ssl_zoo.engine.optim_wrapper import ZooOptimWrapper
+from ssl_zoo.engine.optim_wrapper import ZooOptimWrapper, build_optimizer
 from ssl_zoo.engine.plan import Plan
-from ssl_zoo.engine.runner import build_optimizer
+from ssl_zoo.engine.timed_step import synthetic_batch
 from ssl_zoo.registry import METHODS
 
 # Parts that a method's digits config does not switch on: changes to its arguments.

@@ -1,16 +1,19 @@
-"""Do a pass again that gave values which are not finite, from the file that the run left, and name the first tensor of it.
+"""Repeat a pass that gave values which are not finite, and name the first such tensor.
 
-    python tools/replay.py work_dirs/byol_r50_imagenet/<run>/not_finite_step_00012345.pth
-    python tools/replay.py FILE --precision float32          # whether it happens in float32 as well
+    ssl-zoo replay work_dirs/byol_r50_imagenet/<run>/not_finite_step_00012345.pth
+    ssl-zoo replay FILE --precision float32          # to see whether float32 avoids it
 
-On one process, with the batch of all. What the config names of your own is imported with --imports.
+The pass runs on one process, with the batch of all processes. If the config names Python files of
+your own in ``imports``, give them with --imports.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 
-def main(argv=None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -30,13 +33,13 @@ def main(argv=None) -> int:
 
     def replay() -> int:
         from ssl_zoo.config.loading import import_file
-        from ssl_zoo.engine.replay import replayed
+        from ssl_zoo.engine.replay import replay_step
 
         for file in args.imports:
             import_file(file)
-        told_then, found = replayed(args.dump, args.precision)
-        print(f'in the run: {told_then}')
-        print(f'now:        {found or "all values are finite"}')
+        found_in_run, found_now = replay_step(args.dump, args.precision)
+        print(f'in the run: {found_in_run}')
+        print(f'now:        {found_now or "all values are finite"}')
         return 0
 
     return run_command(replay, 'the same command starts again')

@@ -1,4 +1,4 @@
-"""Run the function of a command; turn its exceptions into one sentence and an exit code."""
+"""Run the function of a command; report an exception as one sentence and an exit code."""
 
 import sys
 from collections.abc import Callable
@@ -9,6 +9,7 @@ import torch.distributed as dist
 from ssl_zoo.distributed.process_group import RankInfo, rank_info
 from ssl_zoo.errors import CollectiveConfigError, ConfigError, Stopped
 
+# What messages of gloo and NCCL contain when another process has ended or does not answer.
 LOST = (
     'Connection closed by peer',
     'Connection reset',
@@ -20,57 +21,75 @@ LOST = (
 )
 
 
-def run_command(function: Callable[[], int], goes_on: str) -> int:
-    """``function()``, its errors told in a sentence. Returns the exit code: function's own, 2 for a mistake that the user can mend, 3 for
-    values that are not finite, 75 when another process was lost, 128 + n after signal n.
+def run_command(function: Callable[[], int], how_to_continue: str) -> int:
+    """Call ``function`` and report its exceptions on stderr, each as one sentence.
 
     Args:
-        goes_on: how to continue after a stop.
+        function: the command; returns its exit code.
+        how_to_continue: how to continue after a stop, for the message.
+
+    Returns:
+        The exit code: that of ``function``; 2 for a mistake that the user can correct, for too
+        little memory and for files that cannot be read or written; 3 for values that are not
+        finite; 75 if another process was lost; 128 + n after signal n.
     """
-    here = RankInfo()
-
-    def say(error, code: int, text: str | None = None) -> int:
-        common = isinstance(error, (CollectiveConfigError, FloatingPointError, Stopped))
-        # Before they have met, the processes of one machine mostly say the same.
-        if here.rank == 0 or not common and (here.local_rank == 0 or dist.is_initialized()):
-            who = f'[process {here.rank}] ' if here.size > 1 and not common else ''
-            label = '' if isinstance(error, (Stopped, KeyboardInterrupt)) else 'error: '
-            print(f'{who}{label}{text or error}', file=sys.stderr, flush=True)
-        return code
-
+    info = RankInfo()
     try:
-        here = rank_info()
+        info = rank_info()
         return function()
     except ConfigError as error:
-        return say(error, 2)
+        _report(info, error, f'error: {error}')
+        return 2
     except FloatingPointError as error:
-        return say(error, 3)
+        _report(info, error, f'error: {error}')
+        return 3
     except Stopped as stopped:
-        return say(
-            stopped,
-            stopped.exit_code,
-            '; '.join([str(stopped), *getattr(stopped, '__notes__', [goes_on])]),
-        )
+        notes = getattr(stopped, '__notes__', [how_to_continue])
+        _report(info, stopped, '; '.join([str(stopped), *notes]))
+        return stopped.exit_code
     except KeyboardInterrupt as error:
-        return say(error, 130, f'stopped; {goes_on}')
+        _report(info, error, f'stopped; {how_to_continue}')
+        return 130
     except torch.OutOfMemoryError as error:
-        return say(
+        _report(
+            info,
             error,
-            2,
-            f'the device has too little memory ({str(error).splitlines()[0]}); for a training set accumulate=auto and '
-            f'max_device_batch, for an evaluation a smaller --eval-batch-size',
+            f'error: the device has too little memory ({_first_line(error)}); for a training set '
+            f'accumulate=auto and max_device_batch, for an evaluation a smaller --eval-batch-size',
         )
+        return 2
     except OSError as error:
-        return say(
-            error, 2, f'{error}; check the folder and its space, or choose another with --work-dir'
-        )
+        remedy = 'check the folder and its space, or choose another with --work-dir'
+        _report(info, error, f'error: {error}; {remedy}')
+        return 2
     except RuntimeError as error:
-        if here.size == 1 or not (
-            isinstance(error, dist.DistError) or any(sign in str(error) for sign in LOST)
-        ):
+        if info.size == 1 or not _says_process_was_lost(error):
             raise
-        return say(
+        _report(
+            info,
             error,
-            75,
-            f'another process of this run was lost or did not answer ({str(error).splitlines()[0]}); {goes_on}',
+            f'error: another process of this run was lost or did not answer '
+            f'({_first_line(error)}); {how_to_continue}',
         )
+        return 75
+
+
+def _report(info: RankInfo, error: BaseException, sentence: str) -> None:
+    """Print a sentence on stderr, on one of the processes that have the error."""
+    is_common = isinstance(error, (CollectiveConfigError, FloatingPointError, Stopped))
+    if info.rank != 0:
+        if is_common:  # all ranks have the error, and rank 0 reports it
+            return
+        # Before the process group exists, all processes of a machine mostly have the same error.
+        if info.local_rank != 0 and not dist.is_initialized():
+            return
+    prefix = f'[process {info.rank}] ' if info.size > 1 and not is_common else ''
+    print(f'{prefix}{sentence}', file=sys.stderr, flush=True)
+
+
+def _says_process_was_lost(error: RuntimeError) -> bool:
+    return isinstance(error, dist.DistError) or any(sign in str(error) for sign in LOST)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

@@ -1,23 +1,25 @@
 """Pretrain a method.
 
-python tools/train.py configs/byol/digits.py
-python tools/train.py configs/byol/r50_imagenet.py --cfg-options epochs=300 data.train.root=/data/imagenet/train
+ssl-zoo train byol/digits
+ssl-zoo train byol/r50_imagenet --cfg-options epochs=300 data.train.root=/data/imagenet/train
 """
 
 import argparse
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 
-def parse(argv=None) -> argparse.Namespace:
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the arguments of the command."""
     parser = argparse.ArgumentParser(description='Pretrain a method on images.')
     parser.add_argument('config', help='config file, such as configs/byol/digits.py')
     parser.add_argument(
         '--work-dir',
-        help='where the run goes; default: work_dirs/<config>/<date and time>, '
-        'with --resume the newest one of them, or the one of CHECKPOINT',
+        help='folder of the run; default: work_dirs/<config>/<date and time>, with --resume the '
+        'newest one of them, with --resume CHECKPOINT the one that holds the checkpoint',
     )
     parser.add_argument(
         '--resume',
@@ -25,8 +27,8 @@ def parse(argv=None) -> argparse.Namespace:
         const=True,
         default=False,
         metavar='CHECKPOINT',
-        help="continue from the newest checkpoint of the work directory, or from this one; 'auto': from the newest if "
-        'there is one, for jobs that are started again',
+        help='continue from the newest checkpoint of the work directory, or from this one; '
+        "'auto': from the newest if there is one, else start, for jobs that are started again",
     )
     parser.add_argument(
         '--cfg-options',
@@ -39,63 +41,76 @@ def parse(argv=None) -> argparse.Namespace:
     parser.add_argument(
         '--dry-run',
         action='store_true',
-        help='print the plan, run one synthetic step, say its speed and memory; no run is started',
+        help='print the plan, and speed and memory of one synthetic step; start no run',
     )
     return parser.parse_args(argv)
 
 
 def default_work_dir(config: str, resume: bool | str) -> Path:
-    """A new folder for a new run; for --resume the newest run's, for --resume CHECKPOINT the one that it lies in."""
+    """The work directory if --work-dir is not given.
+
+    Args:
+        config: the argument of the command.
+        resume: False for a new folder, True or 'auto' for the newest run of the config (a new
+            folder if there is none), a checkpoint for the run that holds it.
+    """
     if isinstance(resume, str) and resume != 'auto':
         return Path(resume).parent.parent
     path = Path(config)
     runs = Path('work_dirs') / '_'.join(part for part in (path.parent.name, path.stem) if part)
-    if resume and (
-        earlier := sorted(run for run in runs.glob('*') if (run / 'checkpoints').is_dir())
-    ):
-        return earlier[-1]
+    if resume:
+        earlier = sorted(run for run in runs.glob('*') if (run / 'checkpoints').is_dir())
+        if earlier:
+            return earlier[-1]
     return runs / time.strftime('%Y%m%d-%H%M%S')
 
 
 def train(args: argparse.Namespace) -> int:
-    """Train on the processes that were started together; the exit code."""
+    """Train on the processes that were started together; return the exit code."""
     from ssl_zoo.config.loading import load_config
-    from ssl_zoo.distributed.objects import on_rank0
-    from ssl_zoo.distributed.process_group import process_group
-    from ssl_zoo.engine.runner import build_runner
-    from ssl_zoo.errors import Stopped
 
-    options = args.cfg_options + ([f'seed={args.seed}'] if args.seed is not None else [])
+    options = list(args.cfg_options)
+    if args.seed is not None:
+        options.append(f'seed={args.seed}')
     settings = load_config(args.config, options)
     if args.dry_run:
         from ssl_zoo.engine.dry_run import dry_run
 
         dry_run(settings)
         return 0
+    from ssl_zoo.distributed.process_group import process_group
+
     with process_group(settings.parallel.timeout):
-        work_dir = args.work_dir or on_rank0(
-            lambda: str(default_work_dir(args.config, args.resume))
-        )
-        runner = build_runner(
-            settings, work_dir, args.resume, unique=not args.work_dir and not args.resume
-        )
-        runner.logger.info(f'work directory {runner.work_dir}')
-        try:
-            runner.train()
-        except Stopped as stopped:
-            stopped.add_note(f'continue with --resume --work-dir {runner.work_dir}')
-            raise
-        if runner.checkpoint_hook.failed:
-            print('error: the last checkpoint could not be written, see the log', file=sys.stderr)
-            return 1
+        return _run(args, settings)
+
+
+def _run(args: argparse.Namespace, settings) -> int:
+    from ssl_zoo.distributed.objects import on_rank0
+    from ssl_zoo.engine.runner import build_runner
+    from ssl_zoo.errors import Stopped
+
+    work_dir = args.work_dir
+    if not work_dir:
+        work_dir = on_rank0(lambda: str(default_work_dir(args.config, args.resume)))
+    unique = not args.work_dir and not args.resume
+    runner = build_runner(settings, work_dir, args.resume, unique=unique)
+    runner.logger.info(f'work directory {runner.work_dir}')
+    try:
+        runner.train()
+    except Stopped as stopped:
+        stopped.add_note(f'continue with --resume --work-dir {runner.work_dir}')
+        raise
+    if runner.checkpoint_hook.failed:
+        print('error: the last checkpoint could not be written, see the log', file=sys.stderr)
+        return 1
     return 0
 
 
-def main(argv=None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
     args = parse(argv)
-    signal.signal(
-        signal.SIGINT, signal.SIG_DFL
-    )  # Ctrl-C while all is imported ends it without a traceback
+    # Ctrl-C during the imports ends the process without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     import ssl_zoo.engine.runner  # noqa: F401
     from ssl_zoo.cli.run_command import run_command
 

@@ -1,4 +1,6 @@
-"""Training on several processes: process group, collectives, synchronised BatchNorm, sharding, stop signals."""
+"""Training on several processes: process group, collectives, synchronised BatchNorm, sharding, stop
+signals.
+"""
 
 from ssl_zoo.distributed.collectives import (
     all_gather,

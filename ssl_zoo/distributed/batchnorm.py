@@ -1,4 +1,6 @@
-"""BatchNorm over several processes, and over parts of a batch."""
+"""BatchNorm with statistics over all processes, and over parts of a batch."""
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -16,16 +18,31 @@ from ssl_zoo.errors import ConfigError
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean (C,), biased variance (C,) and number of values per channel over the batches (B, C, ...) of all processes, with gradient."""
-    dims, shape = (0, *range(2, x.ndim)), (1, -1, *[1] * (x.ndim - 2))
-    sums = all_reduce_sum(torch.cat([x.sum(dims), x.new_tensor([x.numel() / x.shape[1]])]))
+    """Moments of the channels over the batches of all ranks, with gradient.
+
+    Args:
+        x: (B, C, ...), this rank's batch.
+
+    Returns:
+        Mean (C,), biased variance (C,), and number of values per channel (scalar).
+    """
+    dims = (0, *range(2, x.ndim))
+    local_count = x.new_tensor([x.numel() / x.shape[1]])
+    sums = all_reduce_sum(torch.cat([x.sum(dims), local_count]))
     n = sums[-1].detach()
     mean = sums[:-1] / n
-    return mean, all_reduce_sum((x - mean.view(shape)).square().sum(dims)) / n, n
+    deviations = x - mean.view(_channel_shape(x))
+    var = all_reduce_sum(deviations.square().sum(dims)) / n
+    return mean, var, n
+
+
+def _channel_shape(x: Tensor) -> tuple[int, ...]:
+    """The shape that broadcasts (C,) over (B, C, ...)."""
+    return (1, -1, *[1] * (x.ndim - 2))
 
 
 def standardize(z: Tensor, eps: float = 1e-5) -> Tensor:
-    """BatchNorm without parameters over the global batch: (B, D) -> (B, D)."""
+    """Apply BatchNorm without parameters over the global batch: (B, D) -> (B, D)."""
     if world_size() == 1:
         return F.batch_norm(z, None, None, training=True, eps=eps)
     mean, var, _ = _moments(z)
@@ -33,10 +50,13 @@ def standardize(z: Tensor, eps: float = 1e-5) -> Tensor:
 
 
 class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """BatchNorm whose statistics are those of the batches of all processes. torch's SyncBatchNorm is for GPUs alone."""
+    """BatchNorm whose statistics are those of the batches of all ranks, also on CPUs.
+
+    torch's SyncBatchNorm works on GPUs only.
+    """
 
     def _check_input_dim(self, x: Tensor) -> None:
-        """Any (B, C, ...)."""
+        """Accept any (B, C, ...)."""
 
     @torch.compiler.disable
     def forward(self, x: Tensor) -> Tensor:
@@ -46,24 +66,32 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         with torch.autocast(x.device.type, enabled=False):
             mean, var, n = _moments(wide)
             if self.training and self.running_mean is not None:
-                with torch.no_grad():
-                    self.num_batches_tracked += 1
-                    share = (
-                        1 / self.num_batches_tracked.item()
-                        if self.momentum is None
-                        else self.momentum
-                    )
-                    self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
-                    self.running_var.lerp_((var * n / (n - 1)).to(self.running_var.dtype), share)
-            shape = (1, -1, *[1] * (x.ndim - 2))
+                self._update_running_statistics(mean, var, n)
+            shape = _channel_shape(x)
             out = (wide - mean.view(shape)) * torch.rsqrt(var + self.eps).view(shape)
             if self.affine:
                 out = out * self.weight.view(shape) + self.bias.view(shape)
         return out.to(x.dtype)
 
+    @torch.no_grad()
+    def _update_running_statistics(self, mean: Tensor, var: Tensor, n: Tensor) -> None:
+        self.num_batches_tracked += 1
+        momentum = self.momentum
+        if momentum is None:  # a cumulative average
+            momentum = 1 / self.num_batches_tracked.item()
+        unbiased_var = var * n / (n - 1)
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
+        self.running_var.lerp_(unbiased_var.to(self.running_var.dtype), momentum)
+
 
 def convert_sync_batchnorm(network: nn.Module, device: torch.device) -> nn.Module:
-    """``network`` with every BatchNorm's statistics taken over all processes; parameters and their names stay.
+    """Make every BatchNorm of a network take its statistics over all ranks.
+
+    Parameters, buffers and their names stay.
+
+    Args:
+        network: changed in place.
+        device: where it runs. On GPUs its BatchNorms become SyncBatchNorm, on CPUs GlobalBatchNorm.
 
     Raises:
         ConfigError: on CPUs, a BatchNorm that is fused with its activation (timm's BatchNormAct2d).
@@ -71,7 +99,7 @@ def convert_sync_batchnorm(network: nn.Module, device: torch.device) -> nn.Modul
     if device.type == 'cuda':
         from timm.layers import convert_sync_batchnorm
 
-        return convert_sync_batchnorm(network)  # torch's, and timm's with activation
+        return convert_sync_batchnorm(network)  # converts torch's BatchNorm and BatchNormAct2d
     for name, layer in network.named_modules():
         if type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d):
             layer.__class__ = GlobalBatchNorm
@@ -79,19 +107,22 @@ def convert_sync_batchnorm(network: nn.Module, device: torch.device) -> nn.Modul
             layer, GlobalBatchNorm
         ):
             raise ConfigError(
-                f'{name} is a {type(layer).__name__}, whose statistics cannot be taken over processes on CPUs; take another '
-                f'backbone, or sync_batchnorm=False'
+                f'{name} is a {type(layer).__name__}, whose statistics cannot be taken over '
+                f'processes on CPUs; take another backbone, or sync_batchnorm=False'
             )
     return network
 
 
 class RunningStatistics:
-    """The running statistics of BatchNorms that each process takes over its own images: ``average`` makes them those of all.
+    """The running statistics of the BatchNorms that each rank computes over its own images.
 
-    They are averages of batch statistics, so it does not matter when they are averaged over processes.
+    They are averages of batch statistics, so it does not matter when they are averaged over ranks.
 
     Args:
-        network: looked through once.
+        network: its BatchNorms are collected once, here.
+
+    Attributes:
+        buffers: running means and variances, (C,) each.
     """
 
     def __init__(self, network: nn.Module):
@@ -105,15 +136,20 @@ class RunningStatistics:
         ]
 
     def average(self) -> None:
+        """Replace them by their means over ranks."""
         all_reduce_mean(self.buffers)
 
 
 class SplitBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm over each of ``splits`` equal parts of the global batch: what as many devices compute, on fewer.
+    """BatchNorm over each of ``splits`` equal parts of the global batch.
 
-    MoCo needs statistics that query and key do not share (``ssl_zoo.distributed.shuffled``); its authors' CIFAR demo splits so.
-    Image i of the batch is in part i % splits. Running statistics are averaged over the parts. Several processes share the parts
-    out; with more processes than parts there are as many parts as processes.
+    It computes on one device what ``splits`` devices compute without synchronisation. MoCo needs
+    statistics that query and key do not share (see ``shuffle_bn``); its authors' CIFAR demo splits
+    the batch in this way. Image i of the batch is in part i % splits. Running statistics are
+    averaged over the parts. Each rank normalises splits / world_size parts, and at least one.
+
+    Attributes:
+        splits: number of parts of the global batch.
     """
 
     splits = 1
@@ -123,17 +159,20 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x)
         if max(self.splits, world_size()) % min(self.splits, world_size()):
             raise ConfigError(
-                f'bn_splits={self.splits} on {world_size()} processes, but one must be a multiple of the other'
+                f'bn_splits={self.splits} on {world_size()} processes, but one must be a multiple '
+                f'of the other'
             )
         splits = max(self.splits // world_size(), 1)
         n, c, h, w = x.shape
         if n % splits or n == splits:
             raise ValueError(
-                f'BatchNorm over {splits} parts needs a batch that they divide into at least two images each, got {n}'
+                f'BatchNorm over {splits} parts needs a batch that they divide into at least two '
+                f'images each, got {n}'
             )
-        mean, var = self.running_mean.repeat(splits), self.running_var.repeat(splits)
+        mean = self.running_mean.repeat(splits)
+        var = self.running_var.repeat(splits)
         out = F.batch_norm(
-            x.reshape(n // splits, splits * c, h, w),
+            x.reshape(n // splits, splits * c, h, w),  # one channel per channel and part
             mean,
             var,
             self.weight.repeat(splits),
@@ -152,18 +191,24 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
 
 
 def split_batchnorm(network: nn.Module, splits: int) -> nn.Module:
-    """``network`` with its BatchNorm2d layers made SplitBatchNorm2d, in place; returned as it is for one split."""
+    """Turn the BatchNorm2d layers of a network into SplitBatchNorm2d, in place; do nothing for one
+    split.
+
+    Raises:
+        ConfigError: ``splits`` is not a whole number of at least 1.
+    """
     if not isinstance(splits, int) or splits < 1:
         raise ConfigError(f'bn_splits={splits!r}, but it must be a whole number of at least 1')
     if splits > 1:
         for layer in network.modules():
             if type(layer) is nn.BatchNorm2d:
-                layer.__class__, layer.splits = SplitBatchNorm2d, splits
+                layer.__class__ = SplitBatchNorm2d
+                layer.splits = splits
     return network
 
 
 def unsplit_batchnorm(network: nn.Module) -> nn.Module:
-    """``network`` with its SplitBatchNorm2d layers made BatchNorm2d again, in place."""
+    """Turn the SplitBatchNorm2d layers of a network back into BatchNorm2d, in place."""
     for layer in network.modules():
         if type(layer) is SplitBatchNorm2d:
             layer.__class__ = nn.BatchNorm2d
@@ -171,17 +216,21 @@ def unsplit_batchnorm(network: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def shuffle_bn(network, x: Tensor) -> Tensor:
-    """``network(x)`` with the images of all processes dealt out anew for the pass, and the outputs brought back.
+def shuffle_bn(network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Compute ``network(x)`` with the images of the global batch shuffled over ranks for the pass.
 
-    MoCo's shuffled BatchNorm (arXiv 1911.05722, sec. 3.3): a key is normalised with other images than its query, so statistics
-    cannot tell which belong together. With one process the images change places within the batch.
+    MoCo's shuffling BN (arXiv 1911.05722, sec. 3.3): a key is normalised with other images than its
+    query, so that BatchNorm's statistics do not reveal which belong together. With one process the
+    images are permuted within the batch, which only matters to SplitBatchNorm2d.
 
     Args:
         network: (B, ...) -> (B, D), called without gradient.
         x: (B, ...).
+
+    Returns:
+        (B, D): row i is the output for ``x[i]``.
     """
-    own = local_rows(len(x), x.device)
+    rows = local_rows(len(x), x.device)
     order = broadcast(torch.randperm(len(x) * world_size()).to(x.device, non_blocking=True))
-    out = network(all_gather(x)[order[own]])
-    return all_gather(out)[order.argsort()[own]]
+    out = network(all_gather(x)[order[rows]])
+    return all_gather(out)[order.argsort()[rows]]

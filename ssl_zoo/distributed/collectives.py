@@ -1,11 +1,12 @@
-"""What a loss needs of the other processes. With one process every function here is the identity, or nearly so.
+"""Collectives on tensors that losses use. With one process each is the identity, or nearly.
 
-Image i of a global batch is on process i % world_size, and ``gather`` puts rows back into that order: so whatever depends on the
-order of a batch (queues, parts of it) is the same on any number of processes.
+Image i of a global batch is on rank i % world_size, and ``all_gather`` puts rows back into that
+order. So everything that depends on the order of a batch (queues, parts of a batch) is the same for
+any number of processes.
 
-A loss is the mean over the process's own anchors (or the same global value on every process), and DistributedDataParallel
-averages gradients over processes. For that average to be the gradient on the global batch, the backward of ``gather`` and
-``total`` sums over processes.
+A loss is the mean over the anchors of its rank, or the same global value on every rank, and
+DistributedDataParallel averages gradients over ranks. For that average to be the gradient on the
+global batch, the backward passes of ``all_gather`` and ``all_reduce_sum`` sum over ranks.
 """
 
 import torch
@@ -15,62 +16,73 @@ from torch.distributed.tensor import DTensor
 
 
 def world_size() -> int:
+    """Number of processes; 1 without a process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
+    """Index of this process; 0 without a process group."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
-class _Gather(torch.autograd.Function):
+class _AllGather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x):
+    def forward(ctx, x: Tensor) -> Tensor:
         parts = [
             torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world_size())
         ]
         dist.all_gather(parts, x.contiguous())
-        return torch.stack(parts, 1).flatten(0, 1)
+        return torch.stack(parts, 1).flatten(0, 1)  # row j of rank r becomes row j * world_size + r
 
     @staticmethod
-    def backward(ctx, gradient):
-        gradient = gradient.clone(
-            memory_format=torch.contiguous_format
-        )  # other nodes of the graph may hold the same tensor
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        # A copy: other nodes of the graph may hold the same tensor.
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(gradient)
         return gradient[rank() :: world_size()]
 
 
-class _Total(torch.autograd.Function):
+class _AllReduceSum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x):
+    def forward(ctx, x: Tensor) -> Tensor:
         x = x.clone()
         dist.all_reduce(x)
         return x
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx, gradient: Tensor) -> Tensor:
         gradient = gradient.clone()
         dist.all_reduce(gradient)
         return gradient
 
 
 def all_gather(x: Tensor) -> Tensor:
-    """Rows of all processes in the order of the global batch, with gradient: (B, ...) -> (world_size * B, ...)."""
-    return _Gather.apply(x) if world_size() > 1 else x
+    """Gather the rows of all ranks in the order of the global batch, with gradient.
+
+    Args:
+        x: (B, ...), the same shape on every rank.
+
+    Returns:
+        (world_size * B, ...).
+    """
+    return _AllGather.apply(x) if world_size() > 1 else x
 
 
 def all_reduce_sum(x: Tensor) -> Tensor:
-    """Sum over all processes, with gradient; same shape."""
-    return _Total.apply(x) if world_size() > 1 else x
+    """Sum a tensor over ranks, with gradient; same shape."""
+    return _AllReduceSum.apply(x) if world_size() > 1 else x
 
 
 def local_rows(n: int, device: torch.device | str | None = None) -> Tensor:
-    """Where this process's n rows are after ``gather``: (n,) int64."""
+    """Return the positions of this rank's n rows in the result of ``all_gather``: (n,) int64."""
     return torch.arange(n, device=device) * world_size() + rank()
 
 
 def broadcast(x: Tensor) -> Tensor:
-    """The tensor of process 0, on all: for random numbers that the processes must share (each has a generator of its own)."""
+    """Return the tensor of rank 0 on all ranks.
+
+    For random numbers that all ranks must share: each rank has its own generator.
+    """
     if world_size() > 1:
         x = x.contiguous()
         dist.broadcast(x, src=0)
@@ -79,34 +91,42 @@ def broadcast(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def all_reduce_mean(tensors: list[Tensor]) -> None:
-    """Every tensor becomes its mean over the processes, in place."""
-    if world_size() > 1 and tensors:
-        flat = torch.cat([t.flatten() for t in tensors])
-        dist.all_reduce(flat)
-        parts = (flat / world_size()).split([t.numel() for t in tensors])
-        torch._foreach_copy_(
-            tensors, [part.view_as(t) for part, t in zip(parts, tensors, strict=True)]
-        )
+    """Replace every tensor by its mean over ranks, in place, in one collective."""
+    if world_size() == 1 or not tensors:
+        return
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    dist.all_reduce(flat)
+    means = (flat / world_size()).split([tensor.numel() for tensor in tensors])
+    shaped = [mean.view_as(tensor) for tensor, mean in zip(tensors, means, strict=True)]
+    torch._foreach_copy_(tensors, shaped)
 
 
 def local_shards(tensors: list[Tensor]) -> tuple[list[Tensor], dist.ProcessGroup | None]:
-    """What this process holds of sharded tensors, for in-place operations on single elements.
+    """Return this rank's shards of sharded tensors, for elementwise operations in place.
 
     Args:
-        tensors: all sharded alike (``engine.sharding``), or none.
+        tensors: all sharded alike (see ``ssl_zoo.distributed.sharding``), or none sharded.
+
     Returns:
-        Tensors that share their memory, and the processes that hold the other parts; whole tensors as they are, and None.
+        Tensors that share memory with the shards, and the process group that holds the other
+        shards; for tensors that are not sharded the tensors themselves, and None.
     """
     if not tensors or not isinstance(tensors[0], DTensor):
         return tensors, None
-    return [tensor.to_local() for tensor in tensors], tensors[0].device_mesh.get_group()
+    shards = [tensor.to_local() for tensor in tensors]
+    return shards, tensors[0].device_mesh.get_group()
 
 
-def global_norms(parts: list[Tensor], group: dist.ProcessGroup | None = None) -> list[Tensor]:
-    """Euclidean norms (scalars) of whole tensors, whose other parts the processes of ``group`` hold; None: there are none."""
-    own = torch._foreach_norm(parts)
+def global_norms(shards: list[Tensor], group: dist.ProcessGroup | None = None) -> list[Tensor]:
+    """Compute the Euclidean norms (scalars) of whole tensors from their shards.
+
+    Args:
+        shards: of this rank, see ``local_shards``.
+        group: process group that holds the other shards; None if ``shards`` are whole tensors.
+    """
+    norms = torch._foreach_norm(shards)
     if group is None:
-        return own
-    squares = torch.stack(own).square()
+        return norms
+    squares = torch.stack(norms).square()
     dist.all_reduce(squares, group=group)
     return list(squares.sqrt().unbind())

@@ -7,31 +7,38 @@ from ssl_zoo.distributed.collectives import world_size
 
 
 class AsyncCounter:
-    """Numbers added up over the processes at every step without waiting: what a step reported is read at the next one.
+    """Counters that all ranks add to at every step, without waiting for each other.
 
-    So all processes learn the same at the same step, which is what they need to stop together. With one process it is known at once.
+    With several ranks the sums lag by one step: what a step adds is in the sums that the next step
+    returns. All ranks get the same sums at the same step, so that they can decide alike, for
+    instance to stop. With one rank the sums are those of the step itself.
+
+    Args:
+        n: number of counters.
     """
 
     def __init__(self, n: int):
-        self.sums, self.pending = torch.zeros(n, dtype=torch.int64), None
+        self.sums = torch.zeros(n, dtype=torch.int64)
+        self._pending: tuple[dist.Work, torch.Tensor] | None = None
 
     def add(self, *numbers: int) -> list[int]:
-        """Report numbers; the sums over processes of all that was reported until the step before."""
+        """Add one number to each counter; return the sums over ranks up to the step before."""
         if world_size() == 1:
             self.sums += torch.tensor(numbers)
             return self.sums.tolist()
-        if self.pending is not None:
-            work, tensor = self.pending
-            work.wait()
-            self.sums += tensor
+        self._wait()
         tensor = torch.tensor(numbers)
-        self.pending = dist.all_reduce(tensor, async_op=True), tensor
+        self._pending = dist.all_reduce(tensor, async_op=True), tensor
         return self.sums.tolist()
 
     def finish(self) -> list[int]:
-        """The sums of all that was reported."""
-        if self.pending is not None:
-            work, tensor = self.pending
-            work.wait()
-            self.sums, self.pending = self.sums + tensor, None
+        """Return the sums over ranks of everything that was added."""
+        self._wait()
         return self.sums.tolist()
+
+    def _wait(self) -> None:
+        if self._pending is not None:
+            work, tensor = self._pending
+            work.wait()
+            self.sums += tensor
+            self._pending = None

@@ -1,7 +1,8 @@
-"""Collectives on Python objects and on functions: gather, broadcast, and errors that all ranks raise together."""
+"""Collectives on Python objects, and errors that all ranks raise together."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
 
 import torch.distributed as dist
 
@@ -9,34 +10,44 @@ from ssl_zoo.distributed.collectives import rank, world_size
 from ssl_zoo.errors import CollectiveConfigError, ConfigError
 from ssl_zoo.storage.atomic import write_or_raise
 
+T = TypeVar('T')
+
 
 def barrier() -> None:
-    """Wait for all processes."""
+    """Wait until all ranks have called this function."""
     if world_size() > 1:
         all_gather_object(None)
 
 
-def all_gather_object(value) -> list:
-    """A plain value of every process, by rank."""
+def all_gather_object(value: T) -> list[T]:
+    """Gather a plain value from every rank; the list is ordered by rank and the same on all."""
     if world_size() == 1:
         return [value]
-    values = [None] * world_size()
+    values: list[Any] = [None] * world_size()
     dist.all_gather_object(values, value)
     return values
 
 
-def broadcast_object(value):
-    """The plain value of process 0, on all."""
-    if world_size() > 1:
-        box = [value]
-        dist.broadcast_object_list(box, src=0)
-        [value] = box
-    return value
+def broadcast_object(value: T) -> T:
+    """Return the plain value of rank 0 on all ranks."""
+    if world_size() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
 
 
-def raise_together(function: Callable):
-    """``function()`` on every process. If it raises ConfigError on one, all raise it: none is left waiting for one that has given up."""
-    result = error = None
+def raise_together(function: Callable[[], T]) -> T:
+    """Call a function on every rank; if it raises ConfigError on one rank, all ranks raise.
+
+    So no rank waits for another one that has failed.
+
+    Raises:
+        ConfigError: there is one process, and its error is raised.
+        CollectiveConfigError: there are several; the message is that of the lowest failing rank.
+    """
+    result = None
+    error = None
     try:
         result = function()
     except ConfigError as caught:
@@ -45,17 +56,20 @@ def raise_together(function: Callable):
         if error is not None:
             raise error
         return result
-    first = next((text for text in all_gather_object(error and str(error)) if text), None)
+    messages = all_gather_object(None if error is None else str(error))
+    first = next((message for message in messages if message), None)
     if first:
         raise CollectiveConfigError(first)
     return result
 
 
-def on_rank0(function: Callable):
-    """``function()`` on process 0 alone; its plain value, or its ConfigError, on all."""
-    return broadcast_object(raise_together(function if rank() == 0 else lambda: None))
+def on_rank0(function: Callable[[], T]) -> T:
+    """Call a function on rank 0 alone; all ranks return its plain value or raise its ConfigError."""
+    if rank() == 0:
+        return broadcast_object(raise_together(function))
+    return broadcast_object(raise_together(lambda: None))
 
 
-def write_on_rank0(path: Path, write: Callable) -> None:
-    """Process 0 writes a file, see ssl_zoo.storage.atomic.keep; all have it, or its error."""
+def write_on_rank0(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file on rank 0 with ``write_or_raise``; all ranks return after it or raise its error."""
     raise_together(lambda: write_or_raise(path, write) if rank() == 0 else None)

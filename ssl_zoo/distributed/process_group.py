@@ -1,7 +1,8 @@
-"""How processes meet: found from what torchrun or SLURM leave in the environment. And how they agree while they run."""
+"""Create the process group from torchrun or SLURM environment variables."""
 
 import os
 import re
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,12 +12,27 @@ import torch.distributed as dist
 
 from ssl_zoo.errors import ConfigError
 
-TIMEOUT = 1800  # seconds after which a process that waits for another gives up
+TIMEOUT = 1800  # seconds after which a process that waits for another fails
+
+# torchrun's variable -> SLURM's variable of the same meaning. srun sets no address and no port.
+SLURM_VARIABLES = dict(
+    WORLD_SIZE='SLURM_STEP_NUM_TASKS',
+    RANK='SLURM_PROCID',
+    LOCAL_RANK='SLURM_LOCALID',
+    LOCAL_WORLD_SIZE='SLURM_STEP_TASKS_PER_NODE',
+)
 
 
 @dataclass(frozen=True)
 class RankInfo:
-    """Attributes: rank, size: this process and how many there are; local_rank, local_size: the same on its machine."""
+    """The position of this process among all processes of a run.
+
+    Attributes:
+        rank: index of this process.
+        size: number of processes.
+        local_rank: index of this process on its machine.
+        local_size: number of processes on its machine.
+    """
 
     rank: int = 0
     size: int = 1
@@ -25,100 +41,122 @@ class RankInfo:
 
 
 def rank_info() -> RankInfo:
-    """This process's place among those started together by torchrun, or by srun, which leaves no address to meet at: that is the first
-    machine's, at a port that follows from the job's number (MASTER_ADDR and MASTER_PORT are kept if they are set).
+    """Read the rank of this process from the environment variables of torchrun or srun.
+
+    If srun started the processes, torchrun's variables are added to the environment. srun gives no
+    address: MASTER_ADDR becomes the first machine of the step, and MASTER_PORT a port that follows
+    from the numbers of job and step. Both are kept if they are set.
 
     Raises:
-        ConfigError: an environment that names several processes and not where they meet.
+        ConfigError: the environment names several processes but lacks their address, or a variable
+            is not a number or out of range.
     """
     env = os.environ
     if 'WORLD_SIZE' not in env and _number('SLURM_STEP_NUM_TASKS', 1) > 1:
-        nodes = env.get('SLURM_STEP_NODELIST') or 'localhost'
-        first = re.match(r'(\[[^]]*\]|[^\[,])+', nodes)  # node[03-05,9] of node[03-05,9],x
-        if not first:
-            raise ConfigError(
-                f'the environment has SLURM_STEP_NODELIST={nodes}, which names no machine; unset it, or start with srun'
-            )
-        env.setdefault('MASTER_ADDR', re.sub(r'\[(\w*)[^]]*\]', r'\1', first[0]))
-        env.setdefault(
-            'MASTER_PORT',
-            str(20000 + (_number('SLURM_JOB_ID', 0) * 7 + _number('SLURM_STEP_ID', 0)) % 20000),
-        )
-        for name, slurm in (
-            ('WORLD_SIZE', 'SLURM_STEP_NUM_TASKS'),
-            ('RANK', 'SLURM_PROCID'),
-            ('LOCAL_RANK', 'SLURM_LOCALID'),
-            ('LOCAL_WORLD_SIZE', 'SLURM_STEP_TASKS_PER_NODE'),
-        ):
-            if slurm in env:
-                env[name] = re.sub(
-                    r'(?<=\d)[(,].*', '', env[slurm]
-                )  # tasks per node are written 8(x4)
+        _set_from_slurm(env)
     size = _number('WORLD_SIZE', 1)
     if size == 1:
         return RankInfo()
-    missing = [key for key in ('RANK', 'MASTER_ADDR', 'MASTER_PORT') if not env.get(key)]
-    if missing:
-        raise ConfigError(
-            f'the environment has WORLD_SIZE={size} without {", ".join(missing)}, as torchrun does not leave it; unset it, '
-            f'or start with torchrun or srun'
-        )
-    for key, least, most in (
-        ('WORLD_SIZE', 1, 2**31),
-        ('RANK', 0, size - 1),
-        ('MASTER_PORT', 1, 65535),
-    ):  # others wait, or hang
-        if not least <= _number(key, 0) <= most:
-            raise ConfigError(
-                f'the environment has {key}={env[key]} and WORLD_SIZE={size}, but {key} must be from {least} to {most}; '
-                f'unset both, or start with torchrun or srun'
-            )
+    _check_environment(size)
     return RankInfo(
-        _number('RANK', 0), size, _number('LOCAL_RANK', 0), max(_number('LOCAL_WORLD_SIZE', 1), 1)
+        rank=_number('RANK', 0),
+        size=size,
+        local_rank=_number('LOCAL_RANK', 0),
+        local_size=max(_number('LOCAL_WORLD_SIZE', 1), 1),
     )
 
 
+def _set_from_slurm(env: MutableMapping[str, str]) -> None:
+    nodes = env.get('SLURM_STEP_NODELIST') or 'localhost'
+    first = re.match(r'(\[[^]]*\]|[^\[,])+', nodes)  # node[03-05,9] of node[03-05,9],x
+    if not first:
+        raise ConfigError(
+            f'the environment has SLURM_STEP_NODELIST={nodes}, which names no machine; '
+            f'unset it, or start with srun'
+        )
+    address = re.sub(r'\[(\w*)[^]]*\]', r'\1', first[0])  # node03 of node[03-05,9]
+    port = 20000 + (_number('SLURM_JOB_ID', 0) * 7 + _number('SLURM_STEP_ID', 0)) % 20000
+    env.setdefault('MASTER_ADDR', address)
+    env.setdefault('MASTER_PORT', str(port))
+    for name, slurm_name in SLURM_VARIABLES.items():
+        if slurm_name in env:
+            # SLURM writes tasks per node as 8(x4) or 4,3: the first number is that of the first
+            # machine.
+            env[name] = re.sub(r'(?<=\d)[(,].*', '', env[slurm_name])
+
+
+def _check_environment(size: int) -> None:
+    """Raise ConfigError for variables with which the processes would wait for each other forever."""
+    env = os.environ
+    missing = [key for key in ('RANK', 'MASTER_ADDR', 'MASTER_PORT') if not env.get(key)]
+    if missing:
+        raise ConfigError(
+            f'the environment has WORLD_SIZE={size} without {", ".join(missing)}, which torchrun '
+            f'sets too; unset it, or start with torchrun or srun'
+        )
+    ranges = dict(WORLD_SIZE=(1, 2**31), RANK=(0, size - 1), MASTER_PORT=(1, 65535))
+    for key, (smallest, largest) in ranges.items():
+        if not smallest <= _number(key, 0) <= largest:
+            raise ConfigError(
+                f'the environment has {key}={env[key]} and WORLD_SIZE={size}, but {key} must be '
+                f'from {smallest} to {largest}; unset both, or start with torchrun or srun'
+            )
+
+
 def _number(name: str, default: int) -> int:
+    """An environment variable as a number."""
     text = os.environ.get(name) or str(default)
     if not (text.isascii() and text.isdigit() and len(text) < 20):
         raise ConfigError(
-            f'the environment has {name}={text}, which is not a number; unset it, or start with torchrun or srun'
+            f'the environment has {name}={text}, which is not a number; unset it, or start with '
+            f'torchrun or srun'
         )
     return int(text)
 
 
 @contextmanager
-def process_group(timeout: float = TIMEOUT):
-    """Join the processes that were started together, if there are several: NCCL between GPUs, gloo between CPUs.
+def process_group(timeout: float = TIMEOUT) -> Iterator[None]:
+    """Join the process group if there are several processes: NCCL between GPUs, gloo between CPUs.
 
     Args:
-        timeout: seconds that one waits for another before it gives up with an error.
+        timeout: seconds that a process waits for another before it fails.
+
+    Raises:
+        ConfigError: the environment is wrong, this process has no GPU, or the processes could not
+            connect.
     """
-    here = rank_info()
-    if here.size == 1:
+    info = rank_info()
+    if info.size == 1:
         yield
         return
-    backend = 'gloo'
-    if torch.cuda.is_available():
-        gpus = torch.cuda.device_count()
-        own = (
-            0 if gpus == 1 and 'SLURM_PROCID' in os.environ else here.local_rank
-        )  # SLURM may show each task its own GPU alone
-        if own >= gpus:
-            raise ConfigError(
-                f'process {here.local_rank} of this machine has no GPU: there are {gpus}; start one '
-                f'process per GPU, or hide the GPUs with CUDA_VISIBLE_DEVICES='
-            )
-        torch.cuda.set_device(own)
-        backend = 'cpu:gloo,cuda:nccl'
+    backend = _select_backend(info)
     try:
         dist.init_process_group(
-            backend, timeout=timedelta(seconds=timeout), rank=here.rank, world_size=here.size
+            backend, timeout=timedelta(seconds=timeout), rank=info.rank, world_size=info.size
         )
     except (RuntimeError, ValueError) as error:
+        address = f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}'
         raise ConfigError(
-            f'process {here.rank} of {here.size} did not meet the others at {os.environ["MASTER_ADDR"]}:'
-            f'{os.environ["MASTER_PORT"]}: {str(error).splitlines()[0]}'
+            f'process {info.rank} of {info.size} did not meet the others at {address}: '
+            f'{str(error).splitlines()[0]}'
         ) from None
-    yield  # after an error there is no leave-taking: the others may be waiting elsewhere
+    yield
+    # Not after an error: the other processes may be waiting in another collective.
     dist.destroy_process_group()
+
+
+def _select_backend(info: RankInfo) -> str:
+    """Choose the GPU of this process, if there are GPUs, and return the name of the backend."""
+    if not torch.cuda.is_available():
+        return 'gloo'
+    gpus = torch.cuda.device_count()
+    gpu = info.local_rank
+    if gpus == 1 and 'SLURM_PROCID' in os.environ:
+        gpu = 0  # SLURM may show each task only its own GPU
+    if gpu >= gpus:
+        raise ConfigError(
+            f'process {info.local_rank} of this machine has no GPU: there are {gpus}; start one '
+            f'process per GPU, or hide the GPUs with CUDA_VISIBLE_DEVICES='
+        )
+    torch.cuda.set_device(gpu)
+    return 'cpu:gloo,cuda:nccl'

@@ -1,17 +1,21 @@
-"""Parameters, gradients and optimiser state shared out over the processes (FSDP2), for networks that do not fit on each.
+"""Shard parameters, gradients and optimizer state over ranks (FSDP2), for large networks.
 
-    method = shard(build_method(settings))                   # then the optimizer, then steps through ``method(...)`` as ever
-    content = full_state(method.state_dict())               # what an unsharded run has, under the same names
+    method = shard(build_method(settings), networks=['online.backbone'])  # before its optimizer
+    content = full_state(method.state_dict())  # equals the state_dict of an unsharded run
     load_full_state(method, content)
 
-A sharded run computes what DistributedDataParallel does: gradients are averaged over processes. With accumulation they are
-averaged after every pass, so that they stay sharded between passes; their sum is the same. Buffers (BatchNorm's statistics,
-queues, centres) are each process's own and whole.
+A sharded run computes what DistributedDataParallel computes: gradients are averaged over ranks.
+With accumulation they are averaged after every pass, so that they stay sharded between passes;
+their sum is the same. Buffers (BatchNorm's statistics, queues, centres) are not sharded: each rank
+has its own.
 
-What it cannot do: call a part of the method, such as its backbone, outside of ``method(...)``: parameters are whole only there. To
-evaluate, load full_state into a method built anew. bf16 by autocast keeps the bf16 copies of whole weights from forward to
-backward; in float32 each block's whole weights live for its own pass alone.
+Limit: a part of the model, such as its backbone, cannot be called outside of the model's forward,
+because parameters are whole only there. To evaluate, load ``full_state`` into a model built anew.
+With bf16 autocast, the bf16 copies of whole weights stay in memory from forward to backward; in
+float32 the whole weights of a block exist during its own pass only.
 """
+
+from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
@@ -20,54 +24,74 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from ssl_zoo.method import Method
 
+def shard(
+    model: nn.Module,
+    networks: Iterable[str],
+    device: torch.device | str | None = None,
+) -> nn.Module:
+    """Shard the parameters of a model over all ranks, in place. Call it before building the
+    optimizer.
 
-def shard(method: Method, device: torch.device | str | None = None) -> Method:
-    """Share out a method's parameters over all processes, in place. To be called before its optimizer is built.
-
-    Blocks of the backbones, those of an EMA network like those of the one it follows, are gathered one by one when they are
-    used; the rest (stems, heads, prototypes) for the whole pass. All processes start from the weights and buffers of rank 0, as
-    with DistributedDataParallel.
+    The blocks of ``networks`` are gathered one by one when they are used; the rest of the model
+    (stems, heads, prototypes) is gathered for the whole pass. All ranks start from the weights and
+    buffers of rank 0, as with DistributedDataParallel.
 
     Args:
-        method: on the CPU or the device; whole blocks go to the device one at a time.
-        device: what kind the processes compute on, 'cpu' or 'cuda'; None for CUDA where there is one. For 'cuda' each
-            process must have set its own.
+        model: on the CPU or on the device; whole blocks move to the device one at a time.
+        networks: paths of its submodules that have blocks, such as 'online.backbone'; also those of
+            EMA networks.
+        device: type of device that the ranks compute on, 'cpu' or 'cuda'; None for CUDA if it is
+            available. For 'cuda' each process must have set its own device.
+
     Returns:
-        The method, its class replaced by a subclass, its parameters DTensors split along their first dimension.
+        The model. Its class is replaced by a subclass, its parameters are DTensors that are split
+        along their first dimension.
+
     Raises:
-        ValueError: there is no process group, or the method is sharded already.
+        ValueError: there is no process group, or the model is sharded already.
     """
-    kind = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu')).type
-    mesh = init_device_mesh(kind, (dist.get_world_size(),))
-    if is_sharded(method):
-        raise ValueError(f'{type(method).__name__} is sharded already')
-    for tensor in (*method.parameters(), *method.buffers()):
-        # FSDP takes contiguous parameters only, so those in channels_last go back; images in channels_last stay so.
-        whole = tensor.detach().to(kind).contiguous()
-        dist.broadcast(whole, src=0)
-        tensor.data = whole.to(tensor.device)
-    for path, _ in method.networks.values():
-        for block in _blocks(method.get_submodule(path)):
+    if device is None:
+        device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    device_type = torch.device(device).type
+    mesh = init_device_mesh(device_type, (dist.get_world_size(),))
+    if is_sharded(model):
+        raise ValueError(f'{type(model).__name__} is sharded already')
+    _broadcast_from_rank0(model, device_type)
+    for path in networks:
+        for block in _blocks(model.get_submodule(path)):
             if any(not isinstance(p, DTensor) for p in block.parameters()):
                 fully_shard(block, mesh=mesh)
-                # FSDP prefetches in the reverse order of forwards, those of an EMA network too, which has no backward.
+                # FSDP prefetches in the reverse order of forward passes, also for the blocks of an
+                # EMA network, which have no backward pass.
                 block.set_unshard_in_backward(any(p.requires_grad for p in block.parameters()))
-    return fully_shard(method, mesh=mesh)
+    return fully_shard(model, mesh=mesh)
 
 
-def is_sharded(method: Method) -> bool:
-    return any(isinstance(p, DTensor) for p in method.parameters())
+def _broadcast_from_rank0(model: nn.Module, device_type: str) -> None:
+    for tensor in (*model.parameters(), *model.buffers()):
+        # FSDP takes contiguous parameters only, so parameters in channels_last become contiguous;
+        # images in channels_last stay so.
+        whole = tensor.detach().to(device_type).contiguous()
+        dist.broadcast(whole, src=0)
+        tensor.data = whole.to(tensor.device)
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether a parameter of the model is sharded."""
+    return any(isinstance(p, DTensor) for p in model.parameters())
 
 
 def _blocks(network: nn.Module) -> list[nn.Module]:
-    """What stands in a Sequential or ModuleList and has parts of its own: the blocks of ResNets and ViTs. Inner ones come first."""
+    """The blocks of a ResNet or ViT, inner ones first.
+
+    A block is an element of a Sequential or ModuleList that has submodules itself.
+    """
     blocks = [
         child
-        for row in network.modules()
-        if isinstance(row, (nn.Sequential, nn.ModuleList))
-        for child in row.children()
+        for container in network.modules()
+        if isinstance(container, (nn.Sequential, nn.ModuleList))
+        for child in container.children()
         if next(child.children(), None) is not None
         and not isinstance(child, (nn.ModuleList, nn.ModuleDict))
     ]
@@ -75,17 +99,21 @@ def _blocks(network: nn.Module) -> list[nn.Module]:
 
 
 @torch.no_grad()
-def full_state(state):
-    """A state_dict of a method or an optimizer with all tensors whole and on the CPU. All processes must call it.
+def full_state(state: object) -> object:
+    """Make all tensors of a state_dict whole and move them to the CPU. All ranks must call it.
 
     Args:
-        state: tensors and plain values in dicts, lists and tuples.
+        state: of a model or an optimizer: tensors and plain values in dicts, lists and tuples.
+
     Returns:
-        The same on every process, but for buffers, which are its own: as with DistributedDataParallel, rank 0's are the run's.
-        Like state_dict it shares the memory of what is whole and on the CPU already.
+        The same state on every rank, except for buffers, which are the rank's own: as with
+        DistributedDataParallel, rank 0's are those of the run. Tensors that are whole and on the
+        CPU already share their memory with ``state``.
     """
+    if isinstance(state, DTensor):
+        return state.full_tensor().detach().cpu()
     if isinstance(state, Tensor):
-        return (state.full_tensor() if isinstance(state, DTensor) else state).detach().cpu()
+        return state.detach().cpu()
     if isinstance(state, dict):
         return {key: full_state(value) for key, value in state.items()}
     if isinstance(state, (list, tuple)):
@@ -93,39 +121,46 @@ def full_state(state):
     return state
 
 
-def load_full_state(owner: Method | torch.optim.Optimizer, state: dict) -> None:
-    """``owner.load_state_dict(state)``, of which each process keeps its part. No process waits for another.
+def load_full_state(owner: nn.Module | torch.optim.Optimizer, state: dict) -> None:
+    """Load a state of whole tensors, of which each rank keeps its shards. No rank waits for
+    another.
 
     Args:
-        owner: a method or an optimizer, sharded or not.
-        state: of an unsharded run, or from ``full_state``; the same on all processes. It is copied, not kept.
+        owner: a model or an optimizer, sharded or not.
+        state: of an unsharded run, or from ``full_state``; the same on all ranks. It is copied.
+
     Raises:
-        RuntimeError, ValueError: as load_state_dict, if the state is that of another method or optimizer.
+        RuntimeError, ValueError: as load_state_dict, if the state belongs to another model or
+            optimizer.
     """
     if isinstance(owner, torch.optim.Optimizer):
-        names = [name for group in state['param_groups'] for name in group['params']]
-        params = dict(
-            zip(names, (p for group in owner.param_groups for p in group['params']), strict=False)
-        )  # checked below
-        state = {
-            **state,
-            'state': {
-                name: {key: _part(value, params.get(name)) for key, value in values.items()}
-                for name, values in state['state'].items()
-            },
-        }
+        state = _sharded_optimizer_state(owner, state)
     else:
-        own = owner.state_dict()
-        state = {name: _part(value, own.get(name)) for name, value in state.items()}
+        own_state = owner.state_dict()
+        state = {name: _shard_like(value, own_state.get(name)) for name, value in state.items()}
     owner.load_state_dict(state)
 
 
-def _part(value, like):
-    """A copy of ``value``, of this process's part if ``like`` is a sharded tensor of its shape (an optimizer's step count is not)."""
+def _sharded_optimizer_state(optimizer: torch.optim.Optimizer, state: dict) -> dict:
+    indices = [index for group in state['param_groups'] for index in group['params']]
+    params = [p for group in optimizer.param_groups for p in group['params']]
+    by_index = dict(zip(indices, params, strict=False))  # load_state_dict checks their number
+    tensors = {
+        index: {key: _shard_like(value, by_index.get(index)) for key, value in values.items()}
+        for index, values in state['state'].items()
+    }
+    return {**state, 'state': tensors}
+
+
+def _shard_like(value: object, like: Tensor | None) -> object:
+    """A copy of ``value``; of this rank's shard if ``like`` is a sharded tensor of its shape.
+
+    An optimizer's step count has another shape than its parameter and is not sharded.
+    """
     if not isinstance(value, Tensor):
         return value
     if isinstance(like, DTensor) and value.shape == like.shape:
         value = distribute_tensor(
             value.detach(), like.device_mesh, like.placements, src_data_rank=None
         )
-    return value.clone()  # an optimizer keeps what it gets
+    return value.clone()  # an optimizer keeps the tensors that it is given

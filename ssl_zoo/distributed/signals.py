@@ -1,43 +1,47 @@
-"""Stopping when asked: by Ctrl-C, by SIGTERM, by SIGUSR1 (SLURM)."""
+"""Signals that ask a run to stop: Ctrl-C, SIGTERM, and SIGUSR1 (SLURM)."""
 
 import signal
+from collections.abc import Callable
+from types import FrameType
 
 
 class StopSignals:
-    """Remembers the signal that asks to stop, for whoever ends a step to look at. A second Ctrl-C stops at once.
+    """Records the signal that asks to stop, to be handled at the end of a step.
 
-    Attributes: received: its number, None while there was none.
+    A second Ctrl-C stops at once.
+
+    Attributes:
+        received: number of the last signal; None before the first one.
     """
 
     CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
     def __init__(self):
         self.received: int | None = None
-        self.before = {}
+        self._previous_handlers = {}
 
-    def catch(self, tell) -> None:
-        """From now on; ``tell(sentence)`` is called when one comes."""
+    def catch(self, report: Callable[[str], object]) -> None:
+        """Record signals from now on; ``report(sentence)`` is called for each."""
 
-        def receive(signum, _):
+        def record(signum: int, _: FrameType | None) -> None:
             self.received = signum
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            tell(
-                f'{signal.Signals(signum).name}: finishing this step and saving; Ctrl-C again to stop at once'
-            )
+            name = signal.Signals(signum).name
+            report(f'{name}: finishing this step and saving; Ctrl-C again to stop at once')
 
-        self.before = {s: signal.signal(s, receive) for s in self.CAUGHT}
+        self._previous_handlers = {signum: signal.signal(signum, record) for signum in self.CAUGHT}
 
-    def asked(self) -> list[int]:
-        """For each signal, whether it was received."""
+    def received_flags(self) -> list[int]:
+        """For each signal of ``CAUGHT``: 1 if it was the last one received, else 0."""
         return [int(self.received == signum) for signum in self.CAUGHT]
 
     @classmethod
-    def first(cls, asked: list[int]) -> int:
-        """The signal that was asked to stop by; ``asked`` may be a sum over processes."""
-        return next(signum for signum, n in zip(cls.CAUGHT, asked, strict=True) if n)
+    def first_received(cls, flags: list[int]) -> int:
+        """The number of the first signal whose flag, or sum of flags over ranks, is not 0."""
+        return next(signum for signum, n in zip(cls.CAUGHT, flags, strict=True) if n)
 
     def release(self) -> None:
-        """Give the signals back to who had them before."""
-        for s, handler in self.before.items():
-            signal.signal(s, handler)
-        self.before = {}
+        """Restore the handlers that were there before ``catch``."""
+        for signum, handler in self._previous_handlers.items():
+            signal.signal(signum, handler)
+        self._previous_handlers = {}

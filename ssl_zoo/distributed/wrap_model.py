@@ -1,56 +1,67 @@
-"""The form in which a device, or several processes, train a method."""
+"""Move a model to its device and wrap it for training on several processes."""
 
 import warnings
+from collections.abc import Iterable
 
 import torch
 from mmengine.model import MMDistributedDataParallel
+from torch import nn
 
-from ssl_zoo.config.settings import Settings
 from ssl_zoo.distributed.batchnorm import convert_sync_batchnorm
 from ssl_zoo.distributed.collectives import world_size
 from ssl_zoo.distributed.sharding import shard
-from ssl_zoo.engine.compile import compile_backbones
-from ssl_zoo.engine.plan import Plan
-from ssl_zoo.engine.recompute import recompute_activations
 from ssl_zoo.errors import ConfigError
-from ssl_zoo.method import Method
 
 
 def wrap_model(
-    method: Method, settings: Settings, plan: Plan, device: torch.device
-) -> torch.nn.Module:
-    """The method on its device, in the form in which several processes train it."""
-    sharded = settings.parallel.strategy == 'fsdp' and world_size() > 1
-    if not sharded:
-        method.to(device)  # of a sharded one the device gets its part alone
-    if settings.recompute:
-        recompute_activations(
-            method.get_submodule(method.networks['online'][0])
-        )  # not the average that a teacher is
-    if settings.compile:
-        compile_backbones(method, device, settings.compile)
+    model: nn.Module,
+    device: torch.device,
+    *,
+    strategy: str,
+    sync_batchnorm: bool,
+    device_batch: int,
+    unused_parameters: bool,
+    networks: Iterable[str],
+) -> nn.Module:
+    """Move a model to its device and wrap it for the processes of the group.
+
+    Args:
+        model: the model, on the CPU; changed in place.
+        device: device of this process.
+        strategy: 'ddp' for DistributedDataParallel, 'fsdp' for ``shard``.
+        sync_batchnorm: whether BatchNorm takes its statistics over all processes.
+        device_batch: images of this process in a forward pass.
+        unused_parameters: whether a step may leave a parameter without a gradient.
+        networks: paths of the submodules whose blocks 'fsdp' gathers one by one, see ``shard``.
+
+    Returns:
+        The model itself with one process or with 'fsdp', else its DDP wrapper.
+
+    Raises:
+        ConfigError: BatchNorm would take its statistics over one image.
+    """
     if world_size() == 1:
-        return method
-    synchronised = (
-        method.sync_batchnorm if settings.sync_batchnorm is None else settings.sync_batchnorm
-    )
-    if plan.device_batch < (1 if synchronised else 2):
+        return model.to(device)
+    images_needed = 1 if sync_batchnorm else 2
+    if device_batch < images_needed:
         raise ConfigError(
-            f'{plan.device_batch} image per process and pass, but BatchNorm over each process apart needs two; make '
-            f'batch_size larger, or use fewer processes'
+            f'{device_batch} image per process and pass, but BatchNorm over each process apart '
+            f'needs two; make batch_size larger, or use fewer processes'
         )
-    if synchronised:
-        convert_sync_batchnorm(method, device)
-    if sharded:
-        return shard(method, device)
+    if strategy == 'fsdp':  # not moved as a whole: the device holds only its shards
+        if sync_batchnorm:
+            convert_sync_batchnorm(model, device)
+        return shard(model, networks, device)
+    model.to(device)
+    if sync_batchnorm:
+        convert_sync_batchnorm(model, device)
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            'ignore', FutureWarning
-        )  # the new name of broadcast_buffers is not known to all versions
+        # The new name of broadcast_buffers is unknown to older versions of torch.
+        warnings.simplefilter('ignore', FutureWarning)
         return MMDistributedDataParallel(
-            method,
+            model,
             device_ids=[device] if device.type == 'cuda' else None,
             broadcast_buffers=False,
             gradient_as_bucket_view=True,
-            find_unused_parameters=method.unused_parameters,
+            find_unused_parameters=unused_parameters,
         )

@@ -12,29 +12,36 @@ from ssl_zoo.method import Method
 
 
 def compile_backbones(method: Method, device: torch.device, mode: bool | str = True) -> None:
-    """torch.compile the method's backbones and its photometric step; names and values of their weights stay.
+    """Compile a method's backbones and its photometric step; names and values of weights stay.
 
-    What is compiled is kept in ~/.cache/ssl_zoo/inductor for the next run, unless TORCHINDUCTOR_CACHE_DIR names another place: torch's
-    own default, in /tmp, does not survive a restart of the machine.
+    The compiled code is kept in ~/.cache/ssl_zoo/inductor for the next run, unless
+    TORCHINDUCTOR_CACHE_DIR names another folder. torch's default is in /tmp, which does not survive
+    a restart of the machine.
 
     Args:
+        method: changed in place.
+        device: device of the run.
         mode: True, or torch.compile's mode for the backbones.
+
     Raises:
-        ConfigError: on a CPU without a C++ compiler.
+        ConfigError: the device is a CPU and there is no C++ compiler.
     """
-    with suppress(OSError, RuntimeError):  # no home, or one that cannot be written: torch's default
-        kept = Path(
-            os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache', 'ssl_zoo', 'inductor'
-        )
-        kept.mkdir(parents=True, exist_ok=True)
-        if os.access(kept, os.W_OK):
-            os.environ.setdefault('TORCHINDUCTOR_CACHE_DIR', str(kept))
+    _set_cache_dir()
     compiler = os.environ.get('CXX') or 'g++'
     if device.type == 'cpu' and not shutil.which(compiler):
         raise ConfigError(
-            f'compile=True needs a C++ compiler, and there is no {compiler}; install one, name it in CXX, or leave compile '
-            f'out'
+            f'compile=True needs a C++ compiler, and there is no {compiler}; install one, name it '
+            f'in CXX, or leave compile out'
         )
     for backbone, _ in method.networks.values():
         method.get_submodule(backbone).compile(mode=None if mode is True else mode)
     method.data_preprocessor.compiled = True
+
+
+def _set_cache_dir() -> None:
+    with suppress(OSError, RuntimeError):  # no home, or not writable: torch's default stays
+        cache_home = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+        folder = Path(cache_home, 'ssl_zoo', 'inductor')
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            os.environ.setdefault('TORCHINDUCTOR_CACHE_DIR', str(folder))

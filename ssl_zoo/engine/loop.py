@@ -1,32 +1,44 @@
-"""The training loop, and the optimizer's wrapper with its precision."""
+"""The training loop: forward, backward and update, from any step to the last."""
 
 import time
+from collections.abc import Callable, Iterable
+from math import ceil
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from mmengine.runner import BaseLoop
+from torch import nn
 
 from ssl_zoo.data.random import mix, seed_everything
 from ssl_zoo.data.resilient_loader import ResilientLoader
 from ssl_zoo.distributed import rank
 from ssl_zoo.errors import NonFiniteError
 
+if TYPE_CHECKING:
+    from ssl_zoo.engine.runner import ZooRunner
+
 
 class TrainLoop(BaseLoop):
-    """Forward, backward and update from the step where the run stands to the last.
+    """Trains from the pass at which the run stands to the last.
 
-    mmengine's loops start an epoch afresh when a run resumes inside one; this one starts at any batch.
+    mmengine's loops begin an epoch again when a run resumes inside one; this one starts at any
+    batch.
 
     Args:
-        runner: the runner.
-        dataloader: function that gives the loader from one batch on: ``dataloader(first batch)``.
+        runner: the run.
+        dataloader: function that makes the loader of the batches from number ``start`` on.
+
+    Attributes:
+        iter: forward passes done; with accumulation, several per optimizer step.
+        max_iters: forward passes of the run.
+        max_epochs: epochs of the run, rounded up.
     """
 
-    def __init__(self, runner, dataloader):
+    def __init__(self, runner: 'ZooRunner', dataloader: Callable[[int], Iterable]):
         super().__init__(runner, dataloader)
-        self._iter = 0  # forward passes done; with accumulation, several per step
+        self._iter = 0
         self.max_iters = runner.max_steps * runner.plan.accumulate
-        self.max_epochs = int(np.ceil(runner.plan.epoch(runner.max_steps)))
+        self.max_epochs = ceil(runner.plan.epoch(runner.max_steps))
 
     @property
     def iter(self) -> int:
@@ -34,18 +46,19 @@ class TrainLoop(BaseLoop):
 
     @property
     def epoch(self) -> int:
+        """Epochs done, rounded down."""
         return int(self.runner.plan.epoch(self.runner.step))
 
-    def run(self) -> torch.nn.Module:
+    def run(self) -> nn.Module:
+        """Train to the end and return the trained model.
+
+        Raises:
+            NonFiniteError: a loss or weights are not finite.
+            Stopped: a signal asked the run to stop.
+        """
         runner = self.runner
         if self._iter >= self.max_iters:
-            if runner.online_evaluation.has_reported(runner):
-                runner.logger.info('the run is complete, there is nothing left to do')
-            else:  # it was lost between its last checkpoint and its figures
-                runner.logger.info('the training is complete, its figures are not')
-                runner.online_evaluation.progress.before_train(runner)
-                runner.online_evaluation.before_train(runner)
-                runner.online_evaluation.after_train(runner)
+            self._finish_report()
             return runner.model
         runner.call_hook('before_train')
         runner.model.train()
@@ -53,52 +66,59 @@ class TrainLoop(BaseLoop):
             self.forward_to(self.max_iters)
             runner.call_hook('after_train')
         except NonFiniteError as error:
-            runner.guard.explain(runner, error)
-        except (
-            torch.linalg.LinAlgError
-        ) as error:  # a decomposition of what is not finite, or of what has none
-            runner.guard.explain(
-                runner,
-                NonFiniteError(
-                    f'step {runner.step} failed ({str(error).splitlines()[0]})', runner.step
-                ),
-            )
+            runner.non_finite_hook.trace_and_raise(runner, error)
+        except torch.linalg.LinAlgError as error:
+            # A decomposition of a matrix that is not finite, or that has none.
+            reason = str(error).splitlines()[0]
+            failure = NonFiniteError(f'step {runner.step} failed ({reason})', runner.step)
+            runner.non_finite_hook.trace_and_raise(runner, failure)
         finally:
             runner.stop_hook.release()
         return runner.model
 
+    def _finish_report(self) -> None:
+        """Write the results of a complete run, unless they are there."""
+        runner = self.runner
+        hook = runner.online_evaluation_hook
+        if hook.has_reported(runner):
+            runner.logger.info('the run is complete, there is nothing left to do')
+            return
+        # The run was killed between its last checkpoint and its results.
+        runner.logger.info('the training is complete, its figures are not')
+        hook.progress.before_train(runner)
+        hook.before_train(runner)
+        hook.after_train(runner)
+
     def forward_to(self, end: int) -> None:
         """Train up to pass ``end``."""
-        runner, feed = (
-            self.runner,
-            ResilientLoader(self.dataloader, self._iter, self.runner.logger.warning),
-        )
+        runner = self.runner
+        loader = ResilientLoader(self.dataloader, self._iter, runner.logger.warning)
         try:
             while self._iter < end:
-                asked = time.perf_counter()
-                batch = feed.next()
-                runner.data_seconds += time.perf_counter() - asked
+                started = time.perf_counter()
+                batch = loader.next()
+                runner.data_seconds += time.perf_counter() - started
                 self.one_pass(batch)
         finally:
-            feed.close()
+            loader.close()
 
     def one_pass(self, batch: dict) -> None:
+        """One forward and backward pass; the last pass of a step ends with the update."""
         runner = self.runner
-        # Dropout and its like depend on seed, step and process alone.
-        seed_everything(
-            mix(runner.seed, self._iter) if rank() == 0 else mix(runner.seed, self._iter, rank())
-        )
+        # Dropout and the like depend on seed, pass and rank alone.
+        key = (runner.seed, self._iter) if rank() == 0 else (runner.seed, self._iter, rank())
+        seed_everything(mix(*key))
         if runner.settings.compile:
-            torch.compiler.cudagraph_mark_step_begin()  # what CUDA graphs gave in the last pass may be overwritten
+            # CUDA graphs may overwrite the outputs of the last pass.
+            torch.compiler.cudagraph_mark_step_begin()
         runner.call_hook('before_train_iter', batch_idx=self._iter, data_batch=batch)
         outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
         runner.call_hook(
             'after_train_iter', batch_idx=self._iter, data_batch=batch, outputs=outputs
         )
-        step_end = runner.at_step_end
+        is_step_end = runner.at_step_end
         self._iter += 1
-        if step_end:
-            runner.call_hook(
-                'after_optimizer_step'
-            )  # the zoo's own: the step is counted, the run could stop here
+        if is_step_end:
+            # A hook point that mmengine lacks: the step is counted, and the run could stop here.
+            runner.call_hook('after_optimizer_step')
             runner.end_step()

@@ -1,7 +1,9 @@
 """Activation checkpointing."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import nn
@@ -9,46 +11,36 @@ from torch.utils.checkpoint import checkpoint
 
 from ssl_zoo.errors import ConfigError
 
+STAGES = ('layer1', 'layer2', 'layer3', 'layer4', 'blocks')  # of ResNets and of ViTs
+
 
 def recompute_activations(network: nn.Module) -> None:
-    """Activation checkpointing (Chen et al. 2016, arXiv 1604.06174): of each block of a ResNet or ViT only the input is kept, and the
-    backward pass computes the block once more. Gradients are the same; BatchNorm's statistics move in the first pass alone.
+    """Keep only the input of each block, and compute the block again in the backward pass.
+
+    Activation checkpointing (Chen et al. 2016, arXiv 1604.06174). Gradients are the same, and
+    BatchNorm's running statistics are updated once, in the forward pass.
+
+    Args:
+        network: a ResNet or a ViT; its blocks are changed in place.
 
     Raises:
-        ConfigError: a network without such blocks.
+        ConfigError: a network without blocks.
     """
-    blocks = [
-        block
-        for name in ('layer1', 'layer2', 'layer3', 'layer4', 'blocks')
-        for block in getattr(network, name, ())
-    ]
+    blocks = [block for stage in STAGES for block in getattr(network, stage, ())]
     if not blocks:
         raise ConfigError(
-            f'recompute=True needs a backbone of blocks, a ResNet or a ViT, and {type(network).__name__} has none; leave it '
-            f'out'
+            f'recompute=True needs a backbone of blocks, a ResNet or a ViT, and '
+            f'{type(network).__name__} has none; leave it out'
         )
     for block in blocks:
-        block.__class__ = _recomputed(type(block))
+        block.__class__ = _with_recomputation(type(block))
 
 
 @lru_cache
-def _recomputed(cls: type) -> type:
-    """A class of blocks whose backward pass computes them once more."""
+def _with_recomputation(cls: type[nn.Module]) -> type[nn.Module]:
+    """A subclass of a block's class whose activations are computed again in the backward pass."""
 
-    @contextmanager
-    def again(block: nn.Module):
-        before = [(layer, dict(layer._buffers)) for layer in block.modules()]
-        for layer, buffers in before:
-            layer._buffers.update(
-                (name, value.clone()) for name, value in buffers.items() if value is not None
-            )
-        try:
-            yield  # BatchNorm's statistics have moved in the first pass
-        finally:
-            for layer, buffers in before:
-                layer._buffers.update(buffers)
-
-    def forward(self, *inputs, **options):
+    def forward(self: nn.Module, *inputs: Any, **options: Any) -> Any:
         if not (torch.is_grad_enabled() and self.training):
             return cls.forward(self, *inputs, **options)
         return checkpoint(
@@ -56,8 +48,24 @@ def _recomputed(cls: type) -> type:
             self,
             *inputs,
             use_reentrant=False,
-            context_fn=lambda: (nullcontext(), again(self)),
+            context_fn=lambda: (nullcontext(), _preserved_buffers(self)),
             **options,
         )
 
     return type(cls.__name__, (cls,), dict(forward=forward))
+
+
+@contextmanager
+def _preserved_buffers(block: nn.Module) -> Iterator[None]:
+    """Let a second forward pass update copies of BatchNorm's statistics; the first has updated
+    them.
+    """
+    originals = [(layer, dict(layer._buffers)) for layer in block.modules()]
+    for layer, buffers in originals:
+        copies = {name: value.clone() for name, value in buffers.items() if value is not None}
+        layer._buffers.update(copies)
+    try:
+        yield
+    finally:
+        for layer, buffers in originals:
+            layer._buffers.update(buffers)

@@ -1,4 +1,4 @@
-"""build_runner: from settings to a run."""
+"""build_runner: make a run from settings."""
 
 import json
 import logging
@@ -8,22 +8,20 @@ import shlex
 import sys
 import time
 import uuid
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ssl_zoo.build import build_method
-from ssl_zoo.checkpoint import (
-    check_resumable,
-    checkpoints_in,
-    need_items,
-    newest_checkpoint,
-    read_checkpoint,
-)
+from ssl_zoo.checkpoint import checkpoints_in
 from ssl_zoo.config.settings import Settings
 from ssl_zoo.data.loader import default_workers, train_loader
 from ssl_zoo.data.on_device import DeviceDataset
@@ -33,9 +31,9 @@ from ssl_zoo.data.view_dataset import ViewDataset
 from ssl_zoo.distributed import rank, world_size
 from ssl_zoo.distributed.counter import AsyncCounter
 from ssl_zoo.distributed.objects import on_rank0, raise_together
-from ssl_zoo.distributed.sharding import full_state, is_sharded, load_full_state
+from ssl_zoo.distributed.sharding import full_state, is_sharded
 from ssl_zoo.distributed.signals import StopSignals
-from ssl_zoo.distributed.wrap_model import wrap_model
+from ssl_zoo.engine.describe_plan import describe_plan
 from ssl_zoo.engine.hooks.checkpoint import CheckpointHook
 from ssl_zoo.engine.hooks.method import MethodHook
 from ssl_zoo.engine.hooks.non_finite import NonFiniteHook
@@ -45,88 +43,268 @@ from ssl_zoo.engine.hooks.schedule import ScheduleHook
 from ssl_zoo.engine.hooks.stop import StopHook
 from ssl_zoo.engine.hooks.unreadable_images import UnreadableImagesHook
 from ssl_zoo.engine.hooks.views_picture import ViewsPictureHook
+from ssl_zoo.engine.logger import make_logger
 from ssl_zoo.engine.loop import TrainLoop
-from ssl_zoo.engine.optim_wrapper import ZooOptimWrapper
-from ssl_zoo.engine.plan import Plan, describe_plan
-from ssl_zoo.engine.work_dir import LogFile, claim, make_work_dir
+from ssl_zoo.engine.model import build_model
+from ssl_zoo.engine.optim_wrapper import ZooOptimWrapper, build_optimizer
+from ssl_zoo.engine.plan import Plan
+from ssl_zoo.engine.resume import load_state, read_resumed_checkpoint
+from ssl_zoo.engine.work_dir import claim, make_work_dir
 from ssl_zoo.errors import CollectiveConfigError, ConfigError
 from ssl_zoo.method import Method
-from ssl_zoo.optim import parameter_groups
-from ssl_zoo.registry import OPTIMIZERS
+from ssl_zoo.storage.lock import FileLock
 from ssl_zoo.versions import versions
+
+# mmengine's hooks that the zoo's hooks replace.
+MMENGINE_HOOKS = (
+    'runtime_info',
+    'timer',
+    'sampler_seed',
+    'logger',
+    'param_scheduler',
+    'checkpoint',
+)
+
+
+def build_runner(
+    settings: Settings, work_dir: str | Path, resume: bool | str = False, unique: bool = False
+) -> 'ZooRunner':
+    """Make a run that ``runner.train()`` starts.
+
+    Every process calls it, inside ``ssl_zoo.distributed.process_group.process_group``.
+
+    Args:
+        settings: from load_config.
+        work_dir: folder of all files that the run writes.
+        resume: True continues from the newest checkpoint of ``work_dir``; 'auto' does so if there
+            is one, and else starts a new run; a path continues from that checkpoint.
+        unique: if ``work_dir`` exists, take the first of work_dir-2, work_dir-3 ... that does not.
+
+    Raises:
+        ConfigError: a mistake in the settings, missing data, or a work directory that holds another
+            run or is in use.
+    """
+    work_dir = Path(work_dir)
+    resume = _resolve_resume(work_dir, resume)
+    sources = raise_together(lambda: data_sources(settings.data))
+    plan = Plan.of(settings, len(sources['train']), world_size())
+    checkpoint = None
+    if resume:
+        checkpoint = raise_together(
+            lambda: read_resumed_checkpoint(settings, sources['train'], work_dir, resume)
+        )
+    device = _select_device()
+    method, model = build_model(settings, plan, device)
+    optimizer = build_optimizer(settings, plan, method)
+    make_loader = _prepare_loader(settings, plan, sources['train'], device)
+    work_dir = Path(on_rank0(lambda: str(make_work_dir(work_dir, unique))))
+    lock = raise_together(lambda: claim(work_dir) if rank() == 0 else None)
+    runner = ZooRunner(
+        settings=settings,
+        plan=plan,
+        checkpoint=checkpoint,
+        lock=lock,
+        hooks=RunHooks.build(settings, sources),
+        work_dir=work_dir,
+        model=model,
+        optim_wrapper=ZooOptimWrapper(optimizer, method, settings, plan.accumulate),
+        make_loader=make_loader,
+    )
+    runner.logger.info('plan\n' + describe_plan(settings, plan, method, optimizer.param_groups))
+    return runner
+
+
+def _resolve_resume(work_dir: Path, resume: bool | str) -> bool | str:
+    """Replace 'auto' by whether there is a checkpoint. Raises if a new run would find one."""
+    if resume == 'auto':
+        resume = on_rank0(lambda: bool(checkpoints_in(work_dir)))
+    if not resume and on_rank0(lambda: bool(checkpoints_in(work_dir))):
+        raise CollectiveConfigError(
+            f'{work_dir} already holds a run ({checkpoints_in(work_dir)[0].name}); continue it '
+            f'with --resume, or choose another --work-dir'
+        )
+    return resume
+
+
+def _select_device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device('cuda', torch.cuda.current_device())
+    return torch.device('cpu')
+
+
+def _prepare_loader(
+    settings: Settings, plan: Plan, train: Source, device: torch.device
+) -> Callable[[int], Iterable[dict]]:
+    """A function that makes the loader of this rank's batches from batch number ``start`` on."""
+    views = settings.build_views()
+    if settings.data.on_device:
+        workers = None
+        dataset = raise_together(
+            lambda: DeviceDataset(train, views, settings.seed, device, bool(settings.compile))
+        )
+    else:
+        workers = default_workers() if settings.workers is None else settings.workers
+        dataset = ViewDataset(train, views, settings.seed)
+
+    def make_loader(start: int) -> Iterable[dict]:
+        return train_loader(
+            dataset,
+            plan.micro_batch,
+            workers,
+            start,
+            plan.steps * plan.accumulate,
+            (rank(), world_size()),
+            settings.parallel.timeout,
+        )
+
+    return make_loader
+
+
+@dataclass
+class RunHooks:
+    """The hooks of a run. mmengine orders them by priority, equal priorities in this order."""
+
+    method: MethodHook
+    schedule: ScheduleHook
+    unreadable_images: UnreadableImagesHook
+    views_picture: ViewsPictureHook
+    online_evaluation: OnlineEvaluationHook
+    progress: ProgressHook
+    checkpoint: CheckpointHook
+    non_finite: NonFiniteHook
+    stop: StopHook
+
+    @classmethod
+    def build(cls, settings: Settings, sources: dict[str, Source | None]) -> 'RunHooks':
+        """Make the hooks; ``sources`` come from ssl_zoo.data.splits.data_sources."""
+        train = sources['train']
+        progress = ProgressHook(settings)
+        checkpoint = CheckpointHook(settings, train)
+        return cls(
+            method=MethodHook(),
+            schedule=ScheduleHook(),
+            unreadable_images=UnreadableImagesHook(train, settings.data.max_unreadable),
+            views_picture=ViewsPictureHook(train),
+            online_evaluation=OnlineEvaluationHook(settings, sources, progress),
+            progress=progress,
+            checkpoint=checkpoint,
+            non_finite=NonFiniteHook(settings),
+            stop=StopHook(checkpoint.save),
+        )
+
+    def in_order(self) -> list[Hook]:
+        """All hooks."""
+        return list(vars(self).values())
 
 
 class ZooRunner(Runner):
     """mmengine's Runner with the zoo's loop, logger and checkpoints.
 
+    Args:
+        settings: settings of the run.
+        plan: plan of the run.
+        checkpoint: content of the checkpoint to resume from, or None.
+        lock: lock of the work directory, which the end of the run releases; None on ranks above 0.
+        hooks: hooks of the run.
+        work_dir: the work directory.
+        model: model to train.
+        optim_wrapper: its optimizer.
+        make_loader: function that makes the loader of the batches from number ``start`` on.
+
     Attributes:
-        settings, plan: what the run does; method: the method.
-        step, max_steps: optimiser steps done and in all; at_step_end: whether this forward pass ends one.
-        data_seconds: time spent waiting for data; train_seconds: time spent on the run, earlier legs included.
+        max_steps: optimizer steps of the run.
+        data_seconds: seconds that this process has waited for data.
+        seconds_before: seconds of the run before it was resumed.
     """
 
     def __init__(
         self,
         settings: Settings,
         plan: Plan,
-        resume_from: dict | None,
-        unreadable: UnreadableImagesHook,
-        online_evaluation: OnlineEvaluationHook,
-        guard: NonFiniteHook,
-        checkpoint_hook: CheckpointHook,
-        stop_hook: StopHook,
-        **arguments,
+        checkpoint: dict | None,
+        lock: FileLock | None,
+        hooks: RunHooks,
+        work_dir: Path,
+        model: nn.Module,
+        optim_wrapper: ZooOptimWrapper,
+        make_loader: Callable[[int], Iterable[dict]],
     ):
-        self.settings, self.plan, self.resume_from = settings, plan, resume_from
-        (
-            self.unreadable,
-            self.online_evaluation,
-            self.guard,
-            self.checkpoint_hook,
-            self.stop_hook,
-        ) = unreadable, online_evaluation, guard, checkpoint_hook, stop_hook
-        self.max_steps, self.told, self.counts = (
-            plan.steps,
-            0,
-            AsyncCounter(len(StopSignals.CAUGHT) + 1),
-        )
-        self.data_seconds, self.seconds_before, self.started = 0.0, 0.0, time.perf_counter()
-        # The name keys mmengine's global instances; two runs of one second would share them.
+        self.settings = settings
+        self.plan = plan
+        self.checkpoint_to_resume = checkpoint
+        self.lock = lock
+        self.unreadable_images_hook = hooks.unreadable_images
+        self.online_evaluation_hook = hooks.online_evaluation
+        self.checkpoint_hook = hooks.checkpoint
+        self.non_finite_hook = hooks.non_finite
+        self.stop_hook = hooks.stop
+        self.max_steps = plan.steps
+        self.data_seconds = 0.0
+        self.seconds_before = 0.0
+        self._started = time.perf_counter()
+        # One counter for each signal, and one for unreadable images.
+        self._counter = AsyncCounter(len(StopSignals.CAUGHT) + 1)
+        self._unreadable_exchanged = 0
         super().__init__(
+            model=model,
+            work_dir=str(work_dir),
+            train_dataloader=make_loader,
+            optim_wrapper=optim_wrapper,
+            custom_hooks=hooks.in_order(),
             train_cfg=dict(type=TrainLoop),
             randomness=dict(seed=settings.seed),
+            # The key of mmengine's global instances: two runs of one second would share them.
             experiment_name=uuid.uuid4().hex,
-            default_hooks=dict.fromkeys(
-                ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
-            ),
-            **arguments,
+            default_hooks=dict.fromkeys(MMENGINE_HOOKS),
         )
         with suppress(OSError):
-            os.rmdir(self._log_dir)  # mmengine makes it; the log lies in the work directory
+            os.rmdir(self._log_dir)  # mmengine makes it; the log is in the work directory
         self.logger.setLevel(logging.INFO if rank() == 0 else logging.WARNING)
+
+    # --- The state of the run.
 
     @property
     def method(self) -> Method:
-        return self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
+        """The method, without its DDP wrapper."""
+        if isinstance(self.model, DistributedDataParallel):
+            return self.model.module
+        return self.model
 
     @property
     def device(self) -> torch.device:
+        """Device of the method."""
         return self.method.data_preprocessor.mean.device
 
     @property
     def step(self) -> int:
+        """Optimizer steps done."""
         return self.iter // self.plan.accumulate
 
     @property
-    def train_seconds(self) -> float:
-        return self.seconds_before + time.perf_counter() - self.started
-
-    @property
     def at_step_end(self) -> bool:
+        """Whether the current forward pass is the last one of its optimizer step."""
         return (self.iter + 1) % self.plan.accumulate == 0
 
+    @property
+    def train_seconds(self) -> float:
+        """Seconds of the run, including those before it was resumed."""
+        return self.seconds_before + time.perf_counter() - self._started
+
+    def due(self, every: float, step: int | None = None) -> bool:
+        """Whether a step is the first one to reach a multiple of ``every`` epochs.
+
+        Args:
+            every: epochs.
+            step: number of steps done; None for those of the run.
+        """
+        if step is None:
+            step = self.step
+        multiple = math.floor(self.plan.epoch(step) / every + 1e-9)
+        multiple_before = math.floor(self.plan.epoch(step - 1) / every + 1e-9)
+        return multiple > multiple_before
+
     def whole_method(self) -> Method:
-        """The method, of which parts can be called: where it is sharded a whole copy. All processes call it."""
+        """The method, or a whole copy of it if it is sharded, to call parts of. All ranks call it."""
         if not is_sharded(self.method):
             return self.method
         method = build_method(
@@ -135,56 +313,35 @@ class ZooRunner(Runner):
         method.load_state_dict(full_state(self.method.state_dict()))
         return method
 
-    def due(self, every: float, step: int | None = None) -> bool:
-        """Whether the step just done, or step number ``step``, reached a multiple of ``every`` epochs."""
-        step = self.step if step is None else step
-        now, before = (math.floor(self.plan.epoch(s) / every + 1e-9) for s in (step, step - 1))
-        return now > before
+    # --- What the run does.
 
-    def end_step(self) -> None:
-        """Tell the other processes of signals and unreadable images, and do what follows from theirs."""
-        *asked, unreadable = self.counts.add(
-            *self.stop_hook.signals.asked(), self.unreadable.news()
-        )
-        if unreadable > self.told:
-            self.told = unreadable
-            self.unreadable.exchange(self)
-        if any(asked):
-            self.stop_hook.stop(self, asked)
-
-    def train(self):
+    def train(self) -> nn.Module:
+        """Train to the end, then release the work directory."""
         try:
             return super().train()
         finally:
             if self.lock is not None:
                 self.lock.release()
 
-    def _init_model_weights(self) -> None:
-        """Nothing: the method draws its weights, and mmengine's version would draw timm's again."""
+    def end_step(self) -> None:
+        """Share signals and counts of unreadable images with the other ranks, and act on them."""
+        *signal_flags, unreadable = self._counter.add(
+            *self.stop_hook.signals.received_flags(), self.unreadable_images_hook.count_new()
+        )
+        if unreadable > self._unreadable_exchanged:
+            self._unreadable_exchanged = unreadable
+            self.unreadable_images_hook.exchange(self)
+        if any(signal_flags):
+            self.stop_hook.stop(self, signal_flags)
 
-    def build_logger(self, **_):
-        logger = logging.getLogger(f'ssl_zoo.{self.experiment_name}')
-        logger.setLevel(logging.WARNING)  # while mmengine sets itself up, and tells of it
-        logger.propagate = False
-        who = f'[process {rank()}] ' if rank() > 0 else ''  # all but the first say warnings alone
-        for handler, date in (
-            (logging.StreamHandler(sys.stdout), ''),
-            (LogFile(Path(self.work_dir, 'train.log')), '%Y-%m-%d '),
-        ):
-            handler.setFormatter(
-                logging.Formatter(f'%(asctime)s  {who}%(message)s', datefmt=f'{date}%H:%M:%S')
-            )
-            logger.addHandler(handler)
-        return logger
-
-    def build_visualizer(self, visualizer=None):
-        """None: ProgressHook writes the scalars."""
-
-    def _log_env(self, env_cfg) -> None:
-        """Nothing: versions.json holds it; mmengine's version runs the compiler to ask for its version."""
+    def load_or_resume(self) -> None:
+        """Load the checkpoint to resume from, if there is one."""
+        if self.checkpoint_to_resume is not None:
+            load_state(self, self.checkpoint_to_resume)
+            self.checkpoint_to_resume = None
 
     def dump_config(self) -> None:
-        """What it takes to run this again: config.py, command.txt, versions.json."""
+        """Write what repeats the run: config.py, command.txt, versions.json."""
         if rank() > 0:
             return
         try:
@@ -194,173 +351,23 @@ class ZooRunner(Runner):
             Path(self.work_dir, 'versions.json').write_text(json.dumps(versions(), indent=2) + '\n')
         except OSError as error:
             raise ConfigError(
-                f'cannot write to the work directory {self.work_dir}: {error}; free some space, or choose another '
-                f'--work-dir'
+                f'cannot write to the work directory {self.work_dir}: {error}; free some space, or '
+                f'choose another --work-dir'
             ) from None
 
-    def load_or_resume(self) -> None:
-        if self.resume_from is None:
-            return
-        content = self.resume_from
-        if not 0 <= content['step'] <= self.max_steps:
-            raise ConfigError(
-                f'cannot resume: the checkpoint is of step {content["step"]}, and the run has {self.max_steps}; give a '
-                f'checkpoint of this run'
-            )
-        try:
-            load_full_state(self.method, content['method'])
-            load_full_state(self.optim_wrapper.optimizer, content['optimizer'])
-        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
-            raise ConfigError(
-                f'cannot resume: the weights or the optimizer state do not fit the config ({reason}); give a checkpoint of '
-                f'this run'
-            ) from None
-        self.train_loop._iter = content['step'] * self.plan.accumulate
-        self.seconds_before = content['seconds']
-        self.resume_from = None
-        self.logger.info(f'resumed at step {content["step"]} of {self.max_steps}')
-        if content['accumulate'] != self.plan.accumulate:
-            before = self.plan.batch_size // content['accumulate']
-            self.logger.warning(
-                f'passes of {self.plan.micro_batch} images from here on, of {before} before: what looks at other '
-                f'images of a pass (see the plan) sees so many'
-            )
+    # --- What replaces mmengine's.
 
+    def build_logger(self, **_) -> logging.Logger:
+        """Make the logger; it is quiet while mmengine reports on its own set-up."""
+        logger = make_logger(f'ssl_zoo.{self.experiment_name}', self.work_dir)
+        logger.setLevel(logging.WARNING)
+        return logger
 
-def build_optimizer(settings: Settings, plan: Plan, method: Method) -> torch.optim.Optimizer:
-    groups = parameter_groups(
-        method, settings.weight_decay, settings.decay_norm_and_bias, settings.norm_and_bias_lr
-    )
-    return OPTIMIZERS.create(settings.optimizer, params=groups, lr=plan.peak_lr)
+    def build_visualizer(self, visualizer=None) -> None:
+        """Make none: ProgressHook writes the scalars."""
 
+    def _init_model_weights(self) -> None:
+        """Do nothing: the method draws its weights, and mmengine would draw timm's again."""
 
-def build_runner(
-    settings: Settings, work_dir: str | Path, resume: bool | str = False, unique: bool = False
-) -> ZooRunner:
-    """A run that ``runner.train()`` starts. Called on every process, after ``ssl_zoo.distributed.process_group.joined``.
-
-    Args:
-        settings: from load_config.
-        work_dir: where everything the run writes goes.
-        resume: continue from the newest checkpoint of work_dir (True, or 'auto' for a new run if there is none yet), or from a given
-            one (its path).
-        unique: if work_dir exists, take the first of work_dir-2, work_dir-3 ... that does not.
-
-    Raises:
-        ConfigError: a mistake in the settings, missing data, a work directory that holds another run or is in use.
-    """
-    work_dir = Path(work_dir)
-    if resume == 'auto':
-        resume = on_rank0(lambda: bool(checkpoints_in(work_dir)))
-    if not resume and on_rank0(lambda: bool(checkpoints_in(work_dir))):
-        raise CollectiveConfigError(
-            f'{work_dir} already holds a run ({checkpoints_in(work_dir)[0].name}); continue it with --resume, or '
-            f'choose another --work-dir'
-        )
-    sources = raise_together(lambda: data_sources(settings.data))
-    plan = Plan.of(settings, len(sources['train']), world_size())
-    content = (
-        raise_together(lambda: _resumed(settings, sources['train'], work_dir, resume))
-        if resume
-        else None
-    )
-    device = (
-        torch.device('cuda', torch.cuda.current_device())
-        if torch.cuda.is_available()
-        else torch.device('cpu')
-    )
-    method = build_method(settings, microbatch_images=plan.micro_batch)
-    model = wrap_model(method, settings, plan, device)
-    optimizer = build_optimizer(settings, plan, method)
-    if settings.data.on_device:
-        dataset, workers = (
-            raise_together(
-                lambda: DeviceDataset(
-                    sources['train'],
-                    settings.build_views(),
-                    settings.seed,
-                    device,
-                    bool(settings.compile),
-                )
-            ),
-            None,
-        )
-    else:
-        dataset = ViewDataset(sources['train'], settings.build_views(), settings.seed)
-        workers = default_workers() if settings.workers is None else settings.workers
-    work_dir = Path(on_rank0(lambda: str(make_work_dir(work_dir, unique))))
-    lock = raise_together(lambda: claim(work_dir) if rank() == 0 else None)
-    checkpoint, progress, guard = (
-        CheckpointHook(settings, sources['train']),
-        ProgressHook(settings),
-        NonFiniteHook(settings),
-    )
-    unreadable, online_evaluation = (
-        UnreadableImagesHook(sources['train'], settings.data.max_unreadable),
-        OnlineEvaluationHook(settings, sources, progress),
-    )
-    stop = StopHook(checkpoint.save)
-    runner = ZooRunner(
-        settings,
-        plan,
-        content,
-        unreadable,
-        online_evaluation,
-        guard,
-        checkpoint,
-        stop,
-        model=model,
-        work_dir=str(work_dir),
-        train_dataloader=lambda start: train_loader(
-            dataset,
-            plan.micro_batch,
-            workers,
-            start,
-            plan.steps * plan.accumulate,
-            (rank(), world_size()),
-            settings.parallel.timeout,
-        ),
-        optim_wrapper=ZooOptimWrapper(optimizer, method, settings, plan.accumulate),
-        custom_hooks=[
-            MethodHook(),
-            ScheduleHook(),
-            unreadable,
-            ViewsPictureHook(sources['train']),
-            online_evaluation,
-            progress,
-            checkpoint,
-            guard,
-            stop,
-        ],
-    )
-    runner.lock = lock
-    runner.logger.info('plan\n' + describe_plan(settings, plan, method, optimizer.param_groups))
-    return runner
-
-
-def _resumed(settings: Settings, train: Source, work_dir: Path, resume: bool | str) -> dict:
-    """The content of the checkpoint to continue from: process 0 chooses it, all read it."""
-
-    def choose() -> str:
-        path = newest_checkpoint(work_dir)['path'] if resume is True else str(resume)
-        other = [
-            p
-            for p in checkpoints_in(work_dir)
-            if resume is not True
-            and (p.parent.resolve() != Path(path).parent.resolve() or p.name > Path(path).name)
-        ]
-        if other:
-            read_checkpoint(path)  # says what is wrong with it first
-            raise ConfigError(
-                f'{work_dir} holds {other[0].name}, which does not lead to {resume}; choose another --work-dir'
-            )
-        return path
-
-    path = on_rank0(choose)
-    content = read_checkpoint(path)
-    need_items(
-        content, path, images=int, manifest=str, seconds=float, accumulate=int, optimizer=dict
-    )
-    check_resumable(content, settings, train)
-    return content
+    def _log_env(self, env_cfg) -> None:
+        """Do nothing: versions.json holds it, and mmengine runs a compiler to get its version."""

@@ -1,8 +1,6 @@
 """The work directory of a run: create it, lock it, write its log."""
 
 import itertools
-import logging
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -79,17 +77,3 @@ def _remove_leftovers(work_dir: Path) -> None:
         for pattern in LEFTOVERS:
             for file in work_dir.glob(pattern):
                 file.unlink()
-
-
-class LogFile(logging.FileHandler):
-    """A log file. A full disk costs its lines, which stderr reports once, and not the run."""
-
-    failed = False
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        if not self.failed:
-            self.failed = True
-            print(
-                f'could not write {self.baseFilename}: {sys.exc_info()[1]}; the run goes on',
-                file=sys.stderr,
-            )

@@ -182,7 +182,7 @@ class _Training:
     def _save_or_stop(self, step: int) -> None:
         """Save the state when it is due. Raises Stopped if a process has received a signal."""
         now = time.perf_counter()
-        received = self.signal_counts.add(*self.signals.asked())
+        received = self.signal_counts.add(*self.signals.received_flags())
         if step + 1 == self.steps:  # no later step would read the counts of the last one
             received = self.signal_counts.finish()
         if any(received) or now - self.saved_at > SAVE_SECONDS:
@@ -191,7 +191,7 @@ class _Training:
             self.saved_at = now
         if any(received):
             barrier()  # torchrun ends all processes when the first has ended
-            raise Stopped(StopSignals.first(received), step + 1, self.state_path is not None)
+            raise Stopped(StopSignals.first_received(received), step + 1, self.state_path is not None)
 
     def _save(self, step: int) -> None:
         if self.state_path is None:

@@ -10,8 +10,8 @@ import torch
 
 from ssl_zoo.config.loading import load_config
 from ssl_zoo.data.splits import data_sources
-from ssl_zoo.engine.dry_run import timed_step
 from ssl_zoo.engine.plan import Plan
+from ssl_zoo.engine.timed_step import timed_step
 from ssl_zoo.errors import ConfigError, MissingData
 from ssl_zoo.studies.job import read_json, write_json
 from ssl_zoo.studies.study import RANDOM, Arm, Study, fingerprint_of, number_in, slug
@@ -276,7 +276,7 @@ def describe(units: Jobs, jobs: int, threads: int, tell=print) -> dict[tuple[str
         )
         if kind not in speeds:
             speeds[kind] = timed_step(
-                settings, plan, most=min(plan.device_batch, 64)
+                settings, plan, cpu_images=min(plan.device_batch, 64)
             ).images_per_second
         seconds['run', arm.id] = plan.steps * plan.batch_size / speeds[kind]
         if tune and arm in units.first.values():

@@ -5,8 +5,8 @@ import pytest
 from ssl_zoo.build import build_method
 from ssl_zoo.config.loading import load_config
 from ssl_zoo.data.splits import data_sources
+from ssl_zoo.engine.optim_wrapper import build_optimizer
 from ssl_zoo.engine.plan import Plan
-from ssl_zoo.engine.runner import build_optimizer
 from ssl_zoo.errors import ConfigError
 
 CONFIG = '''

@@ -6,6 +6,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from ssl_zoo.distributed import collectives
+from ssl_zoo.distributed.batchnorm import shuffle_bn
 from ssl_zoo.losses import info_nce, l2_normalize, mask_self, off_diagonal
 
 N, D = 8, 5
@@ -25,10 +26,10 @@ def losses():
     from ssl_zoo.methods.vicreg import covariance, variance
 
     def barlow(a, b):
-        return redundancy(collectives.total(a.T @ b) / (len(a) * collectives.world_size()), 0.005)
+        return redundancy(collectives.all_reduce_sum(a.T @ b) / (len(a) * collectives.world_size()), 0.005)
 
     def vicreg(a, b):
-        a_all, b_all = collectives.gather(a), collectives.gather(b)
+        a_all, b_all = collectives.all_gather(a), collectives.all_gather(b)
         return (a - b).square().mean() + variance(a_all) + covariance(b_all)
 
     return dict(
@@ -55,14 +56,14 @@ def work(rank: int, folder: str) -> None:
             out[name] = value.detach(), a.grad, b.grad
         x = torch.arange(N, dtype=torch.float32).view(N, 1)[rows]
         met = []
-        out['shuffled'] = (
-            collectives.shuffled(lambda images: (met.append(images.clone()), images * 10)[1], x),
+        out['shuffle_bn'] = (
+            shuffle_bn(lambda images: (met.append(images.clone()), images * 10)[1], x),
             met[0],
         )
         shared = [torch.ones(2, requires_grad=True) for _ in range(2)]
-        (collectives.gather(shared[0]) + collectives.gather(shared[1])).square().sum().backward()
+        (collectives.all_gather(shared[0]) + collectives.all_gather(shared[1])).square().sum().backward()
         out['shared'] = [z.grad for z in shared]
-        out['own'] = collectives.local_rows(N // 2), mask_self(torch.zeros(N // 2, N))
+        out['local_rows'] = collectives.local_rows(N // 2), mask_self(torch.zeros(N // 2, N))
         torch.save(out, f'{folder}/{rank}.pt')
     finally:
         dist.destroy_process_group()
@@ -93,11 +94,11 @@ def test_two_processes_equal_one(two, name):
     torch.testing.assert_close(woven(grads_b) / 2, b.grad)
 
 
-def test_shuffled_deals_images_over_processes_and_brings_outputs_back(two):
-    assert woven([part['shuffled'][0] for part in two]).flatten().tolist() == [
+def test_shuffle_bn_deals_images_over_processes_and_brings_outputs_back(two):
+    assert woven([part['shuffle_bn'][0] for part in two]).flatten().tolist() == [
         10.0 * i for i in range(N)
     ]
-    met = [part['shuffled'][1].flatten().tolist() for part in two]
+    met = [part['shuffle_bn'][1].flatten().tolist() for part in two]
     assert sorted(met[0] + met[1]) == list(range(N)) and sorted(met[0]) != [0, 2, 4, 6]
 
 
@@ -109,18 +110,18 @@ def test_two_gathers_that_share_a_gradient(two):
         ]  # 2 (1 + 1) from each process
 
 
-def test_own_rows(two):
-    assert [part['own'][0].tolist() for part in two] == [[0, 2, 4, 6], [1, 3, 5, 7]]
+def test_local_rows(two):
+    assert [part['local_rows'][0].tolist() for part in two] == [[0, 2, 4, 6], [1, 3, 5, 7]]
     for part in two:
-        infinite = part['own'][1].isinf().nonzero()[:, 1].tolist()
-        assert infinite == part['own'][0].tolist()
+        infinite = part['local_rows'][1].isinf().nonzero()[:, 1].tolist()
+        assert infinite == part['local_rows'][0].tolist()
 
 
 def test_one_process_needs_no_group():
     x = torch.randn(4, 3)
     assert collectives.world_size() == 1 and collectives.rank() == 0
-    assert collectives.gather(x) is x and collectives.total(x) is x
-    torch.testing.assert_close(collectives.shuffled(lambda images: images * 2, x), x * 2)
+    assert collectives.all_gather(x) is x and collectives.all_reduce_sum(x) is x
+    torch.testing.assert_close(shuffle_bn(lambda images: images * 2, x), x * 2)
 
 
 def test_off_diagonal():

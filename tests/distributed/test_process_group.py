@@ -16,7 +16,7 @@ from ssl_zoo.distributed.objects import (
     on_rank0,
     raise_together,
 )
-from ssl_zoo.distributed.process_group import RankInfo, process_group, rank_info
+from ssl_zoo.distributed.process_group import TIMEOUT, RankInfo, process_group, rank_info
 from ssl_zoo.errors import CollectiveConfigError, ConfigError, Stopped
 
 TORCHRUN = dict(
@@ -328,7 +328,10 @@ AGREE = """
 import json, sys, torch
 from pathlib import Path
 from ssl_zoo.distributed import broadcast, rank, world_size
-from ssl_zoo.distributed.process_group import *
+from ssl_zoo.cli.run_command import run_command
+from ssl_zoo.distributed.counter import AsyncCounter
+from ssl_zoo.distributed.objects import *
+from ssl_zoo.distributed.process_group import process_group, rank_info
 from ssl_zoo.errors import CollectiveConfigError
 from ssl_zoo.errors import ConfigError
 
@@ -488,4 +491,4 @@ sys.exit(run_command(main, 'go on so'))
 
 
 def test_the_timeout_is_half_an_hour_unless_said_otherwise():
-    assert process_group.TIMEOUT == 1800
+    assert TIMEOUT == 1800

@@ -73,6 +73,10 @@ CASES = dict(
 STEPS, BATCH = 3, 4
 
 
+def backbones(method):
+    return [path for path, _ in method.networks.values()]
+
+
 class Run:
     """A method in training on two processes, sharded or with DistributedDataParallel."""
 
@@ -89,9 +93,10 @@ class Run:
         self.method = METHODS.create(method).to(self.dtype)
         if self.settings.channels_last:
             self.method.to(memory_format=torch.channels_last)
-        self.network = (
-            shard(self.method, 'cpu') if sharded else DistributedDataParallel(self.method)
-        )
+        if sharded:
+            self.network = shard(self.method, backbones(self.method), 'cpu')
+        else:
+            self.network = DistributedDataParallel(self.method)
         self.optimizer = OPTIMIZERS.create(optimizer, params=parameter_groups(self.method, 1e-3))
         self.wrapper = ZooOptimWrapper(
             self.optimizer, self.method, self.settings, self.settings.accumulate
@@ -222,7 +227,7 @@ def look_inside() -> dict:
     _limit_norms(gradients, 0.05)
     out['limited'] = [g.full_tensor() for g in gradients], before
     for name, refused in (
-        ('twice', lambda: shard(method, 'cpu')),
+        ('twice', lambda: shard(method, paths, 'cpu')),
         (
             'other method',
             lambda: load_full_state(
@@ -361,7 +366,7 @@ def test_mistakes_get_a_sentence(two):
 def test_without_a_process_group():
     method = METHODS.create(BYOL)
     with pytest.raises(ValueError, match='process group'):
-        shard(method)
+        shard(method, backbones(method))
     state = method.state_dict()
     other = METHODS.create(BYOL)
     load_full_state(other, full_state(state))  # both do for a run that is not sharded

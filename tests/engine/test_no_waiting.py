@@ -13,7 +13,7 @@ import torch
 from ssl_zoo.config.loading import load_config
 from ssl_zoo.data.crop import crop_batch, crop_boxes
 from ssl_zoo.data.views import View, sample
-from ssl_zoo.engine import runner as runner_module
+from ssl_zoo.engine import model as model_module
 from ssl_zoo.engine.runner import ZooRunner, build_runner
 from ssl_zoo.registry import METHODS
 
@@ -30,7 +30,7 @@ def on_meta(tmp_path, monkeypatch):
     """Function: a run on the meta device, with a method's digits config, and the steps at which it made a progress line."""
 
     def make(name='BYOL'):
-        monkeypatch.setattr(runner_module, 'feature_std', lambda method, *_: method.to('meta'))
+        monkeypatch.setattr(model_module, 'wrap_model', lambda method, *_, **__: method.to('meta'))
         monkeypatch.setattr(
             ZooRunner, 'wrap_model', lambda self, cfg, model: model
         )  # would move it to the CPU

@@ -10,7 +10,7 @@ import torch
 from ssl_zoo.checkpoint import checkpoints_in, read_checkpoint
 from ssl_zoo.config.loading import load_config
 from ssl_zoo.engine.hooks.non_finite import NonFiniteHook
-from ssl_zoo.engine.replay import replayed
+from ssl_zoo.engine.replay import replay_step
 from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.errors import ConfigError, Stopped
 from ssl_zoo.method import Method
@@ -169,7 +169,7 @@ def test_the_tensor_the_step_and_the_images_are_named(tiny, tmp_path, kind, at, 
     log = (tmp_path / 'train.log').read_text()
     assert log.count('going back to step') == 1 and log.count('  step 1/14') <= 1
     if kind in ('output', 'loss', 'gradient') and log_every > 1:
-        told, now = replayed(found[5])
+        told, now = replay_step(found[5])
         assert told.split(':')[0] == now.split(':')[0] == found[2].split(':')[0]
 
 
@@ -216,8 +216,12 @@ def test_a_signal_that_comes_with_the_fault_stops_the_run_and_keeps_the_newest_c
     runner = build_runner(
         faulty(tiny, 'loss', 6, checkpoint=dict(every=2 / 7, keep=2), log_every=50), tmp_path
     )
-    explain = runner.guard.explain
-    runner.guard.explain = lambda *args: (signal.raise_signal(signal.SIGTERM), explain(*args))
+    hook = runner.non_finite_hook
+    trace_and_raise = hook.trace_and_raise
+    hook.trace_and_raise = lambda *args: (
+        signal.raise_signal(signal.SIGTERM),
+        trace_and_raise(*args),
+    )
     with pytest.raises((Stopped, FloatingPointError)):
         runner.train()
     assert checkpoints_in(tmp_path)[0].name == 'step_00000006.pth'
@@ -243,9 +247,9 @@ def test_a_method_that_fails_on_what_is_not_finite_is_explained(tiny, tmp_path):
 
 
 def test_the_snapshots_change_nothing(tiny, tmp_path, monkeypatch):
-    with_guard = build_runner(faulty(tiny, log_every=2), tmp_path / 'a')
-    with_guard.train()
-    monkeypatch.setattr(NonFiniteHook, 'keep', lambda self, runner: None)
+    with_hook = build_runner(faulty(tiny, log_every=2), tmp_path / 'a')
+    with_hook.train()
+    monkeypatch.setattr(NonFiniteHook, 'save_good_state', lambda self, runner: None)
     without = build_runner(faulty(tiny, log_every=2), tmp_path / 'b')
     without.train()
     a, b = (read_checkpoint(checkpoints_in(tmp_path / d)[0]) for d in 'ab')
@@ -273,7 +277,7 @@ workers, log_every, online_eval, checkpoint = 0, 5, dict(every=0), dict(every={1
     )
     [dump] = (tmp_path / 'run').glob('not_finite_*')
     assert f'tools/replay.py {dump}' in done.stderr
-    told = replayed(dump)
+    told = replay_step(dump)
     assert told[0].split(':')[0] == told[1].split(':')[0]
     lower = build_runner(load_config(tmp_path / 'config.py', ['base_lr=0.01']), tmp_path / 'lower')
     lower.train()
@@ -288,11 +292,11 @@ def test_a_dump_that_is_torn_foreign_or_hostile_is_refused(tiny, tmp_path):
     for part in (0.1, 0.5, 0.9, 0.999):
         other.write_bytes(data[: int(len(data) * part)])
         with pytest.raises(ConfigError, match='not a readable replay file'):
-            replayed(other)
+            replay_step(other)
     with pytest.raises(ConfigError, match='not a replay file of ssl_zoo'):
-        replayed(checkpoints_in(tmp_path / 'run')[0])
+        replay_step(checkpoints_in(tmp_path / 'run')[0])
     with pytest.raises(ConfigError, match='there is no replay file'):
-        replayed(tmp_path / 'none')
+        replay_step(tmp_path / 'none')
 
     class Hostile:
         def __reduce__(self):
@@ -300,5 +304,5 @@ def test_a_dump_that_is_torn_foreign_or_hostile_is_refused(tiny, tmp_path):
 
     torch.save(dict(torch.load(dump, weights_only=True), found=Hostile()), other)
     with pytest.raises(ConfigError, match='would run code'):
-        replayed(other)
+        replay_step(other)
     assert not (tmp_path / 'executed').exists()

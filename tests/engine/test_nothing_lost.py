@@ -31,8 +31,8 @@ workers, log_every, online_eval, checkpoint = 0, 1, dict(every=1), dict(every=0.
 # A process that has imported everything already forks one for each run, which takes as long as the run and no longer.
 SERVER = """
 import json, os, sys
-sys.path.insert(0, {tools!r})
-import torch, train, ssl_zoo.engine.runner, ssl_zoo.methods.byol
+sys.path.insert(0, {root!r})
+import torch, ssl_zoo.cli.train as train, ssl_zoo.engine.runner, ssl_zoo.methods.byol
 torch.set_num_threads(1)
 print('ready', flush=True)
 for line in sys.stdin:
@@ -77,7 +77,7 @@ class Tool:
 @pytest.fixture(scope='module')
 def server():
     process = subprocess.Popen(
-        [sys.executable, '-c', SERVER.format(tools=str(ROOT / 'tools'))],
+        [sys.executable, '-c', SERVER.format(root=str(ROOT))],
         text=True,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -5,8 +5,9 @@ import pytest
 
 from ssl_zoo.build import build_method
 from ssl_zoo.config.settings import Schedule
-from ssl_zoo.engine.plan import Plan, describe_plan
-from ssl_zoo.engine.runner import build_optimizer
+from ssl_zoo.engine.describe_plan import describe_plan
+from ssl_zoo.engine.optim_wrapper import build_optimizer
+from ssl_zoo.engine.plan import Plan
 from ssl_zoo.errors import ConfigError
 
 
@@ -326,7 +327,7 @@ def test_the_plan_says_what_each_pass_and_process_sees(tiny, method, changes, pr
         (dict(max_device_batch=8), 'max_device_batch=8, but it must be None with accumulate=1'),
         (
             dict(accumulate='auto', max_device_batch=0),
-            'max_device_batch=0, but it must be at least 1',
+            'max_device_batch=0, but it must be a whole number of at least 1',
         ),
         (dict(accumulate='auto', max_device_batch=8.5), 'max_device_batch=8.5 is of type float'),
         (
@@ -345,7 +346,7 @@ def test_the_plan_says_what_each_pass_and_process_sees(tiny, method, changes, pr
         (dict(sync_batchnorm=1), 'sync_batchnorm=1 is of type int'),
         (
             dict(checkpoint=dict(keep_every=0)),
-            'checkpoint.keep_every=0, but it must be above 0, or None',
+            'checkpoint.keep_every=0, but it must be a number above 0, or None',
         ),
         (dict(checkpoint=dict(keep_every=-1)), 'checkpoint.keep_every=-1'),
         (dict(checkpoint=dict(keep_every='all')), 'is of type str'),

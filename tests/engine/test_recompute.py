@@ -11,8 +11,7 @@ from ssl_zoo.backbones import build_backbone
 from ssl_zoo.build import build_method
 from ssl_zoo.config.loading import load_config
 from ssl_zoo.distributed.batchnorm import GlobalBatchNorm, split_batchnorm
-from ssl_zoo.distributed.wrap_model import wrap_model
-from ssl_zoo.engine.plan import Plan
+from ssl_zoo.engine.model import transform_backbones
 from ssl_zoo.engine.recompute import recompute_activations
 from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.errors import ConfigError
@@ -76,7 +75,7 @@ def test_gradients_and_statistics_stay_bit_for_bit(network):
 def test_it_is_the_trained_network_that_is_recomputed(monkeypatch):
     settings = load_config(Path(__file__).parents[2] / 'configs/dino/digits.py', ['recompute=True'])
     method = build_method(settings)
-    wrap_model(method, settings, Plan.of(settings, 1257), torch.device('cpu'))
+    transform_backbones(method, settings, torch.device('cpu'))
     online, other = (
         method.get_submodule(method.networks[name][0]) for name in ('online', 'target')
     )

@@ -2,9 +2,11 @@
 
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from mmengine.hooks import Hook
+from torch import Tensor
 
 from ssl_zoo.checkpoint import FORMAT, add_digest, checkpoints_in
 from ssl_zoo.config.settings import Settings
@@ -17,65 +19,77 @@ from ssl_zoo.errors import NonFiniteError
 from ssl_zoo.storage.atomic import atomic_write
 from ssl_zoo.versions import versions
 
+if TYPE_CHECKING:
+    from ssl_zoo.engine.runner import ZooRunner
+
 
 class CheckpointHook(Hook):
-    """Writes ``checkpoints/step_XXXXXXXX.pth`` every few epochs and at the end; keeps the newest few, and some for good.
+    """Writes checkpoints/step_XXXXXXXX.pth every few epochs and at the end, and removes old ones.
 
-    A checkpoint that cannot be written (full disk) is reported, and training goes on with the older ones untouched. Process 0 writes,
-    and the others wait for it.
+    A checkpoint that cannot be written (full disk) is reported; training continues, and the older
+    checkpoints stay. Rank 0 writes, and the other ranks wait for it.
+
+    Args:
+        settings: settings of the run.
+        train: the training images, whose manifest goes into the checkpoint.
+
+    Attributes:
+        path: the last checkpoint of this run; None if it could not be written.
+        failed: whether the last checkpoint could not be written.
     """
 
-    priority = 'ABOVE_NORMAL'  # saved before anything is evaluated, which may take long or fail
+    priority = 'ABOVE_NORMAL'  # save before an evaluation, which may take long or fail
 
     def __init__(self, settings: Settings, train: Source):
-        self.settings, self.train = settings, train
-        self.path: Path | None = (
-            None  # of this run's last checkpoint, None if it could not be written
-        )
+        self.settings = settings
+        self.train = train
+        self.path: Path | None = None
         self.failed = False
-        self.manifest = None
+        self._manifest: str | None = None
 
-    def after_optimizer_step(self, runner):
+    def after_optimizer_step(self, runner: 'ZooRunner') -> None:
         if runner.due(self.settings.checkpoint.every):
             self.save(runner)
 
-    def after_train(self, runner):
+    def after_train(self, runner: 'ZooRunner') -> None:
         self.save(runner)
 
-    def save(self, runner) -> Path | None:
-        """Write the run's state. Returns the path, or None if it could not be written. Raises NonFiniteError for weights that are not."""
+    def save(self, runner: 'ZooRunner') -> Path | None:
+        """Write the state of the run. All ranks call it.
+
+        Returns:
+            The path of the checkpoint, or None if it could not be written.
+
+        Raises:
+            NonFiniteError: a weight or buffer is not finite; nothing is written.
+        """
         path = Path(runner.work_dir, 'checkpoints', f'step_{runner.step:08d}.pth')
-        if self.path == path:  # the end of training may be due anyway
+        if self.path == path:  # the last step may be a multiple of checkpoint.every
             return path
-        assemble = full_state if rank() == 0 or is_sharded(runner.method) else lambda state: state
-        weights = assemble(runner.method.state_dict())
-        broken = next(
-            (
-                name
-                for name, value in weights.items()
-                if value.is_floating_point() and not value.isfinite().all()
-            ),
-            None,
-        )
+        weights = gather_state(runner, runner.method.state_dict())
+        broken = _first_non_finite(weights)
         if broken:
             raise NonFiniteError(
                 f'not saved at step {runner.step}: {broken} holds values that are not finite',
                 runner.step - 1,
             )
-        optimizer = assemble(runner.optim_wrapper.optimizer.state_dict())
+        optimizer = gather_state(runner, runner.optim_wrapper.optimizer.state_dict())
         written = broadcast_object(rank() == 0 and self._write(runner, path, weights, optimizer))
-        self.path, self.failed = path if written else None, not written
+        self.path = path if written else None
+        self.failed = not written
         return self.path
 
-    def _write(self, runner, path: Path, weights: dict, optimizer: dict) -> bool:
-        self.manifest = self.manifest or self.train.manifest()
+    def _write(self, runner: 'ZooRunner', path: Path, weights: dict, optimizer: dict) -> bool:
+        """Write the file and remove old ones; False if it cannot be written."""
+        if self._manifest is None:
+            self._manifest = self.train.manifest()
         content = dict(
             format=FORMAT,
             config=self.settings.to_builtin(),
             step=runner.step,
             images=runner.plan.images,
             pixels=VIEW_VERSION,
-            manifest=self.manifest,
+            manifest=self._manifest,
             seconds=runner.train_seconds,
             versions=versions(),
             processes=runner.plan.processes,
@@ -85,20 +99,41 @@ class CheckpointHook(Hook):
         )
         try:
             atomic_write(path, lambda file: torch.save(add_digest(content), file))
-        except (
-            OSError,
-            RuntimeError,
-        ) as error:  # RuntimeError: torch's, when its archive cannot be finished
+        except (OSError, RuntimeError) as error:
+            # RuntimeError: torch's, when it cannot finish its archive.
             runner.logger.error(
-                f'could not write {path}: {error}; training goes on, older checkpoints are untouched'
+                f'could not write {path}: {error}; training goes on, older checkpoints are '
+                f'untouched'
             )
             return False
-        for old in checkpoints_in(runner.work_dir)[self.settings.checkpoint.keep :]:
-            if not self._kept_for_good(runner, int(old.stem.split('_')[1])):
-                with suppress(OSError):  # another one may be removed the next time
-                    old.unlink()
+        self._remove_old(runner)
         return True
 
-    def _kept_for_good(self, runner, step: int) -> bool:
+    def _remove_old(self, runner: 'ZooRunner') -> None:
+        for path in checkpoints_in(runner.work_dir)[self.settings.checkpoint.keep :]:
+            step = int(path.stem.split('_')[1])
+            if not self._is_permanent(runner, step):
+                with suppress(OSError):  # a later call may remove the file
+                    path.unlink()
+
+    def _is_permanent(self, runner: 'ZooRunner', step: int) -> bool:
         every = self.settings.checkpoint.keep_every
         return every is not None and runner.due(every, step)
+
+
+def gather_state(runner: 'ZooRunner', state: dict) -> dict:
+    """Return a state_dict with whole tensors on the CPU, on the ranks that need it.
+
+    All ranks call it, because a sharded state is gathered by all. Otherwise rank 0, which writes
+    files, copies its state to the CPU, and the other ranks keep theirs as it is.
+    """
+    if rank() == 0 or is_sharded(runner.method):
+        return full_state(state)
+    return state
+
+
+def _first_non_finite(state: dict[str, Tensor]) -> str | None:
+    for name, value in state.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            return name
+    return None

@@ -1,25 +1,30 @@
-"""Drive the method: its progress before each step, ``after_step`` after it."""
+"""Set the method's progress before each step and call its ``after_step`` after it."""
+
+from typing import TYPE_CHECKING
 
 from mmengine.hooks import Hook
 
 from ssl_zoo.distributed.batchnorm import RunningStatistics
 
+if TYPE_CHECKING:
+    from ssl_zoo.engine.runner import ZooRunner
+
 
 class MethodHook(Hook):
-    """Tells the method its progress before each step and calls ``after_step`` after each optimiser step."""
+    """Sets ``progress`` and ``epoch`` of the method before each pass; calls ``after_step`` after
+    each optimizer step, and then averages BatchNorm's running statistics over ranks.
+    """
 
     priority = 'VERY_HIGH'
 
-    def before_train(self, runner):
+    def before_train(self, runner: 'ZooRunner') -> None:
         self.statistics = RunningStatistics(runner.method)
 
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        runner.method.progress, runner.method.epoch = (
-            runner.step / runner.max_steps,
-            runner.plan.epoch(runner.step),
-        )
+    def before_train_iter(self, runner: 'ZooRunner', batch_idx, data_batch=None) -> None:
+        runner.method.progress = runner.step / runner.max_steps
+        runner.method.epoch = runner.plan.epoch(runner.step)
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+    def after_train_iter(self, runner: 'ZooRunner', batch_idx, data_batch=None, outputs=None):
         if runner.at_step_end:
             runner.method.after_step()
             self.statistics.average()

@@ -1,155 +1,147 @@
-"""What a user watches: the progress line, TensorBoard, log.jsonl, the picture of the first views."""
+"""Print a progress line every few steps, and write its numbers to the log."""
 
-import json
 import math
-import threading
 import time
-from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from mmengine.hooks import Hook
-from torch.utils.tensorboard import SummaryWriter
+from torch import Tensor
 
 from ssl_zoo.config.settings import Settings
 from ssl_zoo.distributed import all_reduce_sum, rank, world_size
+from ssl_zoo.engine.scalar_log import ScalarLog
 from ssl_zoo.errors import NonFiniteError
 from ssl_zoo.losses import COLLAPSE_THRESHOLD
-from ssl_zoo.storage.atomic import append_lines, atomic_write
 
+if TYPE_CHECKING:
+    from ssl_zoo.engine.runner import ZooRunner
 
-def _without_tensorboard(args, before=threading.excepthook) -> None:
-    """TensorBoard's thread hands its error on to whoever writes next, where it is told: no traceback of it as well."""
-    if not (
-        isinstance(args.exc_value, OSError) and type(args.thread).__name__ == '_AsyncWriterThread'
-    ):
-        before(args)
+# Scalars with a place of their own in the progress line; the method's other scalars follow them.
+NAMED_SCALARS = ('loss', 'lr', 'decay', 'images_per_second', 'data_wait')
 
 
 class ProgressHook(Hook):
-    """A progress line every ``log_every`` steps; the same numbers go to TensorBoard and to log.jsonl.
+    """Prints a progress line every ``log_every`` steps; log.jsonl and TensorBoard get its numbers.
 
-    Values stay on the device between lines and are fetched in one copy, so the device is never waited for in between;
-    mmengine's own logging reads every value at every step, into histories that it copies whole each time.
+    Values stay on the device between lines and are fetched in one copy, so that the host does not
+    wait for the device in between. mmengine's own logging reads every value at every step, into
+    histories that it copies whole each time.
     """
 
     priority = 'ABOVE_NORMAL'  # its clock starts before the first online evaluation
 
     def __init__(self, settings: Settings):
         self.every = settings.log_every
-        self.values: list[dict] = []
-        self.writer = None
+        self.values: list[dict[str, Tensor]] = []  # of each pass since the last line
+        self.log: ScalarLog | None = None
 
-    def before_train(self, runner):
-        self.started = self.since = time.perf_counter()
-        self.first_step = self.last_step = runner.step
-        self.waited = 0.0
+    def before_train(self, runner: 'ZooRunner') -> None:
+        self.started = time.perf_counter()
+        self.since = self.started  # time of the last line
+        self.first_step = runner.step
+        self.last_step = runner.step  # step of the last line
+        self.waited = 0.0  # the runner's data_seconds at the last line
+        self.log = ScalarLog(runner.work_dir, runner.logger)
         if rank() == 0:
-            self._forget_after(runner)
+            self.log.remove_lines_after(runner.step)
 
-    def _forget_after(self, runner) -> None:
-        """Take lines of log.jsonl away that a resumed run is going to write again, and one that a crash has left unfinished."""
-        path = Path(runner.work_dir, 'log.jsonl')
-        if path.exists():
-            kept = []
-            for line in path.read_text(errors='replace').splitlines():
-                with suppress(ValueError, KeyError, TypeError):
-                    if json.loads(line)['step'] <= runner.step > 0:
-                        kept.append(line + '\n')
-            with suppress(OSError):
-                atomic_write(path, lambda file: file.write(''.join(kept).encode()))
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        self.values.append({k: v.detach() for k, v in outputs.items()})
+    def after_train_iter(self, runner: 'ZooRunner', batch_idx, data_batch=None, outputs=None):
+        self.values.append({name: value.detach() for name, value in outputs.items()})
         done = runner.step + 1
         if runner.at_step_end and (done % self.every == 0 or done in (1, runner.max_steps)):
             self.report(runner, done)
 
-    def report(self, runner, done: int) -> None:
-        """Print and write the means since the last line. Raises NonFiniteError if the loss is not finite."""
-        names = list(self.values[0])
-        table = torch.stack(
-            [
-                torch.stack([v[name].float().to(runner.device) for name in names])
-                for v in self.values
-            ]
-        )
-        table = all_reduce_sum(table) / world_size()  # a process's loss is that of its own images
-        means = dict(
-            zip(names, table.mean(0).tolist(), strict=True)
-        )  # the one copy from the device
-        if not math.isfinite(means['loss']):
-            bad = next(
-                i
-                for i, row in enumerate(table.tolist())
-                if not math.isfinite(row[names.index('loss')])
-            )
-            step = (runner.iter + 1 - len(self.values) + bad) // runner.plan.accumulate
-            raise NonFiniteError(
-                f'the loss is {table[bad, names.index("loss")].item()} at step {step}', step
-            )
-        if 'decay' in means:
-            means['decay'] = self.values[-1][
-                'decay'
-            ].item()  # a schedule: its last value, not a mean
+    def report(self, runner: 'ZooRunner', done: int) -> None:
+        """Print and write the means since the last line. All ranks call it.
+
+        Args:
+            runner: the run.
+            done: optimizer steps done, with the current one.
+
+        Raises:
+            NonFiniteError: the loss is not finite; the error names the step.
+        """
+        means = self._fetch_means(runner)
         now = time.perf_counter()
         seconds = now - self.since
         steps = done - self.last_step
-        means |= dict(
-            lr=runner.plan.lr(done - 1),
-            images_per_second=steps * runner.plan.batch_size / seconds,
-            data_wait=(runner.data_seconds - self.waited) / seconds,
-        )
-        left = (now - self.started) / (done - self.first_step) * (runner.max_steps - done)
-        self.values, self.since, self.last_step, self.waited = [], now, done, runner.data_seconds
+        means['lr'] = runner.plan.lr(done - 1)
+        means['images_per_second'] = steps * runner.plan.batch_size / seconds
+        means['data_wait'] = (runner.data_seconds - self.waited) / seconds
+        steps_left = runner.max_steps - done
+        seconds_left = (now - self.started) / (done - self.first_step) * steps_left
+        self.values = []
+        self.since = now
+        self.last_step = done
+        self.waited = runner.data_seconds
         if rank() > 0:
             return
-        rest = ''.join(
-            f'  {k} {v:.5g}'
-            for k, v in means.items()
-            if k not in ('loss', 'lr', 'decay', 'images_per_second', 'data_wait')
-        )
-        decay = f'  decay {means["decay"]:.5f}' if 'decay' in means else ''
-        runner.logger.info(
-            f'epoch {runner.plan.epoch(done):.1f}/{runner.plan.epoch(runner.max_steps):.0f}  step {done}/{runner.max_steps}  '
-            f'loss {means["loss"]:.4f}  lr {means["lr"]:.4g}{decay}{rest}  {means["images_per_second"]:.0f} images/s  '
-            f'data wait {means["data_wait"]:.0%}  left {timedelta(seconds=round(left))}'
-        )
+        runner.logger.info(_progress_line(runner, done, means, seconds_left))
         if done > 1 and means.get('feature_std', 1.0) < COLLAPSE_THRESHOLD:
             runner.logger.warning(
-                f'warning: the projections are collapsing: all images get nearly the same vector (feature std '
-                f'{means["feature_std"]:.3f}, 1 is healthy); check predictor, decay, batch size and learning rate'
+                f'warning: the projections are collapsing: all images get nearly the same vector '
+                f'(feature std {means["feature_std"]:.3f}, 1 is healthy); check predictor, decay, '
+                f'batch size and learning rate'
             )
-        self.write(runner, done, {f'train/{k}': v for k, v in means.items()})
+        self.write(runner, done, {f'train/{name}': value for name, value in means.items()})
 
-    def write(self, runner, step: int, scalars: dict[str, float]) -> None:
-        """Scalars to TensorBoard and log.jsonl. A disk that is full costs the log, not the run."""
-        try:
-            row = dict(step=step, epoch=round(runner.plan.epoch(step), 4), **scalars)
-            append_lines(Path(runner.work_dir, 'log.jsonl'), json.dumps(row) + '\n')
-        except OSError as error:
-            runner.logger.error(f'could not write the log: {error}')
-        try:
-            if self.writer is None:
-                threading.excepthook = _without_tensorboard
-                self.writer = SummaryWriter(
-                    str(Path(runner.work_dir, 'tensorboard')), purge_step=runner.step
-                )
-            for name, value in scalars.items():
-                self.writer.add_scalar(name, value, step)
-            self.writer.flush()
-        except OSError as error:
-            runner.logger.error(f'could not write for TensorBoard: {error}')
-            self.writer = None  # its thread has ended; the next line begins a new file
+    def _fetch_means(self, runner: 'ZooRunner') -> dict[str, float]:
+        """Means of all scalars over the passes since the last line and over ranks."""
+        names = list(self.values[0])
+        rows = [
+            torch.stack([values[name].float().to(runner.device) for name in names])
+            for values in self.values
+        ]
+        # A rank's loss is that of its own images.
+        table = all_reduce_sum(torch.stack(rows)) / world_size()  # (passes, scalars)
+        means = dict(zip(names, table.mean(0).tolist(), strict=True))  # the one copy to the host
+        if not math.isfinite(means['loss']):
+            losses = table[:, names.index('loss')].tolist()
+            first = next(i for i, loss in enumerate(losses) if not math.isfinite(loss))
+            step = (runner.iter + 1 - len(self.values) + first) // runner.plan.accumulate
+            raise NonFiniteError(f'the loss is {losses[first]} at step {step}', step)
+        if 'decay' in means:  # a schedule: its last value and not a mean
+            means['decay'] = self.values[-1]['decay'].item()
+        return means
+
+    def write(self, runner: 'ZooRunner', step: int, scalars: dict[str, float]) -> None:
+        """Write scalars of a step to log.jsonl and TensorBoard. Rank 0 calls it."""
+        self.log.write(step, runner.plan.epoch(step), scalars, steps_done=runner.step)
 
     def pause(self, seconds: float, once: bool = False) -> None:
-        """Leave the time of an evaluation out of images/s; one that happens ``once`` also out of the time left."""
+        """Leave the time of an evaluation out of images/s.
+
+        Args:
+            seconds: time that the evaluation took.
+            once: also leave it out of the time left, because it happens once.
+        """
         self.since += seconds
         if once:
             self.started += seconds
 
-    def after_run(self, runner):
-        if self.writer is not None:
-            with suppress(OSError):
-                self.writer.close()
+    def after_run(self, runner: 'ZooRunner') -> None:
+        if self.log is not None:
+            self.log.close()
+
+
+def _progress_line(
+    runner: 'ZooRunner', done: int, means: dict[str, float], seconds_left: float
+) -> str:
+    plan = runner.plan
+    parts = [
+        f'epoch {plan.epoch(done):.1f}/{plan.epoch(runner.max_steps):.0f}',
+        f'step {done}/{runner.max_steps}',
+        f'loss {means["loss"]:.4f}',
+        f'lr {means["lr"]:.4g}',
+    ]
+    if 'decay' in means:
+        parts.append(f'decay {means["decay"]:.5f}')
+    parts += [f'{name} {value:.5g}' for name, value in means.items() if name not in NAMED_SCALARS]
+    parts += [
+        f'{means["images_per_second"]:.0f} images/s',
+        f'data wait {means["data_wait"]:.0%}',
+        f'left {timedelta(seconds=round(seconds_left))}',
+    ]
+    return '  '.join(parts)

@@ -1,17 +1,25 @@
-"""Small hooks: the learning rate, unreadable images, signals."""
+"""Set learning rate and weight decay before each step."""
+
+from typing import TYPE_CHECKING
 
 from mmengine.hooks import Hook
 
+if TYPE_CHECKING:
+    from ssl_zoo.engine.runner import ZooRunner
+
 
 class ScheduleHook(Hook):
-    """Sets learning rate and weight decay as functions of the step. Nothing to save: a resumed run computes the same values."""
+    """Sets learning rate and weight decay as functions of the step.
+
+    It has no state to save: a resumed run computes the same values.
+    """
 
     priority = 'HIGH'
 
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
+    def before_train_iter(self, runner: 'ZooRunner', batch_idx, data_batch=None) -> None:
+        plan = runner.plan
         for group in runner.optim_wrapper.optimizer.param_groups:
-            group['lr'] = group['lr_scale'] * (
-                runner.plan.lr(runner.step) if group['scheduled'] else runner.plan.peak_lr
-            )
+            lr = plan.lr(runner.step) if group['scheduled'] else plan.peak_lr
+            group['lr'] = group['lr_scale'] * lr
             if group['adapt']:
-                group['weight_decay'] = runner.plan.weight_decay(runner.step)
+                group['weight_decay'] = plan.weight_decay(runner.step)

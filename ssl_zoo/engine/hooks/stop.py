@@ -1,5 +1,9 @@
 """Stop on a signal: finish the step, save, raise Stopped."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from mmengine.hooks import Hook
 
 from ssl_zoo.distributed import rank
@@ -7,25 +11,45 @@ from ssl_zoo.distributed.objects import barrier
 from ssl_zoo.distributed.signals import StopSignals
 from ssl_zoo.errors import Stopped
 
+if TYPE_CHECKING:
+    from ssl_zoo.engine.runner import ZooRunner
+
 
 class StopHook(Hook):
-    """On Ctrl-C, SIGTERM or SIGUSR1 (SLURM): finish the optimiser step, save, stop. A second Ctrl-C stops at once."""
+    """On Ctrl-C, SIGTERM or SIGUSR1 (SLURM): finish the optimizer step, save, stop.
+
+    A second Ctrl-C stops at once.
+
+    Args:
+        save: function of the runner that writes a checkpoint and returns its path, or None if it
+            could not be written.
+
+    Attributes:
+        signals: records the signals of this process.
+    """
 
     priority = 'LOWEST'
 
-    def __init__(self, save):
-        self.save, self.signals = save, StopSignals()
+    def __init__(self, save: Callable[['ZooRunner'], Path | None]):
+        self.save = save
+        self.signals = StopSignals()
 
-    def before_train(self, runner):
+    def before_train(self, runner: 'ZooRunner') -> None:
         self.signals.catch(runner.logger.warning)
 
-    def stop(self, runner, asked: list[int]) -> None:
-        """Called on all processes when one was asked to stop: save, and stop when all is saved."""
+    def stop(self, runner: 'ZooRunner', signal_flags: list[int]) -> None:
+        """Save, then raise Stopped. All ranks call it at the same step.
+
+        Args:
+            runner: the run.
+            signal_flags: for each signal of StopSignals.CAUGHT, the number of ranks that got it.
+        """
         path = self.save(runner)
         if rank() == 0:
             runner.logger.warning(f'saved {path}' if path else 'nothing could be saved')
-        barrier()  # torchrun ends all others when the first has ended
-        raise Stopped(StopSignals.first(asked), runner.step, path is not None)
+        barrier()  # torchrun ends all processes as soon as one has ended
+        raise Stopped(StopSignals.first_received(signal_flags), runner.step, path is not None)
 
-    def release(self):
+    def release(self) -> None:
+        """Restore the signal handlers that were there before the run."""
         self.signals.release()

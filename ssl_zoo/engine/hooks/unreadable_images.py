@@ -1,4 +1,6 @@
-"""Count the training images that cannot be read."""
+"""Count the training images that cannot be read, and stop the run when there are too many."""
+
+from typing import TYPE_CHECKING
 
 from mmengine.hooks import Hook
 
@@ -7,61 +9,83 @@ from ssl_zoo.distributed import rank
 from ssl_zoo.distributed.objects import all_gather_object
 from ssl_zoo.errors import CollectiveConfigError, ConfigError
 
+if TYPE_CHECKING:
+    from ssl_zoo.engine.runner import ZooRunner
+
 
 class UnreadableImagesHook(Hook):
-    """Counts the training images that could not be read, stops the run when they are too many, lists them at the end.
+    """Collects the unreadable images of all ranks, and lists them at the end of the run.
+
+    Each rank counts its new images at every step; the runner sums the counts over ranks without
+    waiting. The ranks exchange names only when the sum has grown.
 
     Args:
-        source: the training images; limit: the share of them that may be unreadable.
+        source: the training images.
+        limit: fraction of them that may be unreadable.
+
+    Attributes:
+        reasons: position of an unreadable image -> reason, of all ranks.
+        new_reasons: the same of this rank, not yet exchanged with the others.
     """
 
     SHOWN = 20
 
     def __init__(self, source: Source, limit: float):
-        self.source, self.limit = source, limit
-        self.reasons: dict[int, str] = {}  # of all processes
-        self.fresh: dict[int, str] = {}  # of this one, that the others have not heard of
-        self.counted = 0
+        self.source = source
+        self.limit = limit
+        self.reasons: dict[int, str] = {}
+        self.new_reasons: dict[int, str] = {}
+        self._counted = 0
 
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        self.fresh.update(
-            (i, reason) for i, reason in data_batch['unreadable'] if i not in self.reasons
-        )
+    def before_train_iter(self, runner: 'ZooRunner', batch_idx, data_batch=None) -> None:
+        for i, reason in data_batch['unreadable']:
+            if i not in self.reasons:
+                self.new_reasons[i] = reason
         if data_batch['views'] is None:
-            self.reasons.update(self.fresh)
+            self.reasons.update(self.new_reasons)
             raise ConfigError(
-                f'{len(data_batch["unreadable"])} images in a row cannot be read: {self._listed()}; check the data'
+                f'{len(data_batch["unreadable"])} images in a row cannot be read: '
+                f'{self._list_images()}; check the data'
             )
 
-    def news(self) -> int:
-        """How many images of ``fresh`` were not yet told of."""
-        new, self.counted = len(self.fresh) - self.counted, len(self.fresh)
-        return new
+    def count_new(self) -> int:
+        """Number of images that were added to ``new_reasons`` since the last call."""
+        count = len(self.new_reasons) - self._counted
+        self._counted = len(self.new_reasons)
+        return count
 
-    def exchange(self, runner) -> None:
-        """Called on all processes when one has news."""
-        for fresh in all_gather_object(self.fresh):
-            for i, reason in fresh.items():
+    def exchange(self, runner: 'ZooRunner') -> None:
+        """Gather the new images of all ranks. All ranks call it at the same step.
+
+        Raises:
+            CollectiveConfigError: too many images are unreadable.
+        """
+        for new_reasons in all_gather_object(self.new_reasons):
+            for i, reason in new_reasons.items():
                 if i not in self.reasons:
                     self.reasons[i] = reason
                     if rank() == 0:
                         runner.logger.warning(f'skipped {self.source.name(i)}: {reason}')
-        self.fresh, self.counted = {}, 0
+        self.new_reasons = {}
+        self._counted = 0
         if len(self.reasons) > self.limit * len(self.source):
             raise CollectiveConfigError(
-                f'{len(self.reasons)} of {len(self.source)} training images cannot be read, more than the share '
-                f'data.max_unreadable={self.limit:g} allows: {self._listed()}; mend them, or raise the share'
+                f'{len(self.reasons)} of {len(self.source)} training images cannot be read, more '
+                f'than the share data.max_unreadable={self.limit:g} allows: '
+                f'{self._list_images()}; mend them, or raise the share'
             )
 
-    def after_train(self, runner):
-        self.exchange(runner)  # of the last step no other process has heard
+    def after_train(self, runner: 'ZooRunner') -> None:
+        self.exchange(runner)  # images of the last step, which no later step has reported
         if self.reasons and rank() == 0:
             runner.logger.warning(
-                f'{len(self.reasons)} of {len(self.source)} training images could not be read and were '
-                f'skipped: {self._listed()}'
+                f'{len(self.reasons)} of {len(self.source)} training images could not be read '
+                f'and were skipped: {self._list_images()}'
             )
 
-    def _listed(self) -> str:
+    def _list_images(self) -> str:
         names = [f'{self.source.name(i)} ({reason})' for i, reason in sorted(self.reasons.items())]
-        more = f' and {len(names) - self.SHOWN} more' if len(names) > self.SHOWN else ''
-        return '; '.join(names[: self.SHOWN]) + more
+        text = '; '.join(names[: self.SHOWN])
+        if len(names) > self.SHOWN:
+            text += f' and {len(names) - self.SHOWN} more'
+        return text

@@ -1,0 +1,36 @@
+"""The logger of a run: standard output and train.log."""
+
+import logging
+import sys
+from pathlib import Path
+
+from ssl_zoo.distributed import rank
+
+
+class LogFile(logging.FileHandler):
+    """A log file. A full disk costs its lines, which stderr reports once, and not the run."""
+
+    failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not self.failed:
+            self.failed = True
+            print(
+                f'could not write {self.baseFilename}: {sys.exc_info()[1]}; the run goes on',
+                file=sys.stderr,
+            )
+
+
+def make_logger(name: str, work_dir: str | Path) -> logging.Logger:
+    """Make a logger to standard output and to train.log. Lines of ranks above 0 name the rank."""
+    logger = logging.getLogger(name)
+    logger.propagate = False
+    prefix = f'[process {rank()}] ' if rank() > 0 else ''
+    handlers = {
+        logging.StreamHandler(sys.stdout): '%H:%M:%S',
+        LogFile(Path(work_dir, 'train.log')): '%Y-%m-%d %H:%M:%S',
+    }
+    for handler, time_format in handlers.items():
+        handler.setFormatter(logging.Formatter(f'%(asctime)s  {prefix}%(message)s', time_format))
+        logger.addHandler(handler)
+    return logger

@@ -1,0 +1,85 @@
+"""Write the scalars of a run to log.jsonl and to TensorBoard."""
+
+import json
+import logging
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+
+from ssl_zoo.storage.atomic import append_lines, atomic_write
+
+
+class ScalarLog:
+    """log.jsonl and TensorBoard's event files of a work directory.
+
+    A full disk costs the log and not the run: an error is reported, and training continues.
+
+    Args:
+        work_dir: the work directory.
+        logger: gets the errors.
+    """
+
+    def __init__(self, work_dir: str | Path, logger: logging.Logger):
+        self.path = Path(work_dir, 'log.jsonl')
+        self.tensorboard_dir = Path(work_dir, 'tensorboard')
+        self.logger = logger
+        self._writer: SummaryWriter | None = None
+
+    def remove_lines_after(self, step: int) -> None:
+        """Remove the lines of log.jsonl after a step, which a resumed run is going to write again.
+
+        Lines that a crash has left unfinished are removed too.
+        """
+        if not self.path.exists():
+            return
+        lines = []
+        for line in self.path.read_text(errors='replace').splitlines():
+            with suppress(ValueError, KeyError, TypeError):
+                if json.loads(line)['step'] <= step > 0:
+                    lines.append(line + '\n')
+        with suppress(OSError):
+            atomic_write(self.path, lambda file: file.write(''.join(lines).encode()))
+
+    def write(self, step: int, epoch: float, scalars: dict[str, float], steps_done: int) -> None:
+        """Write one row of scalars, such as {'train/loss': 1.0}.
+
+        Args:
+            step: optimizer step of the row.
+            epoch: epochs done after that step.
+            scalars: name -> value.
+            steps_done: optimizer steps that the run has counted so far. In the first row after a
+                start, TensorBoard hides what an earlier process wrote from this step on.
+        """
+        try:
+            row = dict(step=step, epoch=round(epoch, 4), **scalars)
+            append_lines(self.path, json.dumps(row) + '\n')
+        except OSError as error:
+            self.logger.error(f'could not write the log: {error}')
+        try:
+            if self._writer is None:
+                threading.excepthook = _excepthook_without_tensorboard
+                self._writer = SummaryWriter(str(self.tensorboard_dir), purge_step=steps_done)
+            for name, value in scalars.items():
+                self._writer.add_scalar(name, value, step)
+            self._writer.flush()
+        except OSError as error:
+            self.logger.error(f'could not write for TensorBoard: {error}')
+            self._writer = None  # its thread has ended; the next row begins a new file
+
+    def close(self) -> None:
+        """Close TensorBoard's event file."""
+        if self._writer is not None:
+            with suppress(OSError):
+                self._writer.close()
+
+
+def _excepthook_without_tensorboard(args, before=threading.excepthook) -> None:
+    """Print no traceback for an OSError in TensorBoard's writer thread.
+
+    TensorBoard raises the error again in the next call of its writer, where it is reported.
+    """
+    is_writer_thread = type(args.thread).__name__ == '_AsyncWriterThread'
+    if not (isinstance(args.exc_value, OSError) and is_writer_thread):
+        before(args)
