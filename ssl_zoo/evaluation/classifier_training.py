@@ -191,7 +191,9 @@ class _Training:
             self.saved_at = now
         if any(received):
             barrier()  # torchrun ends all processes when the first has ended
-            raise Stopped(StopSignals.first_received(received), step + 1, self.state_path is not None)
+            raise Stopped(
+                StopSignals.first_received(received), step + 1, self.state_path is not None
+            )
 
     def _save(self, step: int) -> None:
         if self.state_path is None:

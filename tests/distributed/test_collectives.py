@@ -26,7 +26,9 @@ def losses():
     from ssl_zoo.methods.vicreg import covariance, variance
 
     def barlow(a, b):
-        return redundancy(collectives.all_reduce_sum(a.T @ b) / (len(a) * collectives.world_size()), 0.005)
+        return redundancy(
+            collectives.all_reduce_sum(a.T @ b) / (len(a) * collectives.world_size()), 0.005
+        )
 
     def vicreg(a, b):
         a_all, b_all = collectives.all_gather(a), collectives.all_gather(b)
@@ -61,7 +63,9 @@ def work(rank: int, folder: str) -> None:
             met[0],
         )
         shared = [torch.ones(2, requires_grad=True) for _ in range(2)]
-        (collectives.all_gather(shared[0]) + collectives.all_gather(shared[1])).square().sum().backward()
+        (
+            collectives.all_gather(shared[0]) + collectives.all_gather(shared[1])
+        ).square().sum().backward()
         out['shared'] = [z.grad for z in shared]
         out['local_rows'] = collectives.local_rows(N // 2), mask_self(torch.zeros(N // 2, N))
         torch.save(out, f'{folder}/{rank}.pt')
