@@ -1,51 +1,51 @@
-"""Write a data set as tar archives in WebDataset's layout, for the source TarShards.
+"""Write a source of images as tar archives in WebDataset's layout, which TarShards reads.
 
-    python tools/make_shards.py "{'type': 'ImageFolder', 'root': '/data/imagenet/train'}" /fast/imagenet_train
-    python tools/make_shards.py "{'type': 'CIFAR10', 'root': 'data'}" shards/cifar10 --per-shard 5000 --in-order
+    python tools/make_shards.py "{'type': 'ImageFolder', 'root': '/data/train'}" /fast/train
+    python tools/make_shards.py "{'type': 'CIFAR10', 'root': 'data'}" shards --per-shard 5000
 
-OUT_DIR gets shard-000000.tar, shard-000001.tar, ...; classes.txt if the classes have names; shards.json, which says what they hold.
-A sample is 000001234.png, the bytes of the image's file as they are (PNG if the set is not of files), and 000001234.cls, its class;
-the number is its position in the data set. The same command gives the same bytes, and goes on where it was stopped.
+OUT_DIR gets shard-000000.tar, shard-000001.tar, ...; classes.txt if the classes have names; and
+shards.json, which says what the shards hold. A sample is 000001234.png, the bytes of the image's
+file (PNG if the source has no files), and 000001234.cls, its class; the number is the image's
+position in the source. The same command writes the same bytes, and continues where it was stopped.
 """
 
 import argparse
 import ast
-import io
-import json
-import os
 import sys
-import tarfile
 from pathlib import Path
 
+from ssl_zoo.cli import program_name
 
-def parse(argv=None) -> argparse.Namespace:
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the arguments of the command."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=program_name('make-shards'),
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        'source', help="the data set, as in a config: \"{'type': ..., 'root': ...}\""
-    )
-    parser.add_argument('out_dir', help='where the shards go')
+    parser.add_argument('source', help="the images, as in a config: \"{'type': ..., 'root': ...}\"")
+    parser.add_argument('out_dir', help='folder for the shards')
     parser.add_argument(
         '--per-shard', type=int, default=1000, metavar='N', help='images in a shard; default: 1000'
     )
     parser.add_argument(
         '--in-order',
         action='store_true',
-        help='in the order of the data set; default: shuffled, always in the same way',
+        help='write the images in the order of the source; default: a fixed random order',
     )
     parser.add_argument(
         '--imports',
         nargs='+',
         default=[],
         metavar='FILE',
-        help='Python files that register data sets of your own',
+        help='Python files that register sources of your own',
     )
     return parser.parse_args(argv)
 
 
-def source_of(text: str):
-    from ssl_zoo.data.sources import build_source
+def parse_source(text: str) -> dict:
+    """The config of a source from the command line. Raises ConfigError for other text."""
     from ssl_zoo.errors import ConfigError
 
     try:
@@ -54,108 +54,37 @@ def source_of(text: str):
         cfg = None
     if not isinstance(cfg, dict) or 'type' not in cfg:
         raise ConfigError(
-            f"the source {text!r} is not a dict such as \"{{'type': 'ImageFolder', 'root': '/my/photos'}}\""
+            f'the source {text!r} is not a dict such as '
+            f"\"{{'type': 'ImageFolder', 'root': '/my/photos'}}\""
         )
-    return build_source(cfg)
-
-
-def write_shard(file, source, positions) -> None:
-    """Write some images of a source as a tar archive; its bytes are a function of them alone."""
-    with tarfile.open(fileobj=file, mode='w', format=tarfile.USTAR_FORMAT) as tar:
-        for i in positions:
-            suffix, data = source.encoded(i)
-            label = [] if source.labels is None else [('.cls', str(source.labels[i]).encode())]
-            for kind, content in [(suffix, data), *label]:
-                member = tarfile.TarInfo(f'{i:09d}{kind}')  # owner 0, mode 644, time 0
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
-
-
-def is_whole(path: Path, images: int, labelled: bool) -> bool:
-    """Whether a shard of an earlier call is there with all its files."""
-    from ssl_zoo.data.sources.tar import DamagedArchive, members
-
-    try:
-        with open(path, 'rb') as file:
-            return sum(
-                1 for _ in members(file.fileno(), os.fstat(file.fileno()).st_size)
-            ) == images * (1 + labelled)
-    except (FileNotFoundError, DamagedArchive):
-        return False
-
-
-def prepare(out: Path, plan: dict, classes: list[str] | None) -> None:
-    """Make the folder, or see that it holds shards of this very plan; then remove what a killed call left unfinished."""
-    from ssl_zoo.errors import ConfigError
-    from ssl_zoo.storage.atomic import atomic_write
-
-    try:
-        before = json.loads((out / 'shards.json').read_text())
-    except FileNotFoundError:
-        before = None
-    except ValueError:
-        before = 'damaged'
-    if before not in (None, plan) or (before is None and any(out.glob('*.tar'))):
-        raise ConfigError(
-            f'{out} holds shards of another data set, or made with other options; choose another folder, or remove them'
-        )
-    if classes is not None:
-        text = ''.join(f'{name}\n' for name in classes).encode(errors='surrogateescape')
-        atomic_write(out / 'classes.txt', lambda file: file.write(text))
-    atomic_write(out / 'shards.json', lambda file: file.write(json.dumps(plan).encode()))
-    for left in out.glob('shard-*.tar.tmp.*'):
-        left.unlink()
+    return cfg
 
 
 def make_shards(args: argparse.Namespace) -> None:
-    import numpy as np
-
+    """Write the shards and print the config that reads them."""
     from ssl_zoo.config.loading import import_file
-    from ssl_zoo.data.random import permutation
-    from ssl_zoo.errors import ConfigError, UnreadableImage
-    from ssl_zoo.progress_bar import progress_bar
-    from ssl_zoo.storage.atomic import atomic_write
+    from ssl_zoo.data.sources import build_source
+    from ssl_zoo.data.sources.write_shards import CLASSES_FILE, write_shards
+    from ssl_zoo.errors import ConfigError
 
     if args.per_shard < 1:
         raise ConfigError(f'--per-shard is {args.per_shard}, but it must be at least 1')
     for file in args.imports:
         import_file(file)
-    source, out = source_of(args.source), Path(args.out_dir).expanduser()
-    n, labelled = len(source), source.labels is not None
-    prepare(
-        out,
-        dict(
-            images=n,
-            manifest=source.manifest(),
-            labels=labelled,
-            per_shard=args.per_shard,
-            in_order=args.in_order,
-        ),
-        source.classes if labelled else None,
-    )
-    order = np.arange(n) if args.in_order else permutation(n, 0)
-    starts = range(0, n, args.per_shard)
-    with progress_bar(n, str(out)) as progress:
-        for number, start in enumerate(starts):
-            positions, path = (
-                order[start : start + args.per_shard].tolist(),
-                out / f'shard-{number:06d}.tar',
-            )
-            if not is_whole(path, len(positions), labelled):
-                try:
-                    atomic_write(path, lambda file, some=positions: write_shard(file, source, some))
-                except UnreadableImage as error:
-                    raise ConfigError(
-                        f'an image cannot be read ({error}); remove it from the data set'
-                    ) from None
-            progress.update(len(positions))
-    classes = f", classes='{out / 'classes.txt'}'" if labelled and source.classes else ''
+    source = build_source(parse_source(args.source))
+    folder = Path(args.out_dir).expanduser()
+    shards = write_shards(source, folder, args.per_shard, args.in_order)
+    classes = ''
+    if source.labels is not None and source.classes:
+        classes = f", classes='{folder / CLASSES_FILE}'"
     print(
-        f"{n:,} images in {len(starts)} shards; a config reads them with dict(type='TarShards', shards='{out}'{classes})"
+        f'{len(source):,} images in {shards} shards; a config reads them with '
+        f"dict(type='TarShards', shards='{folder}'{classes})"
     )
 
 
-def main(argv=None) -> int:
+def main(argv: list[str] | None = None) -> int:
+    """Run the command. Returns the exit code: 0, 2 for a mistake, 130 after SIGINT."""
     args = parse(argv)
     from ssl_zoo.errors import ConfigError
 

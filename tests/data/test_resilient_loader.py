@@ -1,12 +1,13 @@
-"""ResilientLoader under fire: workers that are killed, hang, die again and again; who is left when all is over."""
+"""ResilientLoader when workers are killed, hang or die repeatedly; no worker outlives it."""
 
+import multiprocessing.connection
 import os
 import random
+import select
 import signal
-import subprocess
-import sys
 import threading
 import time
+from contextlib import suppress
 from multiprocessing import active_children
 
 import numpy as np
@@ -20,48 +21,71 @@ from ssl_zoo.data.view_dataset import ViewDataset
 from ssl_zoo.data.views import View
 from ssl_zoo.errors import ConfigError
 
-N, BATCH = 24, 20
+BATCHES = 24
+BATCH_SIZE = 20
+LAST_RESORT = 120  # seconds after which an event that should come counts as missing
 
 
-class Slow(Digits):
-    """Digits that take a while; at image ``at`` it does what it is told to, once, or every time where ``mark`` is None."""
+class FaultyDigits(Digits):
+    """Digits that take `seconds` to read, and call `fault` when image `at` is read.
 
-    def __init__(self, seconds=0.0, at=None, act=None, mark=None):
+    With the file `once`, which the fault creates, it is called once, even in several processes.
+    """
+
+    def __init__(self, seconds=0.0, at=None, fault=None, once=None):
         super().__init__('val')
-        self.seconds, self.at, self.act, self.mark = seconds, at, act, mark
+        self.seconds = seconds
+        self.at = at
+        self.fault = fault
+        self.once = once
 
     def read(self, i):
         time.sleep(self.seconds)
-        if i == self.at and not (self.mark and self.mark.exists()):
-            if self.mark:
-                self.mark.touch()
-            self.act()
+        if i == self.at and not (self.once and self.once.exists()):
+            if self.once:
+                self.once.touch()
+            self.fault()
         return super().read(i)
 
 
-def feed_of(source, workers=2, timeout=0, first=0, stop=N):
-    warnings = []
-    dataset = ViewDataset(source, [View(16, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8)], 3)
-    return ResilientLoader(
-        lambda start: train_loader(dataset, BATCH, workers, start, stop, timeout=timeout),
-        first,
-        warnings.append,
-    ), warnings
+@pytest.fixture
+def resilient():
+    """Function: make a ResilientLoader and its list of warnings; its workers end with the test."""
+    loaders = []
 
+    def make(source, workers=2, timeout=0, first=0, stop=BATCHES):
+        warnings = []
+        dataset = ViewDataset(source, [View(16, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8)], 3)
+        loader = ResilientLoader(
+            lambda start: train_loader(dataset, BATCH_SIZE, workers, start, stop, timeout=timeout),
+            first,
+            warnings.append,
+        )
+        loaders.append(loader)
+        return loader, warnings
 
-def same(batches, reference):
-    return len(batches) == len(reference) and all(
-        torch.equal(a['index'], b['index'])
-        and torch.equal(a['views'][0], b['views'][0])
-        and torch.equal(a['params'][0], b['params'][0])
-        for a, b in zip(batches, reference, strict=True)
-    )
+    yield make
+    for loader in loaders:
+        loader.close(lost=True)
 
 
 @pytest.fixture(scope='module')
 def reference():
-    feed, _ = feed_of(Digits('val'), 0)
-    return [feed.next() for _ in range(N)]
+    """The batches without workers."""
+    dataset = ViewDataset(Digits('val'), [View(16, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8)], 3)
+    return list(train_loader(dataset, BATCH_SIZE, None, stop=BATCHES))
+
+
+def assert_same(batches, expected):
+    assert len(batches) == len(expected)
+    for ours, theirs in zip(batches, expected, strict=True):
+        assert torch.equal(ours['index'], theirs['index'])
+        assert torch.equal(ours['views'][0], theirs['views'][0])
+        assert torch.equal(ours['params'][0], theirs['params'][0])
+
+
+def first_batch_with(image, batches):
+    return min(k for k, batch in enumerate(batches) if image in batch['index'])
 
 
 def die():
@@ -69,159 +93,187 @@ def die():
 
 
 def hang():
-    """Deaf to all that Python would hear."""
+    """Wait without end, and without the signals that Python would handle."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGALRM})
-    time.sleep(1000)
-
-
-def gone(pids, seconds):
-    """Whether the processes end within so many seconds."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        alive = [
-            pid
-            for pid in pids
-            if os.path.exists(f'/proc/{pid}') and open(f'/proc/{pid}/stat').read().split()[2] != 'Z'
-        ]
-        if not alive:
-            return True
-        time.sleep(0.05)
-    return False
+    while True:
+        signal.pause()
 
 
 @pytest.mark.parametrize('seed', range(3))
-def test_workers_killed_at_random_moments_cost_no_batch(reference, seed):
-    feed, warnings = feed_of(Slow(0.0004))
-    draw, got, kills, stop = random.Random(seed), [], [], threading.Event()
+def test_workers_killed_at_random_moments_lose_no_batch(resilient, reference, seed):
+    loader, warnings = resilient(FaultyDigits(0.0004))
+    rng = random.Random(seed)
+    batches = []
+    killed = []
+    batch_arrived = threading.Event()
+    ended = threading.Event()
 
-    def kill():
-        while not stop.wait(draw.uniform(0.1, 0.4)) and len(kills) < 5:
-            workers = list(feed.workers)
+    def kill_workers():
+        # At most one kill after each batch: three at one batch would rightly end the run.
+        while len(killed) < 5:
+            batch_arrived.wait()
+            batch_arrived.clear()
+            if ended.wait(rng.uniform(0, 0.05)):
+                return
+            workers = list(loader.workers)
             if workers:
-                kills.append(draw.choice(workers).pid)
-                os.kill(kills[-1], signal.SIGKILL)
+                pid = rng.choice(workers).pid
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
 
-    killer = threading.Thread(target=kill)
+    killer = threading.Thread(target=kill_workers)
     killer.start()
     try:
-        while len(got) < N:
-            got.append(feed.next())
-            deadline = time.monotonic() + 0.02  # a step, in which nothing may be raised
-            while time.monotonic() < deadline:
+        while len(batches) < BATCHES:
+            batches.append(loader.next())
+            batch_arrived.set()
+            end_of_step = time.monotonic() + 0.02
+            while time.monotonic() < end_of_step:  # a step, in which nothing may be raised
                 np.arange(100).sum()
     finally:
-        stop.set()
+        ended.set()
+        batch_arrived.set()
         killer.join()
-        feed.close()
-    assert same(got, reference) and kills
-    assert 1 <= len(warnings) <= 2 * len(kills) and all(
-        'starting new workers' in text for text in warnings
-    )
+        loader.close()
+    assert_same(batches, reference)
+    assert killed and 1 <= len(warnings) <= 2 * len(killed)
+    assert all('starting new workers' in warning for warning in warnings)
 
 
-def test_a_worker_killed_inside_a_step_raises_nothing_there(reference):
-    feed, warnings = feed_of(Slow())
-    got = [feed.next()]
-    os.kill(next(iter(feed.workers)).pid, signal.SIGKILL)
+def test_a_worker_killed_inside_a_step_raises_nothing_there(resilient, reference):
+    loader, warnings = resilient(FaultyDigits())
+    batches = [loader.next()]
+    worker = next(iter(loader.workers))
+    os.kill(worker.pid, signal.SIGKILL)
     assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
-    time.sleep(0.2)
+    assert multiprocessing.connection.wait([worker.sentinel], LAST_RESORT)
     assert not warnings
-    got += [feed.next() for _ in range(N - 1)]
-    feed.close()
-    assert same(got, reference) and len(warnings) == 1 and 'batch 1' in warnings[0]
+    batches += [loader.next() for _ in range(BATCHES - 1)]
+    loader.close()
+    assert_same(batches, reference)
+    assert len(warnings) == 1 and 'batch 1' in warnings[0]
 
 
-def test_a_worker_that_hangs_is_replaced_and_does_not_stay(reference, tmp_path):
-    at = reference[5]['index'][3].item()
-    feed, warnings = feed_of(Slow(at=at, act=hang, mark=tmp_path / 'hung'), timeout=2)
-    first, got, started = None, [], time.monotonic()
-    while len(got) < N:
-        got.append(feed.next())
-        first = first or {worker.pid for worker in feed.workers}
-    assert time.monotonic() - started < 9, 'the timeout is 2 s'
-    feed.close()
-    assert same(got, reference) and len(warnings) == 1 and 'timed out after 2' in warnings[0]
-    assert gone(first, 1)
+def test_a_worker_that_hangs_is_replaced_and_does_not_stay(resilient, reference, tmp_path):
+    image = reference[5]['index'][3].item()
+    source = FaultyDigits(at=image, fault=hang, once=tmp_path / 'hung')
+    loader, warnings = resilient(source, timeout=4)
+    batches = [loader.next()]
+    first_workers = set(loader.workers)
+    shut_down = loader.batches._shutdown_workers
+    alive_at_shutdown = []
+
+    def recorded_shut_down():
+        alive_at_shutdown.extend(worker.is_alive() for worker in first_workers)
+        shut_down()
+
+    loader.batches._shutdown_workers = recorded_shut_down
+    batches += [loader.next() for _ in range(BATCHES - 1)]
+    loader.close()
+    assert_same(batches, reference)
+    assert len(warnings) == 1 and 'timed out after 4' in warnings[0]
+    # Killed before torch is asked, which would wait 5 s for each worker.
+    assert alive_at_shutdown == [False, False]
+    assert not any(worker.is_alive() for worker in first_workers)
 
 
-def test_workers_that_die_again_and_again_end_with_a_sentence(reference):
-    at = reference[3]['index'][0].item()
-    feed, warnings = feed_of(Slow(at=at, act=die))
-    place = min(k for k, batch in enumerate(reference) if at in batch['index'])
-    got = []
-    with pytest.raises(
-        ConfigError,
-        match=r'lost 3 times at batch \d+ \(.*lack of memory: use fewer with workers=.*--resume',
-    ):
+def test_workers_that_die_repeatedly_end_with_a_sentence(resilient, reference):
+    image = reference[3]['index'][0].item()
+    loader, warnings = resilient(FaultyDigits(at=image, fault=die))
+    batches = []
+    sentence = r'lost 3 times at batch \d+ \(.*lack of memory: use fewer with workers=.*--resume'
+    with pytest.raises(ConfigError, match=sentence):
         while True:
-            got.append(feed.next())
-    assert len(got) <= place and same(got, reference[: len(got)]) and 2 <= len(warnings) <= 8
+            batches.append(loader.next())
+    assert len(batches) <= first_batch_with(image, reference)
+    assert_same(batches, reference[: len(batches)])
+    assert 2 <= len(warnings) <= 8
     assert not active_children() and signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
 
 
-class Odd(Exception):
+class OddError(Exception):
     pass
 
 
 @pytest.mark.parametrize(
     ('error', 'workers'),
-    [(Odd('odd'), 2), (RuntimeError('DataLoader worker looks odd'), 2), (KeyError('odd'), 0)],
+    [
+        (OddError('odd'), 2),
+        (RuntimeError('DataLoader worker looks odd'), 2),
+        (KeyError('odd'), 0),
+    ],
 )
-def test_an_exception_of_the_data_set_comes_through_and_no_worker_stays(reference, error, workers):
-    def act():
+def test_an_exception_of_the_source_is_raised_and_no_worker_stays(
+    resilient, reference, error, workers
+):
+    def fault():
         raise error
 
-    at = reference[2]['index'][0].item()
-    place = min(k for k, batch in enumerate(reference) if at in batch['index'])
-    feed, warnings = feed_of(Slow(at=at, act=act), workers)
-    got = [feed.next() for _ in range(place)]
+    image = reference[2]['index'][0].item()
+    position = first_batch_with(image, reference)
+    loader, warnings = resilient(FaultyDigits(at=image, fault=fault), workers)
+    batches = [loader.next() for _ in range(position)]
     with pytest.raises(type(error), match='odd') as raised:
-        feed.next()
-    assert not warnings and same(got, reference[:place])
-    feed.close()
+        loader.next()
+    assert not warnings
+    assert_same(batches, reference[:position])
+    loader.close()
     assert raised.value is not None and not active_children()  # though the traceback is still held
 
 
-def test_a_feed_can_begin_anywhere_and_closed_twice(reference):
-    for workers in (0, 2):
-        feed, _ = feed_of(Digits('val'), workers, first=7)
-        assert same([feed.next() for _ in range(3)], reference[7:10])
-        feed.close()
-        feed.close()
+@pytest.mark.parametrize('workers', [0, 2])
+def test_a_loader_begins_at_any_batch_and_is_closed_twice(resilient, reference, digits, workers):
+    loader, _ = resilient(digits, workers, first=7)
+    assert_same([loader.next() for _ in range(3)], reference[7:10])
+    loader.close()
+    loader.close()
     assert not active_children()
 
 
-MAIN = """
-import sys, time
-sys.path.insert(0, {here!r})
-from test_feed import Slow, feed_of
-feed, _ = feed_of(Slow(0.001), stop=None)
+ENDLESS = """
+from ssl_zoo.data.loader import train_loader
+from ssl_zoo.data.resilient_loader import ResilientLoader
+from ssl_zoo.data.sources.arrays import Digits
+from ssl_zoo.data.view_dataset import ViewDataset
+from ssl_zoo.data.views import View
+
+dataset = ViewDataset(Digits('val'), [View(16)], 3)
+loader = ResilientLoader(lambda start: train_loader(dataset, 20, 2, start), 0, print)
 try:
-    feed.next()
-    print(*[worker.pid for worker in feed.workers], flush=True)
+    for _ in range(2):  # a batch of each worker: both have set their signal handlers
+        loader.next()
+    print(len(loader.workers), flush=True)
     while True:
-        feed.next()
+        loader.next()
 finally:
-    feed.close()
+    loader.close()
 """
 
 
 @pytest.mark.parametrize(
-    ('how', 'whole_group'), [(signal.SIGKILL, False), (signal.SIGINT, False), (signal.SIGINT, True)]
+    ('sent', 'to_group'),
+    [(signal.SIGKILL, False), (signal.SIGINT, False), (signal.SIGINT, True)],
 )
-def test_no_worker_outlives_the_main_process(root, how, whole_group):
-    process = subprocess.Popen(
-        [sys.executable, '-c', MAIN.format(here=str(root / 'tests/data'))],
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    workers = [int(pid) for pid in process.stdout.readline().split()]
-    assert len(workers) == 2
-    (os.killpg if whole_group else os.kill)(process.pid, how)
-    _, err = process.communicate(timeout=30)
-    assert gone(workers, 8)
-    assert (
-        'Process' not in err and 'Aborted' not in err
-    )  # the main process's KeyboardInterrupt alone
+def test_no_worker_outlives_the_main_process(start_python, root, sent, to_group):
+    # The process and its workers hold the writing end; the reading end is at its end of file when
+    # the last of them has gone.
+    reading, writing = os.pipe()
+    process = start_python('-c', ENDLESS, cwd=root, pass_fds=[writing])
+    os.close(writing)
+    with os.fdopen(reading):
+        assert process.stdout.readline() == '2\n'
+        assert not select.select([reading], [], [], 0)[0]
+        if to_group:
+            os.killpg(process.pid, sent)
+        else:
+            os.kill(process.pid, sent)
+        process.wait(LAST_RESORT)
+        # Killed, the process cannot end its workers; torch's workers look for it every 5 s.
+        # Interrupted, it has ended them before it ends.
+        limit = LAST_RESORT if sent == signal.SIGKILL else 0
+        assert select.select([reading], [], [], limit)[0], 'a worker outlives the main process'
+        assert os.read(reading, 1) == b''
+    errors = process.stderr.read()
+    # The KeyboardInterrupt of the main process alone.
+    assert 'Process' not in errors and 'Aborted' not in errors
