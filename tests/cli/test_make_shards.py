@@ -1,4 +1,4 @@
-"""tools/make_shards.py: what it writes, in which order, the same bytes again, going on where it was stopped, mistakes."""
+"""make-shards: contents and order of the shards, equal bytes, stopped calls, mistakes."""
 
 import importlib
 import json
@@ -28,7 +28,7 @@ def tool(root):
 
 @pytest.fixture
 def make(tool, tmp_path, capsys):
-    """Function: run the tool in this process; its exit code, what it printed, its errors without the progress bars."""
+    """Function: run the command; returns exit code, stdout, and stderr without progress bars."""
 
     def call(source, *arguments, out='out'):
         code = tool.main([repr(source), str(tmp_path / out), *map(str, arguments)])
@@ -73,7 +73,8 @@ def test_a_folder_shuffled_and_in_order(image_folder, make, tmp_path):
     assert sorted(contents(tmp_path / 'out')) == ['classes.txt', *names, 'shards.json']
     shards = TarShards(str(tmp_path / 'out'), classes=str(tmp_path / 'out' / 'classes.txt'))
     assert out == (
-        f"24 images in 3 shards; a config reads them with dict(type='TarShards', shards='{tmp_path / 'out'}', "
+        f"24 images in 3 shards; a config reads them with dict(type='TarShards', "
+        f"shards='{tmp_path / 'out'}', "
         f"classes='{tmp_path / 'out' / 'classes.txt'}')\n"
     )
     assert_same_images(shards, source, permutation(24, 0))

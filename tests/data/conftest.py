@@ -6,8 +6,10 @@ import subprocess
 import sys
 from contextlib import suppress
 
+import numpy as np
 import pytest
 
+from ssl_zoo.data.sources import Source
 from ssl_zoo.data.sources.arrays import Digits
 
 
@@ -39,3 +41,28 @@ def start_python():
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+class NamedSource(Source):
+    """Names and labels; in place of an image, its name."""
+
+    def __init__(self, names, labels=None, classes=None):
+        self.names = list(names)
+        self.classes = classes
+        if labels is not None:
+            self.labels = np.array(labels, dtype=np.int64)
+
+    def __len__(self):
+        return len(self.names)
+
+    def read(self, i):
+        return self.names[i]
+
+    def name(self, i):
+        return self.names[i]
+
+
+@pytest.fixture
+def named_source():
+    """The class of a source of (names, labels, classes) without images: read(i) gives the name."""
+    return NamedSource

@@ -212,7 +212,7 @@ def test_which_jpeg_files_do_without_pillow(tmp_path, monkeypatch):
 
 
 def test_damaged_jpeg_files_are_what_they_are_to_pillow(tmp_path):
-    """The shorter way takes no file that Pillow refuses, refuses none that Pillow reads, and sees no other pixels."""
+    """read_pixels reads the files that Pillow reads and refuses the others; equal pixels."""
     rng, counts = np.random.default_rng(3), dict(read=0, unreadable=0)
     exif = Image.Exif()
     exif[0x0112] = 6

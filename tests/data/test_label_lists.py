@@ -1,4 +1,4 @@
-"""Which few images have labels: lists that are drawn, SimCLR's official ones, lists of one's own. And the numbers of classes."""
+"""Lists of labelled images: drawn lists, SimCLR's official lists, lists in text files."""
 
 import hashlib
 import http.server
@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_zoo.config.settings import Data
 from ssl_zoo.data import label_lists as module
 from ssl_zoo.data.label_lists import (
     OFFICIAL,
@@ -22,41 +21,53 @@ from ssl_zoo.data.label_lists import (
     write_list,
 )
 from ssl_zoo.data.random import mix, permutation
-from ssl_zoo.data.sources import Joined, Source, Subset
-from ssl_zoo.data.splits import align_classes, data_sources
+from ssl_zoo.data.sources import Subset
 from ssl_zoo.errors import ConfigError, MissingData
 
 
-class Named(Source):
-    """Names and labels; in place of an image, its name."""
-
-    def __init__(self, names, labels=None, classes=None):
-        self.names, self.classes = list(names), classes
-        self.labels = None if labels is None else np.array(labels, dtype=np.int64)
-
-    def __len__(self):
-        return len(self.names)
-
-    def read(self, i):
-        return self.names[i]
-
-    def name(self, i):
-        return self.names[i]
+def of_sizes(named_source, *sizes):
+    """A source with these numbers of images of each class, mixed."""
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    labels = labels[np.random.default_rng(7).permutation(sum(sizes))]
+    names = [f'class_{label}/{i}.png' for i, label in enumerate(labels)]
+    return named_source(names, labels, [f'class_{c}' for c in range(len(sizes))])
 
 
-def of_sizes(*sizes) -> Named:
-    """So many images of each class, mixed."""
-    labels = np.repeat(np.arange(len(sizes)), sizes)[
-        np.random.default_rng(7).permutation(sum(sizes))
-    ]
-    return Named(
-        [f'class_{y}/{i}.png' for i, y in enumerate(labels)],
-        labels,
-        [f'class_{c}' for c in range(len(sizes))],
-    )
+@pytest.fixture
+def equal(named_source):
+    """Ten classes of 20 images."""
+    return of_sizes(named_source, *[20] * 10)
 
 
-EQUAL, UNEQUAL = of_sizes(*[20] * 10), of_sizes(3, 200, 40, 7)
+@pytest.fixture
+def unequal(named_source):
+    """Classes of 3, 200, 40 and 7 images."""
+    return of_sizes(named_source, 3, 200, 40, 7)
+
+
+@pytest.fixture
+def two_classes(named_source):
+    """Two classes of 5 images."""
+    return of_sizes(named_source, 5, 5)
+
+
+@pytest.fixture
+def folders(named_source):
+    """Names whose last parts are not unique."""
+    return named_source(['cat/1.png', 'cat/2.png', 'dog/1.png', 'dog/3.png'], [0, 0, 1, 1])
+
+
+@pytest.fixture
+def unique(named_source):
+    """Names whose last parts are unique, as in ImageNet."""
+    names = ['n02/n02_7.JPEG', 'n01/n01_7.JPEG', 'n01/deep/n01_9.JPEG']
+    return named_source(names, [1, 0, 0])
+
+
+@pytest.fixture
+def source(request):
+    """The fixture that a parameter names."""
+    return request.getfixturevalue(request.param)
 
 
 def slow_draw(labels, n, seed):
@@ -73,21 +84,22 @@ def slow_draw(labels, n, seed):
 @pytest.mark.parametrize(
     ('source', 'labels', 'n'),
     [
-        (EQUAL, '5%', 10),
-        (EQUAL, '10%', 20),
-        (EQUAL, '17.5%', 35),
-        (EQUAL, '100%', 200),
-        (EQUAL, '3-per-class', 30),
-        (EQUAL, '20-per-class', 200),
-        (EQUAL, '7%', 14),
-        (EQUAL, '07.%', 14),
-        (UNEQUAL, '2%', 5),
-        (UNEQUAL, '10%', 25),
-        (UNEQUAL, '50%', 125),
-        (UNEQUAL, '3-per-class', 12),
-        (of_sizes(5, 5), '33.3%', 3),
-        (of_sizes(5, 5), '25%', 2),
+        ('equal', '5%', 10),
+        ('equal', '10%', 20),
+        ('equal', '17.5%', 35),
+        ('equal', '100%', 200),
+        ('equal', '3-per-class', 30),
+        ('equal', '20-per-class', 200),
+        ('equal', '7%', 14),
+        ('equal', '07.%', 14),
+        ('unequal', '2%', 5),
+        ('unequal', '10%', 25),
+        ('unequal', '50%', 125),
+        ('unequal', '3-per-class', 12),
+        ('two_classes', '33.3%', 3),
+        ('two_classes', '25%', 2),
     ],
+    indirect=['source'],
 )
 def test_a_draw_has_its_size_and_equals_a_slow_one(source, labels, n):
     for seed in (0, 1, 2**40):
@@ -95,8 +107,8 @@ def test_a_draw_has_its_size_and_equals_a_slow_one(source, labels, n):
         assert drawn.dtype == np.int64 and drawn.tolist() == slow_draw(source.labels, n, seed)
 
 
-def test_lists_stay_what_they_are_from_release_to_release(tmp_path):
-    source = Named([f'{i % 10}/{i}.png' for i in range(200)], np.arange(200) % 10)
+def test_lists_stay_what_they_are_from_release_to_release(tmp_path, named_source):
+    source = named_source([f'{i % 10}/{i}.png' for i in range(200)], np.arange(200) % 10)
     assert draw_labels(source, '1-per-class', 0).tolist() == [
         26,
         75,
@@ -115,7 +127,7 @@ def test_lists_stay_what_they_are_from_release_to_release(tmp_path):
     )
 
 
-@pytest.mark.parametrize('source', [EQUAL, UNEQUAL])
+@pytest.mark.parametrize('source', ['equal', 'unequal'], indirect=['source'])
 def test_with_one_seed_smaller_choices_lie_within_larger_ones_whatever_their_form(source):
     for seed in range(3):
         sets = [
@@ -137,13 +149,13 @@ def test_with_one_seed_smaller_choices_lie_within_larger_ones_whatever_their_for
         assert all(small <= large for small, large in zip(sets, sets[1:], strict=False))
 
 
-def test_classes_differ_by_one_image_at_most_and_a_class_that_is_used_up_leaves_its_turns_to_the_others():
+def test_classes_differ_by_one_image_at_most_until_one_is_used_up(equal, unequal):
     for n in range(10, 201):
-        counts = np.bincount(EQUAL.labels[draw_labels(EQUAL, f'{n / 2}%', 3)], minlength=10)
+        counts = np.bincount(equal.labels[draw_labels(equal, f'{n / 2}%', 3)], minlength=10)
         assert counts.sum() == n and counts.max() - counts.min() <= 1
-    sizes = np.bincount(UNEQUAL.labels)
+    sizes = np.bincount(unequal.labels)
     for n in range(4, 251):
-        counts = np.bincount(UNEQUAL.labels[draw_labels(UNEQUAL, f'{n / 2.5}%', 3)], minlength=4)
+        counts = np.bincount(unequal.labels[draw_labels(unequal, f'{n / 2.5}%', 3)], minlength=4)
         level = max(k for k in range(201) if np.minimum(sizes, k).sum() <= n)
         assert counts.sum() == n
         assert (counts >= np.minimum(sizes, level)).all() and (
@@ -151,36 +163,38 @@ def test_classes_differ_by_one_image_at_most_and_a_class_that_is_used_up_leaves_
         ).all()
 
 
-def test_a_draw_depends_on_seed_and_data_alone(monkeypatch):
-    expected = draw_labels(EQUAL, '10%', 0)
+def test_a_draw_depends_on_seed_and_data_alone(monkeypatch, named_source, equal):
+    expected = draw_labels(equal, '10%', 0)
     for i in range(3):
         torch.manual_seed(i)
         np.random.seed(i)
         random.seed(i)
-        assert draw_labels(EQUAL, '10%', 0).tolist() == expected.tolist()
+        assert draw_labels(equal, '10%', 0).tolist() == expected.tolist()
     states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
-    draw_labels(EQUAL, '10%', 0)
+    draw_labels(equal, '10%', 0)
     assert torch.equal(states[0], torch.get_rng_state())
     assert states[1:] == (np.random.get_state()[1].tolist(), random.getstate())
-    renamed = Named(
-        [f'{i}.png' for i in range(200)], EQUAL.labels
+    renamed = named_source(
+        [f'{i}.png' for i in range(200)], equal.labels
     )  # names and class names do not count, labels do
     assert draw_labels(renamed, '10%', 0).tolist() == expected.tolist()
     assert (
-        draw_labels(Named(EQUAL.names, (EQUAL.labels + np.arange(200)) % 10), '10%', 0).tolist()
+        draw_labels(
+            named_source(equal.names, (equal.labels + np.arange(200)) % 10), '10%', 0
+        ).tolist()
         != expected.tolist()
     )
 
 
-def test_other_seeds_draw_others():
-    draws = [tuple(draw_labels(EQUAL, '10%', seed).tolist()) for seed in range(50)]
+def test_other_seeds_draw_others(equal):
+    draws = [tuple(draw_labels(equal, '10%', seed).tolist()) for seed in range(50)]
     assert len(set(draws)) == 50
     overlap = np.mean([len(set(a) & set(b)) for a, b in zip(draws, draws[1:], strict=False)])
     assert overlap == pytest.approx(2, abs=0.7)  # 20 of 200, twice: 2 in common by chance
 
 
-def test_a_share_of_imagenets_size_is_rounded():
-    source = Named(range(12_812), np.arange(12_812) % 1000)
+def test_a_share_of_imagenets_size_is_rounded(named_source):
+    source = named_source(range(12_812), np.arange(12_812) % 1000)
     assert [len(draw_labels(source, labels, 0)) for labels in ('10%', '7.81%', '99.999%')] == [
         1281,
         1001,
@@ -188,8 +202,8 @@ def test_a_share_of_imagenets_size_is_rounded():
     ]
 
 
-def test_classes_without_images_count_for_nothing():
-    source = Named('abcdef', [0, 0, 5, 5, 9, 9])
+def test_classes_without_images_count_for_nothing(named_source):
+    source = named_source('abcdef', [0, 0, 5, 5, 9, 9])
     assert source.labels[draw_labels(source, '1-per-class', 0)].tolist() == [0, 5, 9]
     assert sorted(source.labels[draw_labels(source, '50%', 0)]) == [0, 5, 9]
 
@@ -224,12 +238,12 @@ def test_classes_without_images_count_for_nothing():
         '1' + '0' * 400 + '%',
     ],
 )
-def test_labels_in_no_known_form_are_answered_with_the_forms(labels):
+def test_labels_in_no_known_form_are_answered_with_the_forms(labels, equal):
     with pytest.raises(ConfigError) as error:
-        draw_labels(EQUAL, labels, 0)
+        draw_labels(equal, labels, 0)
     assert str(error.value) == (
-        f'--labels {labels!r} is neither a share above 0% and up to 100%, such as 1% or 10%, nor a number such as '
-        f'4-per-class'
+        f'--labels {labels!r} is neither a share above 0% and up to 100%, such as 1% or 10%, '
+        f'nor a number such as 4-per-class'
     )
 
 
@@ -237,18 +251,19 @@ def test_labels_in_no_known_form_are_answered_with_the_forms(labels):
     ('source', 'labels', 'words'),
     [
         (
-            EQUAL,
+            'equal',
             '4%',
             '4% of 200 images are 8, fewer than the 10 classes; ask for more, such as 1-per-class',
         ),
-        (EQUAL, '0.01%', 'are 0, fewer than the 10 classes'),
+        ('equal', '0.01%', 'are 0, fewer than the 10 classes'),
         (
-            EQUAL,
+            'equal',
             '21-per-class',
             '21-per-class, but the smallest class has 20 images; ask for at most 20-per-class',
         ),
-        (UNEQUAL, '4-per-class', '4-per-class, but the smallest class has 3 images'),
+        ('unequal', '4-per-class', '4-per-class, but the smallest class has 3 images'),
     ],
+    indirect=['source'],
 )
 def test_too_few_and_too_many_labels_are_told_in_numbers(source, labels, words):
     with pytest.raises(ConfigError) as error:
@@ -275,8 +290,8 @@ ODD = [
 ]
 
 
-def test_a_list_reads_as_it_was_written_whatever_the_names(tmp_path):
-    source = Named(ODD, np.zeros(len(ODD)))
+def test_a_list_reads_as_it_was_written_whatever_the_names(tmp_path, named_source):
+    source = named_source(ODD, np.zeros(len(ODD)))
     for chosen in (np.arange(len(ODD)), np.array([1, 8]), np.array([8])):
         digest = write_list(tmp_path / 'deep' / 'list.txt', source, chosen)
         content = (tmp_path / 'deep' / 'list.txt').read_bytes()
@@ -290,23 +305,20 @@ def write(path, text, encoding='utf-8'):
     return path
 
 
-FOLDERS = Named(['cat/1.png', 'cat/2.png', 'dog/1.png', 'dog/3.png'], [0, 0, 1, 1])
-UNIQUE = Named(['n02/n02_7.JPEG', 'n01/n01_7.JPEG', 'n01/deep/n01_9.JPEG'], [1, 0, 0])
-
-
 @pytest.mark.parametrize(
     ('source', 'text', 'expected'),
     [
-        (FOLDERS, 'dog/3.png\ncat/1.png\n', [0, 3]),
-        (FOLDERS, 'dog/1.png', [2]),
-        (FOLDERS, '\n\ncat/2.png\n\n', [1]),
-        (FOLDERS, 'dog/3.png\r\ncat/1.png\r\n', [0, 3]),
-        (FOLDERS, 'dog/3.png\r\n\r\ncat/1.png', [0, 3]),
-        (FOLDERS, b'\xef\xbb\xbfdog/3.png\r\ncat/1.png\r\n', [0, 3]),
-        (UNIQUE, 'n01_9.JPEG\nn02_7.JPEG\n', [0, 2]),
-        (UNIQUE, 'n01_9.JPEG\r\nn02_7.JPEG\r\n', [0, 2]),
-        (UNIQUE, 'n01/deep/n01_9.JPEG\nn02/n02_7.JPEG\n', [0, 2]),
+        ('folders', 'dog/3.png\ncat/1.png\n', [0, 3]),
+        ('folders', 'dog/1.png', [2]),
+        ('folders', '\n\ncat/2.png\n\n', [1]),
+        ('folders', 'dog/3.png\r\ncat/1.png\r\n', [0, 3]),
+        ('folders', 'dog/3.png\r\n\r\ncat/1.png', [0, 3]),
+        ('folders', b'\xef\xbb\xbfdog/3.png\r\ncat/1.png\r\n', [0, 3]),
+        ('unique', 'n01_9.JPEG\nn02_7.JPEG\n', [0, 2]),
+        ('unique', 'n01_9.JPEG\r\nn02_7.JPEG\r\n', [0, 2]),
+        ('unique', 'n01/deep/n01_9.JPEG\nn02/n02_7.JPEG\n', [0, 2]),
     ],
+    indirect=['source'],
 )
 def test_names_are_those_of_the_data_set_or_file_names_alone_in_any_order(
     tmp_path, source, text, expected
@@ -319,40 +331,41 @@ def test_names_are_those_of_the_data_set_or_file_names_alone_in_any_order(
     ('source', 'text', 'words'),
     [
         (
-            FOLDERS,
+            'folders',
             'cat/1.png\ndog/1.png\ncat/1.png\n',
             'list.txt names 1 images twice; every image counts once',
         ),
-        (UNIQUE, 'n01_9.JPEG\nn01_9.JPEG', 'names 1 images twice'),
+        ('unique', 'n01_9.JPEG\nn01_9.JPEG', 'names 1 images twice'),
         (
-            FOLDERS,
+            'folders',
             'cat/1.png\ncat/9.png\ndog/9.png\n',
-            "2 of 3 names in the list .*list.txt are not in the data set, the first is 'cat/9.png'; "
-            "its 4 images have names such as 'cat/1.png'",
+            "2 of 3 names in the list .*list.txt are not in the data set, the first is 'cat/9.png'"
+            "; its 4 images have names such as 'cat/1.png'",
         ),
         (
-            FOLDERS,
+            'folders',
             'cat/1.png \n',
             "file names alone its images cannot be told apart; give names such as 'cat/1.png'",
         ),
         (
-            FOLDERS,
+            'folders',
             '3.png\n',
             "names '3.png', which is not in the data set under that name, and by file names alone",
         ),
-        (FOLDERS, 'cat/1.png\n3.png\n', "1 of 2 names in the list .* the first is '3.png'"),
+        ('folders', 'cat/1.png\n3.png\n', "1 of 2 names in the list .* the first is '3.png'"),
         (
-            UNIQUE,
+            'unique',
             'n01_9.JPEG\nn02/n02_7.JPEG\n',
             "1 of 2 names in the list .* the first is 'n02/n02_7.JPEG'",
         ),
-        (UNIQUE, 'N01_9.JPEG\n', "1 of 1 names in the list .* the first is 'N01_9.JPEG'"),
-        (UNIQUE, 'n01_9.JPEG\t0\n', '1 of 1 names'),
-        (UNIQUE, 'n01_9.JPEG\rn02_7.JPEG\r', '1 of 1 names'),
-        (FOLDERS, b'', 'the list .*list.txt is empty; it needs one image per line'),
-        (FOLDERS, '\n\r\n\n', 'is empty'),
-        (FOLDERS, b'\xef\xbb\xbf', 'is empty'),
+        ('unique', 'N01_9.JPEG\n', "1 of 1 names in the list .* the first is 'N01_9.JPEG'"),
+        ('unique', 'n01_9.JPEG\t0\n', '1 of 1 names'),
+        ('unique', 'n01_9.JPEG\rn02_7.JPEG\r', '1 of 1 names'),
+        ('folders', b'', 'the list .*list.txt is empty; it needs one image per line'),
+        ('folders', '\n\r\n\n', 'is empty'),
+        ('folders', b'\xef\xbb\xbf', 'is empty'),
     ],
+    indirect=['source'],
 )
 def test_lists_that_do_not_fit_the_data_get_a_sentence(tmp_path, source, text, words):
     with pytest.raises(ConfigError, match=words):
@@ -363,29 +376,29 @@ def test_lists_that_do_not_fit_the_data_get_a_sentence(tmp_path, source, text, w
     'content',
     ['cat/1.png\n'.encode('utf-16'), b'\x89PNG\r\n\x1a\n\x00\xff\xfe', b'\xe9\n', b'\x00'],
 )
-def test_what_is_no_list_gets_a_sentence_that_can_be_printed(tmp_path, content):
+def test_what_is_no_list_gets_a_sentence_that_can_be_printed(tmp_path, content, unique):
     with pytest.raises(ConfigError, match='list.txt') as error:
-        read_list(write(tmp_path / 'list.txt', content), UNIQUE)
+        read_list(write(tmp_path / 'list.txt', content), unique)
     assert str(error.value).encode() and '\n' not in str(error.value)
 
 
-def test_a_list_that_is_not_there_or_is_a_folder_gets_a_sentence(tmp_path, monkeypatch):
+def test_a_list_that_is_not_there_or_is_a_folder_gets_a_sentence(tmp_path, monkeypatch, folders):
     with pytest.raises(
         MissingData,
-        match=f'looked for a list of labelled images at {tmp_path}/none.txt, but there is no such file',
+        match=f'looked for a list of labelled images at {tmp_path}/none.txt, but there is no such',
     ):
-        read_list(tmp_path / 'none.txt', FOLDERS)
+        read_list(tmp_path / 'none.txt', folders)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MissingData, match=f'at {tmp_path}/none.txt'):
-        read_list('none.txt', FOLDERS)
+        read_list('none.txt', folders)
     (tmp_path / 'a file').write_text('cat/1.png')
     for path in (tmp_path, tmp_path / 'a file' / 'list.txt'):
         with pytest.raises(ConfigError, match=f'the list {path} cannot be read: '):
-            read_list(path, FOLDERS)
+            read_list(path, folders)
 
 
-def test_positions_are_those_of_a_part_of_the_data(tmp_path):
-    part = Subset(FOLDERS, np.array([3, 1]))
+def test_positions_are_those_of_a_part_of_the_data(tmp_path, folders):
+    part = Subset(folders, np.array([3, 1]))
     assert read_list(write(tmp_path / 'list.txt', 'dog/3.png\n'), part).tolist() == [0]
     assert read_list(write(tmp_path / 'list.txt', '2.png\n'), part).tolist() == [
         1
@@ -397,9 +410,9 @@ def test_positions_are_those_of_a_part_of_the_data(tmp_path):
 # --- SimCLR's lists
 
 
-def test_imagenet_is_told_by_its_thousand_classes():
+def test_imagenet_is_told_by_its_thousand_classes(named_source):
     classes = [f'n{i:08d}' for i in range(1000)]
-    assert is_imagenet(Named([], classes=classes))
+    assert is_imagenet(named_source([], classes=classes))
     for other in (
         classes[:999],
         [*classes, 'n99999999'],
@@ -410,7 +423,7 @@ def test_imagenet_is_told_by_its_thousand_classes():
         [],
         None,
     ):
-        assert not is_imagenet(Named([], classes=other))
+        assert not is_imagenet(named_source([], classes=other))
 
 
 def test_the_digests_are_those_of_simclrs_files():
@@ -439,11 +452,11 @@ def published(tmp_path, monkeypatch):
     return folder, f'{folder.as_uri()}/'
 
 
-def test_an_official_list_is_fetched_once_and_kept(published, tmp_path, monkeypatch):
+def test_an_official_list_is_fetched_once_and_kept(published, tmp_path, monkeypatch, unique):
     folder, address = published
     path = official_list('1%', tmp_path / 'not' / 'yet', address)
     assert path == tmp_path / 'not' / 'yet' / 'simclr_1percent.txt' and path.read_bytes() == TEXT
-    assert read_list(official_list('10%', tmp_path / 'not' / 'yet', address), UNIQUE).tolist() == [
+    assert read_list(official_list('10%', tmp_path / 'not' / 'yet', address), unique).tolist() == [
         0,
         1,
         2,
@@ -544,8 +557,8 @@ def test_without_a_network_the_address_is_named(published, tmp_path):
         address = f'http://127.0.0.1:{free.getsockname()[1]}/'
         with pytest.raises(
             MissingData,
-            match=rf'could not fetch the official list {address}10percent.txt \(.*refused.*\); fetch it by '
-            rf'hand and give it with --list',
+            match=rf'could not fetch the official list {address}10percent.txt \(.*refused.*\); '
+            rf'fetch it by hand and give it with --list',
         ):
             official_list('10%', tmp_path, address)
 
@@ -573,98 +586,3 @@ def test_a_cache_that_cannot_be_written_is_told(published, tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(MissingData, match='give it with --list'):
         official_list('1%', tmp_path / 'file' / 'cache', published[1])
-
-
-# --- Two sources as one, and the numbers of their classes
-
-
-def test_joined_sources_follow_each_other():
-    first, second = Named('abc', [0, 1, 0], ['x', 'y']), Named('de', [1, 1], ['x', 'y'])
-    joined = Joined(first, second)
-    assert (
-        len(joined) == 5
-        and joined.labels.tolist() == [0, 1, 0, 1, 1]
-        and joined.labels.dtype == np.int64
-    )
-    assert (
-        ''.join(joined.name(i) for i in range(5))
-        == 'abcde'
-        == ''.join(joined.read(np.int64(i)) for i in range(5))
-    )
-    assert joined.classes == ['x', 'y'] and Joined(first, Named('d', [0])).classes == ['x', 'y']
-    assert joined.manifest() == hashlib.sha256(b'a\t0\nb\t1\nc\t0\nd\t1\ne\t1\n').hexdigest()[:16]
-    with pytest.raises(IndexError):
-        joined.read(5)
-
-
-def test_joined_sources_have_labels_only_if_both_have():
-    labelled, bare = Named('ab', [0, 1]), Named('c')
-    assert (
-        Joined(labelled, bare).labels is None
-        and Joined(bare, labelled).labels is None
-        and Joined(bare, bare).labels is None
-    )
-    assert Joined(bare, labelled).manifest() == hashlib.sha256(b'c\t\na\t\nb\t\n').hexdigest()[:16]
-
-
-def test_parts_of_joined_sources_and_joined_parts_are_sources_too():
-    source = Named('abcdef', range(6))
-    parts = Joined(
-        Subset(source, np.array([5, 0])),
-        Joined(Subset(source, np.array([], dtype=np.int64)), Subset(source, np.array([3]))),
-    )
-    assert [parts.name(i) for i in range(3)] == ['f', 'a', 'd'] and parts.labels.tolist() == [
-        5,
-        0,
-        3,
-    ]
-    assert [Subset(parts, np.array([2, 0])).read(i) for i in range(2)] == ['d', 'f']
-
-
-def test_classes_get_the_numbers_that_they_have_in_training():
-    bank = Named('abc', [0, 1, 2], ['ant', 'bee', 'cat'])
-    other = Named('wxyz', [1, 0, 1, 0], ['bee', 'cat'])
-    align_classes(other, bank, 'test')
-    assert other.labels.tolist() == [2, 1, 2, 1] and other.classes == bank.classes
-    align_classes(other, bank, 'test')
-    assert other.labels.tolist() == [2, 1, 2, 1]
-    for strange, words in (
-        (['bee', 'dog'], 'have: dog; data.train has 3: ant, bee, cat ...'),
-        (list('vwxyz'), 'have: v, w, x ...; data'),
-    ):
-        with pytest.raises(
-            ConfigError, match=f'data.test has classes that data.train does not {words}'
-        ):
-            align_classes(Named('a', [0], strange), bank, 'test')
-
-
-def test_a_runs_hold_out_is_cut_from_training_or_a_source_of_its_own(image_folder):
-    train, other = (
-        image_folder(classes=3, name='train'),
-        image_folder(classes=2, per_class=3, name='other'),
-    )
-    (other / 'class_0').rename(other / 'class_2')  # class_1 and class_2, there 0 and 1
-    folders = [dict(type='ImageFolder', root=str(root)) for root in (train, other)]
-    cut = data_sources(Data(train=folders[0], val=6, test=folders[1]))
-    names = [{source.name(i) for i in range(len(source))} for source in (cut['train'], cut['val'])]
-    assert (
-        cut['train'] is cut['bank'] and list(map(len, names)) == [18, 6] and not names[0] & names[1]
-    )
-    assert np.bincount(cut['val'].labels).tolist() == [2, 2, 2]
-    assert cut['test'].labels.tolist() == [1] * 3 + [2] * 3 and cut['test'].classes == [
-        'class_0',
-        'class_1',
-        'class_2',
-    ]
-    assert len(data_sources(Data(train=folders[0], val=6, train_on_val=True))['train']) == 24
-    own = data_sources(Data(train=folders[0], val=folders[1]))
-    assert (
-        len(own['train']) == len(own['bank']) == 24
-        and own['val'].labels.tolist() == [1] * 3 + [2] * 3
-        and own['test'] is None
-    )
-    with pytest.raises(
-        ConfigError,
-        match='data.val has classes that data.train does not have: class_0; data.train has 2',
-    ):
-        data_sources(Data(train=folders[1], val=folders[0]))

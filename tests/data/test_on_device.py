@@ -7,7 +7,6 @@ from PIL import Image
 
 from ssl_zoo.data.loader import train_loader
 from ssl_zoo.data.on_device import DeviceDataset
-from ssl_zoo.data.sources.arrays import Digits
 from ssl_zoo.data.sources.folder import ImageFolder
 from ssl_zoo.data.view_dataset import ViewDataset
 from ssl_zoo.data.views import View
@@ -20,13 +19,12 @@ VIEWS = [
 CPU = torch.device('cpu')
 
 
-def test_batches_are_those_of_a_loader_up_to_rounding():
-    source = Digits('val')
+def test_batches_are_those_of_a_loader_up_to_rounding(digits):
     held, loaded = (
         train_loader(dataset, 50, workers, start=2, stop=6, share=(1, 2))
         for dataset, workers in (
-            (DeviceDataset(source, VIEWS, 3, CPU), None),
-            (ViewDataset(source, VIEWS, 3), 0),
+            (DeviceDataset(digits, VIEWS, 3, CPU), None),
+            (ViewDataset(digits, VIEWS, 3), 0),
         )
     )
     for ours, theirs in zip(held, loaded, strict=True):
@@ -67,7 +65,10 @@ def test_unreadable_images_are_replaced_by_the_same_ones(image_folder):
 def test_images_of_several_sizes_and_of_none_are_refused(image_folder):
     root = image_folder(classes=1, per_class=3)
     Image.fromarray(np.zeros((30, 20, 3), np.uint8)).save(root / 'class_0' / '9.png')
-    wrong = r'one size, but class_0/0\.png has 24 x 24 pixels and class_0/9\.png 20 x 30; leave on_device out'
+    wrong = (
+        r'one size, but class_0/0\.png has 24 x 24 pixels and class_0/9\.png 20 x 30; '
+        'leave on_device out'
+    )
     with pytest.raises(ConfigError, match=wrong):
         DeviceDataset(ImageFolder(str(root)), VIEWS, 0, CPU)
     for file in root.rglob('*.png'):

@@ -1,11 +1,19 @@
-"""Every operation against torchvision's functional, one image at a time with the same parameters."""
+"""Every operation against torchvision's functional, image by image with the same parameters."""
 
 import numpy as np
 import pytest
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from ssl_zoo.data.photometric import Photometric, augment, blur, grayscale, jitter, shift_hue
+from ssl_zoo.data.photometric import (
+    Photometric,
+    augment,
+    blur,
+    grayscale,
+    horizontal_flip,
+    jitter,
+    shift_hue,
+)
 from ssl_zoo.data.views import COLUMN, JITTER_ORDERS, PARAMS, View, sample
 
 B = 48
@@ -14,7 +22,7 @@ CLOSE = dict(atol=1e-4, rtol=0)
 
 @pytest.fixture
 def images():
-    """Noise, smooth ramps, flat gray, pure colours, black and white: where hue and saturation have their corners."""
+    """Noise, ramps, gray, pure colours, black, white: the corners of hue and saturation."""
     x = torch.rand(B, 3, 40, 36)
     x[0], x[1], x[2] = 0, 1, 0.5
     x[3] = torch.tensor([1.0, 0, 0]).view(3, 1, 1)
@@ -39,6 +47,15 @@ def augmented(images, rows, kernel, compiled=False):
     return augment(
         images * 255, rows, kernel, torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1), compiled
     )
+
+
+def test_only_images_with_the_parameter_are_flipped():
+    x = torch.randint(0, 256, (6, 3, 4, 5), dtype=torch.uint8)
+    rows = torch.from_numpy(sample(View(4), 0, np.zeros(6, int), np.arange(6), 0))
+    flip = rows[:, COLUMN['flip']].bool().tolist()
+    assert 0 < sum(flip) < 6
+    for before, after, turned in zip(x, horizontal_flip(x, rows), flip, strict=True):
+        assert torch.equal(after, F.horizontal_flip(before) if turned else before)
 
 
 def torchvision_jitter(image, row):
@@ -131,7 +148,7 @@ def test_the_whole_pipeline_image_by_image(images):
             x = F.gaussian_blur(x, [23, 23], [p['sigma']] * 2)
             touched['blur'] += 1
         if p['solarize']:
-            # At exactly the threshold rounding decides; torchvision's own result is checked away from it.
+            # Rounding decides exactly at the threshold; torchvision is checked away from it.
             x = torch.where((x - 0.5).abs() < 1e-5, out, F.solarize(x, 0.5))
             touched['solarize'] += 1
         torch.testing.assert_close(out, x, **CLOSE)

@@ -1,4 +1,4 @@
-"""Small fakes of each data set, in the layout and with the annotation files of the real one, read by torchvision itself.
+"""Small fakes of each data set, in the layout of the real one, read by torchvision itself.
 
 The colour of an image tells its class, whatever the annotations say.
 """
@@ -36,8 +36,8 @@ def write(path: Path, *lines: str) -> None:
     path.write_text(''.join(f'{line}\n' for line in lines))
 
 
-# Each fake writes a set below root and returns (its classes in the order of their numbers, {split: [(file, colour), ...]}), the
-# colours counted in that order too. Splits differ in size.
+# Each fake writes a data set below root. It returns the classes in the order of their labels, and
+# {split: [(file, colour), ...]}, where a colour is the number of a class. Splits differ in size.
 
 
 def food(root):
@@ -374,7 +374,8 @@ def test_sun_without_its_partition(tmp_path, monkeypatch):
 
 def test_cars_cannot_be_downloaded(tmp_path):
     one_sentence(
-        'looked for devkit/cars_meta.mat, cars_test_annos_withlabels.mat, cars_test of .*by hand.*torchvision cannot download',
+        'looked for devkit/cars_meta.mat, cars_test_annos_withlabels.mat, cars_test of .*by hand'
+        '.*torchvision cannot download',
         'StanfordCars',
         tmp_path,
         split='test',
