@@ -172,9 +172,8 @@ def test_evaluation_finds_every_network_and_both_layers(settings):
                 out[name, layer] = y = encoder(images)
             assert y.ndim == 2 and len(y) == 5 and y.isfinite().all() and y.std(0).max() > 0
             assert any(p.requires_grad for p in encoder.parameters()) == (name == 'online')
-            assert {id(p) for p in encoder.parameters()} <= {
-                id(p) for p in method.parameters()
-            }  # shared, no copies
+            # Shared, no copies.
+            assert {id(p) for p in encoder.parameters()} <= {id(p) for p in method.parameters()}
         assert out[name, 'backbone'].shape[1] == method.embed_dim
     assert (
         torch.equal(method.encoder()(images), method.embed(images))

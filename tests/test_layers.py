@@ -57,9 +57,8 @@ def test_ema_gets_no_gradient_and_runs_in_train_mode():
     out = target(x)
     assert not out.requires_grad
     assert not any(p.requires_grad for p in target.parameters())
-    torch.testing.assert_close(
-        out.mean(0), torch.zeros(4), atol=1e-6, rtol=0
-    )  # normalised by its own batch
+    # Normalised by its own batch.
+    torch.testing.assert_close(out.mean(0), torch.zeros(4), atol=1e-6, rtol=0)
     assert target.network[1].num_batches_tracked == 1
 
 
@@ -181,9 +180,8 @@ def test_split_batchnorm_is_one_batchnorm_per_part():
             x, split[0].running_mean, split[0].running_var, plain[0].weight, plain[0].bias
         ),
     )
-    assert not torch.allclose(
-        out, plain.train()(x)
-    )  # statistics of the whole batch would be something else
+    # Statistics of the whole batch would be something else.
+    assert not torch.allclose(out, plain.train()(x))
     with pytest.raises(ValueError, match='2 parts needs a batch that they divide'):
         split.train()(x[:5])
     assert type(split_batchnorm(copy.deepcopy(plain), 1)[0]) is nn.BatchNorm2d

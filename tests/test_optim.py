@@ -48,9 +48,8 @@ def test_lars_equals_its_formulas(update, kind, monkeypatch):
         groups, lr=0.5, momentum=0.9, classic_momentum=kind == 'simclr', larc=kind == 'larc'
     )
     state = {p: (p.detach().double(), torch.zeros_like(p).double()) for p in weights + biases}
-    for step, lr in enumerate(
-        (0.0, 0.5, 0.3)
-    ):  # the first step of a warm-up moves nothing but the buffer
+    # The first step of a warm-up moves nothing but the buffer.
+    for step, lr in enumerate((0.0, 0.5, 0.3)):
         for group in optimizer.param_groups:
             group['lr'] = lr
         for p in weights + biases:

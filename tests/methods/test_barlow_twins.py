@@ -53,9 +53,8 @@ def test_redundancy_equals_a_slow_loop_in_float64():
 @pytest.mark.parametrize('settings', [{}, dict(lambd=2.0, scale=0.024)])
 def test_whole_loss_equals_a_slow_loop_in_float64(settings):
     barlow, views = BarlowTwins(BACKBONE, proj_dim=8, **settings).train(), pair()
-    z1, z2 = (
-        array(barlow.projector(barlow.backbone(x))) for x in views
-    )  # each view by its own statistics
+    # Each view by its own statistics.
+    z1, z2 = (array(barlow.projector(barlow.backbone(x))) for x in views)
     expected = settings.get('scale', 1.0) * penalty(
         correlation(z1, z2), settings.get('lambd', 0.0051)
     )

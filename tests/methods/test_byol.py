@@ -51,9 +51,8 @@ def test_whole_loss_is_the_sum_of_both_directions_with_views_forwarded_apart():
     expected = sum((2 - 2 * nn.functional.cosine_similarity(q[i], z[1 - i])).mean() for i in (0, 1))
     assert byol.loss(views)['loss'].item() == pytest.approx(expected.item(), rel=1e-5)
     together = byol.predictor(byol.online(torch.cat(views)))
-    assert not torch.allclose(
-        together[:6], q[0], atol=1e-3
-    )  # shared statistics would be another method
+    # Shared statistics would be another method.
+    assert not torch.allclose(together[:6], q[0], atol=1e-3)
 
 
 def test_gradient_reaches_the_online_network_and_predictor_and_not_the_target():

@@ -38,9 +38,8 @@ def array(z):
 def test_loss_equals_a_slow_loop_in_float64(sigma):
     z1, z2 = torch.randn(5, 7), 3 * torch.randn(5, 7)
     w = [1.0] * 5 if sigma is None else weights(array(z1), array(z2), sigma)
-    assert sum(w) == pytest.approx(5) and (
-        sigma is None or max(w) > 1.01
-    )  # the weights must matter for the test to
+    # The weights must matter for the test to.
+    assert sum(w) == pytest.approx(5) and (sigma is None or max(w) > 1.01)
     assert dcl_loss(z1, z2, 0.1, sigma).item() == pytest.approx(
         oracle(array(z1), array(z2), 0.1, w), rel=1e-5
     )
@@ -48,9 +47,8 @@ def test_loss_equals_a_slow_loop_in_float64(sigma):
 
 def test_positive_pair_is_not_in_the_denominator():
     z = torch.eye(4)
-    assert dcl_loss(z, z, 0.1).item() == pytest.approx(
-        2 * (math.log(6) - 10), rel=1e-6
-    )  # with it: at least 0
+    # With it: at least 0.
+    assert dcl_loss(z, z, 0.1).item() == pytest.approx(2 * (math.log(6) - 10), rel=1e-6)
 
 
 @pytest.mark.parametrize('sigma', [None, 0.5])

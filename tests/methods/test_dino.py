@@ -15,9 +15,8 @@ def method(**arguments) -> DINO:
         **{**dict(hidden_dim=16, bottleneck_dim=8, prototypes=5, base_ema=0.9), **arguments},
     ).train()
     for layer in (*dino.student.head[::2], *dino.teacher.network.head[::2]):
-        layer.weight.data += 0.3 * torch.randn_like(
-            layer.weight
-        )  # as if training had parted the networks
+        # As if training had parted the networks.
+        layer.weight.data += 0.3 * torch.randn_like(layer.weight)
     dino.teacher.network.last.weight.data += 0.5 * torch.randn(5, 8)
     for gain in (dino.student.last_gain, dino.teacher.network.last_gain):
         if gain is not None:
@@ -117,9 +116,8 @@ def test_only_after_step_moves_the_teacher_and_with_the_new_weights():
     for old, now, student in zip(
         before, dino.teacher.parameters(), dino.student.parameters(), strict=True
     ):
-        torch.testing.assert_close(
-            now, 0.95 * old + 0.05 * student
-        )  # 0.9 at first, 1 at last, half way between
+        # 0.9 at first, 1 at last, half way between.
+        torch.testing.assert_close(now, 0.95 * old + 0.05 * student)
 
 
 def test_teacher_temperature_rises_by_epochs_as_in_the_official_code():

@@ -64,9 +64,8 @@ def test_whole_loss_has_queries_of_the_first_view_and_keys_of_the_second():
     moco, views = method(temperature=0.07), pair()
     q, queue = array(moco.query(views[0])), array(moco.queue.keys)
     k, loss = keys_and_loss(moco, views)
-    assert loss == pytest.approx(
-        oracle(q, k, queue, 0.07), rel=1e-5, abs=1e-6
-    )  # near 0 float32 has no relative precision
+    # Near 0 float32 has no relative precision.
+    assert loss == pytest.approx(oracle(q, k, queue, 0.07), rel=1e-5, abs=1e-6)
 
 
 def test_keys_are_shuffled_between_the_parts_that_batchnorm_sees():
@@ -74,9 +73,8 @@ def test_keys_are_shuffled_between_the_parts_that_batchnorm_sees():
     q, queue = array(moco.query(views[0])), array(moco.queue.keys)
     k, loss = keys_and_loss(moco, views)
     assert loss == pytest.approx(oracle(q, k, queue, 0.2), rel=1e-5)
-    assert loss != pytest.approx(
-        oracle(q, array(moco.key(views[1])), queue, 0.2), rel=1e-4
-    )  # parts shared by query and key
+    # Parts shared by query and key.
+    assert loss != pytest.approx(oracle(q, array(moco.key(views[1])), queue, 0.2), rel=1e-4)
 
 
 def test_gradient_reaches_the_query_network_alone():
@@ -91,9 +89,8 @@ def test_gradient_reaches_the_query_network_alone():
 
 def test_queue_takes_the_keys_after_the_step_and_wraps_around():
     moco = method()
-    torch.testing.assert_close(
-        moco.queue.keys.norm(dim=1), torch.ones(10)
-    )  # random directions at first
+    # Random directions at first.
+    torch.testing.assert_close(moco.queue.keys.norm(dim=1), torch.ones(10))
     start, views = moco.queue.keys.clone(), pair()
     first = unit(moco.key(views[1]))
     moco.loss(views)
@@ -126,11 +123,12 @@ def test_sizes_of_the_papers():
             MoCo(dict(name='resnet50')),
             MoCo(dict(name='resnet50'), hidden_dim=None, temperature=0.07),
         )
+    # No BatchNorm.
     assert [type(m).__name__ for m in v2.query.projector] == [
         'Linear',
         'ReLU',
         'Linear',
-    ]  # no BatchNorm
+    ]
     assert tuple(v2.query.projector[0].weight.shape) == (2048, 2048) and tuple(
         v2.query.projector[2].weight.shape
     ) == (128, 2048)

@@ -74,9 +74,8 @@ def test_only_after_step_moves_the_momentum_encoder_and_with_the_new_weights():
     for old, now, base in zip(
         before, moco.momentum.parameters(), moco.base.parameters(), strict=True
     ):
-        torch.testing.assert_close(
-            now, 0.95 * old + 0.05 * base
-        )  # 0.9 at first, 1 at last, half way between
+        # 0.9 at first, 1 at last, half way between.
+        torch.testing.assert_close(now, 0.95 * old + 0.05 * base)
 
 
 def test_decay_follows_the_cosine_of_the_official_code():

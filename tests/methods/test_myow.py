@@ -112,9 +112,8 @@ def test_only_after_step_moves_the_target_and_with_the_new_weights():
     for old, now, online in zip(
         before, myow.target.parameters(), myow.online.parameters(), strict=True
     ):
-        torch.testing.assert_close(
-            now, 0.95 * old + 0.05 * online
-        )  # 0.9 at first, 1 at last, half way between
+        # 0.9 at first, 1 at last, half way between.
+        torch.testing.assert_close(now, 0.95 * old + 0.05 * online)
 
 
 def test_sizes_of_the_paper():

@@ -101,13 +101,14 @@ def test_sizes_of_the_paper():
     with torch.device('meta'):
         nnclr = NNCLR(dict(name='resnet50'))
     norm = ['Linear', 'BatchNorm1d']
+    # Behind every layer.
     assert [type(m).__name__ for m in nnclr.projector] == [
         *norm,
         'ReLU',
         *norm,
         'ReLU',
         *norm,
-    ]  # behind every layer
+    ]
     assert [tuple(m.weight.shape) for m in nnclr.projector[::3]] == [
         (2048, 2048),
         (2048, 2048),

@@ -67,9 +67,8 @@ def test_whole_loss_equals_a_slow_loop_in_float64(temperatures):
     ressl, (strong, weak) = method(**arguments), pair()
     q, queue = array(ressl.student(strong)), array(ressl.queue.keys)
     k, loss = keys_and_loss(ressl, [strong, weak])
-    assert loss == pytest.approx(
-        oracle(q, k, queue, *(temperatures or (0.1, 0.04))), rel=1e-5
-    )  # the paper's by default
+    # The paper's by default.
+    assert loss == pytest.approx(oracle(q, k, queue, *(temperatures or (0.1, 0.04))), rel=1e-5)
 
 
 def test_teacher_images_are_shuffled_between_the_parts_that_batchnorm_sees():
@@ -125,11 +124,12 @@ def test_teacher_follows_the_new_weights_with_a_constant_decay(progress):
 def test_sizes_of_the_official_code():
     with torch.device('meta'):
         ressl = ReSSL(dict(name='resnet50'))
+    # No BatchNorm.
     assert [type(m).__name__ for m in ressl.student.projector] == [
         'Linear',
         'ReLU',
         'Linear',
-    ]  # no BatchNorm
+    ]
     assert [tuple(m.weight.shape) for m in ressl.student.projector[::2]] == [
         (4096, 2048),
         (512, 4096),

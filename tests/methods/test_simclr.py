@@ -35,9 +35,8 @@ def test_loss_equals_a_slow_loop_in_float64(t):
 
 def test_loss_in_closed_form():
     one = torch.ones(4, 3)
-    assert nt_xent(one, one, 0.1).item() == pytest.approx(
-        2 * math.log(7), rel=1e-6
-    )  # 7 candidates, all alike
+    # 7 candidates, all alike.
+    assert nt_xent(one, one, 0.1).item() == pytest.approx(2 * math.log(7), rel=1e-6)
     apart = torch.eye(4)
     assert nt_xent(apart, apart, 0.5).item() == pytest.approx(
         2 * math.log(1 + 6 * math.exp(-2)), rel=1e-6
@@ -59,9 +58,8 @@ def test_whole_loss_forwards_both_views_as_one_batch():
     z = array(simclr.projector(simclr.backbone(torch.cat(views))))
     loss = simclr.loss(views)['loss'].item()
     assert loss == pytest.approx(oracle(z[:6], z[6:], 0.2), rel=1e-5)
-    apart = [
-        array(simclr.projector(simclr.backbone(x))) for x in views
-    ]  # statistics per view would be another method
+    # Statistics per view would be another method.
+    apart = [array(simclr.projector(simclr.backbone(x))) for x in views]
     assert loss != pytest.approx(oracle(*apart, 0.2), rel=1e-3)
 
 

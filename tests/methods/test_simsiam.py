@@ -84,6 +84,5 @@ def test_sizes_of_the_paper_and_a_predictor_at_a_constant_rate():
     assert simsiam.predictor[0].bias is None and simsiam.predictor[3].bias is not None
     assert [tuple(m.weight.shape) for m in cifar.projector[::3]] == [(2048, 512), (2048, 2048)]
     assert simsiam.fixed_lr == ('predictor',)
-    assert (
-        sum(name.startswith(simsiam.fixed_lr) for name, _ in simsiam.named_parameters()) == 5
-    )  # all of h, nothing else
+    # All of h, nothing else.
+    assert sum(name.startswith(simsiam.fixed_lr) for name, _ in simsiam.named_parameters()) == 5

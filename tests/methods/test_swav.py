@@ -97,10 +97,11 @@ def test_gradient_flows_through_predictions_and_not_through_codes():
         1e-5,
         array(swav.prototypes.weight),
     )
+    # Held fixed.
     e, codes = (
         np.random.default_rng(1).normal(size=c.shape),
         [codes_of(x[i], c) for i in range(2)],
-    )  # held fixed
+    )
     slope = (oracle(x + h * d, codes, c + h * e) - oracle(x - h * d, codes, c - h * e)) / (2 * h)
     assert (array(z.grad) * d).sum() + (
         array(swav.prototypes.weight.grad) * e

@@ -107,9 +107,8 @@ def test_c_and_the_momentum_network_move_only_after_the_step():
     for old, now, online in zip(
         before, tico.target.parameters(), tico.online.parameters(), strict=True
     ):
-        torch.testing.assert_close(
-            now, 0.95 * old + 0.05 * online
-        )  # 0.9 at first, 1 at last, half way between
+        # 0.9 at first, 1 at last, half way between.
+        torch.testing.assert_close(now, 0.95 * old + 0.05 * online)
     c, ((z1, z2), _) = tico.c.value.numpy().copy(), outputs(tico, views)
     tico.loss(views)
     tico.after_step()

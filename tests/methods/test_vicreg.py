@@ -50,14 +50,12 @@ def pair():
 
 
 def test_terms_equal_slow_loops_in_float64():
-    z = (
-        torch.randn(6, 5) * torch.tensor([0.1, 0.5, 1, 2, 4]) + 3
-    )  # some deviations below 1, some above
+    # Some deviations below 1, some above.
+    z = torch.randn(6, 5) * torch.tensor([0.1, 0.5, 1, 2, 4]) + 3
     assert variance(z).item() == pytest.approx(slow_variance(array(z)), rel=1e-5)
     assert covariance(z).item() == pytest.approx(slow_covariance(array(z)), rel=1e-5)
-    assert variance(torch.ones(4, 3)).item() == pytest.approx(
-        0.99, rel=1e-6
-    )  # 1 - sqrt(1e-4) when all are one
+    # 1 - sqrt(1e-4) when all are one.
+    assert variance(torch.ones(4, 3)).item() == pytest.approx(0.99, rel=1e-6)
 
 
 @pytest.mark.parametrize('weights', [(25, 25, 1), (0, 3, 0), (2, 0, 7)])
@@ -67,9 +65,8 @@ def test_whole_loss_equals_a_slow_loop_in_float64(weights):
         VICReg(BACKBONE, proj_dim=8, **dict(zip(names, weights, strict=True))).train(),
         pair(),
     )
-    za, zb = (
-        array(vicreg.expander(vicreg.backbone(x))) for x in views
-    )  # each view by its own statistics
+    # Each view by its own statistics.
+    za, zb = (array(vicreg.expander(vicreg.backbone(x))) for x in views)
     assert slow_variance(za) > 0.1  # else the hinge would not be tested
     assert vicreg.loss(views)['loss'].item() == pytest.approx(oracle(za, zb, weights), rel=1e-5)
 

@@ -65,9 +65,8 @@ def test_whiten_equals_a_slow_loop_and_makes_the_covariance_the_identity(eps):
 def test_whole_loss_whitens_the_same_parts_of_all_views(n_views, eps):
     wmse = WMSE(BACKBONE, hidden_dim=16, proj_dim=2, whiten_size=6, eps=eps).train()
     views = [torch.randn(12, 3, 16, 16) * (i + 1) for i in range(n_views)]
-    v = array(
-        wmse.projector(torch.cat([wmse.backbone(x) for x in views]))
-    )  # the head sees all views, the backbone one
+    # The head sees all views, the backbone one.
+    v = array(wmse.projector(torch.cat([wmse.backbone(x) for x in views])))
     v, parts = v.reshape(n_views, 12, 2), parts_of(12, 6, seed=3)
     torch.manual_seed(3)
     loss = wmse.loss(views)['loss'].item()
