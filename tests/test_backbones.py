@@ -72,7 +72,10 @@ def test_last_batchnorm_starts_at_1_in_basic_blocks_and_at_0_in_bottlenecks():
 
 
 def test_fixed_patches_of_moco_v3():
-    """Positions as moco-v3's vits.py builds them, by loops: sines and cosines of the row, then of the column; 0 for the class token."""
+    """Positions as in moco-v3's vits.py, by loops.
+
+    Sines and cosines of the row, then of the column; 0 for the class token.
+    """
     network = build_backbone(
         'vit_tiny_patch16_224', fixed_patches=True, weight_init='moco', img_size=48
     )
@@ -101,7 +104,10 @@ def test_fixed_patches_of_moco_v3():
 
 
 def tensorflows_same(x, layer):
-    """TensorFlow's documented formula: ceil(size / stride) outputs, the odd pixel of padding after the image."""
+    """TensorFlow's documented formula for SAME.
+
+    There are ceil(size / stride) outputs; an odd pixel of padding comes after the image.
+    """
     k, s = (v[0] if isinstance(v, tuple) else v for v in (layer.kernel_size, layer.stride))
     before, after = zip(
         *(
@@ -160,7 +166,8 @@ def test_same_padding_stays_with_weight_standardisation():
         and names['layer1.0.conv1'] == 'StdConv2d'
     )
     assert 'Conv2d' not in names.values() and 'Conv2dSame' not in names.values()
-    x, conv = torch.randn(1, 3, 32, 32), network.conv1
+    x = torch.randn(1, 3, 32, 32)
+    conv = network.conv1
     weight = conv.weight - conv.weight.mean((1, 2, 3), keepdim=True)
     weight = weight / (conv.weight.var((1, 2, 3), unbiased=False, keepdim=True) + conv.eps).sqrt()
     padded = nn.functional.pad(x, (2, 3, 2, 3))

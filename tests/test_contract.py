@@ -1,4 +1,7 @@
-"""The contract, for every registered method, as its configs/<method>/digits.py builds it, on a tiny backbone."""
+"""The contract of a method, for every registered method with the arguments of its digits config.
+
+The backbone is tiny.
+"""
 
 import copy
 import re
@@ -55,11 +58,16 @@ def settings(request):
 
 
 class Stepper:
-    """A method with its optimizer and a batch. By default it stands late in training, when all of its parts are at work."""
+    """A method with its optimizer and a batch.
+
+    By default it stands late in training, when no part is frozen or waits for an epoch.
+    """
 
     def __init__(self, settings, progress=0.5, epoch=10_000.0):
-        self.settings, self.method = settings, build_method(settings).train()
-        self.method.progress, self.method.epoch = progress, epoch
+        self.settings = settings
+        self.method = build_method(settings).train()
+        self.method.progress = progress
+        self.method.epoch = epoch
         self.optimizer = build_optimizer(settings, Plan.of(settings, 1257), self.method)
         self.wrapper = ZooOptimWrapper(self.optimizer, self.method, settings, settings.accumulate)
         torch.manual_seed(1)
@@ -93,7 +101,7 @@ def test_two_steps_are_finite_and_log_keys_are_sane(settings):
         assert all(value.ndim == 0 and value.isfinite() for value in out.values())
         assert [name for name in out if 'loss' in name] == ['loss']
         assert all(name.isidentifier() for name in out)
-        assert 0 <= out['feature_std'] <= 1.001  # logged by every method: what warns of collapse
+        assert 0 <= out['feature_std'] <= 1.001  # every method logs it, to warn of collapse
 
 
 def test_every_trained_parameter_gets_a_gradient_and_moves(settings):
@@ -106,7 +114,8 @@ def test_every_trained_parameter_gets_a_gradient_and_moves(settings):
 
 def test_what_is_frozen_at_first_rests_and_the_rest_moves(settings):
     stepper = Stepper(settings, progress=0.0, epoch=0.0)
-    before, frozen = stepper.state(), tuple(stepper.method.frozen)
+    before = stepper.state()
+    frozen = tuple(stepper.method.frozen)
     stepper.one_pass()
     moved = changed(before, stepper.state())
     assert not [name for name in moved if frozen and name.startswith(frozen)]
@@ -123,7 +132,8 @@ def test_only_after_step_changes_what_is_said_and_nothing_else(settings):
     in_pass = {name for name in changed(start, trained) if not BATCH_NORM.search(name)}
     assert in_pass <= stepper.trained()
     stepper.method.after_step()
-    moved, said = changed(trained, stepper.state()), stepper.method.updated_after_step
+    moved = changed(trained, stepper.state())
+    said = stepper.method.updated_after_step
     assert not [name for name in moved if not said or not name.startswith(said)]
     for prefix in said:
         assert [name for name in moved if name.startswith(prefix)], f'{prefix} does not move'
@@ -144,7 +154,7 @@ def test_accumulation_by_two_moves_weights_and_state_once_per_optimiser_step(set
     } == stepper.trained()
     stepper.method.after_step()
     after = stepper.state()
-    if any('queue' in name for name in after):  # both passes' keys are in the queue, once
+    if any('queue' in name for name in after):  # the keys of both passes are in the queue once
         written = [value.item() for name, value in after.items() if name.endswith('written')]
         assert set(written) == {settings.batch_size}
     stepper.method.after_step()  # nothing waits any more: queues and centres stay
@@ -164,7 +174,9 @@ def test_embeddings_have_the_width_that_is_said(settings):
 def test_evaluation_finds_every_network_and_both_layers(settings):
     stepper = Stepper(settings)
     stepper.step()  # a target that began as a copy has moved
-    method, images, out = stepper.method.eval(), torch.randn(5, 3, 20, 20), {}
+    method = stepper.method.eval()
+    images = torch.randn(5, 3, 20, 20)
+    out = {}
     for name in method.networks:
         for layer in ('backbone', 'projector'):
             encoder = method.encoder(name, layer)
@@ -172,7 +184,7 @@ def test_evaluation_finds_every_network_and_both_layers(settings):
                 out[name, layer] = y = encoder(images)
             assert y.ndim == 2 and len(y) == 5 and y.isfinite().all() and y.std(0).max() > 0
             assert any(p.requires_grad for p in encoder.parameters()) == (name == 'online')
-            # Shared, no copies.
+            # The encoder shares its weights with the method.
             assert {id(p) for p in encoder.parameters()} <= {id(p) for p in method.parameters()}
         assert out[name, 'backbone'].shape[1] == method.embed_dim
     assert (
@@ -198,9 +210,10 @@ def test_evaluation_finds_every_network_and_both_layers(settings):
 
 
 def test_a_state_dict_gives_the_same_next_step_bit_for_bit(settings):
-    first, second = Stepper(settings), Stepper(settings)
+    first = Stepper(settings)
+    second = Stepper(settings)
     first.step()
-    second.one_pass()  # what it remembers of that must go with the state
+    second.one_pass()  # loading a state must drop what this pass left pending
     second.method.load_state_dict(copy.deepcopy(first.method.state_dict()))
     second.optimizer.load_state_dict(copy.deepcopy(first.optimizer.state_dict()))
     for _ in range(2):
@@ -209,7 +222,7 @@ def test_a_state_dict_gives_the_same_next_step_bit_for_bit(settings):
     assert not changed(first.state(), second.state())
 
 
-def test_every_view_matters_and_labels_are_not_asked_for(settings):
+def test_every_view_matters_and_no_labels_are_needed(settings):
     stepper = Stepper(settings)
     data = stepper.method.data_preprocessor(stepper.batch, True)
 

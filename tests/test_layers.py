@@ -57,7 +57,7 @@ def test_ema_gets_no_gradient_and_runs_in_train_mode():
     out = target(x)
     assert not out.requires_grad
     assert not any(p.requires_grad for p in target.parameters())
-    # Normalised by its own batch.
+    # BatchNorm normalises by the batch, not by running statistics.
     torch.testing.assert_close(out.mean(0), torch.zeros(4), atol=1e-6, rtol=0)
     assert target.network[1].num_batches_tracked == 1
 
@@ -68,7 +68,8 @@ def test_ema_refuses_another_architecture():
 
 
 def test_ema_over_many_small_steps_keeps_float32_precision():
-    target, online = EMA(nn.Linear(1, 1, bias=False)), nn.Linear(1, 1, bias=False)
+    target = EMA(nn.Linear(1, 1, bias=False))
+    online = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(target.network.weight)
     nn.init.ones_(online.weight)
     for _ in range(1000):
@@ -180,7 +181,7 @@ def test_split_batchnorm_is_one_batchnorm_per_part():
             x, split[0].running_mean, split[0].running_var, plain[0].weight, plain[0].bias
         ),
     )
-    # Statistics of the whole batch would be something else.
+    # BatchNorm over the whole batch gives another result.
     assert not torch.allclose(out, plain.train()(x))
     with pytest.raises(ValueError, match='2 parts needs a batch that they divide'):
         split.train()(x[:5])

@@ -9,16 +9,19 @@ from ssl_zoo.optim import LARS, parameter_groups
 
 
 def literal_lars(p, g, mu, lr, momentum, weight_decay, adapt, kind, eta=1e-3):
-    """Formulas in float64, for one tensor: new (p, mu). 'byol': deepmind-research byol/utils/optimizers.py; 'simclr':
-    google-research/simclr lars_optimizer.py; 'larc': NVIDIA apex LARC, clip=False, over SGD."""
-    p, gradient, mu = p.double(), g.double(), mu.double()
+    """Compute a step of one tensor in float64 as the official codes do; return the new (p, mu).
+
+    'byol': deepmind-research byol/utils/optimizers.py. 'simclr': google-research/simclr
+    lars_optimizer.py. 'larc': NVIDIA apex LARC, clip=False, over SGD.
+    """
+    p = p.double()
+    gradient = g.double()
+    mu = mu.double()
     g = gradient + weight_decay * p
     trust = 1.0
     if adapt:
-        p_norm, g_norm = (
-            (p**2).sum().sqrt().item(),
-            ((gradient if kind == 'larc' else g) ** 2).sum().sqrt().item(),
-        )
+        p_norm = (p**2).sum().sqrt().item()
+        g_norm = ((gradient if kind == 'larc' else g) ** 2).sum().sqrt().item()
         if p_norm > 0 and g_norm > 0:
             trust = (
                 eta * p_norm / (g_norm + weight_decay * p_norm + 1e-8 if kind == 'larc' else g_norm)
@@ -48,7 +51,7 @@ def test_lars_equals_its_formulas(update, kind, monkeypatch):
         groups, lr=0.5, momentum=0.9, classic_momentum=kind == 'simclr', larc=kind == 'larc'
     )
     state = {p: (p.detach().double(), torch.zeros_like(p).double()) for p in weights + biases}
-    # The first step of a warm-up moves nothing but the buffer.
+    # lr 0: the first step of a warm-up changes the momentum buffer alone.
     for step, lr in enumerate((0.0, 0.5, 0.3)):
         for group in optimizer.param_groups:
             group['lr'] = lr
@@ -101,7 +104,9 @@ class Toy(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.conv, self.norm, self.head = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2)
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, 2)
         self.frozen = nn.Linear(2, 2).requires_grad_(False)
 
 

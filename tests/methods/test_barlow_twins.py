@@ -14,7 +14,8 @@ def correlation(z1, z2):
     c = np.zeros((d, d))
     for i in range(d):
         for j in range(d):
-            a, b = z1[:, i] - sum(z1[:, i]) / n, z2[:, j] - sum(z2[:, j]) / n
+            a = z1[:, i] - sum(z1[:, i]) / n
+            b = z2[:, j] - sum(z2[:, j]) / n
             c[i, j] = sum(a * b) / n / np.sqrt((sum(a * a) / n + 1e-5) * (sum(b * b) / n + 1e-5))
     return c
 
@@ -52,8 +53,9 @@ def test_redundancy_equals_a_slow_loop_in_float64():
 
 @pytest.mark.parametrize('settings', [{}, dict(lambd=2.0, scale=0.024)])
 def test_whole_loss_equals_a_slow_loop_in_float64(settings):
-    barlow, views = BarlowTwins(BACKBONE, proj_dim=8, **settings).train(), pair()
-    # Each view by its own statistics.
+    barlow = BarlowTwins(BACKBONE, proj_dim=8, **settings).train()
+    views = pair()
+    # BatchNorm takes its statistics per view.
     z1, z2 = (array(barlow.projector(barlow.backbone(x))) for x in views)
     expected = settings.get('scale', 1.0) * penalty(
         correlation(z1, z2), settings.get('lambd', 0.0051)
@@ -68,7 +70,9 @@ def test_gradient_flows_through_both_views_and_their_standardisation():
     def loss(x):
         return penalty(correlation(3 * x[0], x[1]), 0.5)
 
-    x, d, h = array(z), np.random.default_rng(0).normal(size=(2, 7, 5)), 1e-5
+    x = array(z)
+    d = np.random.default_rng(0).normal(size=(2, 7, 5))
+    h = 1e-5
     for direction in (d * [[[1]], [[0]]], d * [[[0]], [[1]]]):
         slope = (loss(x + h * direction) - loss(x - h * direction)) / (2 * h)
         assert (array(z.grad) * direction).sum() == pytest.approx(slope, rel=1e-4)

@@ -19,17 +19,19 @@ def test_loss_in_closed_form():
     orthogonal = torch.stack(
         [-z[:, 1], z[:, 0], -z[:, 3], z[:, 2], -z[:, 5], z[:, 4], -z[:, 7], z[:, 6]], dim=1
     )
-    both = [regression_loss(p, z) + regression_loss(p, z) for p in (3 * z, orthogonal, -0.5 * z)]
-    assert both[0].item() == pytest.approx(0, abs=1e-6)
-    assert both[1].item() == pytest.approx(4, rel=1e-6)
-    assert both[2].item() == pytest.approx(8, rel=1e-6)
+    losses = [regression_loss(p, z) + regression_loss(p, z) for p in (3 * z, orthogonal, -0.5 * z)]
+    assert losses[0].item() == pytest.approx(0, abs=1e-6)
+    assert losses[1].item() == pytest.approx(4, rel=1e-6)
+    assert losses[2].item() == pytest.approx(8, rel=1e-6)
 
 
 def test_loss_equals_a_slow_loop_in_float64():
-    p, z = torch.randn(5, 7), torch.randn(5, 7)
+    p = torch.randn(5, 7)
+    z = torch.randn(5, 7)
     total = 0.0
     for a, b in zip(p.double().tolist(), z.double().tolist(), strict=True):
-        norm_a, norm_b = math.sqrt(sum(v * v for v in a)), math.sqrt(sum(v * v for v in b))
+        norm_a = math.sqrt(sum(v * v for v in a))
+        norm_b = math.sqrt(sum(v * v for v in b))
         total += sum((x / norm_a - y / norm_b) ** 2 for x, y in zip(a, b, strict=True))
     assert regression_loss(p, z).item() == pytest.approx(total / 5, rel=1e-5)
 
@@ -45,13 +47,13 @@ def test_loss_is_float32_and_finite_for_bf16_and_zero_vectors():
 def test_whole_loss_is_the_sum_of_both_directions_with_views_forwarded_apart():
     byol = method()
     views = [torch.randn(6, 3, 16, 16), torch.randn(6, 3, 16, 16) * 2 + 1]
-    # Without running statistics in play, train mode normalises each view by its own batch: the order changes nothing.
+    # In train mode BatchNorm normalises each view by its own batch, so the order changes nothing.
     q = [byol.predictor(byol.online(x)) for x in views]
     z = [byol.target(x) for x in views]
     expected = sum((2 - 2 * nn.functional.cosine_similarity(q[i], z[1 - i])).mean() for i in (0, 1))
     assert byol.loss(views)['loss'].item() == pytest.approx(expected.item(), rel=1e-5)
     together = byol.predictor(byol.online(torch.cat(views)))
-    # Shared statistics would be another method.
+    # One batch of both views has other BatchNorm statistics.
     assert not torch.allclose(together[:6], q[0], atol=1e-3)
 
 
@@ -91,16 +93,15 @@ def test_batchnorm_statistics_of_the_target_are_its_own():
     buffers = [b.clone() for b in byol.target.buffers()]
     byol.after_step()
     assert all(torch.equal(a, b) for a, b in zip(buffers, byol.target.buffers(), strict=True))
-    online, target = (
-        byol.online.backbone.bn1.running_mean,
-        byol.target.network.backbone.bn1.running_mean,
-    )
+    online = byol.online.backbone.bn1.running_mean
+    target = byol.target.network.backbone.bn1.running_mean
     assert online.abs().max() > 0 and target.abs().max() > 0 and not torch.equal(online, target)
     assert byol.target.network.backbone.bn1.num_batches_tracked == 2  # one per view
 
 
 def test_decay_follows_the_cosine_of_the_official_code():
-    byol, steps = method(base_ema=0.996), 1000
+    byol = method(base_ema=0.996)
+    steps = 1000
     for k in (0, steps // 2, steps - 1):
         byol.progress = k / steps
         assert byol.decay == pytest.approx(
@@ -127,5 +128,5 @@ def test_sizes_of_the_paper():
     assert shapes['predictor.0.weight'] == (4096, 256)
     assert shapes['predictor.3.weight'] == (256, 4096)
     assert byol.embed_dim == 2048
-    assert byol.backbone is byol.online.backbone  # what evaluation looks at: online, not target
+    assert byol.backbone is byol.online.backbone  # evaluation takes the online network
     assert byol.base_ema == 0.996

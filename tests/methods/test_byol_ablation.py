@@ -31,7 +31,8 @@ def array(z):
 
 def oracle(phi, psi, beta, alpha):
     """Minus the InfoNCE of sec. 5, plus 2 per direction: L(v, v') + L(v', v)."""
-    n, total = len(phi[0]), 0.0
+    n = len(phi[0])
+    total = 0.0
     for v, other in (0, 1), (1, 0):
         for i in range(n):
             same_view = sum(math.exp(cos(phi[v][i], psi[v][j]) / alpha) for j in range(n) if j != i)
@@ -46,10 +47,8 @@ def oracle(phi, psi, beta, alpha):
 @pytest.mark.parametrize('target', ['ema', 'stop_gradient', 'gradient'])
 @pytest.mark.parametrize('pred_layers', [0, 2])
 def test_whole_loss_equals_a_slow_loop_in_float64(beta, target, pred_layers):
-    ablation, views = (
-        method(target=target, pred_layers=pred_layers, negatives=beta, temperature=0.3),
-        pair(),
-    )
+    ablation = method(target=target, pred_layers=pred_layers, negatives=beta, temperature=0.3)
+    views = pair()
     z = [ablation.online(x) for x in views]
     phi = [array(ablation.predictor(v)) if pred_layers else array(v) for v in z]
     psi = [array(ablation.target(x)) for x in views] if target == 'ema' else [array(v) for v in z]
@@ -59,7 +58,8 @@ def test_whole_loss_equals_a_slow_loop_in_float64(beta, target, pred_layers):
 
 
 def test_default_is_byol_step_for_step():
-    byol, ablation = BYOL(BACKBONE, **SIZES).train(), method()
+    byol = BYOL(BACKBONE, **SIZES).train()
+    ablation = method()
     ablation.load_state_dict(byol.state_dict())
     for _ in range(3):
         views = pair()
@@ -77,7 +77,9 @@ def test_default_is_byol_step_for_step():
 
 
 def test_without_predictor_and_target_and_with_negatives_it_is_simclr():
-    ablation, views, alpha = method(target='gradient', pred_layers=0, negatives=1.0), pair(), 0.1
+    ablation = method(target='gradient', pred_layers=0, negatives=1.0)
+    views = pair()
+    alpha = 0.1
     z = np.concatenate([array(ablation.online(x)) for x in views])
     nt_xent = 0.0  # mean over the 2N vectors, as in SimCLR's eq. 1
     for i in range(12):
@@ -94,7 +96,9 @@ def test_gradient_flows_through_psi_only_if_it_is_to(target):
     ablation.online = nn.Identity()  # so the views are the projections
     z = torch.randn(2, 6, 5, requires_grad=True)
     ablation.loss([z[0], z[1]])['loss'].backward()
-    x, d, h = array(z), np.random.default_rng(0).normal(size=(2, 6, 5)), 1e-5
+    x = array(z)
+    d = np.random.default_rng(0).normal(size=(2, 6, 5))
+    h = 1e-5
 
     def loss(phi):
         return oracle(phi, phi if target == 'gradient' else x, 0.5, 0.4)
@@ -141,17 +145,18 @@ def test_normalisers_equal_slow_loops_in_float64(normalise):
             ) / math.sqrt(d)
         return z
 
-    p, z = torch.randn(6, 5), 2 * torch.randn(6, 5) + 1
-    a, b = scaled(array(p)), scaled(array(z))
+    p = torch.randn(6, 5)
+    z = 2 * torch.randn(6, 5) + 1
+    a = scaled(array(p))
+    b = scaled(array(z))
     expected = sum((a[i, j] - b[i, j]) ** 2 for i in range(6) for j in range(5)) / 6
     assert attraction(p, z, normalise).item() == pytest.approx(expected, rel=1e-5)
-    ablation, views = method(normalise=normalise), pair()
-    phi, psi = (
-        [ablation.predictor(ablation.online(x)) for x in views],
-        [ablation.target(x) for x in views],
-    )
-    both = attraction(phi[0], psi[1], normalise) + attraction(phi[1], psi[0], normalise)
-    assert ablation.loss(views)['loss'].item() == pytest.approx(both.item(), rel=1e-5)
+    ablation = method(normalise=normalise)
+    views = pair()
+    phi = [ablation.predictor(ablation.online(x)) for x in views]
+    psi = [ablation.target(x) for x in views]
+    expected_loss = attraction(phi[0], psi[1], normalise) + attraction(phi[1], psi[0], normalise)
+    assert ablation.loss(views)['loss'].item() == pytest.approx(expected_loss.item(), rel=1e-5)
 
 
 def test_options_that_make_no_sense_are_named():

@@ -20,7 +20,9 @@ def weights(z1, z2, sigma):
 
 
 def oracle(z1, z2, t, w):
-    views, n, total = (z1, z2), len(z1), 0.0
+    views = (z1, z2)
+    n = len(z1)
+    total = 0.0
     for anchor in views:
         for i in range(n):
             negatives = sum(
@@ -36,9 +38,10 @@ def array(z):
 
 @pytest.mark.parametrize('sigma', [None, 0.5, 2.0])
 def test_loss_equals_a_slow_loop_in_float64(sigma):
-    z1, z2 = torch.randn(5, 7), 3 * torch.randn(5, 7)
+    z1 = torch.randn(5, 7)
+    z2 = 3 * torch.randn(5, 7)
     w = [1.0] * 5 if sigma is None else weights(array(z1), array(z2), sigma)
-    # The weights must matter for the test to.
+    # The test needs weights that differ from 1.
     assert sum(w) == pytest.approx(5) and (sigma is None or max(w) > 1.01)
     assert dcl_loss(z1, z2, 0.1, sigma).item() == pytest.approx(
         oracle(array(z1), array(z2), 0.1, w), rel=1e-5
@@ -47,7 +50,7 @@ def test_loss_equals_a_slow_loop_in_float64(sigma):
 
 def test_positive_pair_is_not_in_the_denominator():
     z = torch.eye(4)
-    # With it: at least 0.
+    # With the positive in the denominator the loss would be at least 0.
     assert dcl_loss(z, z, 0.1).item() == pytest.approx(2 * (math.log(6) - 10), rel=1e-6)
 
 
@@ -55,7 +58,9 @@ def test_positive_pair_is_not_in_the_denominator():
 def test_gradient_flows_through_both_views_and_not_through_the_weights(sigma):
     z = torch.randn(2, 5, 4, dtype=torch.float64, requires_grad=True)
     dcl_loss(z[0], z[1], 0.5, sigma).backward()
-    x, d, h = array(z), np.random.default_rng(0).normal(size=(2, 5, 4)), 1e-5
+    x = array(z)
+    d = np.random.default_rng(0).normal(size=(2, 5, 4))
+    h = 1e-5
     w = [1.0] * 5 if sigma is None else weights(*x, sigma)  # held fixed while z moves
     slope = (oracle(*(x + h * d), 0.5, w) - oracle(*(x - h * d), 0.5, w)) / (2 * h)
     assert (array(z.grad) * d).sum() == pytest.approx(slope, rel=1e-6)

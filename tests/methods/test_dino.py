@@ -15,7 +15,7 @@ def method(**arguments) -> DINO:
         **{**dict(hidden_dim=16, bottleneck_dim=8, prototypes=5, base_ema=0.9), **arguments},
     ).train()
     for layer in (*dino.student.head[::2], *dino.teacher.network.head[::2]):
-        # As if training had parted the networks.
+        # As if training had moved the networks apart.
         layer.weight.data += 0.3 * torch.randn_like(layer.weight)
     dino.teacher.network.last.weight.data += 0.5 * torch.randn(5, 8)
     for gain in (dino.student.last_gain, dino.teacher.network.last_gain):
@@ -57,7 +57,8 @@ def oracle(student, teacher, center, tau_s, tau_t):
         for s in range(len(student)):
             if s != t:
                 for a, b in zip(teacher[t], student[s], strict=True):
-                    target, guess = softmax((a - center) / tau_t), softmax(b / tau_s)
+                    target = softmax((a - center) / tau_t)
+                    guess = softmax(b / tau_s)
                     terms.append(-sum(p * math.log(q) for p, q in zip(target, guess, strict=True)))
     return sum(terms) / len(terms)
 
@@ -69,9 +70,11 @@ def oracle(student, teacher, center, tau_s, tau_t):
 )
 def test_whole_loss_equals_a_slow_loop_in_float64(sizes, temperatures, norm_last_layer):
     arguments = dict(zip(('student_temperature', 'teacher_temperature'), temperatures, strict=True))
-    dino, views = method(norm_last_layer=norm_last_layer, **arguments), crops(*sizes)
+    dino = method(norm_last_layer=norm_last_layer, **arguments)
+    views = crops(*sizes)
     dino.center.value.copy_(0.2 * torch.randn(5))
-    student, teacher = scores(dino.student, views), scores(dino.teacher.network, views[:2])
+    student = scores(dino.student, views)
+    teacher = scores(dino.teacher.network, views[:2])
     expected = oracle(student, teacher, dino.center.value.double().numpy(), *temperatures)
     assert dino.loss(views)['loss'].item() == pytest.approx(expected, rel=1e-5)
 
@@ -90,7 +93,8 @@ def test_gradient_reaches_the_student_alone(norm_last_layer):
 
 
 def test_center_moves_after_the_step_by_the_mean_of_the_teachers_outputs():
-    dino, views = method(), crops(20, 20, 12)
+    dino = method()
+    views = crops(20, 20, 12)
     first = scores(dino.teacher.network, views[:2]).mean((0, 1))
     dino.loss(views)
     assert not dino.center.value.any()  # 0 at first, and in the first loss
@@ -116,7 +120,7 @@ def test_only_after_step_moves_the_teacher_and_with_the_new_weights():
     for old, now, student in zip(
         before, dino.teacher.parameters(), dino.student.parameters(), strict=True
     ):
-        # 0.9 at first, 1 at last, half way between.
+        # The decay rises from 0.9 to 1 and is half way between at progress 0.5.
         torch.testing.assert_close(now, 0.95 * old + 0.05 * student)
 
 
@@ -124,10 +128,10 @@ def test_teacher_temperature_rises_by_epochs_as_in_the_official_code():
     dino = method(
         warmup_teacher_temperature=0.04, teacher_temperature=0.07, temperature_warmup_epochs=30
     )
-    for epoch, place in (0.0, 0), (0.99, 0), (10.5, 10), (29.0, 29):
+    for epoch, index in (0.0, 0), (0.99, 0), (10.5, 10), (29.0, 29):
         dino.epoch = epoch
         assert dino.teacher_temperature == pytest.approx(
-            np.linspace(0.04, 0.07, 30)[place], rel=1e-6
+            np.linspace(0.04, 0.07, 30)[index], rel=1e-6
         )
     for epoch in (30.0, 30.5, 799.9):
         dino.epoch = epoch

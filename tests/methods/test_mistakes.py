@@ -1,4 +1,4 @@
-"""A value that a method cannot work with is answered with one sentence, before any data is read."""
+"""A value that a method cannot work with raises ConfigError, before any data is read."""
 
 import pytest
 
@@ -24,7 +24,8 @@ VIEW = dict(size=20)
         (dict(type='MoCo', queue_size=0), 'a queue of 0 keys'),
         (
             dict(type='MoCo', queue_size=16, bn_splits=3),
-            'needs a multiple of 3 images in each pass, at least 6, and batch_size=20 with accumulate=1',
+            'needs a multiple of 3 images in each pass, at least 6, and batch_size=20 '
+            'with accumulate=1',
         ),
         (
             dict(type='MoCo', queue_size=16, bn_splits=0),
@@ -80,7 +81,8 @@ def test_a_vit_of_another_size(tiny):
     vit = dict(name='vit_tiny_patch16_224')
     with pytest.raises(
         ConfigError,
-        match='takes images of 224 x 224 pixels, and the views have 20; give the backbone img_size=20',
+        match='takes images of 224 x 224 pixels, and the views have 20; '
+        'give the backbone img_size=20',
     ):
         build_method(
             tiny(

@@ -14,7 +14,7 @@ def method(**arguments) -> MoCo:
         BACKBONE, **{**dict(hidden_dim=32, proj_dim=8, queue_size=10, decay=0.9), **arguments}
     ).train()
     for p in moco.key.parameters():
-        p.data += 0.05 * torch.randn_like(p)  # as if training had parted the networks
+        p.data += 0.05 * torch.randn_like(p)  # as if training had moved the networks apart
     return moco
 
 
@@ -61,19 +61,23 @@ def test_loss_equals_a_slow_loop_in_float64(t):
 
 
 def test_whole_loss_has_queries_of_the_first_view_and_keys_of_the_second():
-    moco, views = method(temperature=0.07), pair()
-    q, queue = array(moco.query(views[0])), array(moco.queue.keys)
+    moco = method(temperature=0.07)
+    views = pair()
+    q = array(moco.query(views[0]))
+    queue = array(moco.queue.keys)
     k, loss = keys_and_loss(moco, views)
-    # Near 0 float32 has no relative precision.
+    # abs: near 0 float32 has no relative precision.
     assert loss == pytest.approx(oracle(q, k, queue, 0.07), rel=1e-5, abs=1e-6)
 
 
 def test_keys_are_shuffled_between_the_parts_that_batchnorm_sees():
-    moco, views = method(bn_splits=3), pair(12)
-    q, queue = array(moco.query(views[0])), array(moco.queue.keys)
+    moco = method(bn_splits=3)
+    views = pair(12)
+    q = array(moco.query(views[0]))
+    queue = array(moco.queue.keys)
     k, loss = keys_and_loss(moco, views)
     assert loss == pytest.approx(oracle(q, k, queue, 0.2), rel=1e-5)
-    # Parts shared by query and key.
+    # Without shuffling, query and key would share their parts.
     assert loss != pytest.approx(oracle(q, array(moco.key(views[1])), queue, 0.2), rel=1e-4)
 
 
@@ -89,9 +93,10 @@ def test_gradient_reaches_the_query_network_alone():
 
 def test_queue_takes_the_keys_after_the_step_and_wraps_around():
     moco = method()
-    # Random directions at first.
+    # The queue starts with random directions.
     torch.testing.assert_close(moco.queue.keys.norm(dim=1), torch.ones(10))
-    start, views = moco.queue.keys.clone(), pair()
+    start = moco.queue.keys.clone()
+    views = pair()
     first = unit(moco.key(views[1]))
     moco.loss(views)
     assert torch.equal(moco.queue.keys, start)  # a step does not meet its own keys
@@ -119,11 +124,9 @@ def test_key_network_follows_the_new_weights_with_a_constant_decay(progress):
 
 def test_sizes_of_the_papers():
     with torch.device('meta'):
-        v2, v1 = (
-            MoCo(dict(name='resnet50')),
-            MoCo(dict(name='resnet50'), hidden_dim=None, temperature=0.07),
-        )
-    # No BatchNorm.
+        v2 = MoCo(dict(name='resnet50'))
+        v1 = MoCo(dict(name='resnet50'), hidden_dim=None, temperature=0.07)
+    # The head has no BatchNorm.
     assert [type(m).__name__ for m in v2.query.projector] == [
         'Linear',
         'ReLU',

@@ -14,7 +14,7 @@ def method(**arguments) -> MoCoV3:
         BACKBONE, **{**dict(hidden_dim=32, proj_dim=8, base_ema=0.9), **arguments}
     ).train()
     for p in moco.momentum.parameters():
-        p.data += 0.05 * torch.randn_like(p)  # as if training had parted the networks
+        p.data += 0.05 * torch.randn_like(p)  # as if training had moved the networks apart
     return moco
 
 
@@ -27,7 +27,10 @@ def cos(a, b):
 
 
 def oracle(q1, q2, k1, k2, t):
-    """Algorithm 1: ctr(q1, k2) + ctr(q2, k1); negatives are the other view's keys alone; each times 2T."""
+    """Algorithm 1: ctr(q1, k2) + ctr(q2, k1), each times 2T.
+
+    The negatives are the other view's keys alone.
+    """
     total = 0.0
     for q, k in (q1, k2), (q2, k1):
         for i in range(len(q)):
@@ -43,7 +46,8 @@ def array(z):
 @pytest.mark.parametrize('t', [1.0, 0.2])
 @pytest.mark.parametrize('head', [{}, dict(proj_layers=3, predictor_norm=True)])
 def test_whole_loss_equals_a_slow_loop_in_float64(t, head):
-    moco, (x1, x2) = method(temperature=t, **head), pair()
+    moco = method(temperature=t, **head)
+    (x1, x2) = pair()
     q = [array(moco.predictor(moco.base(x))) for x in (x1, x2)]
     k = [array(moco.momentum(x)) for x in (x1, x2)]
     assert moco.loss([x1, x2])['loss'].item() == pytest.approx(oracle(*q, *k, t), rel=1e-5)
@@ -74,7 +78,7 @@ def test_only_after_step_moves_the_momentum_encoder_and_with_the_new_weights():
     for old, now, base in zip(
         before, moco.momentum.parameters(), moco.base.parameters(), strict=True
     ):
-        # 0.9 at first, 1 at last, half way between.
+        # The decay rises from 0.9 to 1 and is half way between at progress 0.5.
         torch.testing.assert_close(now, 0.95 * old + 0.05 * base)
 
 

@@ -13,7 +13,7 @@ def method(**arguments) -> MYOW:
     sizes = dict(hidden_dim=32, proj_dim=16, mined_hidden=16, mined_dim=8, base_ema=0.9)
     myow = MYOW(BACKBONE, **{**sizes, **arguments}).train()
     for p in myow.target.parameters():
-        p.data += 0.05 * torch.randn_like(p)  # as if training had parted the networks
+        p.data += 0.05 * torch.randn_like(p)  # as if training had moved the networks apart
     return myow
 
 
@@ -55,14 +55,17 @@ def test_mining_takes_one_of_the_k_nearest_others():
 
 @pytest.mark.parametrize(('epoch', 'w'), [(0, 0), (100, 0), (105, 0.5), (110, 1), (800, 1)])
 def test_whole_loss_equals_a_slow_loop_in_float64(epoch, w):
-    myow, views = method(), four()
+    myow = method()
+    views = four()
     myow.epoch = epoch
     x1, x2, x, pool = views
-    online, target = myow.online, myow.target.network
+    online = myow.online
+    target = myow.target.network
     p1, p2 = (array(myow.predictor(online.g(online.f(v)))) for v in (x1, x2))
     z1, z2 = (array(target.g(target.f(v))) for v in (x1, x2))
     byol = (distance(p1, z2) + distance(p2, z1)) / 2
-    y, candidates = online.f(x), target.f(pool)
+    y = online.f(x)
+    candidates = target.f(pool)
     mined = [others_by_nearness(array(y), array(candidates), i)[0] for i in range(6)]
     across = distance(
         array(myow.predictor_mined(online.g_mined(online.g(y)))),
@@ -102,7 +105,8 @@ def test_gradient_reaches_all_but_the_target_and_at_first_not_the_mined_heads():
 
 def test_only_after_step_moves_the_target_and_with_the_new_weights():
     myow = method()
-    myow.progress, myow.epoch = 0.5, 105
+    myow.progress = 0.5
+    myow.epoch = 105
     before = [p.clone() for p in myow.target.parameters()]
     optimizer = torch.optim.SGD([p for p in myow.parameters() if p.requires_grad], lr=0.1)
     myow.loss(four())['loss'].backward()
@@ -112,7 +116,7 @@ def test_only_after_step_moves_the_target_and_with_the_new_weights():
     for old, now, online in zip(
         before, myow.target.parameters(), myow.online.parameters(), strict=True
     ):
-        # 0.9 at first, 1 at last, half way between.
+        # The decay rises from 0.9 to 1 and is half way between at progress 0.5.
         torch.testing.assert_close(now, 0.95 * old + 0.05 * online)
 
 

@@ -32,7 +32,10 @@ def neighbour(z, support):
 
 
 def oracle(z1, z2, p1, p2, support, t):
-    """Algorithm 1: L(NN(z1), p2)/2 + L(NN(z2), p1)/2; neighbours are the anchors, predictions the candidates."""
+    """Algorithm 1: L(NN(z1), p2)/2 + L(NN(z2), p1)/2.
+
+    Neighbours are the anchors, predictions the candidates.
+    """
     total = 0.0
     for z, p in (z1, p2), (z2, p1):
         for i in range(len(z)):
@@ -51,16 +54,18 @@ def unit(z):
 
 
 def test_nearest_neighbour_equals_a_slow_loop_and_has_no_gradient():
-    z, support = unit(torch.randn(6, 5, requires_grad=True)), unit(torch.randn(9, 5))
-    found = nearest_neighbour(z, support)
-    assert not found.requires_grad
-    for row, vector in zip(array(found), array(z), strict=True):
+    z = unit(torch.randn(6, 5, requires_grad=True))
+    support = unit(torch.randn(9, 5))
+    neighbours = nearest_neighbour(z, support)
+    assert not neighbours.requires_grad
+    for row, vector in zip(array(neighbours), array(z), strict=True):
         assert (row == neighbour(vector, array(support))).all()
 
 
 @pytest.mark.parametrize('t', [0.1, 0.5])
 def test_whole_loss_equals_a_slow_loop_in_float64(t):
-    nnclr, views = method(temperature=t), pair()
+    nnclr = method(temperature=t)
+    views = pair()
     z = [nnclr.projector(nnclr.backbone(x)) for x in views]
     p = [array(nnclr.predictor(v)) for v in z]
     expected = oracle(*map(array, z), *p, array(nnclr.queue.keys), t)
@@ -83,7 +88,8 @@ def test_gradient_reaches_all_parameters_through_the_predictions_alone():
 
 
 def test_queue_takes_the_first_view_after_the_step_and_wraps_around():
-    nnclr, views = method(), pair()
+    nnclr = method()
+    views = pair()
     start = nnclr.queue.keys.clone()
     torch.testing.assert_close(start.norm(dim=1), torch.ones(10))
     z = unit(nnclr.projector(nnclr.backbone(views[0]))).detach()
@@ -101,7 +107,7 @@ def test_sizes_of_the_paper():
     with torch.device('meta'):
         nnclr = NNCLR(dict(name='resnet50'))
     norm = ['Linear', 'BatchNorm1d']
-    # Behind every layer.
+    # BatchNorm follows every layer.
     assert [type(m).__name__ for m in nnclr.projector] == [
         *norm,
         'ReLU',

@@ -14,7 +14,7 @@ def method(**arguments) -> ReSSL:
         BACKBONE, **{**dict(hidden_dim=32, proj_dim=8, queue_size=10, decay=0.9), **arguments}
     ).train()
     for p in ressl.teacher.parameters():
-        p.data += 0.05 * torch.randn_like(p)  # as if training had parted the networks
+        p.data += 0.05 * torch.randn_like(p)  # as if training had moved the networks apart
     return ressl
 
 
@@ -31,7 +31,7 @@ def softmax(x):
 
 
 def oracle(q, k, queue, student, teacher):
-    """Cross entropy of the student's relations to the queue against the teacher's, image by image."""
+    """Cross entropy of the student's similarities to the queue against the teacher's, by loops."""
     total = 0.0
     for i in range(len(q)):
         target = softmax([cos(k[i], old) / teacher for old in queue])
@@ -64,16 +64,20 @@ def test_whole_loss_equals_a_slow_loop_in_float64(temperatures):
         if temperatures is None
         else dict(zip(('student_temperature', 'teacher_temperature'), temperatures, strict=True))
     )
-    ressl, (strong, weak) = method(**arguments), pair()
-    q, queue = array(ressl.student(strong)), array(ressl.queue.keys)
+    ressl = method(**arguments)
+    (strong, weak) = pair()
+    q = array(ressl.student(strong))
+    queue = array(ressl.queue.keys)
     k, loss = keys_and_loss(ressl, [strong, weak])
-    # The paper's by default.
+    # Without arguments, the temperatures are the paper's.
     assert loss == pytest.approx(oracle(q, k, queue, *(temperatures or (0.1, 0.04))), rel=1e-5)
 
 
 def test_teacher_images_are_shuffled_between_the_parts_that_batchnorm_sees():
-    ressl, views = method(bn_splits=3), pair(12)
-    q, queue = array(ressl.student(views[0])), array(ressl.queue.keys)
+    ressl = method(bn_splits=3)
+    views = pair(12)
+    q = array(ressl.student(views[0]))
+    queue = array(ressl.queue.keys)
     k, loss = keys_and_loss(ressl, views)
     assert loss == pytest.approx(oracle(q, k, queue, 0.1, 0.04), rel=1e-5)
     assert loss != pytest.approx(
@@ -93,8 +97,10 @@ def test_gradient_reaches_the_student_alone():
 
 
 def test_queue_takes_the_teachers_vectors_after_the_step_and_wraps_around():
-    ressl, views = method(), pair()
-    start, first = ressl.queue.keys.clone(), unit(ressl.teacher(views[1]))
+    ressl = method()
+    views = pair()
+    start = ressl.queue.keys.clone()
+    first = unit(ressl.teacher(views[1]))
     ressl.loss(views)
     assert torch.equal(ressl.queue.keys, start)  # a step does not meet its own images
     ressl.after_step()
@@ -124,7 +130,7 @@ def test_teacher_follows_the_new_weights_with_a_constant_decay(progress):
 def test_sizes_of_the_official_code():
     with torch.device('meta'):
         ressl = ReSSL(dict(name='resnet50'))
-    # No BatchNorm.
+    # The head has no BatchNorm.
     assert [type(m).__name__ for m in ressl.student.projector] == [
         'Linear',
         'ReLU',

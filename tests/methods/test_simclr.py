@@ -15,8 +15,10 @@ def cos(a, b):
 
 
 def oracle(z1, z2, t):
-    """Eq. 1 for each of the 2N vectors; their sum over N, as the official code adds the means of both directions."""
-    z, n, total = np.concatenate([z1, z2]), len(z1), 0.0
+    """Eq. 1, summed over the 2N vectors and divided by N: the official code adds both means."""
+    z = np.concatenate([z1, z2])
+    n = len(z1)
+    total = 0.0
     for i in range(2 * n):
         others = sum(math.exp(cos(z[i], z[k]) / t) for k in range(2 * n) if k != i)
         total -= math.log(math.exp(cos(z[i], z[(i + n) % (2 * n)]) / t) / others)
@@ -29,13 +31,14 @@ def array(z):
 
 @pytest.mark.parametrize('t', [0.1, 0.5])
 def test_loss_equals_a_slow_loop_in_float64(t):
-    z1, z2 = torch.randn(5, 7), 3 * torch.randn(5, 7)
+    z1 = torch.randn(5, 7)
+    z2 = 3 * torch.randn(5, 7)
     assert nt_xent(z1, z2, t).item() == pytest.approx(oracle(array(z1), array(z2), t), rel=1e-5)
 
 
 def test_loss_in_closed_form():
     one = torch.ones(4, 3)
-    # 7 candidates, all alike.
+    # 7 equal candidates.
     assert nt_xent(one, one, 0.1).item() == pytest.approx(2 * math.log(7), rel=1e-6)
     apart = torch.eye(4)
     assert nt_xent(apart, apart, 0.5).item() == pytest.approx(
@@ -47,7 +50,9 @@ def test_loss_in_closed_form():
 def test_gradient_flows_through_anchors_partners_and_negatives():
     z = torch.randn(2, 5, 4, dtype=torch.float64, requires_grad=True)
     nt_xent(z[0], z[1], 0.5).backward()
-    x, d, h = array(z), np.random.default_rng(0).normal(size=(2, 5, 4)), 1e-5
+    x = array(z)
+    d = np.random.default_rng(0).normal(size=(2, 5, 4))
+    h = 1e-5
     slope = (oracle(*(x + h * d), 0.5) - oracle(*(x - h * d), 0.5)) / (2 * h)
     assert (array(z.grad) * d).sum() == pytest.approx(slope, rel=1e-6)
 
@@ -58,7 +63,7 @@ def test_whole_loss_forwards_both_views_as_one_batch():
     z = array(simclr.projector(simclr.backbone(torch.cat(views))))
     loss = simclr.loss(views)['loss'].item()
     assert loss == pytest.approx(oracle(z[:6], z[6:], 0.2), rel=1e-5)
-    # Statistics per view would be another method.
+    # One pass per view has other BatchNorm statistics.
     apart = [array(simclr.projector(simclr.backbone(x))) for x in views]
     assert loss != pytest.approx(oracle(*apart, 0.2), rel=1e-3)
 
@@ -75,7 +80,8 @@ def test_gradient_reaches_all_but_the_offset_of_the_last_norm():
 
 def test_sizes_of_the_paper():
     with torch.device('meta'):
-        v1, v2 = SimCLR(dict(name='resnet50')), SimCLR(dict(name='resnet50'), proj_layers=3)
+        v1 = SimCLR(dict(name='resnet50'))
+        v2 = SimCLR(dict(name='resnet50'), proj_layers=3)
     for simclr, widths in (v1, [2048, 2048, 128]), (v2, [2048, 2048, 2048, 128]):
         layers = list(simclr.projector)
         linears = [layer for layer in layers if isinstance(layer, nn.Linear)]

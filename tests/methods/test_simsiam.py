@@ -27,7 +27,8 @@ def oracle(p, z):
 
 
 def test_loss_equals_a_slow_loop_in_float64():
-    p, z = torch.randn(5, 7), 3 * torch.randn(5, 7)
+    p = torch.randn(5, 7)
+    z = 3 * torch.randn(5, 7)
     assert negative_cosine(p, z).item() == pytest.approx(oracle(p.double(), z.double()), rel=1e-5)
     assert negative_cosine(p, 2 * p).item() == pytest.approx(-1) and negative_cosine(
         p, -p
@@ -36,7 +37,8 @@ def test_loss_equals_a_slow_loop_in_float64():
 
 
 def test_whole_loss_is_the_mean_of_both_directions_with_views_forwarded_apart():
-    simsiam, views = method(), pair()
+    simsiam = method()
+    views = pair()
     z = [simsiam.projector(simsiam.backbone(x)) for x in views]
     p = [simsiam.predictor(v) for v in z]
     expected = oracle(p[0].double(), z[1].double()) / 2 + oracle(p[1].double(), z[0].double()) / 2
@@ -44,13 +46,17 @@ def test_whole_loss_is_the_mean_of_both_directions_with_views_forwarded_apart():
 
 
 def test_gradient_stops_at_the_projection_and_flows_through_the_prediction():
-    p, z = torch.randn(5, 7, requires_grad=True), torch.randn(5, 7, requires_grad=True)
+    p = torch.randn(5, 7, requires_grad=True)
+    z = torch.randn(5, 7, requires_grad=True)
     negative_cosine(p, z).backward()
     assert z.grad is None and p.grad.abs().max() > 0
     # The slope of -cos(p, z) in p is -(z/|z| - cos p/|p|)/|p|, over the batch of 5.
     for i in range(5):
-        a, b = p[i].detach(), z[i].detach()
-        a, b, length = a / a.norm(), b / b.norm(), a.norm()
+        a = p[i].detach()
+        b = z[i].detach()
+        length = a.norm()
+        a = a / length
+        b = b / b.norm()
         torch.testing.assert_close(p.grad[i], -(b - (a @ b) * a) / length / 5)
 
 
@@ -71,10 +77,8 @@ def test_gradient_reaches_all_parameters_and_only_by_way_of_the_predictor():
 
 def test_sizes_of_the_paper_and_a_predictor_at_a_constant_rate():
     with torch.device('meta'):
-        simsiam, cifar = (
-            SimSiam(dict(name='resnet50')),
-            SimSiam(dict(name='resnet18'), proj_layers=2),
-        )
+        simsiam = SimSiam(dict(name='resnet50'))
+        cifar = SimSiam(dict(name='resnet18'), proj_layers=2)
     norm = ['Linear', 'BatchNorm1d']
     assert [type(m).__name__ for m in simsiam.projector] == [*norm, 'ReLU', *norm, 'ReLU', *norm]
     assert [tuple(m.weight.shape) for m in simsiam.projector[::3]] == [(2048, 2048)] * 3
@@ -84,5 +88,5 @@ def test_sizes_of_the_paper_and_a_predictor_at_a_constant_rate():
     assert simsiam.predictor[0].bias is None and simsiam.predictor[3].bias is not None
     assert [tuple(m.weight.shape) for m in cifar.projector[::3]] == [(2048, 512), (2048, 2048)]
     assert simsiam.fixed_lr == ('predictor',)
-    # All of h, nothing else.
+    # All parameters of h, and no others.
     assert sum(name.startswith(simsiam.fixed_lr) for name, _ in simsiam.named_parameters()) == 5

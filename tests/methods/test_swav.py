@@ -20,7 +20,8 @@ def crops(*sizes):
 
 def slow_sinkhorn(scores, eps, iterations):
     """The official order: prototypes first, images last; Q is (K, B) and sums to 1."""
-    b, k = len(scores), len(scores[0])
+    b = len(scores)
+    k = len(scores[0])
     q = np.array([[math.exp(scores[i][j] / eps) for i in range(b)] for j in range(k)])
     q = q / sum(q[j, i] for i in range(b) for j in range(k))
     for _ in range(iterations):
@@ -41,7 +42,7 @@ def codes_of(z, prototypes, older=None):
 
 
 def oracle(z, codes, prototypes, t=0.1):
-    """Mean over codes of mean over the other views of mean over images, as in the official main loop."""
+    """Mean over codes, over the other views and over images, as in the official main loop."""
     loss = 0.0
     for i in range(2):
         others = [v for v in range(len(z)) if v != i]
@@ -80,8 +81,10 @@ def test_sinkhorn_equals_a_slow_loop_and_shares_out_evenly():
 
 @pytest.mark.parametrize('sizes', [(20, 20), (20, 20, 12, 12)])
 def test_whole_loss_equals_a_slow_loop_in_float64(sizes):
-    swav, views = method(), crops(*sizes)
-    z, c = projections(swav, views), array(swav.prototypes.weight)
+    swav = method()
+    views = crops(*sizes)
+    z = projections(swav, views)
+    c = array(swav.prototypes.weight)
     expected = oracle(z, [codes_of(z[i], c) for i in range(2)], c)
     assert swav.loss(views)['loss'].item() == pytest.approx(expected, rel=1e-5)
 
@@ -91,17 +94,12 @@ def test_gradient_flows_through_predictions_and_not_through_codes():
     swav.backbone = swav.projector = nn.Identity()  # so the views are the projections
     z = torch.randn(3, 6, 8, requires_grad=True)
     swav.loss(list(z))['loss'].backward()
-    x, d, h, c = (
-        array(z),
-        np.random.default_rng(0).normal(size=(3, 6, 8)),
-        1e-5,
-        array(swav.prototypes.weight),
-    )
-    # Held fixed.
-    e, codes = (
-        np.random.default_rng(1).normal(size=c.shape),
-        [codes_of(x[i], c) for i in range(2)],
-    )
+    x = array(z)
+    d = np.random.default_rng(0).normal(size=(3, 6, 8))
+    h = 1e-5
+    c = array(swav.prototypes.weight)
+    e = np.random.default_rng(1).normal(size=c.shape)
+    codes = [codes_of(x[i], c) for i in range(2)]  # held fixed
     slope = (oracle(x + h * d, codes, c + h * e) - oracle(x - h * d, codes, c - h * e)) / (2 * h)
     assert (array(z.grad) * d).sum() + (
         array(swav.prototypes.weight.grad) * e
@@ -120,8 +118,10 @@ def test_gradient_reaches_every_parameter():
 
 
 def test_queue_feeds_the_codes_once_it_is_full_from_its_epoch_on():
-    swav, views = method(queue_size=10), crops(20, 20)
-    z, c = projections(swav, views), array(swav.prototypes.weight)
+    swav = method(queue_size=10)
+    views = crops(20, 20)
+    z = projections(swav, views)
+    c = array(swav.prototypes.weight)
     alone = oracle(z, [codes_of(z[i], c) for i in range(2)], c)
     start = [array(queue.keys) for queue in swav.queues]
     for epoch, written in (14.9, 0), (15.0, 6), (15.1, 12):  # too early, empty, not yet full
@@ -156,7 +156,8 @@ def test_prototypes_rest_in_the_first_epoch_and_have_unit_length():
 
 def test_sizes_of_the_paper():
     with torch.device('meta'):
-        swav, queued = SwAV(dict(name='resnet50')), SwAV(dict(name='resnet50'), queue_size=3840)
+        swav = SwAV(dict(name='resnet50'))
+        queued = SwAV(dict(name='resnet50'), queue_size=3840)
     assert [type(m).__name__ for m in swav.projector] == ['Linear', 'BatchNorm1d', 'ReLU', 'Linear']
     assert [tuple(m.weight.shape) for m in swav.projector[::3]] == [(2048, 2048), (128, 2048)]
     assert tuple(swav.prototypes.weight.shape) == (3000, 128) and swav.prototypes.bias is None

@@ -13,7 +13,7 @@ BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1))
 def method(**arguments) -> TiCo:
     tico = TiCo(BACKBONE, **{**dict(hidden_dim=16, proj_dim=5, base_ema=0.9), **arguments}).train()
     for p in tico.target.parameters():
-        p.data += 0.05 * torch.randn_like(p)  # as if training had parted the networks
+        p.data += 0.05 * torch.randn_like(p)  # as if training had moved the networks apart
     return tico
 
 
@@ -33,7 +33,8 @@ def moments(*views):
 
 def oracle(z1, z2, c, rho):
     """The paper's loss, plus 1: image by image and, for z^T C z, dimension by dimension."""
-    total, d = 0.0, z1.shape[1]
+    total = 0.0
+    d = z1.shape[1]
     for a, b in zip(z1, z2, strict=True):
         total += 1 - a @ b + rho * sum(a[i] * c[i, j] * a[j] for i in range(d) for j in range(d))
     return total / len(z1)
@@ -58,7 +59,8 @@ def test_loss_equals_a_slow_loop_in_float64_and_its_gradient_leaves_c_alone():
 
 
 def test_whole_loss_has_both_directions_and_a_c_that_already_holds_this_batch():
-    tico, views = method(rho=20.0), pair()
+    tico = method(rho=20.0)
+    views = pair()
     tico.c.value.copy_(torch.tensor(moments(unit(torch.randn(9, 5)))))
     (z1, z2), (t1, t2) = outputs(tico, views)
     c = 0.9 * tico.c.value.double().numpy() + 0.1 * moments(z1, z2)
@@ -68,10 +70,13 @@ def test_whole_loss_has_both_directions_and_a_c_that_already_holds_this_batch():
 
 def test_no_gradient_flows_into_c():
     tico = method(beta=0.0)  # so C is this batch's moments alone
-    tico.online, tico.target = nn.Identity(), nn.Identity()
+    tico.online = nn.Identity()
+    tico.target = nn.Identity()
     z = torch.randn(2, 6, 5, requires_grad=True)
     tico.loss([z[0], z[1]])['loss'].backward()
-    x, d, h = z.detach().double().numpy(), np.random.default_rng(0).normal(size=(2, 6, 5)), 1e-5
+    x = z.detach().double().numpy()
+    d = np.random.default_rng(0).normal(size=(2, 6, 5))
+    h = 1e-5
     c = moments(unit(z[0]), unit(z[1]))
 
     def loss(x):
@@ -91,7 +96,8 @@ def test_gradient_reaches_the_online_network_alone():
 
 
 def test_c_and_the_momentum_network_move_only_after_the_step():
-    tico, views = method(), pair()
+    tico = method()
+    views = pair()
     tico.progress = 0.5
     (z1, z2), _ = outputs(tico, views)
     before = [p.clone() for p in tico.target.parameters()]
@@ -107,9 +113,10 @@ def test_c_and_the_momentum_network_move_only_after_the_step():
     for old, now, online in zip(
         before, tico.target.parameters(), tico.online.parameters(), strict=True
     ):
-        # 0.9 at first, 1 at last, half way between.
+        # The decay rises from 0.9 to 1 and is half way between at progress 0.5.
         torch.testing.assert_close(now, 0.95 * old + 0.05 * online)
-    c, ((z1, z2), _) = tico.c.value.numpy().copy(), outputs(tico, views)
+    c = tico.c.value.numpy().copy()
+    ((z1, z2), _) = outputs(tico, views)
     tico.loss(views)
     tico.after_step()
     np.testing.assert_allclose(

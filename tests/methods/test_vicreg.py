@@ -30,7 +30,11 @@ def slow_covariance(z):
 
 
 def oracle(za, zb, weights=(25, 25, 1)):
-    """As the official code: mean square over all elements, half of each view's variance term, sum of the covariance terms."""
+    """The loss as in the official code.
+
+    The invariance term is the mean square over all elements, the variance terms of the two views
+    are averaged, the covariance terms are added.
+    """
     n, d = za.shape
     invariance = sum((za[k, j] - zb[k, j]) ** 2 for k in range(n) for j in range(d)) / (n * d)
     terms = (
@@ -50,29 +54,28 @@ def pair():
 
 
 def test_terms_equal_slow_loops_in_float64():
-    # Some deviations below 1, some above.
+    # Some standard deviations are below 1, some above.
     z = torch.randn(6, 5) * torch.tensor([0.1, 0.5, 1, 2, 4]) + 3
     assert variance(z).item() == pytest.approx(slow_variance(array(z)), rel=1e-5)
     assert covariance(z).item() == pytest.approx(slow_covariance(array(z)), rel=1e-5)
-    # 1 - sqrt(1e-4) when all are one.
+    # 1 - sqrt(1e-4) when all projections are equal.
     assert variance(torch.ones(4, 3)).item() == pytest.approx(0.99, rel=1e-6)
 
 
 @pytest.mark.parametrize('weights', [(25, 25, 1), (0, 3, 0), (2, 0, 7)])
 def test_whole_loss_equals_a_slow_loop_in_float64(weights):
     names = 'invariance_weight', 'variance_weight', 'covariance_weight'
-    vicreg, views = (
-        VICReg(BACKBONE, proj_dim=8, **dict(zip(names, weights, strict=True))).train(),
-        pair(),
-    )
-    # Each view by its own statistics.
+    vicreg = VICReg(BACKBONE, proj_dim=8, **dict(zip(names, weights, strict=True))).train()
+    views = pair()
+    # BatchNorm takes its statistics per view.
     za, zb = (array(vicreg.expander(vicreg.backbone(x))) for x in views)
     assert slow_variance(za) > 0.1  # else the hinge would not be tested
     assert vicreg.loss(views)['loss'].item() == pytest.approx(oracle(za, zb, weights), rel=1e-5)
 
 
 def test_defaults_are_the_papers_weights():
-    vicreg, views = VICReg(BACKBONE, proj_dim=8).train(), pair()
+    vicreg = VICReg(BACKBONE, proj_dim=8).train()
+    views = pair()
     za, zb = (array(vicreg.expander(vicreg.backbone(x))) for x in views)
     assert vicreg.loss(views)['loss'].item() == pytest.approx(oracle(za, zb), rel=1e-5)
 
@@ -82,7 +85,9 @@ def test_gradient_flows_through_both_views():
     vicreg.backbone = vicreg.expander = nn.Identity()  # so the views are the projections
     z = (0.8 * torch.randn(2, 6, 5)).requires_grad_()
     vicreg.loss([z[0], z[1]])['loss'].backward()
-    x, d, h = array(z), np.random.default_rng(0).normal(size=(2, 6, 5)), 1e-5
+    x = array(z)
+    d = np.random.default_rng(0).normal(size=(2, 6, 5))
+    h = 1e-5
     for direction in (d * [[[1]], [[0]]], d * [[[0]], [[1]]]):
         slope = (oracle(*(x + h * direction)) - oracle(*(x - h * direction))) / (2 * h)
         assert (array(z.grad) * direction).sum() == pytest.approx(slope, rel=1e-4)

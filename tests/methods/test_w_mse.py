@@ -15,7 +15,8 @@ def slow_whiten(v, eps=0.0):
     """Covariance, its Cholesky factor and forward substitution, each by its textbook loop."""
     n, d = v.shape
     x = v - sum(v) / n
-    cov, lower = sum(np.outer(row, row) for row in x) / (n - 1), np.zeros((d, d))
+    cov = sum(np.outer(row, row) for row in x) / (n - 1)
+    lower = np.zeros((d, d))
     cov = (1 - eps) * cov + eps * np.eye(d)
     for i in range(d):
         for j in range(i + 1):
@@ -29,7 +30,10 @@ def slow_whiten(v, eps=0.0):
 
 
 def oracle(views, parts, eps=0.0):
-    """2 - 2 cos of whitened vectors, mean over images and over pairs of views; each part of each view is whitened by itself."""
+    """2 - 2 cos of whitened vectors, mean over images and over pairs of views.
+
+    Each part of each view is whitened by itself.
+    """
     terms = []
     for i in range(len(views)):
         for j in range(i + 1, len(views)):
@@ -65,9 +69,10 @@ def test_whiten_equals_a_slow_loop_and_makes_the_covariance_the_identity(eps):
 def test_whole_loss_whitens_the_same_parts_of_all_views(n_views, eps):
     wmse = WMSE(BACKBONE, hidden_dim=16, proj_dim=2, whiten_size=6, eps=eps).train()
     views = [torch.randn(12, 3, 16, 16) * (i + 1) for i in range(n_views)]
-    # The head sees all views, the backbone one.
+    # The head forwards all views as one batch, the backbone view by view.
     v = array(wmse.projector(torch.cat([wmse.backbone(x) for x in views])))
-    v, parts = v.reshape(n_views, 12, 2), parts_of(12, 6, seed=3)
+    v = v.reshape(n_views, 12, 2)
+    parts = parts_of(12, 6, seed=3)
     torch.manual_seed(3)
     loss = wmse.loss(views)['loss'].item()
     assert loss == pytest.approx(oracle(v, parts, eps), rel=1e-5)
@@ -80,11 +85,14 @@ def test_gradient_flows_through_both_views_and_the_whitening():
     wmse.backbone = wmse.projector = nn.Identity()  # so the views are the projections
     z = torch.randn(2, 7, 3, requires_grad=True)
     wmse.loss([z[0], z[1]])['loss'].backward()
-    x, numeric, h, everything = array(z), np.zeros((2, 7, 3)), 1e-5, [list(range(7))]
-    for place in np.ndindex(x.shape):
+    x = array(z)
+    numeric = np.zeros((2, 7, 3))
+    h = 1e-5
+    everything = [list(range(7))]
+    for index in np.ndindex(x.shape):
         step = np.zeros_like(x)
-        step[place] = h
-        numeric[place] = (oracle(x + step, everything) - oracle(x - step, everything)) / (2 * h)
+        step[index] = h
+        numeric[index] = (oracle(x + step, everything) - oracle(x - step, everything)) / (2 * h)
     assert (abs(numeric).max((1, 2)) > 0.01).all()
     np.testing.assert_allclose(array(z.grad), numeric, rtol=1e-3, atol=1e-5)
 
