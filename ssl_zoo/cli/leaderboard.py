@@ -1,11 +1,12 @@
-"""Gather the results of many runs into one table: in the terminal, as a page to sort and filter, as CSV.
+"""Gather the results of many runs in one table: in the terminal, as an HTML page, as CSV.
 
     python tools/leaderboard.py work_dirs
-    python tools/leaderboard.py work_dirs/all other/results.jsonl --metric knn_top1 --out board.html --csv board.csv
+    python tools/leaderboard.py work_dirs/all other/results.jsonl --metric knn_top1 --csv board.csv
 
-Rows that differ in the seed alone become one: mean, sample standard deviation, number of runs. Ranks hold within one metric, one test
-set, which the hash of its images' names and labels tells from others, as many images of it, and the same training labels.
-The page is one file and loads nothing.
+Rows that differ in the seed alone become one entry: mean, sample standard deviation, number of
+runs. Ranks hold within one metric, one test set (identified by the hash of the names and labels of
+its images), the same number of its images, and the same training labels. The page is one file with
+filters and sorting, and loads nothing from the network.
 """
 
 import argparse
@@ -13,7 +14,8 @@ import sys
 from pathlib import Path
 
 
-def main(argv=None) -> int:
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -21,21 +23,20 @@ def main(argv=None) -> int:
         'paths',
         nargs='+',
         metavar='PATH',
-        help='results.jsonl, or a folder that is searched for files of this name',
+        help='file results.jsonl, or a folder that is searched for files of this name',
     )
     parser.add_argument(
-        '--metric', nargs='+', metavar='NAME', help='show these metrics alone, such as knn_top1'
+        '--metric', nargs='+', metavar='NAME', help='show only these metrics, such as knn_top1'
     )
     parser.add_argument(
         '--out',
         default='work_dirs/leaderboard.html',
         metavar='FILE',
-        help='page; default: work_dirs/leaderboard.html',
+        help='the page; default: work_dirs/leaderboard.html',
     )
-    parser.add_argument('--csv', metavar='FILE', help='write the table as CSV as well')
+    parser.add_argument('--csv', metavar='FILE', help='write the table as CSV, too')
     args = parser.parse_args(argv)
     from ssl_zoo.errors import ConfigError
-    from ssl_zoo.reports.leaderboard_page import publish
 
     try:
         publish(args.paths, args.metric, Path(args.out), Path(args.csv) if args.csv else None)
@@ -43,6 +44,37 @@ def main(argv=None) -> int:
         print(f'error: {error}', file=sys.stderr)
         return 2
     return 0
+
+
+def publish(
+    paths: list[str], metrics: list[str] | None, page_path: Path, csv_path: Path | None
+) -> None:
+    """Print the table, and write the page and the CSV file.
+
+    Raises:
+        ConfigError: there are no results, see build_leaderboard, or a file cannot be written.
+    """
+    from ssl_zoo.reports.leaderboard import build_leaderboard
+    from ssl_zoo.reports.leaderboard_page import page
+    from ssl_zoo.reports.leaderboard_text import as_csv, as_text
+
+    board = build_leaderboard(paths, metrics)
+    print(as_text(board))
+    _write(page_path, page(board))
+    if csv_path is not None:
+        _write(csv_path, as_csv(board.entries))
+
+
+def _write(path: Path, text: str) -> None:
+    from ssl_zoo.errors import ConfigError
+    from ssl_zoo.storage.atomic import atomic_write
+
+    content = text.encode(errors='replace')
+    try:
+        atomic_write(path, lambda file: file.write(content))
+    except OSError as error:
+        raise ConfigError(f'could not write {path}: {error}; choose another file') from None
+    print(f'written: {path}')
 
 
 if __name__ == '__main__':

@@ -101,6 +101,8 @@ th button:focus-visible { outline: 3px solid var(--link); outline-offset: 2px; }
 th[aria-sort=ascending] button::after { content: " \\2191"; }
 th[aria-sort=descending] button::after { content: " \\2193"; }
 table.stacked { width: 100%; }
+.stacked th, .stacked td { padding: .35rem .45rem; }
+.stacked details { margin: 0; }
 table.stacked td { white-space: normal; }
 table.stacked td.number { white-space: nowrap; }
 

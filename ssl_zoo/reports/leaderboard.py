@@ -1,63 +1,53 @@
-"""Figures of many runs in one table: rows of results.jsonl, those that differ in the seed alone taken together."""
+"""The leaderboard: results of many runs in one table, rows that differ in the seed alone as one."""
 
 import json
-import math
-import os
-import re
 import statistics
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from ssl_zoo.errors import ConfigError, nearest
-
-NO_PART_IN_IT = (
-    'seed',
-    'workers',
-    'log_every',
-    'online_eval',
-    'checkpoint',
-    'parallel',
-    'imports',
-)  # keys of a config that change no figure
-# What a choice on the hold-out has found, in the words of ssl_zoo.protocols: seeds may choose differently, the protocol is the same.
-CHOSEN = [
-    (re.compile(r'(held-out images) \([\d.]+ %\)'), r'\1'),
-    (re.compile(r'\b(lr|weight decay|strength) [\d.e+-]+'), r'\1 chosen'),
-    (re.compile(r'\bk=\d+, T=[\d.e+-]+'), 'k and T chosen'),
-    (re.compile(r'\b[\d.e+]+ epochs'), 'epochs chosen'),
-]
-RECALL = re.compile(r'recall [\d.]+ %')  # of a clustered index, measured
+from ssl_zoo.evaluation.protocols.describe import describe_row
+from ssl_zoo.reports.leaderboard_rows import (
+    IGNORED_CONFIG_KEYS,
+    ResultRow,
+    find_files,
+    read_rows,
+)
 
 
 @dataclass(frozen=True)
-class Row:
-    """A row of a file: attributes: items: what it says; path, line: where it stands."""
-
-    items: dict
-    path: Path
-    line: int
-
-    def at(self, *keys: str, kind: type | tuple = str):
-        """The item below these keys if it is there and of this kind, else None."""
-        place = self.items
-        for key in keys:
-            place = place.get(key) if isinstance(place, dict) else None
-        return place if isinstance(place, kind) and not isinstance(place, bool) else None
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One line of the table.
+class Entry:
+    """One line of the leaderboard.
 
     Attributes:
-        mark: letter of the test set, '' where its images are not known; rank: among the figures that compare (see ``compared``), best 1,
-            None without mark.
-        label_set, labelled: the labels that a semi-supervised figure was trained on, '' and None for others.
-        value: mean over ``runs``; std: sample standard deviation over them, or the row's own, as ``std_of`` says; interval: 95 %, of one
-            run, or None.
-        config: what sets its config apart from the others of its method and test set.
-        again: rows left out because the same seed was measured again later.
+        mark: letter of the test set, '' if its images are not known.
+        rank: among the entries that compare (see ``ranking_key``), the best is 1; None without a
+            mark.
+        method: name of the method, with the origin of imported weights.
+        metric: name of the metric.
+        value: mean over ``runs``, in percent.
+        std: sample standard deviation over ``runs``, or that of the row; None if not known.
+        std_of: what ``std`` is over, such as '3 seeds', or ''.
+        runs: number of rows.
+        interval: 95 % interval of a single run, or None.
+        protocol: its sentence, without what the choices of the runs found if they differ.
+        test: class of the test set.
+        manifest: hash of the names and labels of the test images, '' if not known.
+        images: number of test images that were read.
+        label_set: labels that a semi-supervised result was trained on, '' for others.
+        labelled: number of these labels.
+        weights: 'trained' or 'random weights'.
+        network: 'online', 'target' or 'backbone'.
+        layer: 'backbone' or 'projector'.
+        epochs: of the training, None for imported weights.
+        seconds: mean over ``runs``.
+        device: that the evaluation ran on.
+        seeds: of the runs.
+        config: what its config differs in from others of the same method and test set.
+        checkpoint: files, one per line.
+        command: commands, one per line.
+        again: number of rows left out because the same seed was measured again later.
     """
 
     mark: str
@@ -87,303 +77,238 @@ class Figure:
     command: str
     again: int
 
+    def ranking_key(self) -> tuple:
+        """Return what entries must share to be ranked with each other.
+
+        These are the metric, the test images, how many of them were read, and the training labels.
+        """
+        return self.metric, self.manifest, self.images, self.label_set, self.labelled
+
+    def labels(self) -> str:
+        """Return the labels that the entry was trained on in words, '' if not known."""
+        if self.labelled is None:
+            return f'labels {self.label_set}' if self.label_set else ''
+        count = f'{self.labelled:,} labels'
+        return f'{count} ({self.label_set})' if self.label_set else count
+
 
 @dataclass(frozen=True)
-class Board:
-    """Attributes: figures: by what compares, best first; damaged: a sentence for each line that is none; files, rows: how many."""
+class Leaderboard:
+    """The entries of a leaderboard, and what they were made of.
 
-    figures: list[Figure]
+    Attributes:
+        entries: those that compare side by side, the best first.
+        damaged: a sentence for each line without a result.
+        files: number of files.
+        rows: number of rows.
+    """
+
+    entries: list[Entry]
     damaged: list[str]
     files: int
     rows: int
 
 
-def files_in(paths: list[str]) -> list[Path]:
-    """The files given, and every results.jsonl below the folders given, each once. Raises ConfigError for what is not there."""
-    found = {}
-    for path in map(Path, paths):
-        if not path.exists():
-            raise ConfigError(
-                f'there is nothing at {path.absolute()}; give files results.jsonl, or folders that hold some, such as '
-                f'work_dirs'
-            )
-        below = (
-            [path]
-            if path.is_file()
-            else sorted(
-                Path(folder, 'results.jsonl')
-                for folder, _, names in os.walk(path)
-                if 'results.jsonl' in names
-            )
-        )
-        found |= {file.resolve(): file for file in below if file.resolve() not in found}
-    return list(found.values())
-
-
-def read(files: list[Path]) -> tuple[list[Row], list[str]]:
-    """The rows that have a figure, and a sentence for every line that has none. Raises ConfigError for a file that cannot be read."""
-    rows, damaged = [], []
-    for path in files:
-        try:
-            lines = path.read_bytes().split(b'\n')
-        except OSError as error:
-            raise ConfigError(f'cannot read {path}: {error}') from None
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                try:
-                    rows.append(_row(json.loads(line.decode(errors='replace')), path, number))
-                except (ValueError, RecursionError, OverflowError) as error:
-                    why = 'not JSON' if isinstance(error, json.JSONDecodeError) else str(error)
-                    damaged.append(f'{path}, line {number}: {why}')
-    return rows, damaged
-
-
-def _row(items, path: Path, number: int) -> Row:
-    if not isinstance(items, dict):
-        raise ValueError('not a row')
-    row = Row(items, path, number)
-    if not row.at('metric'):
-        raise ValueError('no metric')
-    if row.at('value', kind=(int, float)) is None or not math.isfinite(float(items['value'])):
-        raise ValueError('no finite value')
-    return row
-
-
-def same_but_seed(row: Row) -> str:
-    """What rows must have in common to be one figure over seeds."""
-    config = row.at('config', kind=dict) or {}
-    kept = {
-        name: row.items.get(name)
-        for name in (
-            'metric',
-            'weights',
-            'network',
-            'layer',
-            'test',
-            'test_manifest',
-            'n',
-            'step',
-            'recipe',
-            'preprocessing',
-            'label_set',
-            'labelled',
-            'draw',
-            'draws',
-        )
-    }
-    return json.dumps(
-        [kept, protocol_of(row), {k: v for k, v in config.items() if k not in NO_PART_IN_IT}],
-        sort_keys=True,
-    )
-
-
-def protocol_of(row: Row) -> str:
-    """The protocol without what its choice has found."""
-    text = RECALL.sub('recall measured', row.at('protocol') or '')
-    if 'chosen of' in text:
-        for pattern, instead in CHOSEN:
-            text = pattern.sub(instead, text)
-    return text
-
-
-def seeds_of(row: Row) -> tuple:
-    """(seed of the training, seed of the evaluation or None): what tells the runs of a figure apart. A row without is a run of its own."""
-    trained, own = row.at('config', 'seed', kind=int), row.at('seed', kind=int)
-    if trained is None and own is None:
-        return str(row.path), row.line
-    return (own if trained is None else trained), (
-        own if 'checkpoint_sha256' in row.items else None
-    )
-
-
-def board(paths: list[str], metrics: list[str] | None = None) -> Board:
-    """Gather, group and rank.
+def build_leaderboard(paths: list[str], metrics: list[str] | None = None) -> Leaderboard:
+    """Read, group and rank results.
 
     Args:
-        paths: files and folders; metrics: names of those to keep, None for all.
+        paths: files results.jsonl, and folders that are searched for such files.
+        metrics: names of the metrics to keep, None for all.
+
     Raises:
-        ConfigError: a path that is not there, no figure in any of them, a metric that none of them has.
+        ConfigError: a path does not exist, there are no results, or no row has one of the metrics.
     """
-    files = files_in(paths)
-    rows, damaged = read(files)
+    files = find_files(paths)
+    rows, damaged = read_rows(files)
     if not rows:
-        lost = f', and {len(damaged)} damaged lines ({damaged[0]})' if damaged else ''
+        details = f', and {len(damaged)} damaged lines ({damaged[0]})' if damaged else ''
         raise ConfigError(
-            f'there are no figures in {", ".join(paths)}: {len(files)} files results.jsonl{lost}; train something first, '
-            f'such as with python tools/train.py configs/byol/digits.py'
+            f'there are no figures in {", ".join(paths)}: {len(files)} files results.jsonl'
+            f'{details}; train something first, such as with python tools/train.py '
+            f'configs/byol/digits.py'
         )
-    names = sorted({row.items['metric'] for row in rows})
+    names = sorted({row.fields['metric'] for row in rows})
     for metric in metrics or ():
         if metric not in names:
             raise ConfigError(f'no row has the metric {metric!r}: {nearest(metric, names)}')
     groups = defaultdict(list)
     for row in rows:
-        if not metrics or row.items['metric'] in metrics:
-            groups[same_but_seed(row)].append(row)
-    figures = [_figure(group) for group in groups.values()]
-    configs = [_flat(group[0].at('config', kind=dict) or {}) for group in groups.values()]
-    figures = [
-        replace(
-            f,
-            config=_apart(
-                own,
-                [
-                    c
-                    for g, c in zip(figures, configs, strict=True)
-                    if (g.method, g.manifest) == (f.method, f.manifest)
-                ],
-            ),
-        )
-        for f, own in zip(figures, configs, strict=True)
-    ]
-    return Board(_ranked(figures), damaged, len(files), len(rows))
+        if not metrics or row.fields['metric'] in metrics:
+            groups[row.entry_key()].append(row)
+    entries = [_entry(group) for group in groups.values()]
+    configs = [_flat(group[0].get('config', kind=dict) or {}) for group in groups.values()]
+    return Leaderboard(_rank(_tell_configs_apart(entries, configs)), damaged, len(files), len(rows))
 
 
-def _figure(group: list[Row]) -> Figure:
-    runs = {}
-    for row in sorted(group, key=lambda row: row.at('time') or ''):
-        runs[seeds_of(row)] = row  # the newest of each
-    chosen = [
-        runs[key]
-        for key in sorted(
-            runs, key=lambda key: [(isinstance(k, str), k is not None, k or 0) for k in key]
-        )
-    ]
-    values, one = [float(row.items['value']) for row in chosen], chosen[-1]
-    std, std_of = None, ''
-    if len(values) > 1:
-        std, std_of = statistics.stdev(values), f'{len(values)} seeds'
-    elif (own := one.at('std', kind=(int, float))) is not None:
-        std, std_of = float(own), f'{one.at("draws", kind=int) or "several"} draws'
-    ci = one.at('ci95', kind=list)
-    interval = (
-        (float(ci[0]), float(ci[1]))
-        if len(chosen) == 1 and ci and len(ci) == 2 and all(isinstance(v, (int, float)) for v in ci)
-        else None
-    )
-    protocols = {row.at('protocol') or '' for row in chosen}
-    seconds = [s for row in chosen if (s := row.at('seconds', kind=(int, float))) is not None]
-    own_draw = one.at('draw', kind=int)
-    return Figure(
+def _entry(group: list[ResultRow]) -> Entry:
+    """Make the entry of rows that differ in the seed alone, without mark, rank and config."""
+    newest = {}
+    for row in sorted(group, key=lambda row: row.get('time') or ''):
+        newest[row.seeds()] = row
+    rows = [newest[seeds] for seeds in sorted(newest, key=_seeds_order)]
+    last = rows[-1]
+    values = [float(row.fields['value']) for row in rows]
+    std, std_of = _spread(values, last)
+    seconds = [row.get('seconds', kind=(int, float)) for row in rows]
+    seconds = [s for s in seconds if s is not None]
+    epochs = last.get('config', 'epochs', kind=(int, float))
+    return Entry(
         mark='',
         rank=None,
-        method=_method(one),
-        metric=one.items['metric'],
+        method=_method(last),
+        metric=last.fields['metric'],
         value=statistics.fmean(values),
         std=std,
         std_of=std_of,
-        runs=len(values),
-        interval=interval,
-        protocol=(protocols.pop() if len(protocols) == 1 else protocol_of(one))
-        + (f', draw {own_draw}' if own_draw is not None else ''),
-        test=one.at('test') or '?',
-        manifest=one.at('test_manifest') or '',
-        images=one.at('n', kind=int),
-        label_set=one.at('label_set') or '',
-        labelled=one.at('labelled', kind=int),
-        weights=one.at('weights') or '?',
-        network=one.at('network') or '',
-        layer=one.at('layer') or '',
-        epochs=None
-        if _imported(one)
-        else one.at('config', 'epochs', kind=(int, float)),  # an import's are a placeholder
+        runs=len(rows),
+        interval=_interval(last) if len(rows) == 1 else None,
+        protocol=_protocol(rows),
+        test=last.get('test') or '?',
+        manifest=last.get('test_manifest') or '',
+        images=last.get('n', kind=int),
+        label_set=last.get('label_set') or '',
+        labelled=last.get('labelled', kind=int),
+        weights=last.get('weights') or '?',
+        network=last.get('network') or '',
+        layer=last.get('layer') or '',
+        epochs=None if _is_imported(last) else epochs,  # an import's are a placeholder
         seconds=statistics.fmean(seconds) if seconds else None,
-        device=_several(row.at('versions', 'device') for row in chosen),
-        seeds=_seeds(list(runs)),
+        device=_join_distinct((row.get('versions', 'device') for row in rows), '; '),
+        seeds=_seeds_text(list(newest)),
         config='',
-        checkpoint=_several((row.at('checkpoint') for row in chosen), '\n'),
-        command=_several((row.at('command') for row in chosen), '\n'),
-        again=len(group) - len(chosen),
+        checkpoint=_join_distinct((row.get('checkpoint') for row in rows), '\n'),
+        command=_join_distinct((row.get('command') for row in rows), '\n'),
+        again=len(group) - len(rows),
     )
 
 
-def _imported(row: Row) -> bool:
-    return row.at('config', 'method', 'type') == 'Imported'
+def _seeds_order(seeds: tuple) -> list[tuple]:
+    """Order numbers before paths, and None before numbers."""
+    return [(isinstance(part, str), part is not None, part or 0) for part in seeds]
 
 
-def _method(row: Row) -> str:
-    name = row.at('config', 'method', 'type') or '?'
-    if _imported(row):
-        origin = [row.at('config', 'method', 'source', key) for key in ('layout', 'file')]
-        name += f' ({", ".join(text for text in origin if text) or "of unknown origin"})'
-    return name
+def _spread(values: list[float], last: ResultRow) -> tuple[float | None, str]:
+    """Return the standard deviation, and what it is over."""
+    if len(values) > 1:
+        return statistics.stdev(values), f'{len(values)} seeds'
+    std = last.get('std', kind=(int, float))
+    if std is None:
+        return None, ''
+    return float(std), f'{last.get("draws", kind=int) or "several"} draws'
 
 
-def compared(f: Figure) -> tuple:
-    """What figures must share to be ranked with each other: the images, how many of them were read, the labels they were trained on."""
-    return f.metric, f.manifest, f.images, f.label_set, f.labelled
+def _interval(row: ResultRow) -> tuple[float, float] | None:
+    ends = row.get('ci95', kind=list)
+    if not ends or len(ends) != 2 or not all(isinstance(v, (int, float)) for v in ends):
+        return None
+    return float(ends[0]), float(ends[1])
 
 
-def labels_of(f: Figure) -> str:
-    """The labels that a figure was trained on, in words, '' where the row does not say."""
-    count = f'{f.labelled:,} labels' if f.labelled is not None else ''
-    return (
-        f'{count} ({f.label_set})'
-        if count and f.label_set
-        else count or (f'labels {f.label_set}' if f.label_set else '')
-    )
+def _protocol(rows: list[ResultRow]) -> str:
+    """Return the sentence of the protocol, with what all rows chose alike."""
+    chosen = rows[-1].get('chosen', kind=dict) or {}
+    for row in rows:
+        other = row.get('chosen', kind=dict) or {}
+        chosen = {key: value for key, value in chosen.items() if other.get(key) == value}
+    sentence = describe_row(dict(rows[-1].fields, chosen=chosen))
+    draw = rows[-1].get('draw', kind=int)
+    return sentence if draw is None else f'{sentence}, draw {draw}'
 
 
-def _several(texts, between: str = '; ') -> str:
-    return between.join(dict.fromkeys(text for text in texts if text))
+def _is_imported(row: ResultRow) -> bool:
+    return row.get('config', 'method', 'type') == 'Imported'
 
 
-def _seeds(keys: list[tuple]) -> str:
-    keys = sorted(key for key in keys if isinstance(key[0], int))
-    if len({own for _, own in keys}) < 2 or all(own in (None, trained) for trained, own in keys):
-        return ', '.join(str(trained) for trained, _ in keys) or '?'
-    return ', '.join(f'{trained} (evaluation {own})' for trained, own in keys)
+def _method(row: ResultRow) -> str:
+    name = row.get('config', 'method', 'type') or '?'
+    if not _is_imported(row):
+        return name
+    origin = [row.get('config', 'method', 'source', key) for key in ('layout', 'file')]
+    origin = ', '.join(text for text in origin if text) or 'of unknown origin'
+    return f'{name} ({origin})'
 
 
-def _flat(config, key: str = '') -> dict[str, str]:
-    """{'method.proj_dim': '128', ...} without what has no part in a figure."""
-    if isinstance(config, dict) or (
-        isinstance(config, list) and any(isinstance(item, dict) for item in config)
-    ):
-        out = {}
-        for name, value in config.items() if isinstance(config, dict) else enumerate(config):
-            if key or name not in NO_PART_IN_IT:
-                out |= _flat(value, f'{key}.{name}' if key else str(name))
-        return out
-    return {key: json.dumps(config)}
+def _join_distinct(texts: Iterable[str | None], separator: str) -> str:
+    return separator.join(dict.fromkeys(text for text in texts if text))
 
 
-def _apart(own: dict[str, str], others: list[dict[str, str]]) -> str:
-    return ', '.join(
-        f'{key}={value}'
-        for key, value in own.items()
-        if any(other.get(key) != value for other in others)
-    )
+def _seeds_text(seeds: list[tuple]) -> str:
+    """'0, 1, 2', or '0 (evaluation 3), ...' where the evaluations have seeds of their own."""
+    seeds = sorted(pair for pair in seeds if isinstance(pair[0], int))
+    evaluation_seeds = {evaluation for _, evaluation in seeds}
+    are_equal = all(evaluation in (None, training) for training, evaluation in seeds)
+    if len(evaluation_seeds) < 2 or are_equal:
+        return ', '.join(str(training) for training, _ in seeds) or '?'
+    return ', '.join(f'{training} (evaluation {evaluation})' for training, evaluation in seeds)
 
 
-def _ranked(figures: list[Figure]) -> list[Figure]:
-    sets = sorted({(f.test, f.manifest) for f in figures if f.manifest})
-    marks = {
-        manifest: letters(i)
-        for i, manifest in enumerate(dict.fromkeys(manifest for _, manifest in sets))
-    }
+def _tell_configs_apart(entries: list[Entry], configs: list[dict[str, str]]) -> list[Entry]:
+    """Fill in ``config``: the keys that differ between entries of one method and test set."""
+    by_set = defaultdict(list)
+    for entry, config in zip(entries, configs, strict=True):
+        by_set[entry.method, entry.manifest].append(config)
+    told_apart = []
+    for entry, config in zip(entries, configs, strict=True):
+        others = by_set[entry.method, entry.manifest]
+        differences = [
+            f'{key}={value}'
+            for key, value in config.items()
+            if any(other.get(key) != value for other in others)
+        ]
+        told_apart.append(replace(entry, config=', '.join(differences)))
+    return told_apart
+
+
+def _flat(config: object, key: str = '') -> dict[str, str]:
+    """{'method.proj_dim': '128', ...} without the keys that do not change a result."""
+    if isinstance(config, list) and any(isinstance(item, dict) for item in config):
+        config = dict(enumerate(config))
+    if not isinstance(config, dict):
+        return {key: json.dumps(config)}
+    flat = {}
+    for name, value in config.items():
+        if key or name not in IGNORED_CONFIG_KEYS:
+            flat |= _flat(value, f'{key}.{name}' if key else str(name))
+    return flat
+
+
+def _rank(entries: list[Entry]) -> list[Entry]:
+    """Fill in marks and ranks, and sort."""
+    test_sets = sorted({(entry.test, entry.manifest) for entry in entries if entry.manifest})
+    manifests = list(dict.fromkeys(manifest for _, manifest in test_sets))
+    marks = {manifest: letters(i) for i, manifest in enumerate(manifests)}
     ranked = []
-    for f in sorted(
-        figures,
-        key=lambda f: (
-            f.metric,
-            not f.manifest,
-            len(marks.get(f.manifest, '')),
-            marks.get(f.manifest, ''),
-            '' if f.manifest else f.test,
-            f.labelled or 0,
-            f.label_set,
-            -(f.images or 0),
-            -f.value,
-        ),
-    ):
-        better = sum(g.value > f.value for g in figures if compared(g) == compared(f))
-        ranked.append(
-            replace(f, mark=marks.get(f.manifest, ''), rank=better + 1 if f.manifest else None)
-        )
-    return ranked
+    for entry in entries:
+        rivals = [e for e in entries if e.ranking_key() == entry.ranking_key()]
+        rank = 1 + sum(rival.value > entry.value for rival in rivals)
+        if not entry.manifest:
+            rank = None
+        ranked.append(replace(entry, mark=marks.get(entry.manifest, ''), rank=rank))
+    return sorted(ranked, key=_order)
+
+
+def _order(entry: Entry) -> tuple:
+    return (
+        entry.metric,
+        not entry.manifest,
+        len(entry.mark),
+        entry.mark,
+        '' if entry.manifest else entry.test,
+        entry.labelled or 0,
+        entry.label_set,
+        -(entry.images or 0),
+        -entry.value,
+    )
 
 
 def letters(i: int) -> str:
-    """A, B ... Z, AA, AB ..."""
-    return (letters(i // 26 - 1) if i > 25 else '') + chr(ord('A') + i % 26)
+    """Return the mark of test set ``i``: A, B ... Z, AA, AB ..."""
+    first = letters(i // 26 - 1) if i > 25 else ''
+    return first + chr(ord('A') + i % 26)
+
+
+def number_of(mark: str) -> int:
+    """Return the number of a mark: A 0, B 1 ... Z 25, AA 26 ..."""
+    digits = [ord(letter) - ord('A') + 1 for letter in reversed(mark)]
+    return sum(digit * 26**i for i, digit in enumerate(digits)) - 1

@@ -6,106 +6,124 @@ import shutil
 from collections import defaultdict
 from dataclasses import fields
 
-from ssl_zoo.reports.leaderboard import Board, Figure, compared, labels_of
+from ssl_zoo.reports.leaderboard import Entry, Leaderboard
+
+MIN_WIDTH = 80  # characters of a line
+SHOWN_DAMAGED = 10
+FORMULA_STARTS = tuple('=+-@\t\r')  # a spreadsheet takes text with these for a formula
 
 
-def figure_text(f: Figure) -> str:
-    """The value with what is known of its spread."""
-    return f'{f.value:.2f}' + (f' ({f.std:.2f}, {f.std_of})' if f.std is not None else '')
+def value_text(entry: Entry) -> str:
+    """Return the value and, if it is known, its standard deviation: '91.00 (1.41, 2 seeds)'."""
+    spread = '' if entry.std is None else f' ({entry.std:.2f}, {entry.std_of})'
+    return f'{entry.value:.2f}{spread}'
 
 
-def shortened(config: str, most: int = 70) -> str:
-    return config if len(config) <= most else config[: most - 3] + '...'
+def shorten(text: str, most: int = 70) -> str:
+    """Return the text with at most this number of characters."""
+    return text if len(text) <= most else text[: most - 3] + '...'
 
 
-def line_of(text: str) -> str:
-    """On one line, free of what a terminal would obey."""
-    return ''.join(c if c.isprintable() else ' ' for c in text).encode(errors='replace').decode()
+def one_line(text: str) -> str:
+    """Return text on one line, without control characters and without what is not text."""
+    printable = ''.join(c if c.isprintable() else ' ' for c in text)
+    return printable.encode(errors='replace').decode()
 
 
-def text(found: Board, width: int | None = None) -> str:
-    """The table for a terminal: a list for what compares, for figures of different images or other labels have no common order."""
-    width = max(width or shutil.get_terminal_size((140, 24)).columns, 80)
+def as_text(board: Leaderboard, width: int | None = None) -> str:
+    """Return the table for a terminal, with one list for the entries that compare.
+
+    Args:
+        board: the leaderboard.
+        width: characters of a line, None for that of the terminal.
+    """
+    width = max(width or shutil.get_terminal_size((140, 24)).columns, MIN_WIDTH)
     lists = defaultdict(list)
-    for f in found.figures:
-        lists[compared(f), f.test if not f.mark else ''].append(f)
+    for entry in board.entries:
+        lists[entry.ranking_key(), entry.test if not entry.mark else ''].append(entry)
     lines = []
-    for some in lists.values():
-        metric, mark, labels = some[0].metric, some[0].mark, labels_of(some[0])
-        what = (
-            f'test set {mark}, {some[0].test} {some[0].manifest}'
-            if mark
-            else f'{some[0].test}, images not known: not ranked'
-        )
-        images = f', {some[0].images:,} images' if some[0].images is not None else ''
-        lines.append(
-            line_of(f'{metric} on {what}{images}{f", trained on {labels}" if labels else ""}')[
-                :width
-            ]
-        )
-        cells = [
-            [
-                f'{f.rank or "-"}',
-                figure_text(f),
-                line_of(f.method),
-                line_of(' '.join(filter(None, (f.weights, f.network, f.layer)))),
-                line_of('; '.join(filter(None, (shortened(f.config), f.protocol)))),
-            ]
-            for f in some
+    for entries in lists.values():
+        lines += [one_line(_heading(entries[0]))[:width], *_list(entries, width), '']
+    return '\n'.join([*lines, *_notes(board)])
+
+
+def _heading(entry: Entry) -> str:
+    test = f'{entry.test}, images not known: not ranked'
+    if entry.mark:
+        test = f'test set {entry.mark}, {entry.test} {entry.manifest}'
+    images = '' if entry.images is None else f', {entry.images:,} images'
+    labels = entry.labels()
+    trained_on = f', trained on {labels}' if labels else ''
+    return f'{entry.metric} on {test}{images}{trained_on}'
+
+
+def _list(entries: list[Entry], width: int) -> list[str]:
+    cells = [_cells(entry) for entry in entries]
+    widths = [max(len(row[column]) for row in cells) for column in range(4)]
+    lines = []
+    for rank, value, method, network, details in cells:
+        parts = [
+            f'{rank:>{widths[0] + 2}}',
+            f'{value:<{widths[1]}}',
+            f'{method:<{widths[2]}}',
+            f'{network:<{widths[3]}}',
+            details,
         ]
-        widths = [max(len(row[c]) for row in cells) for c in range(4)]
-        for rank, value, *rest in cells:
-            line = '  '.join(
-                [
-                    f'{rank:>{widths[0] + 2}}',
-                    f'{value:<{widths[1]}}',
-                    *(f'{cell:<{w}}' for cell, w in zip(rest[:2], widths[2:], strict=True)),
-                    rest[2],
-                ]
-            )
-            lines.append(line if len(line) <= width else line[: width - 3] + '...')
-        lines.append('')
-    if len({f.manifest for f in found.figures}) > 1:
-        lines.append(
-            'Figures on different test sets say nothing of each other: each set has lists and ranks of its own.'
+        lines.append(shorten('  '.join(parts), width))
+    return lines
+
+
+def _cells(entry: Entry) -> list[str]:
+    network = (entry.weights, entry.network, entry.layer)
+    details = (shorten(entry.config), entry.protocol)
+    return [
+        f'{entry.rank or "-"}',
+        value_text(entry),
+        one_line(entry.method),
+        one_line(' '.join(filter(None, network))),
+        one_line('; '.join(filter(None, details))),
+    ]
+
+
+def _notes(board: Leaderboard) -> list[str]:
+    notes = []
+    if len({entry.manifest for entry in board.entries}) > 1:
+        notes.append(
+            'Figures on different test sets do not compare: each set has its own lists and ranks.'
         )
-    if again := sum(f.again for f in found.figures):
-        lines.append(
+    again = sum(entry.again for entry in board.entries)
+    if again:
+        notes.append(
             f'{again} rows left out: the same seed was measured again later, and the newest counts.'
         )
-    if found.damaged:
-        lines.append(f'{len(found.damaged)} damaged lines left out:')
-        lines += [f'  {line_of(sentence)}' for sentence in found.damaged[:10]]
-        lines += [f'  and {len(found.damaged) - 10} more'] if len(found.damaged) > 10 else []
-    lines.append(f'{len(found.figures)} figures of {found.rows} rows in {found.files} files')
-    return '\n'.join(lines)
+    if board.damaged:
+        notes.append(f'{len(board.damaged)} damaged lines left out:')
+        notes += [f'  {one_line(sentence)}' for sentence in board.damaged[:SHOWN_DAMAGED]]
+    if len(board.damaged) > SHOWN_DAMAGED:
+        notes.append(f'  and {len(board.damaged) - SHOWN_DAMAGED} more')
+    notes.append(f'{len(board.entries)} figures of {board.rows} rows in {board.files} files')
+    return notes
 
 
-def as_csv(figures: list[Figure]) -> str:
-    """With a line of names. Text that a spreadsheet would take for a formula gets an apostrophe in front."""
+def as_csv(entries: list[Entry]) -> str:
+    """Return the table as CSV with a line of names.
+
+    Text that a spreadsheet would take for a formula gets an apostrophe in front.
+    """
+    names = []
+    for name in (field.name for field in fields(Entry)):
+        names += ['interval_low', 'interval_high'] if name == 'interval' else [name]
     file = io.StringIO()
-    writer = csv.writer(file, lineterminator='\n')
-    names = [field.name for field in fields(Figure)]
-    writer.writerow(
-        [
-            name
-            for n in names
-            for name in (('interval_low', 'interval_high') if n == 'interval' else (n,))
-        ]
-    )
-    for f in figures:
-        cells = []
-        for name in names:
-            value = getattr(f, name)
-            if name == 'interval':
-                cells += value or ('', '')
-            else:
-                cells.append(
-                    "'" + value
-                    if isinstance(value, str) and value[:1] in tuple('=+-@\t\r')
-                    else ''
-                    if value is None
-                    else value
-                )
-        writer.writerow(cells)
+    writer = csv.DictWriter(file, names, lineterminator='\n')
+    writer.writeheader()
+    for entry in entries:
+        values = {field.name: getattr(entry, field.name) for field in fields(Entry)}
+        values['interval_low'], values['interval_high'] = values.pop('interval') or (None, None)
+        writer.writerow({name: _csv_cell(value) for name, value in values.items()})
     return file.getvalue()
+
+
+def _csv_cell(value: object) -> object:
+    if isinstance(value, str) and value.startswith(FORMULA_STARTS):
+        return f"'{value}"
+    return '' if value is None else value

@@ -12,7 +12,7 @@ def test_two_seeds_and_what_is_refused(run_tool, root, tmp_path):
             metric='knn_top1',
             value=value,
             weights='trained',
-            protocol='k=20',
+            protocol=dict(name='own', k=20),
             test='Digits',
             test_manifest='aa11',
             n=360,

@@ -10,9 +10,9 @@ import pytest
 
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.results import write_row
-from ssl_zoo.reports.leaderboard import board, letters
+from ssl_zoo.reports.leaderboard import build_leaderboard, letters, number_of
 from ssl_zoo.reports.leaderboard_page import COLUMNS, page
-from ssl_zoo.reports.leaderboard_text import as_csv, text
+from ssl_zoo.reports.leaderboard_text import as_csv, as_text
 
 CONFIG = dict(
     method=dict(type='BYOL', proj_dim=16),
@@ -25,6 +25,20 @@ CONFIG = dict(
 )
 
 
+KNN = dict(
+    name='knn', distance='cosine', bank=100, dtype='float32', index=None, k=20, temperature=0.07
+)
+LINEAR = dict(
+    name='linear',
+    optimizer='SGD',
+    momentum=0.9,
+    batch_size=1024,
+    candidates=dict(lr=[0.1, 0.2, 0.3, 0.4, 0.5], weight_decay=[0.0], epochs=[80]),
+    holdout=2000,
+    retrain=False,
+)
+
+
 def row(value, seed=0, time='2026-01-01T00:00:00+00:00', config=None, **items):
     """A row as online evaluation writes it; with checkpoint_sha256 in ``items`` as the tools do."""
     return dict(
@@ -32,7 +46,8 @@ def row(value, seed=0, time='2026-01-01T00:00:00+00:00', config=None, **items):
             metric='knn_top1',
             value=value,
             weights='trained',
-            protocol='k=20, T=0.07, cosine, bank of 100',
+            protocol=KNN,
+            chosen={},
             network='backbone',
             test='Digits',
             test_manifest='aa11',
@@ -56,7 +71,7 @@ def boards(tmp_path):
     def make(*rows, **arguments):
         (tmp_path / 'results.jsonl').unlink(missing_ok=True)
         write_row(tmp_path, *rows)
-        return board([str(tmp_path)], **arguments)
+        return build_leaderboard([str(tmp_path)], **arguments)
 
     return make
 
@@ -65,7 +80,7 @@ def test_rows_that_differ_in_the_seed_are_one_figure(boards):
     values = [97.5, 95.0, 96.25, 98.0]
     [f] = boards(
         *(row(value, seed, config=dict(workers=seed)) for seed, value in enumerate(values))
-    ).figures
+    ).entries
     assert (
         np.isclose(f.value, np.mean(values))
         and np.isclose(f.std, np.std(values, ddof=1))
@@ -83,12 +98,13 @@ def test_rows_that_differ_in_the_seed_are_one_figure(boards):
         dict(network='target'),
         dict(layer='projector'),
         dict(step=100),
-        dict(protocol='k=200, T=0.1, cosine, bank of 100'),
+        dict(protocol=dict(KNN, k=200)),
+        dict(protocol=dict(KNN, dtype='float16')),
+        dict(protocol=dict(KNN, index=dict(type='IVF', clusters=4, probes=2, bits=8))),
         dict(test_manifest='bb22'),
         dict(test='CIFAR10'),
         dict(draw=1),
         dict(label_set='1%'),
-        dict(recipe=dict(lrs=[1])),
         dict(preprocessing=dict(size=32)),
         dict(config=dict(base_lr=4.0)),
         dict(config=dict(epochs=60)),
@@ -96,7 +112,7 @@ def test_rows_that_differ_in_the_seed_are_one_figure(boards):
     ],
 )
 def test_rows_that_differ_in_anything_else_are_two(other, boards):
-    assert [f.runs for f in boards(row(90.0), row(80.0, 1, **other)).figures] == [1, 1]
+    assert [f.runs for f in boards(row(90.0), row(80.0, 1, **other)).entries] == [1, 1]
 
 
 def test_a_seed_measured_again_counts_once_and_the_newest_counts(boards, tmp_path):
@@ -105,13 +121,13 @@ def test_a_seed_measured_again_counts_once_and_the_newest_counts(boards, tmp_pat
         row(10.0, 0, '2026-02-01T00:00:00+00:00'),
         row(94.0, 1),
     )
-    [f] = found.figures
+    [f] = found.entries
     assert (f.value, f.runs, f.again) == (
         92.0,
         2,
         1,
-    ) and '1 rows left out: the same seed was measured again later' in text(found, 140)
-    twice = board(
+    ) and '1 rows left out: the same seed was measured again later' in as_text(found, 140)
+    twice = build_leaderboard(
         [str(tmp_path), str(tmp_path / 'results.jsonl'), str(tmp_path / '..' / tmp_path.name)]
     )
     assert (twice.rows, twice.files) == (3, 1)
@@ -119,60 +135,84 @@ def test_a_seed_measured_again_counts_once_and_the_newest_counts(boards, tmp_pat
 
 def test_the_seed_of_the_evaluation_is_not_that_of_the_training(boards):
     tool = dict(checkpoint_sha256='00')
-    [f] = boards(*(row(90.0 + s, 0, config=dict(seed=s), **tool) for s in range(3))).figures
+    [f] = boards(*(row(90.0 + s, 0, config=dict(seed=s), **tool) for s in range(3))).entries
     assert (f.runs, f.seeds) == (3, '0, 1, 2')
     [f] = boards(
         row(90.0, 0, config=dict(seed=5), **tool), row(91.0, 1, config=dict(seed=5), **tool)
-    ).figures
+    ).entries
     assert (f.runs, f.seeds) == (2, '5 (evaluation 0), 5 (evaluation 1)')
 
 
-def test_seeds_may_choose_differently_on_the_hold_out(boards):
-    protocols = [
-        'SGD, lr 0.2, 80 epochs; chosen of 5 on 2,000 held-out images (47.75 %)',
-        'SGD, lr 1.6e-05, 80 epochs; chosen of 5 on 2,000 held-out images (45.00 %)',
-    ]
-    [f] = boards(*(row(90.0, s, protocol=p) for s, p in enumerate(protocols))).figures
-    assert (f.runs, f.protocol) == (
-        2,
-        'SGD, lr chosen, epochs chosen; chosen of 5 on 2,000 held-out images',
-    )
-    knn = [
-        'weighted k-NN, k=50, T=0.02, cosine, bank of 9, chosen of 35 on 20 held-out images',
-        'weighted k-NN, k=5, T=0.5, cosine, bank of 9, chosen of 35 on 20 held-out images',
-    ]
-    strength = [
-        'L-BFGS, strength 1; strength chosen of 45 on 20 held-out images (48.25 %)',
-        'L-BFGS, strength 56.2; strength chosen of 45 on 20 held-out images (47.00 %)',
-    ]
-    for pair in (knn, strength):
-        assert boards(*(row(90.0, s, protocol=p) for s, p in enumerate(pair))).figures[0].runs == 2
-    fixed = boards(
-        row(90.0, protocol='SGD, lr 0.2; one setting'),
-        row(91.0, 1, protocol='SGD, lr 0.1; one setting'),
-    ).figures
-    assert len(fixed) == 2
+def chosen(lr, holdout_accuracy, epochs=80):
+    return dict(lr=lr, weight_decay=0.0, epochs=epochs, holdout_accuracy=holdout_accuracy)
 
 
-def test_the_protocols_of_the_tools_are_written_as_expected(root):
-    """The words that protocol_of leaves out are those of ssl_zoo.protocols."""
-    source = ''.join(
-        (root / 'ssl_zoo/protocols' / name).read_text()
-        for name in ('linear.py', 'knn.py', 'transfer.py')
+@pytest.mark.parametrize(
+    ('choices', 'sentence'),
+    [
+        (
+            (chosen(0.2, 47.75), chosen(1.6e-05, 45.0)),
+            'lr chosen, 80 epochs, batch 1024; chosen of 5 on 2,000 held-out images',
+        ),
+        (
+            (chosen(0.2, 47.75), chosen(0.2, 45.0)),
+            'lr 0.2, 80 epochs, batch 1024; chosen of 5 on 2,000 held-out images',
+        ),
+        (
+            (chosen(0.2, 47.75), chosen(0.2, 47.75)),
+            'lr 0.2, 80 epochs, batch 1024; chosen of 5 on 2,000 held-out images (47.75 %)',
+        ),
+    ],
+)
+def test_rows_whose_choices_differ_follow_one_protocol(boards, choices, sentence):
+    rows = [row(90.0, seed, protocol=LINEAR, chosen=c) for seed, c in enumerate(choices)]
+    [entry] = boards(*rows).entries
+    assert entry.runs == 2
+    assert entry.protocol == f'frozen encoder, random crops and flips, SGD, {sentence}'
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        dict(momentum=0.8),
+        dict(batch_size=512),
+        dict(holdout=1000),
+        dict(retrain=True),
+        dict(candidates=dict(LINEAR['candidates'], lr=[0.1, 0.2, 0.3, 0.4, 0.6])),
+    ],
+)
+def test_rows_with_another_parameter_follow_two_protocols(boards, change):
+    same = chosen(0.2, 47.75)
+    board = boards(
+        row(90.0, 0, protocol=LINEAR, chosen=same),
+        row(91.0, 1, protocol={**LINEAR, **change}, chosen=same),
     )
-    for words in (
-        'chosen of {',
-        'held-out images ({',
-        'k={k}, T={t:g}',
-        'strength {strength:.3g}',
-        'lr {setting.lr:g}, weight decay',
-        'recall {found:.1f} %',
-    ):
-        assert words in source, words
+    assert [entry.runs for entry in board.entries] == [1, 1]
+
+
+def test_the_recall_of_an_index_is_measured_not_a_parameter(boards):
+    protocol = dict(KNN, index=dict(type='IVF', clusters=4, probes=2, bits=8))
+    recalls = (dict(recall=97.25), dict(recall=98.5))
+    rows = [row(90.0, seed, protocol=protocol, chosen=r) for seed, r in enumerate(recalls)]
+    [entry] = boards(*rows).entries
+    assert entry.protocol == (
+        'weighted k-NN, k=20, T=0.07, cosine, bank of 100, IVF of 4 clusters, 2 probed, 8 bits, '
+        'recall measured, as DINO'
+    )
+
+
+def test_a_row_whose_protocol_is_text_is_refused_with_a_sentence(boards):
+    board = boards(row(90.0), row(95.0, 1, protocol='k=20, T=0.07, cosine, bank of 100'))
+    assert [(entry.value, entry.runs) for entry in board.entries] == [(90.0, 1)]
+    [sentence] = board.damaged
+    assert sentence.endswith(
+        "line 2: the protocol of the row is 'k=20, T=0.07, cosine, bank of 100', but it must be a "
+        'dict with a name and parameters; evaluate the checkpoint again'
+    )
 
 
 def test_a_single_row_keeps_its_own_spread_and_interval(boards):
-    [f] = boards(row(90.0, std=2.5, draws=5, ci95=[88.0, 92.0])).figures
+    [f] = boards(row(90.0, std=2.5, draws=5, ci95=[88.0, 92.0])).entries
     assert (f.std, f.std_of, f.interval, f.runs) == (2.5, '5 draws', (88.0, 92.0), 1)
 
 
@@ -185,7 +225,7 @@ def test_ranks_hold_within_a_metric_and_a_test_set(boards):
         row(90.0, network='target'),
         row(97.0, test_manifest=None),
     )
-    assert [(f.metric, f.mark, f.value, f.rank) for f in found.figures] == [
+    assert [(f.metric, f.mark, f.value, f.rank) for f in found.entries] == [
         ('knn_top1', 'A', 95.0, 1),
         ('knn_top1', 'A', 90.0, 2),
         ('knn_top1', 'A', 90.0, 2),
@@ -193,7 +233,7 @@ def test_ranks_hold_within_a_metric_and_a_test_set(boards):
         ('knn_top1', '', 97.0, None),
         ('linear_top1', 'A', 10.0, 1),
     ]
-    lines = text(found, 140).splitlines()
+    lines = as_text(found, 140).splitlines()
     assert [line for line in lines if ' on ' in line and line[0] != ' '][:4] == [
         'knn_top1 on test set A, Digits aa11, 360 images',
         'knn_top1 on test set B, Digits bb22, 360 images',
@@ -201,11 +241,11 @@ def test_ranks_hold_within_a_metric_and_a_test_set(boards):
         'linear_top1 on test set A, Digits aa11, 360 images',
     ]
     assert (
-        'Figures on different test sets say nothing of each other: each set has lists and ranks of its own.'
+        'Figures on different test sets do not compare: each set has its own lists and ranks.'
         in lines
     )
-    assert all(len(line) <= 100 for line in text(found, 100).splitlines())
-    assert [f.rank for f in boards(row(50.0), metrics=['knn_top1']).figures] == [1]
+    assert all(len(line) <= 100 for line in as_text(found, 100).splitlines())
+    assert [f.rank for f in boards(row(50.0), metrics=['knn_top1']).entries] == [1]
 
 
 def test_label_budgets_and_other_numbers_of_images_have_ranks_of_their_own(boards):
@@ -232,8 +272,8 @@ def test_label_budgets_and_other_numbers_of_images_have_ranks_of_their_own(board
         (80.0, 2),
         (99.0, 1),
     ]
-    assert [(f.value, f.rank) for f in found.figures] == expected
-    shown = text(found, 140).splitlines()
+    assert [(f.value, f.rank) for f in found.entries] == expected
+    shown = as_text(found, 140).splitlines()
     assert [line for line in shown if ' on ' in line and line.startswith('knn')] == [
         'knn_top1 on test set A, Digits aa11, 360 images',
         'knn_top1 on test set A, Digits aa11, 360 images, trained on 128 labels (1%)',
@@ -242,7 +282,7 @@ def test_label_budgets_and_other_numbers_of_images_have_ranks_of_their_own(board
         'knn_top1 on test set A, Digits aa11, 360 images, trained on 1,281 labels (10%)',
         'knn_top1 on test set B, Digits bb22, 360 images, trained on 128 labels (1%)',
     ]
-    lines = list(csv.DictReader(io.StringIO(as_csv(found.figures))))
+    lines = list(csv.DictReader(io.StringIO(as_csv(found.entries))))
     assert [(float(line['value']), int(line['rank'])) for line in lines] == expected
     assert [(line['label_set'], line['labelled']) for line in lines[:2]] == [
         ('', ''),
@@ -265,12 +305,14 @@ def test_imported_weights_show_where_they_are_from_and_no_epochs(boards):
         row(2.0),
         row(1.0, config=imported()),
     )
-    assert [(f.method, f.epochs) for f in found.figures] == [
+    assert [(f.method, f.epochs) for f in found.entries] == [
         ('Imported (moco, a.pth)', None),
         ('BYOL', 30),
         ('Imported (of unknown origin)', None),
     ]
-    assert 'Imported (moco, a.pth)' in text(found, 140) and 'Imported (moco, a.pth)' in page(found)
+    assert 'Imported (moco, a.pth)' in as_text(found, 140) and 'Imported (moco, a.pth)' in page(
+        found
+    )
 
 
 def test_configs_of_a_method_are_told_apart(boards):
@@ -278,7 +320,7 @@ def test_configs_of_a_method_are_told_apart(boards):
         row(3.0),
         row(2.0, config=dict(base_lr=4.0, online_eval=dict(every=3))),
         row(1.0, config=dict(method=dict(type='DINO', proj_dim=4))),
-    ).figures
+    ).entries
     assert (a.config, b.config, c.config) == ('base_lr=8.0', 'base_lr=4.0', '')
 
 
@@ -299,8 +341,8 @@ def test_damaged_lines_are_counted_and_named(tmp_path):
     ]
     path = tmp_path / 'results.jsonl'
     path.write_text('\n'.join(lines))
-    found = board([str(path)])
-    assert (found.rows, len(found.figures)) == (2, 2)
+    found = build_leaderboard([str(path)])
+    assert (found.rows, len(found.entries)) == (2, 2)
     assert [line.split(', line ')[1].split(':')[0] for line in found.damaged] == [
         '1',
         '2',
@@ -315,7 +357,7 @@ def test_damaged_lines_are_counted_and_named(tmp_path):
     assert found.damaged[0] == f'{path}, line 1: not JSON' and found.damaged[3].endswith(
         'no finite value'
     )
-    shown = text(found, 140)
+    shown = as_text(found, 140)
     assert (
         '9 damaged lines left out' in shown
         and '2 figures of 2 rows in 1 files' in shown
@@ -329,15 +371,15 @@ def test_nothing_to_show_gets_a_sentence(tmp_path):
         ConfigError,
         match='there are no figures in .*: 0 files results.jsonl; train something first',
     ):
-        board([str(tmp_path)])
+        build_leaderboard([str(tmp_path)])
     (tmp_path / 'results.jsonl').write_text('{\n')
     with pytest.raises(ConfigError, match='1 files results.jsonl, and 1 damaged lines'):
-        board([str(tmp_path)])
+        build_leaderboard([str(tmp_path)])
     with pytest.raises(ConfigError, match='there is nothing at .*nowhere'):
-        board([str(tmp_path / 'nowhere')])
+        build_leaderboard([str(tmp_path / 'nowhere')])
     write_row(tmp_path, row(1.0))
     with pytest.raises(ConfigError, match="no row has the metric 'knn_top'.*knn_top1"):
-        board([str(tmp_path)], ['knn_top'])
+        build_leaderboard([str(tmp_path)], ['knn_top'])
 
 
 class Page(HTMLParser):
@@ -370,7 +412,7 @@ def test_the_page_shows_text_as_text(boards):
     rows = row(
         1.0,
         metric=evil,
-        protocol=evil,
+        protocol=dict(name=evil),
         weights=evil,
         network=evil,
         layer=evil,
@@ -383,7 +425,7 @@ def test_the_page_shows_text_as_text(boards):
     )
     shown = Page(page(boards(rows, row(2.0, config=dict(method=dict(type=evil), base_lr=evil)))))
     assert 'img' not in shown.tags and shown.tags['script'] == clean.tags['script'] == 1
-    names = [name for name, _, _ in COLUMNS]
+    names = [column.title for column in COLUMNS]
     assert len(shown.cells) == 2 * len(names)
     for name in (
         'test set',
@@ -404,15 +446,16 @@ def test_the_page_is_whole_and_marks_its_test_sets(boards):
     assert [r['data-mark'] for r in marked.rows[1:]] == ['A', 'B'] and marked.tags['th'] == len(
         COLUMNS
     )
-    assert '<p id="marks" class="note" role="status">' in html
-    assert '<p id="marks" class="note" role="status" hidden>' in page(boards(row(90.0)))
+    assert '<p id="marks" class="box warning" role="status">' in html
+    assert '<p id="marks" class="box warning" role="status" hidden>' in page(boards(row(90.0)))
 
 
 def test_csv(boards):
-    figures = boards(
-        row(90.0, protocol='=1+1', ci95=[1.0, 2.0]), row(80.0, 0, network='a,"b"\nc')
-    ).figures
-    a, b = csv.DictReader(io.StringIO(as_csv(figures)))
+    entries = boards(
+        row(90.0, protocol=dict(name='=1+1'), chosen={}, ci95=[1.0, 2.0]),
+        row(80.0, 0, network='a,"b"\nc'),
+    ).entries
+    a, b = csv.DictReader(io.StringIO(as_csv(entries)))
     assert (float(a['value']), a['interval_low'], a['interval_high'], a['protocol'], a['rank']) == (
         90.0,
         '1.0',
@@ -433,3 +476,7 @@ def test_letters():
         'ZZ',
         'AAA',
     ]
+
+
+def test_number_of_is_the_inverse_of_letters():
+    assert [number_of(letters(i)) for i in range(800)] == list(range(800))

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from math import prod
 
 from ssl_zoo.errors import ConfigError
-from ssl_zoo.evaluation.recipes import Setting
 
 # k and temperature of published k-NN values: DINO's (also DINOv2's), and lightly's (that of MoCo's
 # CIFAR notebook).
@@ -33,8 +32,8 @@ def describe(protocol: dict, chosen: dict | None = None) -> str:
 
     Args:
         protocol: name and parameters, see the module.
-        chosen: what the choice on the hold-out found; None for a sentence without it, as for rows
-            that differ in what they chose.
+        chosen: what the choice on the hold-out found. Values may be missing, as for rows that
+            differ in what they chose: the sentence then says that the parameter was chosen.
 
     Raises:
         ConfigError: ``protocol`` is not a dict of the fields that its name needs.
@@ -46,124 +45,116 @@ def describe(protocol: dict, chosen: dict | None = None) -> str:
         )
     sentence = SENTENCES.get(protocol['name'], _any_protocol)
     try:
-        return sentence(protocol, chosen)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return sentence({**protocol, **(chosen or {})})
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ConfigError(
             f'the protocol {protocol["name"]!r} of the row lacks a field or has a wrong one '
             f'({type(error).__name__}: {error}); evaluate the checkpoint again'
         ) from None
 
 
-def _any_protocol(protocol: dict, chosen: dict | None) -> str:
+# The functions below take the parameters and what was chosen in one dict.
+
+
+def _any_protocol(values: dict) -> str:
     """The sentence of a protocol that another package adds: its fields."""
-    fields = {**protocol, **(chosen or {})}
-    del fields['name']
-    return ', '.join([protocol['name'], *(f'{key} {value}' for key, value in fields.items())])
+    fields = [f'{key} {value}' for key, value in values.items() if key != 'name']
+    return ', '.join([values['name'], *fields])
 
 
-def _knn(protocol: dict, chosen: dict | None) -> str:
-    parts = ['weighted k-NN']
-    has_choice = 'candidates' in protocol
-    values = {**protocol, **(chosen or {})}
-    if has_choice and chosen is None:
-        parts.append('k and T chosen')
-    else:
-        parts.append(f'k={values["k"]}, T={values["temperature"]:g}')
-    parts.append(protocol['distance'])
-    parts.append(f'bank of {protocol["bank"]:,}')
-    index = protocol['index']
+def _knn(values: dict) -> str:
+    setting = 'k and T chosen'
+    if 'k' in values and 'temperature' in values:
+        setting = f'k={values["k"]}, T={values["temperature"]:g}'
+    parts = ['weighted k-NN', setting, values['distance'], f'bank of {values["bank"]:,}']
+    index = values['index']
     if index is not None:
-        recall = 'recall measured' if chosen is None else f'recall {chosen["recall"]:.1f} %'
+        recall = f'{values["recall"]:.1f} %' if 'recall' in values else 'measured'
         parts.append(f'{index["type"]} of {index["clusters"]} clusters, {index["probes"]} probed')
-        parts.append(f'{index["bits"]} bits, {recall}')
-    if has_choice:
-        parts.append(_choice(protocol, chosen))
-    else:
-        parts.append(PUBLISHED_KNN.get((values['k'], values['temperature']), ''))
-    return ', '.join(part for part in parts if part)
-
-
-def _linear(protocol: dict, chosen: dict | None) -> str:
-    return (
-        f'frozen encoder, random crops and flips, {protocol["optimizer"]}, '
-        f'{_setting(protocol, chosen)}, batch {protocol["batch_size"]}; {_choice(protocol, chosen)}'
-    )
-
-
-def _linear_cached(protocol: dict, chosen: dict | None) -> str:
-    return (
-        f'features without augmentation, {protocol["optimizer"]}, {_setting(protocol, chosen)}; '
-        f'{_choice(protocol, chosen)}'
-    )
-
-
-def _logistic(protocol: dict, chosen: dict | None) -> str:
-    values = {**protocol, **(chosen or {})}
-    strength = f'{values["strength"]:.3g}' if 'strength' in values else 'chosen'
-    return (
-        f'logistic regression on {protocol["features"]:,} features without augmentation, '
-        f'{protocol["optimizer"]}, strength {strength}; '
-        f'{_choice(protocol, chosen, noun="strength", again="fitted")}'
-    )
-
-
-def _logistic_few_labels(protocol: dict, chosen: dict | None) -> str:
-    return (
-        f'logistic regression on {protocol["labels_per_class"]} labels per class, '
-        f'mean of {protocol["draws"]} draws, {protocol["penalty"]}, C={protocol["C"]:g}, '
-        f'features {protocol["features"]}'
-    )
-
-
-def _finetune_few_labels(protocol: dict, chosen: dict | None) -> str:
-    start = 'from scratch' if protocol['weights'] == 'random weights' else 'fine-tuned'
-    sentence = f'{start} on {protocol["labelled"]:,} labels ({protocol["label_set"]})'
-    if 'draws' in protocol:
-        return f'{sentence}, mean of {protocol["draws"]} draws'
-    return (
-        f'{sentence}, whole network, {protocol["optimizer"]}, {_setting(protocol, chosen)}, '
-        f'batch {protocol["batch_size"]}; {_choice(protocol, chosen)}'
-    )
-
-
-def _finetune(protocol: dict, chosen: dict | None) -> str:
-    values = {**protocol, **(chosen or {})}
-    setting = 'lr chosen, weight decay chosen'
-    if 'lr' in values:
-        setting = f'lr {values["lr"]:g}, weight decay {values["weight_decay"]:g}'
-    return (
-        f'whole network fine-tuned, {protocol["steps"]:,} steps of {protocol["batch_size"]}, '
-        f'{protocol["optimizer"]}, {setting}; {_choice(protocol, chosen)}'
-    )
-
-
-def _setting(protocol: dict, chosen: dict | None) -> str:
-    """'lr 0.1, weight decay 1e-06, 80 epochs', or 'lr chosen, ...'."""
-    values = {**protocol, **(chosen or {})}
-    if 'lr' in values:
-        return str(Setting(values['lr'], values['weight_decay'], values['epochs']))
-    parts = ['lr chosen']
-    if any(protocol['candidates']['weight_decay']):
-        parts.append('weight decay chosen')
-    parts.append('epochs chosen')
+        parts.append(f'{index["bits"]} bits, recall {recall}')
+    if 'candidates' in values:
+        parts.append(_choice(values))
+    elif (values['k'], values['temperature']) in PUBLISHED_KNN:
+        parts.append(PUBLISHED_KNN[values['k'], values['temperature']])
     return ', '.join(parts)
 
 
-def _choice(protocol: dict, chosen: dict | None, noun: str = '', again: str = 'trained') -> str:
+def _linear(values: dict) -> str:
+    return (
+        f'frozen encoder, random crops and flips, {values["optimizer"]}, {_setting(values)}, '
+        f'batch {values["batch_size"]}; {_choice(values)}'
+    )
+
+
+def _linear_cached(values: dict) -> str:
+    return (
+        f'features without augmentation, {values["optimizer"]}, {_setting(values)}; '
+        f'{_choice(values)}'
+    )
+
+
+def _logistic(values: dict) -> str:
+    strength = f'{values["strength"]:.3g}' if 'strength' in values else 'chosen'
+    return (
+        f'logistic regression on {values["features"]:,} features without augmentation, '
+        f'{values["optimizer"]}, strength {strength}; '
+        f'{_choice(values, noun="strength", again="fitted")}'
+    )
+
+
+def _logistic_few_labels(values: dict) -> str:
+    return (
+        f'logistic regression on {values["labels_per_class"]} labels per class, mean of '
+        f'{values["draws"]} draws, {values["penalty"]}, C={values["C"]:g}, '
+        f'features {values["features"]}'
+    )
+
+
+def _finetune_few_labels(values: dict) -> str:
+    start = 'from scratch' if values['weights'] == 'random weights' else 'fine-tuned'
+    labels = f'{start} on {values["labelled"]:,} labels ({values["label_set"]})'
+    if 'draws' in values:
+        return f'{labels}, mean of {values["draws"]} draws'
+    return (
+        f'{labels}, whole network, {values["optimizer"]}, {_setting(values)}, '
+        f'batch {values["batch_size"]}; {_choice(values)}'
+    )
+
+
+def _finetune(values: dict) -> str:
+    lr = f'{values["lr"]:g}' if 'lr' in values else 'chosen'
+    weight_decay = f'{values["weight_decay"]:g}' if 'weight_decay' in values else 'chosen'
+    return (
+        f'whole network fine-tuned, {values["steps"]:,} steps of {values["batch_size"]}, '
+        f'{values["optimizer"]}, lr {lr}, weight decay {weight_decay}; {_choice(values)}'
+    )
+
+
+def _setting(values: dict) -> str:
+    """'lr 0.1, weight decay 1e-06, 80 epochs', or 'lr chosen, ...'."""
+    parts = [f'lr {values["lr"]:g}' if 'lr' in values else 'lr chosen']
+    if 'weight_decay' not in values:
+        parts.append('weight decay chosen')
+    elif values['weight_decay']:
+        parts.append(f'weight decay {values["weight_decay"]:g}')
+    parts.append(f'{values["epochs"]:g} epochs' if 'epochs' in values else 'epochs chosen')
+    return ', '.join(parts)
+
+
+def _choice(values: dict, noun: str = '', again: str = 'trained') -> str:
     """'chosen of 5 on 40 held-out images (97.50 %), trained again with the hold-out'."""
-    if 'candidates' in protocol:
-        candidates = prod(len(values) for values in protocol['candidates'].values())
-        choice = f'{noun} chosen of {candidates} on {protocol["holdout"]:,} held-out images'.strip()
-        if chosen is not None:
-            choice += f' ({chosen["holdout_accuracy"]:.2f} %)'
-    else:
-        choice = f'one {noun or "setting"}'
-    if protocol.get('retrain'):
+    choice = f'one {noun or "setting"}'
+    if 'candidates' in values:
+        candidates = prod(len(options) for options in values['candidates'].values())
+        choice = f'{noun} chosen of {candidates} on {values["holdout"]:,} held-out images'.strip()
+        if 'holdout_accuracy' in values:
+            choice += f' ({values["holdout_accuracy"]:.2f} %)'
+    if values.get('retrain'):
         choice += f', {again} again with the hold-out'
     return choice
 
 
-SENTENCES: dict[str, Callable[[dict, dict | None], str]] = dict(
+SENTENCES: dict[str, Callable[[dict], str]] = dict(
     knn=_knn,
     linear=_linear,
     linear_cached=_linear_cached,

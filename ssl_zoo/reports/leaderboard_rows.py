@@ -1,0 +1,149 @@
+"""The results rows that a leaderboard is made of: files, lines, and the fields that rows share."""
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssl_zoo.errors import ConfigError
+from ssl_zoo.evaluation.protocols.describe import describe_row
+
+# Keys of a config that do not change a result.
+IGNORED_CONFIG_KEYS = (
+    'seed',
+    'workers',
+    'log_every',
+    'online_eval',
+    'checkpoint',
+    'parallel',
+    'imports',
+)
+# Fields of a row that are equal in all rows of one entry.
+SHARED_FIELDS = (
+    'metric',
+    'protocol',
+    'weights',
+    'network',
+    'layer',
+    'test',
+    'test_manifest',
+    'n',
+    'step',
+    'preprocessing',
+    'label_set',
+    'labelled',
+    'draw',
+    'draws',
+)
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """A results row and where it stands.
+
+    Attributes:
+        fields: the JSON object.
+        path: of the file.
+        line: number of the line, from 1.
+    """
+
+    fields: dict
+    path: Path
+    line: int
+
+    def get(self, *keys: str, kind: type | tuple[type, ...] = str) -> object:
+        """Return the nested field below ``keys``; None if it is missing or not of this kind."""
+        value = self.fields
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        return value if isinstance(value, kind) and not isinstance(value, bool) else None
+
+    def entry_key(self) -> str:
+        """Return what all rows of one entry have in common: everything but the seed."""
+        shared = {name: self.fields.get(name) for name in SHARED_FIELDS}
+        config = self.get('config', kind=dict) or {}
+        compared = {k: v for k, v in config.items() if k not in IGNORED_CONFIG_KEYS}
+        return json.dumps([shared, compared], sort_keys=True)
+
+    def seeds(self) -> tuple:
+        """Return (seed of the training, seed of the evaluation or None), which identifies a run.
+
+        A row without a seed is a run of its own, identified by its path and line.
+        """
+        training_seed = self.get('config', 'seed', kind=int)
+        row_seed = self.get('seed', kind=int)
+        if training_seed is None and row_seed is None:
+            return str(self.path), self.line
+        # The rows that training writes have no hash of the checkpoint; their seed is the
+        # training's.
+        evaluation_seed = row_seed if 'checkpoint_sha256' in self.fields else None
+        return (row_seed if training_seed is None else training_seed), evaluation_seed
+
+
+def find_files(paths: list[str]) -> list[Path]:
+    """Return the given files, and every results.jsonl below the given folders, each once.
+
+    Raises:
+        ConfigError: a path does not exist.
+    """
+    files = {}
+    for path in map(Path, paths):
+        if not path.exists():
+            raise ConfigError(
+                f'there is nothing at {path.absolute()}; give files results.jsonl, or folders that '
+                f'hold some, such as work_dirs'
+            )
+        for file in [path] if path.is_file() else _results_below(path):
+            files.setdefault(file.resolve(), file)
+    return list(files.values())
+
+
+def _results_below(folder: Path) -> list[Path]:
+    return sorted(
+        Path(parent, 'results.jsonl')
+        for parent, _, names in os.walk(folder)
+        if 'results.jsonl' in names
+    )
+
+
+def read_rows(files: list[Path]) -> tuple[list[ResultRow], list[str]]:
+    """Read the rows of files.
+
+    Returns:
+        rows: the rows that hold a result.
+        damaged: a sentence for every other line that is not empty.
+
+    Raises:
+        ConfigError: a file cannot be read.
+    """
+    rows = []
+    damaged = []
+    for path in files:
+        try:
+            lines = path.read_bytes().split(b'\n')
+        except OSError as error:
+            raise ConfigError(f'cannot read {path}: {error}') from None
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                rows.append(_checked_row(json.loads(line.decode(errors='replace')), path, number))
+            except (ValueError, RecursionError, OverflowError) as error:
+                reason = 'not JSON' if isinstance(error, json.JSONDecodeError) else str(error)
+                damaged.append(f'{path}, line {number}: {reason}')
+    return rows, damaged
+
+
+def _checked_row(fields: object, path: Path, line: int) -> ResultRow:
+    """Return the row. Raises ValueError, or ConfigError, if it lacks a field that all rows have."""
+    if not isinstance(fields, dict):
+        raise ValueError('not a row')
+    row = ResultRow(fields, path, line)
+    if not row.get('metric'):
+        raise ValueError('no metric')
+    value = row.get('value', kind=(int, float))
+    if value is None or not math.isfinite(float(value)):
+        raise ValueError('no finite value')
+    describe_row(fields)
+    return row
