@@ -1,12 +1,13 @@
-"""Compare methods fairly: a study trains them on one recipe over several seeds, evaluates each, and writes a report.
+"""Compare methods: train them on one recipe over several seeds, evaluate each, write a report.
 
-    python tools/study.py configs/studies/digits.py                    # under ten minutes on two CPU cores
-    python tools/study.py configs/studies/cifar10.py --small           # its version for two CPU cores
+    python tools/study.py configs/studies/digits.py           # under ten minutes on two CPU cores
+    python tools/study.py configs/studies/cifar10.py --small  # its version for two CPU cores
     python tools/study.py configs/studies/cifar10.py --devices 0 1 2 3
     sbatch --array=0-7 tools/slurm_study.sh configs/studies/cifar10.py
 
-Learning rates come first, from the same number of trials for each method on a hold-out. What is done is never done again, what was
-stopped goes on, what failed is reported and tried again by the next call. The report is OUT/report/index.html.
+Learning rates are chosen first, from the same number of trials for each method on a hold-out. The
+same command continues a study that was stopped, tries again what failed, and repeats nothing that
+is done. The report is OUT/report/index.html.
 """
 
 import argparse
@@ -15,7 +16,8 @@ import sys
 from pathlib import Path
 
 
-def parse(argv=None) -> argparse.Namespace:
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the arguments of the command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -35,77 +37,99 @@ def parse(argv=None) -> argparse.Namespace:
     parser.add_argument(
         '--jobs',
         type=int,
-        help='runs at a time, which share the cores; default: 1, with --devices one on each',
+        help='processes side by side, which share the cores; default: 1, or one for each device',
     )
     parser.add_argument(
         '--devices',
         nargs='+',
         metavar='GPU',
-        help='the GPUs to run on, as CUDA_VISIBLE_DEVICES names them, one run each',
+        help='GPUs, as CUDA_VISIBLE_DEVICES names them, with one process on each',
     )
     parser.add_argument(
         '--plan', action='store_true', help='print the plan and its cost, and start nothing'
     )
     parser.add_argument(
-        '--report', action='store_true', help='only write the report of what is there'
+        '--report', action='store_true', help='only write the report of the existing results'
     )
     return parser.parse_args(argv)
 
 
-def benchmark(args: argparse.Namespace) -> int:
+def run_study(args: argparse.Namespace) -> int:
+    """Run a study and write its report. Returns the exit code.
+
+    Raises:
+        ConfigError: an argument, the study, or its folder has a mistake.
+    """
     if args.devices:
         os.environ['CUDA_VISIBLE_DEVICES'] = args.devices[0]  # where the plan times its steps
     import torch
 
-    from ssl_zoo.errors import ConfigError
     from ssl_zoo.reports.study.report import write_report
+    from ssl_zoo.studies.cost_estimate import print_plan
     from ssl_zoo.studies.load import load_study
-    from ssl_zoo.studies.plan import Jobs, describe
-    from ssl_zoo.studies.scheduler import Worker
+    from ssl_zoo.studies.plan import Jobs
+    from ssl_zoo.studies.scheduler import Scheduler, threads_per_process
 
-    if args.jobs is not None and args.jobs < 1 or args.jobs and args.devices:
-        raise ConfigError(
-            f'--jobs is {args.jobs}; it must be at least 1, and not given with --devices, on each of which there is one run'
-        )
+    _check_processes(args)
     study = load_study(args.study, args.small, args.seeds, args.cfg_options)
-    units = Jobs(study, Path(args.out or Path('work_dirs', 'studies', study.name)))
+    jobs = Jobs(study, Path(args.out or Path('work_dirs', 'studies', study.name)))
     if args.report:
-        print(f'report: {write_report(units.out)}')
+        print(f'report: {write_report(jobs.out)}')
         return 0
-    units.check_done()
-    jobs = len(args.devices) if args.devices else args.jobs or 1
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    )
-    threads = max(cores // jobs, 1)
+    jobs.check_folders()
+    processes = len(args.devices) if args.devices else args.jobs or 1
+    threads = threads_per_process(processes)
     torch.set_num_threads(threads)
-    expected = describe(units, jobs, threads)
+    estimate = print_plan(jobs, processes, threads)
     if args.plan:
         return 0
-    units.write_study()
-    own = dict(OMP_NUM_THREADS=str(threads))
-    places = [dict(own, CUDA_VISIBLE_DEVICES=device) for device in args.devices or ()] or [
-        own
-    ] * jobs
-    worker = Worker(units, places, expected, lambda line: print(line, flush=True))
-    records = worker.work()
-    if worker.signal is not None:
+    jobs.write_study()
+    environments = _environments(args.devices, processes, threads)
+    scheduler = Scheduler(jobs, environments, estimate.seconds_of, _print_now)
+    records = scheduler.run()
+    if scheduler.signal is not None:
         print('stopped; the same command goes on from here', file=sys.stderr)
-        return 128 + worker.signal
-    page = write_report(units.out)
-    wrong = sum(record['status'] != 'done' for record in records)
-    print(
-        f'{len(records) - wrong} of {len(records)} done{f", {wrong} failed: the same command tries them again" if wrong else ""}\n'
-        f'{(units.out / "report" / "table.md").read_text()}\nreport: {page}'
-    )
-    return 1 if wrong else 0
+        return 128 + scheduler.signal
+    report = write_report(jobs.out)
+    failed = sum(record['status'] != 'done' for record in records)
+    summary = f'{len(records) - failed} of {len(records)} done'
+    if failed:
+        summary += f', {failed} failed: the same command tries them again'
+    table = (jobs.out / 'report' / 'table.md').read_text()
+    print(f'{summary}\n{table}\nreport: {report}')
+    return 1 if failed else 0
 
 
-def main(argv=None) -> int:
+def _check_processes(args: argparse.Namespace) -> None:
+    from ssl_zoo.errors import ConfigError
+
+    if args.jobs is None:
+        return
+    if args.jobs < 1 or args.devices:
+        raise ConfigError(
+            f'--jobs is {args.jobs}; it must be at least 1, and not given with --devices, '
+            'each of which has one process'
+        )
+
+
+def _environments(devices: list[str] | None, processes: int, threads: int) -> list[dict[str, str]]:
+    """Return the variables of each process."""
+    common = {'OMP_NUM_THREADS': str(threads)}
+    if devices:
+        return [{**common, 'CUDA_VISIBLE_DEVICES': device} for device in devices]
+    return [common] * processes
+
+
+def _print_now(line: str) -> None:
+    print(line, flush=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command. Returns its exit code."""
     args = parse(argv)
     from ssl_zoo.cli.run_command import run_command
 
-    return run_command(lambda: benchmark(args), 'the same command goes on from here')
+    return run_command(lambda: run_study(args), 'the same command goes on from here')
 
 
 if __name__ == '__main__':

@@ -1,50 +1,41 @@
-"""Train several configs and print a table of them.
+"""Train several configs over seeds and print a table of their results.
 
     python tools/train_all.py configs/*/digits*.py --seeds 0 1 2
-    python tools/train_all.py configs/*/digits*.py --seeds 0 1 2 --jobs 2      # two at a time, each on half of the cores
+    python tools/train_all.py configs/*/digits*.py --seeds 0 1 2 --jobs 2
 
-Each run is tools/train.py in a process of its own, in OUT/<config>/seed_<N>. What is done is not done again; what was stopped goes
-on. A run that fails is reported and does not stop the others. The table is also written to OUT/table.md.
+Each run is tools/train.py in a process of its own, in OUT/<config>/seed_<N>. The same command
+continues runs that were stopped, and repeats none that is done. A run that fails does not stop the
+others. The table is also written to OUT/table.md.
 """
 
 import argparse
-import json
-import os
-import subprocess
 import sys
-import time
 from pathlib import Path
-from statistics import mean, stdev
 
-LEFT_OUT = ('_base_', 'studies')
-COLUMNS = (
-    'config',
-    'method',
-    'k-NN',
-    'random weights',
-    '2 labels per class',
-    'seconds',
-    'feature_std',
-    'RankMe',
-    'seeds',
-)
+IGNORED_FOLDERS = ('_base_', 'studies')  # a glob such as configs/*/digits*.py matches them
 
 
-def parse(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Train several configs and print a table of them.')
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the arguments of the command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         'configs',
         nargs='+',
-        help='config files, such as configs/*/digits*.py; those in _base_ and studies are left out',
+        help='config files, such as configs/*/digits*.py; files in _base_ and studies are ignored',
     )
     parser.add_argument(
         '--seeds', nargs='+', type=int, default=[0], help='seeds of each config; default: 0'
     )
     parser.add_argument(
-        '--out', default='work_dirs/all', help='folder of all the runs; default: work_dirs/all'
+        '--out', default='work_dirs/all', help='folder of all runs; default: work_dirs/all'
     )
     parser.add_argument(
-        '--jobs', type=int, default=1, help='runs at a time, which share the cores; default: 1'
+        '--jobs',
+        type=int,
+        default=1,
+        help='processes side by side, which share the cores; default: 1',
     )
     parser.add_argument(
         '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='changes to every config'
@@ -52,241 +43,113 @@ def parse(argv=None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def name_of(config: str) -> str:
-    path = Path(config).absolute()
-    return f'{path.parent.name}/{path.name}'
+def train_all(args: argparse.Namespace) -> int:
+    """Train all configs, print and write the table. Returns the exit code.
+
+    Raises:
+        ConfigError: an argument has a mistake, or the table cannot be written.
+    """
+    from ssl_zoo.studies.config_runs import ConfigRun, ConfigRuns, results_table, run_folder
+    from ssl_zoo.studies.scheduler import Scheduler, threads_per_process
+
+    configs = _trainable_configs(args.configs)
+    _check(args, configs)
+    out = Path(args.out)
+    runs = [
+        ConfigRun(config, seed, run_folder(out, config, seed), tuple(args.cfg_options))
+        for seed in args.seeds
+        for config in configs
+    ]
+    waiting, failed = _split_runs(runs)
+    threads = threads_per_process(args.jobs)
+    environments = [{'OMP_NUM_THREADS': str(threads)}] * args.jobs
+    scheduler = Scheduler(ConfigRuns(waiting), environments, print_line=_print_now)
+    records = scheduler.run()
+    if scheduler.signal is not None:
+        print('stopped; the same command goes on from here', file=sys.stderr)
+        return 128 + scheduler.signal
+    failed += [record['label'] for record in records if record['status'] != 'done']
+    _report(results_table(configs, args.seeds, out), out / 'table.md', args.jobs, threads)
+    if failed:
+        print(f'{len(failed)} of {len(runs)} runs failed: {"; ".join(failed)}', file=sys.stderr)
+        return 1
+    return 0
 
 
-def folder(out: Path, config: str, seed: int) -> Path:
-    return out / name_of(config).removesuffix('.py').replace('/', '_') / f'seed_{seed}'
+def _trainable_configs(configs: list[str]) -> list[str]:
+    return [
+        config for config in configs if Path(config).absolute().parent.name not in IGNORED_FOLDERS
+    ]
 
 
-def result(run: Path) -> dict | None:
-    """The figures of a finished run with its settings under 'config', None if it is not finished."""
-    try:
-        rows = [json.loads(line) for line in (run / 'results.jsonl').read_text().splitlines()]
-        rows = [
-            row for row in rows if 'checkpoint_sha256' not in row
-        ]  # those are of later evaluations
-        logged = [json.loads(line) for line in (run / 'log.jsonl').read_text().splitlines()]
-        value = {(row['metric'], row['weights']): row['value'] for row in rows}
-        last = next(
-            (line for line in reversed(logged) if 'val/feature_std' in line), {}
-        )  # none with online_eval.every=0
-        return {
-            'method': rows[-1]['config']['method']['type'],
-            'k-NN': value['knn_top1', 'trained'],
-            'random weights': value['knn_top1', 'random weights'],
-            '2 labels per class': value['probe_2_per_class_top1', 'trained'],
-            'seconds': rows[-1]['seconds'],
-            'feature_std': last.get('val/feature_std'),
-            'RankMe': last.get('val/rankme'),
-            'config': rows[-1]['config'],
-        }
-    except (
-        OSError,
-        IndexError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        ValueError,
-    ):  # none, or damaged
-        return None
+def _check(args: argparse.Namespace, configs: list[str]) -> None:
+    from ssl_zoo.errors import ConfigError
+    from ssl_zoo.studies.config_runs import config_name
 
-
-class Run:
-    """One config with one seed: started, waited for, reported."""
-
-    def __init__(
-        self, label: str, config: str, seed: int, folder: Path, options: list[str], threads: int
-    ):
-        self.label, self.config, self.seed, self.folder, self.options, self.threads = (
-            label,
-            config,
-            seed,
-            folder,
-            options,
-            threads,
-        )
-
-    def done_before(self) -> bool:
-        """Whether its figures are there. Raises ConfigError if they are those of other settings."""
-        from ssl_zoo.config.loading import load_config
-        from ssl_zoo.errors import ConfigError
-
-        settings = load_config(
-            self.config, [*self.options, f'seed={self.seed}']
-        )  # a mistake shows before anything runs
-        figures = result(self.folder)
-        if figures and figures['config'] != json.loads(json.dumps(settings.to_builtin())):
+    names = [config_name(config) for config in configs]
+    for name in names:
+        if names.count(name) > 1:
             raise ConfigError(
-                f'{self.folder} holds a finished run with other settings; choose another --out, or remove it'
+                f'two configs are called {name}, and would share a folder; rename one, or run '
+                'them in two calls'
             )
-        return figures is not None
-
-    def start(self) -> None:
-        """tools/train.py, from where it stopped if it did; its output goes to console.log."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        command = [
-            sys.executable,
-            str(Path(__file__).with_name('train.py')),
-            self.config,
-            '--work-dir',
-            str(self.folder),
-            '--seed',
-            str(self.seed),
-        ]
-        command += ['--resume'] if any((self.folder / 'checkpoints').glob('step_*.pth')) else []
-        command += ['--cfg-options', *self.options] if self.options else []
-        self.began, self.log = time.perf_counter(), open(self.folder / 'console.log', 'a')
-        self.process = subprocess.Popen(
-            command,
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, 'OMP_NUM_THREADS': str(self.threads)},
+    if not names:
+        raise ConfigError(
+            'files in _base_ and studies cannot be trained on their own; give other configs, such '
+            'as configs/*/digits*.py'
         )
-
-    def finish(self) -> str | None:
-        """Wait for it. Returns what went wrong, None if nothing did."""
-        code = self.process.wait()
-        self.log.close()
-        self.seconds = time.perf_counter() - self.began
-        if code == 0 and result(self.folder):
-            return None
-        last = (self.folder / 'console.log').read_text().strip().splitlines()
-        return f'exit code {code}: {last[-1] if last else "no output"} (see {self.folder / "console.log"})'
+    if len(set(args.seeds)) < len(args.seeds):
+        raise ConfigError(f'--seeds has {args.seeds}, one of them twice; give each once')
+    if args.jobs < 1:
+        raise ConfigError(f'--jobs is {args.jobs}, but it must be at least 1')
 
 
-def table(configs: list[str], seeds: list[int], out: Path) -> str:
-    """Markdown: a line for each config with finished runs, best k-NN first; means, and for accuracies deviations over seeds."""
-    lines = []
-    for config in configs:
-        done = [r for seed in seeds if (r := result(folder(out, config, seed)))]
-        if done:
-            values = {key: [r[key] for r in done] for key in done[0]}
-            percent = [
-                f'{mean(values[key]):.2f} %'
-                + (f' ({stdev(values[key]):.2f})' if len(done) > 1 else '')
-                for key in COLUMNS[2:5]
-            ]
-            collapse = [
-                '' if None in values[key] else f'{mean(values[key]):.{digits}f}'
-                for key, digits in (('feature_std', 2), ('RankMe', 0))
-            ]
-            cells = [
-                name_of(config),
-                values['method'][0],
-                *percent,
-                f'{mean(values["seconds"]):.0f}',
-                *collapse,
-                str(len(done)),
-            ]
-            lines.append((-mean(values['k-NN']), '| ' + ' | '.join(cells) + ' |'))
-    head = ['| ' + ' | '.join(COLUMNS) + ' |', '|' + '---|' * len(COLUMNS)]
-    return '\n'.join(head + [line for _, line in sorted(lines)])
-
-
-def train_all(runs: list[Run], jobs: int) -> list[str]:
-    """Train them, ``jobs`` at a time. Returns the labels of those that failed. Ctrl-C stops all, and each saves."""
-    failed, spent, waiting, running = [], [], list(runs), []
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                run = waiting.pop(0)
-                try:
-                    run.start()
-                    running.append(run)
-                except OSError as error:  # its folder; the others may have theirs
-                    failed.append(run.label)
-                    print(f'{run.label}: failed: {error}', flush=True)
-            time.sleep(0.2)
-            for run in [run for run in running if run.process.poll() is not None]:
-                running.remove(run)
-                wrong, figures = run.finish(), result(run.folder)
-                spent.append(run.seconds)
-                if wrong:
-                    failed.append(run.label)
-                    print(f'{run.label}: failed with {wrong}', flush=True)
-                else:
-                    left = mean(spent) * (len(waiting) + len(running) / 2) / jobs
-                    print(
-                        f'{run.label}: k-NN {figures["k-NN"]:.2f} % (random weights {figures["random weights"]:.2f} %) in '
-                        f'{run.seconds:.0f} s; about {left / 60:.0f} min left',
-                        flush=True,
-                    )
-    except KeyboardInterrupt:
-        for run in running:  # they got Ctrl-C too, and save
-            run.finish()
-        raise
-    return failed
-
-
-def main(argv=None) -> int:
-    args = parse(argv)
+def _split_runs(runs: list) -> tuple[list, list[str]]:
+    """Return the runs that are not done, and the labels of those that cannot start."""
     from ssl_zoo.errors import ConfigError
 
-    args.configs = [
-        config for config in args.configs if Path(config).absolute().parent.name not in LEFT_OUT
-    ]  # a glob takes them along
-    out, pairs = Path(args.out), [(config, seed) for seed in args.seeds for config in args.configs]
-    names = [name_of(config) for config in args.configs]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        print(
-            f'error: two configs are called {twice}, and would share a folder; rename one, or run them apart',
-            file=sys.stderr,
-        )
-        return 2
-    if not names or len(set(args.seeds)) < len(args.seeds):
-        print(
-            'error: '
-            + (
-                f'--seeds has {args.seeds}, one of them twice; give each once'
-                if names
-                else 'the files in _base_ and studies are no runs of their own; give others, such as configs/*/digits*.py'
-            ),
-            file=sys.stderr,
-        )
-        return 2
-    if args.jobs < 1:
-        print(f'error: --jobs is {args.jobs}, but it must be at least 1', file=sys.stderr)
-        return 2
-    threads = max((os.cpu_count() or 1) // args.jobs, 1)
-    runs, failed = [], []
-    for number, (config, seed) in enumerate(pairs, 1):
-        label = f'{number}/{len(pairs)}  {name_of(config)}  seed {seed}'
-        run = Run(label, config, seed, folder(out, config, seed), args.cfg_options, threads)
+    waiting = []
+    failed = []
+    for run in runs:
         try:
-            if run.done_before():
-                print(f'{run.label}: done before', flush=True)
+            if run.is_done():
+                _print_now(f'{run.label}: done before')
             else:
-                runs.append(run)
+                waiting.append(run)
         except ConfigError as error:
             failed.append(run.label)
-            print(f'{run.label}: failed: {error}', flush=True)
+            _print_now(f'{run.label}: failed: {error}')
+    return waiting, failed
+
+
+def _report(table: str, path: Path, jobs: int, threads: int) -> None:
+    from ssl_zoo.errors import ConfigError
+
     try:
-        failed += train_all(runs, args.jobs)
-    except KeyboardInterrupt:
-        print('stopped; the same command goes on from here', file=sys.stderr)
-        return 130
-    text = table(args.configs, args.seeds, out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / 'table.md').write_text(text + '\n')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(table + '\n')
     except OSError as error:
-        print(
-            f'\n{text}\n\nerror: the table could not be written: {error}; choose another --out',
-            file=sys.stderr,
-        )
-        return 2
+        print(f'\n{table}\n')
+        raise ConfigError(
+            f'the table could not be written: {error}; choose another --out'
+        ) from None
     print(
-        f'\n{text}\n\nmean (sample standard deviation over seeds), on test images, or on val where data.test=None; '
-        f'feature std and RankMe of the last look at val; seconds include the looks on the way, {args.jobs} at a time on '
-        f'{threads} threads each; also in {out / "table.md"}'
+        f'\n{table}\n\nMean (sample standard deviation over seeds), on test images, or on val '
+        'where data.test=None; feature std and RankMe of the last evaluation on val; seconds include the '
+        f'online evaluations, {jobs} at a time on {threads} threads each. Also in {path}.'
     )
-    if failed:
-        print(f'{len(failed)} of {len(pairs)} runs failed: {"; ".join(failed)}', file=sys.stderr)
-    return 1 if failed else 0
+
+
+def _print_now(line: str) -> None:
+    print(line, flush=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command. Returns its exit code."""
+    args = parse(argv)
+    from ssl_zoo.cli.run_command import run_command
+
+    return run_command(lambda: train_all(args), 'the same command goes on from here')
 
 
 if __name__ == '__main__':

@@ -1,32 +1,33 @@
-"""The units of a study, what each needs before it can start, and the plan in words with its cost."""
+"""The jobs of a study: their folders, their order, and what each job must do."""
 
 import shlex
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from ssl_zoo.config.loading import load_config
-from ssl_zoo.data.splits import data_sources
-from ssl_zoo.engine.plan import Plan
-from ssl_zoo.engine.timed_step import timed_step
-from ssl_zoo.errors import ConfigError, MissingData
-from ssl_zoo.studies.job import read_json, write_json
-from ssl_zoo.studies.study import RANDOM, Arm, Study, fingerprint_of, number_in, slug
+from ssl_zoo.errors import ConfigError
+from ssl_zoo.storage.digest import sha256_of_json
+from ssl_zoo.studies.json_files import read_json, write_json
+from ssl_zoo.studies.study import RANDOM_WEIGHTS, Arm, Study, number_in, slug
 from ssl_zoo.versions import versions
+
+COMMAND = (sys.executable, '-m', 'ssl_zoo.studies.job')
 
 
 @dataclass(frozen=True)
 class Job:
-    """What one process does.
+    """The work of one process.
 
     Attributes:
         kind: 'trial', 'run' or 'baseline' (the untrained network).
-        arm: the row it is of; seed; factor: of a trial.
+        arm: the arm that it belongs to.
+        seed: of the training, or of the untrained network.
         folder: where it works.
-        needs: the folders of the units that come before it.
+        factor: of a trial.
+        needs: folders of the jobs that must end first.
     """
 
     kind: str
@@ -38,65 +39,72 @@ class Job:
 
     @property
     def label(self) -> str:
+        """Name for people."""
         if self.kind == 'trial':
             return f'{self.arm.method}  trial x {self.factor:g}'
-        return '  '.join(
-            [
-                *(
-                    (RANDOM,)
-                    if self.kind == 'baseline'
-                    else (self.arm.method, *self.arm.place.values())
-                ),
-                f'seed {self.seed}',
-            ]
-        )
+        if self.kind == 'baseline':
+            return f'{RANDOM_WEIGHTS}  seed {self.seed}'
+        return '  '.join([self.arm.method, *self.arm.labels.values(), f'seed {self.seed}'])
 
 
 class Jobs:
-    """All units of a study in a folder, in the order in which they are best done.
+    """All jobs of a study, in the order in which they should start.
 
     Args:
-        study; out: the folder.
+        study: the study.
+        out: its folder.
+
+    Attributes:
+        trials: of every method.
+        runs: of every arm and seed.
+        baselines: the untrained network, for every seed.
+        baseline_arms: method -> arm with the first label of every axis.
     """
 
-    def __init__(self, study: Study, out: Path):
-        self.study, self.out, self.prints = study, out, {}
-        arms = study.arms()
-        self.first = {
-            name: next(arm for arm in arms if arm.method == name) for name in study.methods
-        }  # at the baseline of the axes
-        self.trials = [
-            Job('trial', arm, study.tune.seed, out / 'trials' / slug(name) / f'{n}', factor)
-            for n, factor in enumerate(study.tune.factors if study.tune else ())
-            for name, arm in self.first.items()
+    def __init__(self, study: Study, out: Path) -> None:
+        self.study = study
+        self.out = out
+        self.baseline_arms = {arm.method: arm for arm in study.arms() if study.is_baseline(arm)}
+        self.trials = self._make_trials()
+        self.runs = self._make_runs()
+        self.baselines = self._make_baselines()
+        self._fingerprints: dict[Path, str] = {}
+
+    def _make_trials(self) -> list[Job]:
+        if self.study.tune is None:
+            return []
+        seed = self.study.tune.seed
+        return [
+            Job('trial', arm, seed, self.out / 'trials' / slug(method) / str(number), factor)
+            for number, factor in enumerate(self.study.tune.factors)
+            for method, arm in self.baseline_arms.items()
         ]
-        trials_of = {
-            name: tuple(unit.folder for unit in self.trials if unit.arm.method == name)
-            for name in study.methods
-        }
-        self.runs = [
-            Job(
-                'run',
-                arm,
-                seed,
-                out / 'runs' / arm.id / f'seed_{seed}',
-                None,
-                trials_of[arm.method],
-            )
-            for seed in study.seeds
-            for arm in arms
-        ]
-        self.baselines = [
+
+    def _make_runs(self) -> list[Job]:
+        runs = []
+        for seed in self.study.seeds:
+            for arm in self.study.arms():
+                trials = tuple(job.folder for job in self.trials_of(arm.method))
+                runs.append(Job('run', arm, seed, self._run_folder(arm.id, seed), needs=trials))
+        return runs
+
+    def _make_baselines(self) -> list[Job]:
+        """Make jobs that take their network from a run of the reference method."""
+        arm = self.baseline_arms[self.study.reference]
+        folder_name = slug(RANDOM_WEIGHTS)
+        return [
             Job(
                 'baseline',
-                self.first[study.reference],
+                arm,
                 seed,
-                out / 'runs' / slug(RANDOM) / f'seed_{seed}',
-                None,
-                (out / 'runs' / self.first[study.reference].id / f'seed_{seed}',),
+                self._run_folder(folder_name, seed),
+                needs=(self._run_folder(arm.id, seed),),
             )
-            for seed in study.seeds
+            for seed in self.study.seeds
         ]
+
+    def _run_folder(self, name: str, seed: int) -> Path:
+        return self.out / 'runs' / name / f'seed_{seed}'
 
     def __iter__(self) -> Iterator[Job]:
         return iter([*self.trials, *self.runs, *self.baselines])
@@ -104,10 +112,15 @@ class Jobs:
     def __len__(self) -> int:
         return len(self.trials) + len(self.runs) + len(self.baselines)
 
-    def chosen(self, method: str) -> dict | None:
-        """The number that the method's trials chose: key, factor, value; of several the first. None without tuning.
+    def trials_of(self, method: str) -> list[Job]:
+        """Return the trials of a method."""
+        return [job for job in self.trials if job.arm.method == method]
 
-        All trials must have come to their end, or a later call might choose otherwise for runs of the same method. One that diverged has.
+    def chosen_number(self, method: str) -> dict | None:
+        """Return key, factor and value of the method's best trial; None without tuning.
+
+        Of equal trials the first is taken. All trials must have ended, or a later call might choose
+        otherwise for runs of the same method. A trial that diverged has ended.
 
         Raises:
             ConfigError: a trial has failed, or all of them diverged.
@@ -115,205 +128,189 @@ class Jobs:
         if self.study.tune is None:
             return None
         records = {
-            unit.folder: read_json(unit.folder / 'record.json') or {}
-            for unit in self.trials
-            if unit.arm.method == method
+            job.folder: read_json(job.folder / 'record.json') or {}
+            for job in self.trials_of(method)
         }
         failed = [folder for folder, record in records.items() if record.get('status') != 'done']
         if failed:
             raise ConfigError(
-                f'{len(failed)} of the {len(records)} trials of {method} failed, and a choice needs all of them; see '
-                f'{failed[0] / "console.log"}'
+                f'{len(failed)} of the {len(records)} trials of {method} failed, and a choice '
+                f'needs all of them; see {failed[0] / "console.log"}'
             )
-        done = [record for record in records.values() if record['val_knn'] is not None]
-        if not done:
+        converged = [record for record in records.values() if record['val_knn'] is not None]
+        if not converged:
             raise ConfigError(
                 f'all {len(records)} trials of {method} diverged; give tune.factors smaller numbers'
             )
-        best = max(done, key=lambda record: record['val_knn'])
+        best = max(converged, key=lambda record: record['val_knn'])
         return {key: best[key] for key in ('key', 'factor', 'value')}
 
-    def fingerprint(self, unit: Job) -> str:
-        """Of all that the unit's figures depend on: the resolved config, the tuning and the evaluation."""
-        plain = self.study.to_builtin()
-        more = dict(
-            tune=plain['tune'], evaluate=None if unit.kind == 'trial' else plain['evaluate']
-        )
-        return fingerprint_of(
+    def fingerprint(self, job: Job) -> str:
+        """Return a digest of all that a job's figures depend on.
+
+        These are the resolved config, the tuning and the evaluation.
+        """
+        study = self.study.to_builtin()
+        return fingerprint(
             dict(
-                more,
-                kind=unit.kind,
-                factor=unit.factor,
-                seed=unit.seed,
-                config=unit.arm.settings().to_builtin(),
+                tune=study['tune'],
+                evaluate=None if job.kind == 'trial' else study['evaluate'],
+                kind=job.kind,
+                factor=job.factor,
+                seed=job.seed,
+                config=job.arm.settings().to_builtin(),
             )
         )
 
-    def check_done(self) -> None:
-        """Raise ConfigError if a folder holds a unit with other settings."""
-        for unit in self:
-            self._check(unit)
+    def check_folders(self) -> None:
+        """Check that the folders hold no jobs with other settings.
 
-    def _check(self, unit: Job) -> str:
-        """The unit's fingerprint. Raises ConfigError if it is another than before."""
-        now, before = self.fingerprint(unit), read_json(unit.folder / 'unit.json')
-        if before and before['fingerprint'] != now:
-            raise ConfigError(
-                f'{unit.folder} holds a run with other settings than the study has now; choose another --out, or remove it'
-            )
-        if self.prints.setdefault(unit.folder, now) != now:
-            raise ConfigError(
-                f'the config of {unit.label} has changed since the study was started; set it back, or start another study'
-            )
-        return now
+        Raises:
+            ConfigError: a folder holds a job with other settings than the study has.
+        """
+        for job in self:
+            self._checked_fingerprint(job)
 
-    def prepare(self, unit: Job) -> None:
-        """Write unit.json. Raises ConfigError if what it needs has failed, or if its config is no longer what it was."""
-        study, arm, fingerprint = self.study, unit.arm, self._check(unit)
-        number = None
-        options = [*arm.options, f'seed={unit.seed}']
-        if unit.kind == 'trial':
-            number = dict(
-                key=study.tune.key,
-                factor=unit.factor,
-                value=number_in(arm.settings(), study.tune.key) * unit.factor,
+    def _checked_fingerprint(self, job: Job) -> str:
+        current = self.fingerprint(job)
+        previous_job = read_json(job.folder / 'job.json')
+        if previous_job and previous_job['fingerprint'] != current:
+            raise ConfigError(
+                f'{job.folder} holds a run with other settings than the study has now; '
+                'choose another --out, or remove it'
             )
-            options = study.trial_options(arm)
-        elif unit.kind == 'run' and (chosen := self.chosen(arm.method)):
-            number = dict(chosen, value=number_in(arm.settings(), chosen['key']) * chosen['factor'])
+        if self._fingerprints.setdefault(job.folder, current) != current:
+            raise ConfigError(
+                f'the config of {job.label} has changed since the study was started; '
+                'set it back, or start another study'
+            )
+        return current
+
+    def prepare(self, job: Job) -> None:
+        """Write the job.json of a job.
+
+        Raises:
+            ConfigError: a trial that the job needs has failed, or the config has changed since the
+                study was started.
+            OSError: the file cannot be written.
+        """
+        arm = job.arm
+        job_fingerprint = self._checked_fingerprint(job)
+        is_trial = job.kind == 'trial'
+        is_baseline = job.kind == 'baseline'
+        number = self._tuned_number(job)
+        options = [*arm.options, f'seed={job.seed}']
+        if is_trial:
+            options = self.study.trial_options(arm)
         if number:
             options.append(f'{number["key"]}={number["value"]!r}')
         content = dict(
-            kind=unit.kind,
-            method=RANDOM if unit.kind == 'baseline' else arm.method,
-            axes={} if unit.kind == 'baseline' else arm.place,
-            seed=unit.seed,
+            kind=job.kind,
+            method=RANDOM_WEIGHTS if is_baseline else arm.method,
+            axes={} if is_baseline else arm.labels,
+            seed=job.seed,
             config_file=str(arm.config.absolute()),
             options=options,
-            evaluate=study.to_builtin()['evaluate'],
-            draw_map=unit.kind != 'trial' and unit.seed == study.seeds[0],
-            of=str(unit.needs[0].absolute()) if unit.kind == 'baseline' else None,
-            fingerprint=fingerprint,
+            evaluate=self.study.to_builtin()['evaluate'],
+            draw_map=not is_trial and job.seed == self.study.seeds[0],
+            of=str(job.needs[0].absolute()) if is_baseline else None,
+            fingerprint=job_fingerprint,
             lr=number,
             **(number or {}),
         )
-        content['recorded'] = [
-            'kind',
-            'method',
-            'seed',
-            'options',
-            *(number if unit.kind == 'trial' else ('axes', 'lr')),
-        ]
-        write_json(unit.folder / 'unit.json', content)
+        # The keys of job.json that the job copies into its record.
+        content['recorded'] = ['kind', 'method', 'seed', 'options']
+        content['recorded'] += list(number) if is_trial else ['axes', 'lr']
+        write_json(job.folder / 'job.json', content)
+
+    def _tuned_number(self, job: Job) -> dict | None:
+        """Return key, factor and value of the number that tuning changes in a job's config."""
+        if job.kind == 'trial':
+            key = self.study.tune.key
+            factor = job.factor
+        elif job.kind == 'run' and self.study.tune is not None:
+            chosen = self.chosen_number(job.arm.method)
+            key = chosen['key']
+            factor = chosen['factor']
+        else:
+            return None
+        # An axis may have changed the number: the factor applies to the arm's own.
+        value = number_in(job.arm.settings(), key) * factor
+        return dict(key=key, factor=factor, value=value)
+
+    def command(self, job: Job) -> list[str]:
+        """Return the command that does a job."""
+        return [*COMMAND, str(job.folder)]
+
+    def settled_record(self, job: Job, since: float) -> dict | None:
+        """Return the record of a job that need not start.
+
+        Such a job is done, or another scheduler has seen it fail. A failure before ``since`` does
+        not count: the job is tried again.
+
+        Args:
+            job: the job.
+            since: Unix time.
+        """
+        record = read_json(job.folder / 'record.json')
+        if record is None:
+            return None
+        if record['status'] != 'done' and record.get('time', 0) < since:
+            return None
+        return record
+
+    def finished_record(self, job: Job, exit_code: int) -> dict | None:
+        """Return the record that a job's process has left; None if the job is not done."""
+        record = read_json(job.folder / 'record.json')
+        if record is None or record['status'] != 'done':
+            return None
+        return record
+
+    def failed_record(self, job: Job, error: str, write: bool = True) -> dict:
+        """Return the record of a job that failed, and write it to its folder."""
+        content = read_json(job.folder / 'job.json') or {}
+        record = {key: content.get(key) for key in content.get('recorded', ())}
+        record |= dict(
+            kind=job.kind,
+            method=content.get('method', job.arm.method),
+            seed=job.seed,
+            status='failed',
+            error=error,
+            time=time.time(),
+        )
+        if write:
+            with suppress(OSError):  # a full disk may be the reason of the failure
+                write_json(job.folder / 'record.json', record)
+        return record
+
+    def describe_record(self, record: dict) -> str:
+        """Return the figures of a job that is done, for people."""
+        if record['kind'] != 'trial':
+            return '  '.join(f'{key} {value:.2f} %' for key, value in record['figures'].items())
+        result = 'diverged'
+        if record['val_knn'] is not None:
+            result = f'k-NN {record["val_knn"]:.2f} % on the hold-out'
+        return f'{record["key"]} {record["value"]:g}: {result}'
 
     def write_study(self) -> None:
-        """study.json, for the report."""
-        study, found = self.study, versions()
-        write_json(
-            self.out / 'study.json',
-            dict(
-                study.to_builtin(),
-                metrics=study.evaluate.metrics(),
-                versions=found,
-                machine=found['device'],
-                command=shlex.join(['python', *sys.argv]),
-                file=study.path.name,
-                source=study.path.read_text(),
-            ),
+        """Write study.json, for the report.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        current_versions = versions()
+        content = dict(
+            self.study.to_builtin(),
+            metrics=self.study.evaluate.metrics(),
+            versions=current_versions,
+            machine=current_versions['device'],
+            command=shlex.join(['python', *sys.argv]),
+            file=self.study.path.name,
+            source=self.study.path.read_text(),
         )
+        write_json(self.out / 'study.json', content)
 
 
-def images_of(arm: Arm, known: dict) -> int:
-    """How many images the arm trains on; without the data, what its config expects."""
-    settings = arm.settings()
-    key = fingerprint_of(settings.to_builtin()['data'])
-    if key not in known:
-        try:
-            known[key] = len(data_sources(settings.data)['train'])
-        except MissingData:
-            if settings.data.expected_images is None:
-                raise
-            known[key] = settings.data.expected_images
-    return known[key]
-
-
-def describe(units: Jobs, jobs: int, threads: int, tell=print) -> dict[tuple[str, str], float]:
-    """Print the plan with its cost. Returns the expected seconds of a training by kind of unit and arm id, from a timed step of each."""
-    study, known, seconds, lines = units.study, {}, {}, []
-    left = [
-        unit
-        for unit in units
-        if (read_json(unit.folder / 'record.json') or {}).get('status') != 'done'
-    ]
-    tell(f'{study.title}  ({study.path}{", small" if study.small else ""})')
-    axes = ''.join(f' x {len(labels)} {axis}' for axis, labels in study.axes.items())
-    tune = study.tune
-    trials = (
-        ''
-        if tune is None
-        else (
-            f', {len(units.trials)} trials ({tune.key} x {", ".join(f"{f:g}" for f in tune.factors)} for each '
-            f'method, seed {tune.seed})'
-        )
-    )
-    tell(
-        f'  {len(study.methods)} methods{axes} x {len(study.seeds)} seeds = {len(units.runs)} runs{trials}, the untrained network on '
-        f'{len(study.seeds)} seeds; {len(units) - len(left)} of {len(units)} done before'
-    )
-    for metric in study.evaluate.metrics():
-        tell(f'  {metric["name"]}: {metric["protocol"]}')
-    speeds: dict[str, float] = {}
-    for arm in study.arms():
-        settings = arm.settings()
-        plan = Plan.of(settings, images_of(arm, known))
-        kind = fingerprint_of(
-            [
-                settings.to_builtin()['method'],
-                settings.to_builtin()['views'],
-                settings.precision,
-                plan.device_batch,
-            ]
-        )
-        if kind not in speeds:
-            speeds[kind] = timed_step(
-                settings, plan, cpu_images=min(plan.device_batch, 64)
-            ).images_per_second
-        seconds['run', arm.id] = plan.steps * plan.batch_size / speeds[kind]
-        if tune and arm in units.first.values():
-            shorter = Plan.of(load_config(arm.config, study.trial_options(arm)), plan.images)
-            seconds['trial', arm.id] = shorter.steps * shorter.batch_size / speeds[kind]
-        lines.append(
-            (
-                ' '.join([arm.method, *arm.place.values()]),
-                f'{settings.epochs:g}',
-                f'{plan.images:,}',
-                f'{plan.batch_size}',
-                f'{plan.steps:,}',
-                f'{speeds[kind]:,.0f}',
-                f'{seconds["run", arm.id] / 60:.1f}',
-            )
-        )
-    head = ('', 'epochs', 'images', 'batch', 'steps', 'images/s', 'min')
-    widths = [max(len(line[i]) for line in (head, *lines)) for i in range(len(head))]
-    for line in (head, *lines):
-        tell(
-            '  '
-            + '  '.join(
-                cell.ljust(w) if i == 0 else cell.rjust(w)
-                for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-            )
-        )
-    total = sum(seconds[unit.kind, unit.arm.id] for unit in left if unit.kind != 'baseline') / jobs
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()  # the units need it
-    tell(
-        f'  images/s from one synthetic step on {threads} thread{"s" * (threads > 1)}; training alone, {jobs} at a time: about '
-        f'{spoken(total)} from here; evaluation, start and what else the machine does come on top'
-    )
-    return seconds
-
-
-def spoken(seconds: float) -> str:
-    if seconds < 90:
-        return f'{seconds:.0f} s'
-    return f'{seconds / 60:.0f} min' if seconds < 2 * 3600 else f'{seconds / 3600:.1f} h'
+def fingerprint(value: object) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of nested plain values."""
+    return sha256_of_json(value)[:16]

@@ -1,260 +1,342 @@
-"""The worker: takes the units of a study one after another, or several at a time, until all are done.
+"""Run jobs side by side, each in a process of its own, until all have ended.
 
-Any number of workers, on one machine or on many that share the folder, can work on one study: a unit is claimed by a lock on a file
-in its folder, which its worker's end releases whatever ends it.
+Several schedulers, on one machine or on machines that share a file system, can work on the same
+jobs: a scheduler claims a job by a lock on a file in the job's folder. The lock is released when
+the scheduler ends for any reason.
 """
 
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from statistics import mean
+from types import FrameType
+from typing import Protocol
 
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.storage.lock import FileLock
-from ssl_zoo.studies.job import read_json, write_json
-from ssl_zoo.studies.plan import Job, Jobs, spoken
 
-COMMAND = (sys.executable, '-m', 'ssl_zoo.studies.job')
-POLL = 0.2  # seconds between looks at the processes
-ELSEWHERE = 5.0  # seconds between looks for what other workers have done
+POLL_SECONDS = 0.2  # between checks of the processes
+RESCAN_SECONDS = 5.0  # between checks of what other schedulers have done
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
-def claimed(folder: Path) -> FileLock | None:
-    """The lock of a job's folder, None if another worker holds it."""
+class SchedulableJob(Protocol):
+    """A job that a scheduler can run.
+
+    Attributes:
+        kind: jobs of one kind take times that compare.
+        label: name for people.
+        folder: where the job works; it identifies the job.
+        needs: folders of the jobs that must end first.
+    """
+
+    kind: str
+    label: str
+    folder: Path
+    needs: tuple[Path, ...]
+
+
+class JobSet(Protocol):
+    """The jobs that a scheduler runs, in the order in which they should start.
+
+    A record is a dict with at least 'status' ('done' or 'failed') and 'error'.
+    """
+
+    def __iter__(self) -> Iterator[SchedulableJob]: ...
+
+    def __len__(self) -> int: ...
+
+    def prepare(self, job: SchedulableJob) -> None:
+        """Write what the job needs. Raises ConfigError or OSError if it cannot start."""
+
+    def command(self, job: SchedulableJob) -> list[str]:
+        """Return the command that does the job."""
+
+    def settled_record(self, job: SchedulableJob, since: float) -> dict | None:
+        """Return the record of a job that need not start, None for the others."""
+
+    def finished_record(self, job: SchedulableJob, exit_code: int) -> dict | None:
+        """Return the record that the job's process has left; None if the job is not done."""
+
+    def failed_record(self, job: SchedulableJob, error: str, write: bool = True) -> dict:
+        """Return the record of a job that failed, and keep it if ``write``."""
+
+    def describe_record(self, record: dict) -> str:
+        """Return the figures of a job that is done, for people."""
+
+
+def claim(folder: Path) -> FileLock | None:
+    """Return the lock of a job's folder; None if another scheduler holds it."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / '.unit.lock')
+    lock = FileLock(folder / '.job.lock')
     if lock.acquire():
         return lock
     lock.release()
     return None
 
 
-class Running:
-    """A unit at work in a process of its own; what it prints goes to console.log in its folder."""
+class JobProcess:
+    """The process of a job. Its output goes to console.log in the job's folder.
 
-    def __init__(self, unit: Job, lock, environment: dict):
-        self.unit, self.lock, self.began, self.heard = unit, lock, time.time(), 0
-        self.log = open(unit.folder / 'console.log', 'a')
-        # A session of its own: Ctrl-C reaches the worker alone, which hands it on once.
-        self.process = subprocess.Popen(
-            [*COMMAND, str(unit.folder)],
-            stdout=self.log,
+    Args:
+        job: the job.
+        command: to run.
+        lock: of the job's folder.
+        environment: variables that the process gets in addition, such as its GPU.
+
+    Attributes:
+        started: Unix time.
+    """
+
+    def __init__(
+        self, job: SchedulableJob, command: list[str], lock: FileLock, environment: dict[str, str]
+    ) -> None:
+        self.job = job
+        self.environment = environment
+        self.started = time.time()
+        self._lock = lock
+        self._forwarded_signals = 0
+        self._console = open(job.folder / 'console.log', 'a')
+        # A session of its own: Ctrl-C reaches the scheduler alone, which forwards it once.
+        self._process = subprocess.Popen(
+            command,
+            stdout=self._console,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             env={**os.environ, **environment},
             start_new_session=True,
         )
 
-    def hear(self, signals: list[int]) -> None:
-        """Hand on the signals that it has not got yet, each once: a second Ctrl-C would stop it without saving."""
-        for number in signals[self.heard :]:
-            self.heard += 1
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code; None while the process runs."""
+        return self._process.poll()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return time.time() - self.started
+
+    def forward(self, signals: list[int]) -> None:
+        """Send the signals that the process has not got yet, each once.
+
+        A second Ctrl-C would stop the process before it has saved.
+
+        Args:
+            signals: all signals that the scheduler has received.
+        """
+        for number in signals[self._forwarded_signals :]:
+            self._forwarded_signals += 1
+            if number == signal.SIGHUP:
+                number = signal.SIGINT
             with suppress(ProcessLookupError):
-                self.process.send_signal(signal.SIGINT if number == signal.SIGHUP else number)
+                self._process.send_signal(number)
 
-    def end(self, stopping: bool) -> dict:
-        """Its record, after its process has ended; one that says what went wrong if it left none."""
-        self.log.close()
-        record = read_json(self.unit.folder / 'record.json')
-        if record is None or record['status'] != 'done':
-            code = self.process.returncode
-            lines = (
-                (self.unit.folder / 'console.log').read_text(errors='replace').strip().splitlines()
-            )
-            record = failed(
-                self.unit,
-                f'exit code {code}: {lines[-1] if lines else "no output"}',
-                write=not stopping,
-            )
-        self.lock.release()
-        return record
+    def error_message(self) -> str:
+        """Return the exit code and the last line of the output."""
+        output = (self.job.folder / 'console.log').read_text(errors='replace')
+        lines = output.strip().splitlines()
+        last_line = lines[-1] if lines else 'no output'
+        return f'exit code {self.exit_code}: {last_line}'
+
+    def close(self) -> None:
+        """Close the log and release the lock, after the process has ended."""
+        self._console.close()
+        self._lock.release()
 
 
-def failed(unit: Job, error: str, write: bool = True) -> dict:
-    """The record of a unit that failed."""
-    said = read_json(unit.folder / 'unit.json') or {}
-    record = dict(
-        {key: said.get(key) for key in said.get('recorded', ())},
-        kind=unit.kind,
-        method=said.get('method', unit.arm.method),
-        seed=unit.seed,
-        status='failed',
-        error=error,
-        time=time.time(),
-    )
-    if write:
-        with suppress(OSError):  # a full disk is what may have failed it
-            write_json(unit.folder / 'record.json', record)
-    return record
+def _equal_seconds(job: SchedulableJob) -> float:
+    return 1.0
 
 
-class Worker:
-    """Works on a study until every unit is done or has failed.
+class Scheduler:
+    """Runs jobs until each is done or has failed.
 
     Args:
-        units: all of them.
-        places: the environment of each process that may run at a time, such as its GPU.
-        expected: seconds of a training by kind and arm id, for the time left; see ssl_zoo.studies.plan.describe.
-        tell: prints a line.
+        jobs: all of them.
+        environments: for each process that may run at the same time, the variables it gets, such as
+            its GPU and its number of threads.
+        expected_seconds: how long a job takes, for the time left. Only ratios matter, because they
+            are compared with measured times.
+        print_line: prints a line.
     """
 
     def __init__(
-        self, units: Jobs, places: list[dict], expected: dict[tuple[str, str], float], tell=print
-    ):
-        self.units, self.free, self.expected, self.tell = units, list(places), expected, tell
-        self.slots, self.started = len(places), time.time()
-        self.settled: dict[Path, dict] = {}  # folder -> record
-        self.running: list[tuple[Running, dict]] = []
-        self.spent: dict[str, list[float]] = defaultdict(
-            list
-        )  # kind -> seconds measured / expected
-        self.signals: list[int] = []  # received
+        self,
+        jobs: JobSet,
+        environments: list[dict[str, str]],
+        expected_seconds: Callable[[SchedulableJob], float] = _equal_seconds,
+        print_line: Callable[[str], object] = print,
+    ) -> None:
+        self.jobs = jobs
+        self._expected_seconds = expected_seconds
+        self._print_line = print_line
+        self._started = time.time()
+        self._slots = len(environments)
+        self._free_environments = list(environments)
+        self._processes: list[JobProcess] = []
+        self._records: dict[Path, dict] = {}  # by folder, of jobs that have ended
+        # Kind of job -> measured seconds divided by expected seconds.
+        self._time_ratios: dict[str, list[float]] = defaultdict(list)
+        self._received_signals: list[int] = []
 
     @property
     def signal(self) -> int | None:
-        return self.signals[0] if self.signals else None
+        """The number of the signal that stopped the scheduler; None if none did."""
+        return self._received_signals[0] if self._received_signals else None
 
-    def work(self) -> list[dict]:
-        """All records. On Ctrl-C, SIGTERM, SIGUSR1 or SIGHUP the running units are told once, they save, and then this returns; ``signal``
-        is the number."""
-        before = {
-            s: signal.signal(s, self._stop)
-            for s in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-        }
-        looked = 0.0
+    def run(self) -> list[dict]:
+        """Run all jobs.
+
+        After Ctrl-C, SIGTERM, SIGUSR1 or SIGHUP no job starts, running jobs get the signal once,
+        and this returns when they have saved and ended.
+
+        Returns:
+            The records of all jobs that have ended; after a signal without those it stopped.
+        """
+        previous_handlers = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
         try:
-            while True:
-                self._collect()
-                if (
-                    self.signal is None
-                    and self.free
-                    and time.time() - looked >= (ELSEWHERE if looked else 0)
-                ):
-                    looked = 0.0 if self._start_some() else time.time()
-                waiting = [unit for unit in self.units if unit.folder not in self.settled]
-                if not self.running and (not waiting or self.signal is not None):
-                    return list(self.settled.values())
-                time.sleep(POLL)
-                if any(running.process.poll() is not None for running, _ in self.running):
-                    looked = 0.0
+            self._run_until_ended()
         finally:
-            for s, handler in before.items():
-                signal.signal(s, handler)
+            for number, handler in previous_handlers.items():
+                signal.signal(number, handler)
+        return list(self._records.values())
 
-    def _stop(self, number: int, _) -> None:
-        self.signals.append(number)
-        self.tell(
-            f'{signal.Signals(number).name}: {len(self.running)} at work save what they have; once more to stop at once'
+    def _run_until_ended(self) -> None:
+        last_scan = None
+        while True:
+            self._collect_ended()
+            scan_due = last_scan is None or time.time() - last_scan >= RESCAN_SECONDS
+            if self.signal is None and self._free_environments and scan_due:
+                # After a change another job may be ready: scan again at once.
+                last_scan = None if self._start_ready_jobs() else time.time()
+            all_ended = len(self._waiting()) == 0
+            if not self._processes and (all_ended or self.signal is not None):
+                return
+            time.sleep(POLL_SECONDS)
+            if any(process.exit_code is not None for process in self._processes):
+                last_scan = None
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._received_signals.append(number)
+        self._print_line(
+            f'{signal.Signals(number).name}: {len(self._processes)} running jobs save their state; '
+            'a second signal stops them at once'
         )
-        for running, _ in self.running:
-            running.hear(self.signals)
+        for process in self._processes:
+            process.forward(self._received_signals)
 
-    def _collect(self) -> None:
-        for running, place in [pair for pair in self.running if pair[0].process.poll() is not None]:
-            self.running.remove((running, place))
-            self.free.append(place)
-            record, seconds, unit = (
-                running.end(self.signal is not None),
-                time.time() - running.began,
-                running.unit,
-            )
-            if record['status'] == 'done':
-                self._settle(unit, record)
-                self.spent[unit.kind].append(seconds / self._guess(unit))
-                self.tell(
-                    f'{len(self.settled)}/{len(self.units)}  {unit.label}  {figures(record)}  in {spoken(seconds)}{self._left()}'
-                )
-            elif self.signal is None:
-                self._settle(unit, record)
-                self.tell(
-                    f'{len(self.settled)}/{len(self.units)}  {unit.label}  FAILED after {spoken(seconds)}: {record["error"]} '
-                    f'(see {unit.folder / "console.log"})'
-                )
+    def _waiting(self) -> list[SchedulableJob]:
+        """Return the jobs that have not ended, running ones included."""
+        return [job for job in self.jobs if job.folder not in self._records]
 
-    def _settle(self, unit: Job, record: dict) -> None:
-        self.settled[unit.folder] = record
+    def _collect_ended(self) -> None:
+        for process in [p for p in self._processes if p.exit_code is not None]:
+            self._processes.remove(process)
+            self._free_environments.append(process.environment)
+            self._collect(process)
 
-    def _guess(self, unit: Job) -> float:
-        return (
-            10.0
-            if unit.kind == 'baseline'
-            else max(self.expected.get((unit.kind, unit.arm.id), 1.0), 1e-3)
-        )
+    def _collect(self, process: JobProcess) -> None:
+        job = process.job
+        seconds = process.seconds
+        stopped = self.signal is not None
+        record = self.jobs.finished_record(job, process.exit_code)
+        if record is None:
+            record = self.jobs.failed_record(job, process.error_message(), write=not stopped)
+        process.close()
+        duration = format_duration(seconds)
+        if record['status'] == 'done':
+            self._records[job.folder] = record
+            self._time_ratios[job.kind].append(seconds / self._expected_seconds(job))
+            figures = self.jobs.describe_record(record)
+            self._print_progress(job, f'{figures}  in {duration}{self._describe_time_left()}')
+        elif not stopped:
+            self._records[job.folder] = record
+            console = job.folder / 'console.log'
+            self._print_progress(job, f'FAILED after {duration}: {record["error"]} (see {console})')
 
-    def _left(self) -> str:
-        waiting = [unit for unit in self.units if unit.folder not in self.settled]
+    def _print_progress(self, job: SchedulableJob, text: str) -> None:
+        self._print_line(f'{len(self._records)}/{len(self.jobs)}  {job.label}  {text}')
+
+    def _describe_time_left(self) -> str:
+        waiting = self._waiting()
         if not waiting:
             return ''
-        known = [ratio for ratios in self.spent.values() for ratio in ratios]
-        seconds = sum(
-            self._guess(unit) * mean(self.spent.get(unit.kind) or known) for unit in waiting
-        )
-        seconds -= sum(
-            min(time.time() - running.began, self._guess(running.unit))
-            for running, _ in self.running
-        )
-        return f'; about {spoken(max(seconds, 0) / self.slots)} left'
+        all_ratios = [ratio for ratios in self._time_ratios.values() for ratio in ratios]
+        seconds = 0.0
+        for job in waiting:
+            ratio = mean(self._time_ratios.get(job.kind) or all_ratios)
+            seconds += self._expected_seconds(job) * ratio
+        for process in self._processes:
+            seconds -= min(process.seconds, self._expected_seconds(process.job))
+        return f'; about {format_duration(max(seconds, 0) / self._slots)} left'
 
-    def _start_some(self) -> bool:
-        """Start what can be started; whether anything was, or was found done."""
-        moved = False
-        at_work = {running.unit.folder for running, _ in self.running}
-        for unit in self.units:
-            if not self.free or self.signal is not None:
+    def _start_ready_jobs(self) -> bool:
+        """Start jobs while there is room; return whether one was started or has ended."""
+        changed = False
+        running = {process.job.folder for process in self._processes}
+        for job in self._waiting():
+            if not self._free_environments or self.signal is not None:
                 break
-            if (
-                unit.folder in self.settled
-                or unit.folder in at_work
-                or not all(need in self.settled for need in unit.needs)
-            ):
-                continue
-            moved |= self._take(unit)
-        return moved
+            is_ready = all(folder in self._records for folder in job.needs)
+            if is_ready and job.folder not in running:
+                changed |= self._start(job)
+        return changed
 
-    def _take(self, unit: Job) -> bool:
-        if self._done_elsewhere(unit):
+    def _start(self, job: SchedulableJob) -> bool:
+        """Start a job; return False if another scheduler is at work on it."""
+        if self._is_settled(job):
             return True
+        lock = None
         try:
-            lock = claimed(unit.folder)
+            lock = claim(job.folder)
             if lock is None:
                 return False
-            if self._done_elsewhere(unit):  # between the look and the lock
+            if self._is_settled(job):  # it ended between the check and the lock
                 lock.release()
                 return True
-            self.units.prepare(unit)
-            place = self.free[0]
-            running = Running(unit, lock, place)
-            self.running.append((running, place))
-            self.free.pop(0)
-            running.hear(self.signals)  # one may have come while it was started
-        except (
-            ConfigError,
-            OSError,
-        ) as error:  # what it needs has failed, or its folder; others may do
-            self._settle(unit, failed(unit, str(error)))
-            self.tell(f'{len(self.settled)}/{len(self.units)}  {unit.label}  FAILED: {error}')
+            self.jobs.prepare(job)
+            environment = self._free_environments[0]
+            process = JobProcess(job, self.jobs.command(job), lock, environment)
+        except (ConfigError, OSError) as error:
+            # A job that this one needs has failed, or its folder has; others may succeed.
+            self._records[job.folder] = self.jobs.failed_record(job, str(error))
+            self._print_progress(job, f'FAILED: {error}')
+            if lock is not None:
+                lock.release()
+            return True
+        self._processes.append(process)
+        self._free_environments.pop(0)
+        # A signal may have come while the process was started.
+        process.forward(self._received_signals)
         return True
 
-    def _done_elsewhere(self, unit: Job) -> bool:
-        """Whether it has a record: done, or failed since this worker began. What failed before is tried again."""
-        record = read_json(unit.folder / 'record.json')
-        if record is None or record['status'] != 'done' and record.get('time', 0) < self.started:
+    def _is_settled(self, job: SchedulableJob) -> bool:
+        record = self.jobs.settled_record(job, self._started)
+        if record is None:
             return False
-        self._settle(unit, record)
+        self._records[job.folder] = record
         return True
 
 
-def figures(record: dict) -> str:
-    if record['kind'] == 'trial':
-        found = (
-            'diverged'
-            if record['val_knn'] is None
-            else f'k-NN {record["val_knn"]:.2f} % on the hold-out'
-        )
-        return f'{record["key"]} {record["value"]:g}: {found}'
-    return '  '.join(f'{key} {value:.2f} %' for key, value in record['figures'].items())
+def format_duration(seconds: float) -> str:
+    """Return seconds, minutes or hours in words, such as '12 min'."""
+    if seconds < 90:
+        return f'{seconds:.0f} s'
+    if seconds < 2 * 3600:
+        return f'{seconds / 60:.0f} min'
+    return f'{seconds / 3600:.1f} h'
+
+
+def threads_per_process(processes: int) -> int:
+    """Return how many threads each process gets if they share the cores of this process."""
+    if hasattr(os, 'sched_getaffinity'):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(cores // processes, 1)

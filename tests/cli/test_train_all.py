@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from ssl_zoo.studies.config_runs import read_result
+
 SMALL = [
     'method.backbone.width=0.125',
     'views.0.size=20',
@@ -110,11 +112,7 @@ def test_mistakes(arguments, code, sentence, run_tool, root, tmp_path):
     )
 
 
-def test_later_evaluations_in_the_same_folder_do_not_change_the_table(root, tmp_path):
-    import importlib
-    import json
-
-    tool = importlib.import_module('ssl_zoo.cli.train_all')
+def test_later_evaluations_in_the_same_folder_do_not_change_the_table(tmp_path):
     row = dict(config=dict(method=dict(type='BYOL')), seconds=60)
     rows = [
         dict(row, metric=metric, weights=weights, value=value)
@@ -136,5 +134,5 @@ def test_later_evaluations_in_the_same_folder_do_not_change_the_table(root, tmp_
     )
     (tmp_path / 'results.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in rows))
     (tmp_path / 'log.jsonl').write_text('')
-    found = tool.result(tmp_path)
-    assert (found['k-NN'], found['seconds']) == (90.0, 60)
+    result = read_result(tmp_path)
+    assert (result['k-NN'], result['seconds']) == (90.0, 60)

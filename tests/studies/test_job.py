@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from ssl_zoo.evaluation.results import rows_of
-from ssl_zoo.studies import job as unit_module
-from ssl_zoo.studies.job import main, read_json
+from ssl_zoo.studies import figures
+from ssl_zoo.studies import job as job_module
+from ssl_zoo.studies.job import main
+from ssl_zoo.studies.json_files import read_json
 from ssl_zoo.studies.load import load_study
 from ssl_zoo.studies.plan import Jobs
 
@@ -20,26 +22,26 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope='module')
-def units(tmp_path_factory):
+def jobs(tmp_path_factory):
     folder = tmp_path_factory.mktemp('study')
     (folder / 'tiny.py').write_text(f"""
 title = 'x'
 methods = {{'BYOL': {str(ROOT / 'configs/byol/digits.py')!r}}}
 recipe = ['epochs=2', 'warmup_epochs=0', 'batch_size=40', 'method.backbone.width=0.125', 'method.hidden_dim=32', 'method.proj_dim=16',
-          'data.train.limit=200', 'data.on_device=True', 'workers=0', 'online_eval.every=1', 'views.0.size=20', 'views.1.size=20', 'log_every=3']
+          'data.train.limit=200', 'data.on_device=True', 'schedulers=0', 'online_eval.every=1', 'views.0.size=20', 'views.1.size=20', 'log_every=3']
 seeds = [0]
 tune = dict(factors=[1, 2], options=['epochs=1'])
 evaluate = dict(strengths=[1, 100], labels=['10%'], finetune=dict(lrs=[0.1, 0.2], epochs=[2], batch_size=20, flip_p=0.0))
 """)
-    units = Jobs(load_study(folder / 'tiny.py'), folder / 'out')
-    for unit in units:
-        units.prepare(unit)
-        assert main(str(unit.folder)) == 0
-    return units
+    jobs = Jobs(load_study(folder / 'tiny.py'), folder / 'out')
+    for job in jobs:
+        jobs.prepare(job)
+        assert main(str(job.folder)) == 0
+    return jobs
 
 
-def test_a_trial_sees_the_hold_out_and_no_test_image(units):
-    trial = units.trials[1]
+def test_a_trial_sees_the_hold_out_and_no_test_image(jobs):
+    trial = jobs.trials[1]
     record = read_json(trial.folder / 'record.json')
     rows = rows_of(trial.folder / 'results.jsonl')
     assert {row['test'] for row in rows} == {'val'} and {row['n'] for row in rows} == {180}
@@ -60,11 +62,11 @@ def test_a_trial_sees_the_hold_out_and_no_test_image(units):
     )
 
 
-def test_a_run_leaves_figures_that_the_tools_would_give(units):
-    run = units.runs[0]
+def test_a_run_leaves_figures_that_the_tools_would_give(jobs):
+    run = jobs.runs[0]
     record = read_json(run.folder / 'record.json')
     best = max(
-        (read_json(unit.folder / 'record.json') for unit in units.trials),
+        (read_json(job.folder / 'record.json') for job in jobs.trials),
         key=lambda r: r['val_knn'],
     )
     assert (
@@ -89,12 +91,12 @@ def test_a_run_leaves_figures_that_the_tools_would_give(units):
     ).exists()
 
 
-def test_its_cost(units):
-    record = read_json(units.runs[0].folder / 'record.json')
+def test_its_cost(jobs):
+    record = read_json(jobs.runs[0].folder / 'record.json')
     cost = record['cost']
     speeds = [
         row['train/images_per_second']
-        for row in rows_of(units.runs[0].folder / 'log.jsonl')
+        for row in rows_of(jobs.runs[0].folder / 'log.jsonl')
         if 'train/images_per_second' in row and row['step'] > 1
     ]
     assert cost['images_per_second'] == statistics.median(speeds) and (
@@ -110,22 +112,22 @@ def test_its_cost(units):
     from ssl_zoo.build import build_method
     from ssl_zoo.config.loading import load_config
 
-    said = read_json(units.runs[0].folder / 'unit.json')
-    method = build_method(load_config(said['config_file'], said['options']))
+    task = read_json(jobs.runs[0].folder / 'job.json')
+    method = build_method(load_config(task['config_file'], task['options']))
     assert cost['parameters'] == sum(p.numel() for p in method.backbone.parameters())
 
 
-def test_the_map_is_of_test_images(units):
-    with np.load(units.runs[0].folder / 'map.npz') as content:
+def test_the_map_is_of_test_images(jobs):
+    with np.load(jobs.runs[0].folder / 'map.npz') as content:
         assert content['features'].shape[0] == content['labels'].shape[0] == 360 and content[
             'thumbnails'
         ].shape == (360, 32, 32, 3)
         assert list(content['classes']) == [str(i) for i in range(10)]
 
 
-def test_the_untrained_network(units):
-    record = read_json(units.baselines[0].folder / 'record.json')
-    rows = rows_of(units.baselines[0].folder / 'results.jsonl')
+def test_the_untrained_network(jobs):
+    record = read_json(jobs.baselines[0].folder / 'record.json')
+    rows = rows_of(jobs.baselines[0].folder / 'results.jsonl')
     assert (
         record['method'] == 'random weights'
         and set(record['figures']) == {'knn', 'linear', '10%'}
@@ -134,29 +136,30 @@ def test_the_untrained_network(units):
     assert {row['weights'] for row in rows} == {'random weights'}
     start = next(
         row
-        for row in rows_of(units.runs[0].folder / 'results.jsonl')
+        for row in rows_of(jobs.runs[0].folder / 'results.jsonl')
         if row['weights'] == 'random weights'
     )
     assert record['figures']['knn'] == start['value']  # what the training's own report says of them
 
 
-def test_what_was_found_is_not_found_again(units, monkeypatch, tmp_path):
-    """Stopped in the second figure, the unit neither trains nor measures the first once more."""
-    run = units.runs[0]
+def test_what_was_found_is_not_found_again(jobs, monkeypatch, tmp_path):
+    """Stopped in the second figure, the job neither trains nor measures the first once more."""
+    run = jobs.runs[0]
     before = read_json(run.folder / 'record.json')
-    said = read_json(run.folder / 'unit.json')
-    said['options'] = [*said['options'], 'seed=3']
-    (tmp_path / 'unit.json').write_text(json.dumps(said))
+    task = read_json(run.folder / 'job.json')
+    task['options'] = [*task['options'], 'seed=3']
+    (tmp_path / 'job.json').write_text(json.dumps(task))
 
     def stopped(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(unit_module, 'evaluate_logistic', stopped)
+    monkeypatch.setattr(figures, 'evaluate_logistic', stopped)
     assert main(str(tmp_path)) == 130 and not (tmp_path / 'record.json').exists()
     assert list(read_json(tmp_path / 'partial.json')['figures']) == ['knn']
     monkeypatch.undo()
-    for name in ('evaluate_knn', 'build_runner'):
-        monkeypatch.setattr(unit_module, name, None)  # a call would raise
+    # A call would raise.
+    monkeypatch.setattr(figures, 'evaluate_knn', None)
+    monkeypatch.setattr(job_module, 'build_runner', None)
     assert main(str(tmp_path)) == 0
     record = read_json(tmp_path / 'record.json')
     assert (
@@ -165,13 +168,13 @@ def test_what_was_found_is_not_found_again(units, monkeypatch, tmp_path):
     )
 
 
-def test_a_trial_that_diverges_has_come_to_its_end(units, tmp_path, monkeypatch):
+def test_a_trial_that_diverges_has_come_to_its_end(jobs, tmp_path, monkeypatch):
     def diverged(_):
         raise FloatingPointError('the loss is nan at step 3')
 
-    said = read_json(units.trials[0].folder / 'unit.json')
-    (tmp_path / 'unit.json').write_text(json.dumps(said))
-    monkeypatch.setattr(unit_module.Work, 'train', diverged)
+    task = read_json(jobs.trials[0].folder / 'job.json')
+    (tmp_path / 'job.json').write_text(json.dumps(task))
+    monkeypatch.setattr(job_module, 'train', diverged)
     assert main(str(tmp_path)) == 0
     record = read_json(tmp_path / 'record.json')
     assert (record['status'], record['val_knn'], record['diverged'], record['value']) == (
@@ -182,16 +185,16 @@ def test_a_trial_that_diverges_has_come_to_its_end(units, tmp_path, monkeypatch)
     )
 
 
-def test_a_unit_dies_with_its_worker(units, tmp_path):
-    said = read_json(units.runs[0].folder / 'unit.json')
-    said['options'] = [*said['options'], 'epochs=5000']
-    (tmp_path / 'unit.json').write_text(json.dumps(said))
-    worker = (
+def test_a_job_dies_with_its_scheduler(jobs, tmp_path):
+    task = read_json(jobs.runs[0].folder / 'job.json')
+    task['options'] = [*task['options'], 'epochs=5000']
+    (tmp_path / 'job.json').write_text(json.dumps(task))
+    scheduler = (
         "import subprocess, sys; p = subprocess.Popen([sys.executable, '-m', 'ssl_zoo.studies.job', sys.argv[1]], "
         "start_new_session=True, stdout=open(sys.argv[1] + '/out', 'w')); print(p.pid, flush=True); p.wait()"
     )
     with subprocess.Popen(
-        [sys.executable, '-c', worker, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        [sys.executable, '-c', scheduler, str(tmp_path)], stdout=subprocess.PIPE, text=True
     ) as process:
         pid = int(process.stdout.readline())
         deadline = time.monotonic() + 60
@@ -213,8 +216,8 @@ def test_a_unit_dies_with_its_worker(units, tmp_path):
     )  # it saved
 
 
-def test_a_folder_without_a_unit(tmp_path):
+def test_a_folder_without_a_job(tmp_path):
     from ssl_zoo.errors import ConfigError
 
-    with pytest.raises(ConfigError, match='has no readable unit.json'):
+    with pytest.raises(ConfigError, match='has no readable job.json'):
         main(str(tmp_path))

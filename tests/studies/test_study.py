@@ -1,4 +1,4 @@
-"""ssl_zoo/studies/study.py, reading.py and plan.py: a study file becomes arms, units and a plan; mistakes show before anything runs."""
+"""A study file becomes arms, jobs and a plan; mistakes show before anything runs."""
 
 import json
 from pathlib import Path
@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 
 from ssl_zoo.errors import ConfigError
-from ssl_zoo.studies.job import write_json
+from ssl_zoo.studies.cost_estimate import print_plan
+from ssl_zoo.studies.evaluation import Evaluation
+from ssl_zoo.studies.json_files import write_json
 from ssl_zoo.studies.load import load_study
-from ssl_zoo.studies.plan import Jobs, describe, spoken
-from ssl_zoo.studies.study import Evaluation, slug
+from ssl_zoo.studies.plan import Jobs
+from ssl_zoo.studies.scheduler import format_duration
+from ssl_zoo.studies.study import slug
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted((ROOT / 'configs' / 'studies').glob('*.py'))
@@ -57,7 +60,7 @@ def test_every_study_loads_and_its_headers_command_names_it(path):
 
 def test_arms_are_methods_times_axes_and_options_come_in_order(write):
     study = load_study(write(), changes=['seed=9'])
-    assert [(arm.method, arm.place, arm.id) for arm in study.arms()] == [
+    assert [(arm.method, arm.labels, arm.id) for arm in study.arms()] == [
         ('BYOL', {'batch': '64'}, 'byol-64'),
         ('BYOL', {'batch': '32'}, 'byol-32'),
         ('SimCLR', {'batch': '64'}, 'simclr-64'),
@@ -82,25 +85,25 @@ def test_arms_are_methods_times_axes_and_options_come_in_order(write):
     assert load_study(write(), seeds=[3]).seeds == (3,)
 
 
-def test_units_their_needs_and_the_choice(write, tmp_path):
-    units = Jobs(load_study(write()), tmp_path / 'out')
-    assert [len(units.trials), len(units.runs), len(units.baselines), len(units)] == [4, 8, 2, 14]
-    trials = [unit.folder for unit in units.trials if unit.arm.method == 'SimCLR']
-    run = next(unit for unit in units.runs if unit.arm.id == 'simclr-32')
-    assert run.needs == tuple(trials) and units.baselines[1].needs == (
+def test_jobs_their_needs_and_the_choice(write, tmp_path):
+    jobs = Jobs(load_study(write()), tmp_path / 'out')
+    assert [len(jobs.trials), len(jobs.runs), len(jobs.baselines), len(jobs)] == [4, 8, 2, 14]
+    trials = [job.folder for job in jobs.trials if job.arm.method == 'SimCLR']
+    run = next(job for job in jobs.runs if job.arm.id == 'simclr-32')
+    assert run.needs == tuple(trials) and jobs.baselines[1].needs == (
         tmp_path / 'out/runs/byol-64/seed_1',
     )
-    units.prepare(units.trials[0])
-    said = json.loads((units.trials[0].folder / 'unit.json').read_text())
+    jobs.prepare(jobs.trials[0])
+    task = json.loads((jobs.trials[0].folder / 'job.json').read_text())
     assert (
-        said['options'][-3:] == ['epochs=1', 'data.test=None', 'base_lr=4.0']
-        and said['seed'] == 1000
-        and 'seed=1000' in said['options']
+        task['options'][-3:] == ['epochs=1', 'data.test=None', 'base_lr=4.0']
+        and task['seed'] == 1000
+        and 'seed=1000' in task['options']
     )
     with pytest.raises(
         ConfigError, match='2 of the 2 trials of SimCLR failed, and a choice needs all of them'
     ):
-        units.prepare(run)
+        jobs.prepare(run)
     for folder, value, accuracy in zip(trials, (4.0, 16.0), (80.0, 90.0), strict=True):
         record = dict(
             kind='trial',
@@ -111,39 +114,39 @@ def test_units_their_needs_and_the_choice(write, tmp_path):
             val_knn=accuracy,
         )
         write_json(folder / 'record.json', record)
-    units.prepare(run)
-    said = json.loads((run.folder / 'unit.json').read_text())
-    assert said['lr'] == dict(key='base_lr', factor=2.0, value=6.0)  # twice that arm's own 3
-    assert said['options'][-2:] == ['seed=0', 'base_lr=6.0'] and not any(
-        'data.test' in option for option in said['options']
+    jobs.prepare(run)
+    task = json.loads((run.folder / 'job.json').read_text())
+    assert task['lr'] == dict(key='base_lr', factor=2.0, value=6.0)  # twice that arm's own 3
+    assert task['options'][-2:] == ['seed=0', 'base_lr=6.0'] and not any(
+        'data.test' in option for option in task['options']
     )
     write_json(
         trials[1] / 'record.json',
         dict(kind='trial', status='done', key='base_lr', factor=2.0, value=16.0, val_knn=None),
     )
-    assert units.chosen('SimCLR')['factor'] == 0.5  # the other one diverged
+    assert jobs.chosen_number('SimCLR')['factor'] == 0.5  # the other one diverged
     write_json(trials[0] / 'record.json', dict(kind='trial', status='failed', error='x'))
     with pytest.raises(
         ConfigError, match='1 of the 2 trials of SimCLR failed'
     ):  # it may do better next time: no choice before
-        units.chosen('SimCLR')
+        jobs.chosen_number('SimCLR')
     write_json(trials[0] / 'record.json', dict(kind='trial', status='done', val_knn=None))
     with pytest.raises(ConfigError, match='all 2 trials of SimCLR diverged'):
-        units.chosen('SimCLR')
+        jobs.chosen_number('SimCLR')
 
 
 def test_a_folder_with_other_settings_is_refused(write, tmp_path):
-    units = Jobs(load_study(write()), tmp_path / 'out')
-    for unit in units.trials:
-        units.prepare(unit)
-    units.check_done()
+    jobs = Jobs(load_study(write()), tmp_path / 'out')
+    for job in jobs.trials:
+        jobs.prepare(job)
+    jobs.check_folders()
     Jobs(
         load_study(write(seeds=[0, 1, 2])), tmp_path / 'out'
-    ).check_done()  # more seeds: the same units and more
+    ).check_folders()  # more seeds: the same jobs and more
     with pytest.raises(
         ConfigError, match='other settings than the study has now; choose another --out'
     ):
-        Jobs(load_study(write(tune=dict(factors=[1, 2]))), tmp_path / 'out').check_done()
+        Jobs(load_study(write(tune=dict(factors=[1, 2]))), tmp_path / 'out').check_folders()
 
 
 def test_a_config_that_changes_while_the_study_runs_is_noticed(write, tmp_path):
@@ -154,19 +157,20 @@ def test_a_config_that_changes_while_the_study_runs_is_noticed(write, tmp_path):
         .replace("'../_base_", f"'{ROOT}/configs/_base_")
     )
     config.write_text(text)
-    units = Jobs(load_study(write(methods={'BYOL': str(config)}, axes={})), tmp_path / 'out')
-    units.prepare(units.trials[0])
-    units.check_done()
+    jobs = Jobs(load_study(write(methods={'BYOL': str(config)}, axes={})), tmp_path / 'out')
+    jobs.prepare(jobs.trials[0])
+    jobs.check_folders()
     config.write_text(text + '\nweight_decay = 1e-3\n')
     with pytest.raises(ConfigError, match='other settings than the study has now'):
-        units.prepare(units.trials[0])
+        jobs.prepare(jobs.trials[0])
     with pytest.raises(ConfigError, match='has changed since the study was started'):
-        units.prepare(units.trials[1])
+        jobs.prepare(jobs.trials[1])
 
 
 def test_the_plan_says_what_and_how_long(write, tmp_path):
     lines = []
-    expected = describe(Jobs(load_study(write()), tmp_path / 'out'), 2, 1, lines.append)
+    jobs = Jobs(load_study(write()), tmp_path / 'out')
+    expected = print_plan(jobs, 2, 1, lines.append).seconds
     text = '\n'.join(lines)
     assert (
         '2 methods x 2 batch x 2 seeds = 8 runs, 4 trials (base_lr x 0.5, 2 for each method, seed 1000)'
@@ -189,30 +193,33 @@ def test_the_plan_says_what_and_how_long(write, tmp_path):
 @pytest.mark.parametrize(
     ('more', 'sentence'),
     [
-        (dict(sedes=[1]), "has no key 'sedes': did you mean 'seeds'"),
-        (dict(name='other'), "has no key 'name'"),
-        (dict(methods={}), 'methods is {}, but it must be a dict of name: config'),
+        (dict(sedes=[1]), "sedes is not a config key: did you mean 'seeds'"),
+        (dict(name='other'), 'name is not a key of a study'),
+        (dict(methods={}), 'methods={}, but it must be a dict of name: config'),
         (dict(methods={'A': 'nowhere.py'}), 'there is no config at'),
         (
             dict(methods={'A': dict(config='x.py', optoins=[])}),
-            "a config file or dict(config='...'",
+            "methods['A'].optoins is not a config key: did you mean 'options'",
         ),
         (dict(methods={'random weights': 'x.py'}), 'the name of the untrained network'),
-        (dict(seeds=[]), 'seeds is [], but it must be'),
+        (dict(seeds=[]), 'seeds=(), but it must be'),
         (dict(seeds=[1, 1]), 'different whole numbers'),
         (dict(seeds=[1000]), 'a run that served the choice is no measurement'),
-        (dict(axes={'a': []}), "a dict of axis: {label: ['key=value', ...]}"),
+        (
+            dict(axes={'a': []}),
+            "axes={'a': []}, but it must be a dict of axis: {label: ['key=value', ...]}",
+        ),
         (
             dict(axes={'a': {'x y': [], 'x_y': ['batch_size=32']}}),
             'two rows would share the folder',
         ),
         (dict(axes={'a': {'x': ['epoch=3']}}), 'epoch is not a config key'),
-        (dict(seeds=3), 'seeds is 3, but it must be a list'),
-        (dict(tune=dict(factors=0.5)), 'factors is 0.5, but it must be a list'),
-        (dict(tune=dict(factors=[1, 2], key=5)), 'tune.key is 5, but it must be a key'),
+        (dict(seeds=3), 'seeds=3 is of type int, but it must be'),
+        (dict(tune=dict(factors=0.5)), 'tune.factors=0.5 is of type float, but it must be'),
+        (dict(tune=dict(factors=[1, 2], key=5)), 'tune.key=5 is of type int, but it must be str'),
         (
             dict(tune=dict(factors=[1, 2], seed='a')),
-            "tune.seed is 'a', but it must be a whole number",
+            "tune.seed='a' is of type str, but it must be int",
         ),
         (
             dict(tune=dict(factors=[0.5, 2], key='batch_size')),
@@ -222,11 +229,17 @@ def test_the_plan_says_what_and_how_long(write, tmp_path):
             dict(tune=dict(factors=[1, 2], options=['epoch=3'])),
             'trial of BYOL: epoch is not a config key',
         ),
-        (dict(evaluate=None), 'evaluate is None, but it must be a dict'),
-        (dict(evaluate=dict(strengths=[])), 'strengths is []'),
+        (dict(evaluate=None), 'evaluate=None, but it must be dict(...)'),
+        (dict(evaluate=dict(strengths=[])), 'evaluate: strengths=()'),
         (dict(evaluate=dict(strengths=[-1.0])), 'a strength must be a finite number above 0'),
-        (dict(evaluate=dict(k=[20.5])), 'k is [20.5], but it must be one or more whole numbers'),
-        (dict(evaluate=dict(labels=['500%'])), "labels has '500%'"),
+        (
+            dict(evaluate=dict(k=[20.5])),
+            'evaluate.k=(20.5,), but it must be one or more whole numbers',
+        ),
+        (
+            dict(evaluate=dict(labels=['500%'])),
+            "evaluate.labels=('500%',), but it must be a list of shares",
+        ),
         (dict(tune=dict(factors=[1])), 'two or more different numbers above 0'),
         (
             dict(tune=dict(factors=[1, 2], key='method.speed')),
@@ -238,10 +251,13 @@ def test_the_plan_says_what_and_how_long(write, tmp_path):
         ),
         (dict(reference='BOYL'), "reference is 'BOYL': did you mean 'BYOL'"),
         (dict(evaluate=dict(linear='byl')), "linear is 'byl': did you mean 'byol'"),
-        (dict(evaluate=dict(labels=['few'])), "must be a share such as '1%'"),
+        (
+            dict(evaluate=dict(labels=['few'])),
+            "evaluate.labels=('few',), but it must be a list of shares such as '1%'",
+        ),
         (dict(evaluate=dict(finetune=dict(speed=3))), 'evaluate: '),
         (dict(recipe=['data.test=None']), 'has no data.test; a study chooses on a hold-out'),
-        (dict(_x=1, recipe='epochs=3'), "recipe is 'epochs=3', but it must be a list"),
+        (dict(_x=1, recipe='epochs=3'), "recipe='epochs=3' is of type str, but it must be"),
         (dict(recipe=[3]), 'a list of texts'),
     ],
 )
@@ -259,7 +275,7 @@ def test_files_that_are_no_studies(tmp_path):
     with pytest.raises(ConfigError, match='cannot be read: ZeroDivisionError'):
         load_study(path)
     path.write_text("title = 'x'")
-    with pytest.raises(ConfigError, match="lacks 'methods'"):
+    with pytest.raises(ConfigError, match='lacks a.py: methods'):
         load_study(path)
     with pytest.raises(ConfigError, match='has no small version'):
         load_study(path, small=True)
@@ -274,8 +290,15 @@ def test_names_of_folders():
 
 
 def test_evaluation_recipes_for_all_labels_or_for_each():
-    assert Evaluation(finetune=dict(epochs=[3])).recipe_of('1%').epochs == (3,)
+    assert Evaluation(finetune=dict(epochs=[3])).finetune_recipe('1%').epochs == (3,)
     each = Evaluation(finetune={'1%': dict(epochs=[7])})
-    assert each.recipe_of('1%').epochs == (7,) and each.recipe_of('10%').epochs == (30, 50)
+    assert each.finetune_recipe('1%').epochs == (7,) and each.finetune_recipe('10%').epochs == (
+        30,
+        50,
+    )
     assert [m['key'] for m in Evaluation(linear=None, labels=()).metrics()] == ['knn']
-    assert spoken(30) == '30 s' and spoken(600) == '10 min' and spoken(3 * 3600) == '3.0 h'
+    assert (
+        format_duration(30) == '30 s'
+        and format_duration(600) == '10 min'
+        and format_duration(3 * 3600) == '3.0 h'
+    )

@@ -1,0 +1,204 @@
+"""Several configs over seeds, each with its own recipe: the jobs of tools/train_all.py."""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+
+from ssl_zoo.config.loading import load_config
+from ssl_zoo.config.settings import Settings
+from ssl_zoo.errors import ConfigError
+
+COLUMNS = (
+    'config',
+    'method',
+    'k-NN',
+    'random weights',
+    '2 labels per class',
+    'seconds',
+    'feature_std',
+    'RankMe',
+    'seeds',
+)
+
+
+@dataclass(frozen=True)
+class ConfigRun:
+    """A training of a config with a seed.
+
+    Attributes:
+        config: path of the config.
+        seed: of the run.
+        folder: its work directory.
+        options: changes to the config.
+    """
+
+    config: str
+    seed: int
+    folder: Path
+    options: tuple[str, ...] = ()
+    kind: str = 'run'
+    needs: tuple[Path, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Name for people."""
+        return f'{config_name(self.config)}  seed {self.seed}'
+
+    def settings(self) -> Settings:
+        """Return the settings of the run.
+
+        Raises:
+            ConfigError: an option or the config has a mistake.
+        """
+        return load_config(self.config, [*self.options, f'seed={self.seed}'])
+
+    def is_done(self) -> bool:
+        """Return whether the run has ended with its results.
+
+        Raises:
+            ConfigError: the config has a mistake, or the folder holds results of other settings.
+        """
+        settings = self.settings()
+        result = read_result(self.folder)
+        if result is None:
+            return False
+        # Through JSON, because the results file holds lists where settings have tuples.
+        if result['config'] != json.loads(json.dumps(settings.to_builtin())):
+            raise ConfigError(
+                f'{self.folder} holds a finished run with other settings; choose another --out, '
+                'or remove it'
+            )
+        return True
+
+
+class ConfigRuns:
+    """Runs for a ``Scheduler``.
+
+    Args:
+        runs: in the order in which they should start.
+    """
+
+    def __init__(self, runs: list[ConfigRun]) -> None:
+        self.runs = runs
+
+    def __iter__(self) -> Iterator[ConfigRun]:
+        return iter(self.runs)
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def prepare(self, run: ConfigRun) -> None:
+        """Nothing to write: the command says all."""
+
+    def command(self, run: ConfigRun) -> list[str]:
+        """Return the command that trains, from the last checkpoint if there is one."""
+        command = [sys.executable, '-m', 'ssl_zoo.cli.train', run.config]
+        command += ['--work-dir', str(run.folder), '--seed', str(run.seed)]
+        if any((run.folder / 'checkpoints').glob('step_*.pth')):
+            command.append('--resume')
+        if run.options:
+            command += ['--cfg-options', *run.options]
+        return command
+
+    def settled_record(self, run: ConfigRun, since: float) -> dict | None:
+        """Return the record of a run that another scheduler has finished."""
+        return self.finished_record(run, exit_code=0)
+
+    def finished_record(self, run: ConfigRun, exit_code: int) -> dict | None:
+        """Return the record of a run that has ended with its results."""
+        result = read_result(run.folder)
+        if exit_code != 0 or result is None:
+            return None
+        return dict(status='done', error=None, label=run.label, result=result)
+
+    def failed_record(self, run: ConfigRun, error: str, write: bool = True) -> dict:
+        """Return the record of a run that failed; nothing is written, so that it is tried again."""
+        return dict(status='failed', error=error, label=run.label)
+
+    def describe_record(self, record: dict) -> str:
+        """Return the k-NN accuracies of a finished run."""
+        result = record['result']
+        return f'k-NN {result["k-NN"]:.2f} % (random weights {result["random weights"]:.2f} %)'
+
+
+def config_name(config: str) -> str:
+    """Return folder and file name of a config, such as 'byol/digits.py'."""
+    path = Path(config).absolute()
+    return f'{path.parent.name}/{path.name}'
+
+
+def run_folder(out: Path, config: str, seed: int) -> Path:
+    """Return the work directory of a run, such as out/byol_digits/seed_0."""
+    name = config_name(config).removesuffix('.py').replace('/', '_')
+    return out / name / f'seed_{seed}'
+
+
+def read_result(folder: Path) -> dict | None:
+    """Return the figures of a finished run, with its settings under 'config'.
+
+    Args:
+        folder: work directory of the run.
+
+    Returns:
+        None if the run is not finished, or its files are damaged.
+    """
+    try:
+        rows = [json.loads(line) for line in (folder / 'results.jsonl').read_text().splitlines()]
+        # Rows with a checkpoint hash are those of later evaluations.
+        rows = [row for row in rows if 'checkpoint_sha256' not in row]
+        log = [json.loads(line) for line in (folder / 'log.jsonl').read_text().splitlines()]
+        values = {(row['metric'], row['weights']): row['value'] for row in rows}
+        # Without online evaluation no row has a feature std.
+        evaluated = [row for row in log if 'val/feature_std' in row]
+        last = evaluated[-1] if evaluated else {}
+        return {
+            'method': rows[-1]['config']['method']['type'],
+            'k-NN': values['knn_top1', 'trained'],
+            'random weights': values['knn_top1', 'random weights'],
+            '2 labels per class': values['probe_2_per_class_top1', 'trained'],
+            'seconds': rows[-1]['seconds'],
+            'feature_std': last.get('val/feature_std'),
+            'RankMe': last.get('val/rankme'),
+            'config': rows[-1]['config'],
+        }
+    except (OSError, IndexError, KeyError, TypeError, AttributeError, ValueError):
+        return None
+
+
+def results_table(configs: list[str], seeds: list[int], out: Path) -> str:
+    """Return a Markdown table with a row for each config that has finished runs.
+
+    The best k-NN accuracy comes first. Figures are means over seeds, accuracies with the sample
+    standard deviation.
+
+    Args:
+        configs: paths.
+        seeds: of each config.
+        out: folder of all runs.
+    """
+    rows = []
+    for config in configs:
+        results = [read_result(run_folder(out, config, seed)) for seed in seeds]
+        results = [result for result in results if result is not None]
+        if results:
+            best_first = -mean(result['k-NN'] for result in results)
+            rows.append((best_first, _table_row(config, results)))
+    head = ['| ' + ' | '.join(COLUMNS) + ' |', '|' + '---|' * len(COLUMNS)]
+    return '\n'.join(head + [line for _, line in sorted(rows)])
+
+
+def _table_row(config: str, results: list[dict]) -> str:
+    cells = [config_name(config), results[0]['method']]
+    for key in ('k-NN', 'random weights', '2 labels per class'):
+        values = [result[key] for result in results]
+        deviation = f' ({stdev(values):.2f})' if len(values) > 1 else ''
+        cells.append(f'{mean(values):.2f} %{deviation}')
+    cells.append(f'{mean(result["seconds"] for result in results):.0f}')
+    for key, digits in (('feature_std', 2), ('RankMe', 0)):
+        values = [result[key] for result in results]
+        cells.append('' if None in values else f'{mean(values):.{digits}f}')
+    cells.append(str(len(results)))
+    return f'| {" | ".join(cells)} |'

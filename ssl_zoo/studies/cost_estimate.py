@@ -1,0 +1,164 @@
+"""The cost of a study before it starts: steps of each arm, speed of a timed step, total time."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from ssl_zoo.config.loading import load_config
+from ssl_zoo.config.settings import Settings
+from ssl_zoo.data.splits import data_sources
+from ssl_zoo.engine.plan import Plan
+from ssl_zoo.engine.timed_step import timed_step
+from ssl_zoo.errors import MissingData
+from ssl_zoo.studies.json_files import read_json
+from ssl_zoo.studies.plan import Job, Jobs, fingerprint
+from ssl_zoo.studies.scheduler import format_duration
+from ssl_zoo.studies.study import Arm
+
+TIMED_IMAGES = 64  # at most so many in a timed step
+BASELINE_SECONDS = 10.0
+UNKNOWN_SECONDS = 1.0
+TABLE_HEAD = ('', 'epochs', 'images', 'batch', 'steps', 'images/s', 'min')
+
+
+@dataclass
+class CostEstimate:
+    """The expected seconds of the trainings of a study.
+
+    Attributes:
+        seconds: (kind of job, id of the arm) -> seconds of a training.
+        table: for each arm the cells under ``TABLE_HEAD``.
+    """
+
+    seconds: dict[tuple[str, str], float] = field(default_factory=dict)
+    table: list[tuple[str, ...]] = field(default_factory=list)
+
+    def seconds_of(self, job: Job) -> float:
+        """Return the expected seconds of a job."""
+        if job.kind == 'baseline':
+            return BASELINE_SECONDS
+        return max(self.seconds.get((job.kind, job.arm.id), UNKNOWN_SECONDS), 1e-3)
+
+
+def estimate_cost(jobs: Jobs) -> CostEstimate:
+    """Time one synthetic step of each kind of training, and count steps."""
+    study = jobs.study
+    estimate = CostEstimate()
+    image_counts: dict[str, int] = {}
+    speeds: dict[str, float] = {}
+    for arm in study.arms():
+        settings = arm.settings()
+        plan = Plan.of(settings, _count_images(settings, image_counts))
+        speed = _images_per_second(settings, plan, speeds)
+        seconds = plan.steps * plan.batch_size / speed
+        estimate.seconds['run', arm.id] = seconds
+        if study.tune and arm in jobs.baseline_arms.values():
+            trial = Plan.of(load_config(arm.config, study.trial_options(arm)), plan.images)
+            estimate.seconds['trial', arm.id] = trial.steps * trial.batch_size / speed
+        estimate.table.append(_table_row(arm, settings, plan, speed, seconds))
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()  # the jobs need the memory
+    return estimate
+
+
+def _count_images(settings: Settings, known: dict[str, int]) -> int:
+    """Return the number of training images; without the data, what the config expects."""
+    key = fingerprint(settings.to_builtin()['data'])
+    if key not in known:
+        try:
+            known[key] = len(data_sources(settings.data)['train'])
+        except MissingData:
+            if settings.data.expected_images is None:
+                raise
+            known[key] = settings.data.expected_images
+    return known[key]
+
+
+def _images_per_second(settings: Settings, plan: Plan, known: dict[str, float]) -> float:
+    """Return the speed of a training step; arms that differ in nothing else share a measurement."""
+    content = settings.to_builtin()
+    key = fingerprint([content['method'], content['views'], settings.precision, plan.device_batch])
+    if key not in known:
+        step = timed_step(settings, plan, cpu_images=min(plan.device_batch, TIMED_IMAGES))
+        known[key] = step.images_per_second
+    return known[key]
+
+
+def _table_row(
+    arm: Arm, settings: Settings, plan: Plan, speed: float, seconds: float
+) -> tuple[str, ...]:
+    return (
+        arm.name,
+        f'{settings.epochs:g}',
+        f'{plan.images:,}',
+        f'{plan.batch_size}',
+        f'{plan.steps:,}',
+        f'{speed:,.0f}',
+        f'{seconds / 60:.1f}',
+    )
+
+
+def print_plan(
+    jobs: Jobs, processes: int, threads: int, print_line: Callable[[str], object] = print
+) -> CostEstimate:
+    """Print what the study will do and how long it will take.
+
+    Args:
+        jobs: of the study.
+        processes: number of jobs that run at the same time.
+        threads: of each process.
+        print_line: prints a line.
+    """
+    study = jobs.study
+    unfinished = [job for job in jobs if not _is_done(job)]
+    small = ', small' if study.small else ''
+    print_line(f'{study.title}  ({study.path}{small})')
+    print_line(f'  {_describe_jobs(jobs, len(jobs) - len(unfinished))}')
+    for metric in study.evaluate.metrics():
+        print_line(f'  {metric["name"]}: {metric["protocol"]}')
+    estimate = estimate_cost(jobs)
+    for line in _format_table([TABLE_HEAD, *estimate.table]):
+        print_line(f'  {line}')
+    trainings = [job for job in unfinished if job.kind != 'baseline']
+    total = sum(estimate.seconds[job.kind, job.arm.id] for job in trainings) / processes
+    plural = 's' if threads > 1 else ''
+    print_line(
+        f'  images/s from one synthetic step on {threads} thread{plural}; training alone, '
+        f'{processes} at a time: about {format_duration(total)} from here; evaluation, start and '
+        'other work of the machine come on top'
+    )
+    return estimate
+
+
+def _is_done(job: Job) -> bool:
+    record = read_json(job.folder / 'record.json') or {}
+    return record.get('status') == 'done'
+
+
+def _describe_jobs(jobs: Jobs, done: int) -> str:
+    study = jobs.study
+    axes = ''.join(f' x {len(labels)} {axis}' for axis, labels in study.axes.items())
+    trials = ''
+    if study.tune is not None:
+        factors = ', '.join(f'{factor:g}' for factor in study.tune.factors)
+        trials = (
+            f', {len(jobs.trials)} trials ({study.tune.key} x {factors} for each method, '
+            f'seed {study.tune.seed})'
+        )
+    return (
+        f'{len(study.methods)} methods{axes} x {len(study.seeds)} seeds = {len(jobs.runs)} runs'
+        f'{trials}, the untrained network on {len(study.seeds)} seeds; '
+        f'{done} of {len(jobs)} done before'
+    )
+
+
+def _format_table(rows: list[tuple[str, ...]]) -> list[str]:
+    """Return lines with the first column to the left and all others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [first.ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append('  '.join(cells))
+    return lines

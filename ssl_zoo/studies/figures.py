@@ -1,0 +1,104 @@
+"""The figures of a run: every evaluation that the study asks for, one after another."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ssl_zoo.config.fill import fill_dataclass
+from ssl_zoo.evaluation.protocols.context import EvaluationContext
+from ssl_zoo.evaluation.protocols.knn import evaluate_knn
+from ssl_zoo.evaluation.protocols.linear import evaluate_linear
+from ssl_zoo.evaluation.protocols.logistic import evaluate_logistic
+from ssl_zoo.evaluation.protocols.semi_supervised import evaluate_semi_supervised
+from ssl_zoo.studies.evaluation import Evaluation
+from ssl_zoo.studies.job_folder import JobFolder
+
+
+def measure_figures(
+    folder: JobFolder, checkpoint: Path, random_weights: bool = False
+) -> EvaluationContext:
+    """Measure all figures and save each in the progress of the job.
+
+    Figures that an earlier attempt has saved are not measured again.
+
+    Args:
+        folder: of the job.
+        checkpoint: file of the run.
+        random_weights: judge the network as it was before training.
+
+    Returns:
+        The evaluation context, with the features that were extracted.
+    """
+    evaluation = fill_dataclass(Evaluation, folder.task['evaluate'], 'evaluate.')
+    context = EvaluationContext(
+        str(checkpoint),
+        random_weights=random_weights,
+        work_dir=str(folder.path),
+        precision=evaluation.precision,
+        seed=folder.task['seed'],
+    )
+    figures = folder.progress['figures']
+    for key, evaluate in _evaluations(evaluation, context).items():
+        if key in figures:
+            continue
+        row = evaluate()
+        figures[key] = dict(
+            value=row['value'],
+            protocol=row['protocol'],
+            n=row['n'],
+            manifest=row['test_manifest'],
+        )
+        folder.save_progress(figures=figures)
+    return context
+
+
+def _evaluations(
+    evaluation: Evaluation, context: EvaluationContext
+) -> dict[str, Callable[[], dict]]:
+    """Return for each metric a function that measures it and returns its results row."""
+
+    def knn() -> dict:
+        return evaluate_knn(context, list(evaluation.k), list(evaluation.temperature))[0]
+
+    def logistic() -> dict:
+        bank, held_out, queries = (
+            context.features(context.source(name), name) for name in ('train', 'val', 'test')
+        )
+        return evaluate_logistic(
+            context,
+            bank,
+            held_out,
+            queries,
+            context.source('test'),
+            'top1',
+            evaluation.strengths,
+            False,
+            'logistic',
+        )
+
+    def linear() -> dict:
+        return evaluate_linear(context, evaluation.linear_preset())
+
+    def semi_supervised(labels: str) -> dict:
+        recipe = evaluation.finetune_recipe(labels)
+        return evaluate_semi_supervised(context, labels, None, recipe)[0]
+
+    evaluations = {'knn': knn}
+    if evaluation.linear == 'logistic':
+        evaluations['linear'] = logistic
+    elif evaluation.linear:
+        evaluations['linear'] = linear
+    for labels in evaluation.labels:
+        evaluations[labels] = lambda labels=labels: semi_supervised(labels)
+    return evaluations
+
+
+def figures_record(folder: JobFolder) -> dict:
+    """Return the measured figures as entries of the job's record."""
+    figures = folder.progress['figures']
+    first = next(iter(figures.values()))
+    return dict(
+        figures={key: figure['value'] for key, figure in figures.items()},
+        protocols={key: figure['protocol'] for key, figure in figures.items()},
+        n_test=first['n'],
+        test_manifest=first['manifest'],
+    )

@@ -1,0 +1,24 @@
+"""Read and write the JSON files in the folders of a study's jobs."""
+
+import json
+from pathlib import Path
+
+from ssl_zoo.storage.atomic import atomic_write
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a JSON file, completely or not at all.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    atomic_write(path, lambda file: file.write(json.dumps(content, indent=1).encode()))
+
+
+def read_json(path: Path) -> dict | None:
+    """Return the content of a JSON file; None if there is no such file, or it is damaged."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None

@@ -1,0 +1,61 @@
+"""What a training took: time, speed, memory, devices."""
+
+import resource
+import statistics
+import sys
+from pathlib import Path
+
+import torch
+
+from ssl_zoo.engine.runner import ZooRunner
+from ssl_zoo.evaluation.results import rows_of
+
+
+def peak_memory() -> int:
+    """Return the peak in bytes of this process's GPU memory, without a GPU of its main memory."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    bytes_per_unit = 1 if sys.platform == 'darwin' else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * bytes_per_unit
+
+
+def training_cost(runner: ZooRunner, peak_memory_bytes: int, work_dir: Path) -> dict:
+    """Return the cost of a training that has ended.
+
+    ``images_per_second`` is the median over the progress lines after the first, without the online
+    evaluations in between.
+
+    Args:
+        runner: after ``train``.
+        peak_memory_bytes: over all attempts.
+        work_dir: of the run.
+    """
+    on_gpu = torch.cuda.is_available()
+    threads = torch.get_num_threads()
+    plural = 's' if threads > 1 else ''
+    device = torch.cuda.get_device_name() if on_gpu else f'cpu, {threads} thread{plural}'
+    devices = 1 if on_gpu else threads
+    seconds = runner.train_seconds
+    return dict(
+        epochs=runner.settings.epochs,
+        steps=runner.max_steps,
+        images=runner.plan.images,
+        batch_size=runner.plan.batch_size,
+        train_seconds=seconds,
+        images_per_second=_median_speed(work_dir),
+        peak_memory_bytes=peak_memory_bytes,
+        memory_of='GPU' if on_gpu else 'process',
+        devices=devices,
+        device_hours=seconds * devices / 3600,
+        device=device,
+        parameters=sum(p.numel() for p in runner.method.backbone.parameters()),
+    )
+
+
+def _median_speed(work_dir: Path) -> float | None:
+    speeds = [
+        row['train/images_per_second']
+        for row in rows_of(work_dir / 'log.jsonl')
+        if row['step'] > 1 and row.get('train/images_per_second')
+    ]
+    return statistics.median(speeds) if speeds else None
