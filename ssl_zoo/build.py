@@ -1,5 +1,6 @@
 """Build a method from settings, or from the config and weights of a checkpoint."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -67,7 +68,7 @@ EVALUATION_OPTIONS = (
 
 
 def load_method(
-    path: str | Path, options: list[str] = (), random_weights: bool = False
+    path: str | Path, options: Sequence[str] = (), random_weights: bool = False
 ) -> tuple[Method, Settings, int]:
     """The trained method of a checkpoint in eval mode, the settings it was trained with, and the optimiser steps done.
 

@@ -22,7 +22,7 @@ class Registry(_Registry):
         self.import_from_location()
         return sorted(self.module_dict)
 
-    def find(self, name: str) -> type:
+    def find(self, name: str) -> type[Any]:
         """Return the class registered under ``name``.
 
         Raises:

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 from ssl_zoo.errors import ConfigError
 
 LARGEST = 10**30  # above it, sums and products of whole numbers no longer fit into a float
 
 
-def to_builtin(value: object) -> object:
+def to_builtin(value: Any) -> Any:
     """Copy nested dicts, lists and tuples into dicts with string keys and lists, free of mmengine's
     classes.
     """

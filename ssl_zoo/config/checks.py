@@ -91,7 +91,7 @@ def check_accumulation(settings: 'Settings') -> None:
         allowed = "a number of images with accumulate='auto'"
         require(limit is not None, 'max_device_batch', limit, allowed)
         return
-    passes = settings.accumulate
+    passes = int(settings.accumulate)
     require(limit is None, 'max_device_batch', limit, f'None with accumulate={passes}')
     require(batch_size % passes == 0, 'accumulate', passes, f'a divisor of batch_size={batch_size}')
     require(

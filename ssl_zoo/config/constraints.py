@@ -56,7 +56,7 @@ def constrained(constraint: Constraint, default: object = MISSING) -> Any:
     return field(default=default, metadata={'constraint': constraint})
 
 
-def check_fields(instance: object, prefix: str) -> None:
+def check_fields(instance: Any, prefix: str) -> None:
     """Raise ConfigError for the first field of a dataclass that violates its constraint.
 
     Args:

@@ -25,7 +25,7 @@ def fill_dataclass(cls: type[T], values: dict | T, prefix: str) -> T:
         return values
     if not isinstance(values, dict):
         raise ConfigError(f'{prefix.rstrip(".")}={values!r}, but it must be dict(...)')
-    known = {field.name: field for field in fields(cls)}
+    known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
     types = inspect.get_annotations(cls)
     for key, value in values.items():
         if key not in known:

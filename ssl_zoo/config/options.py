@@ -2,6 +2,7 @@
 
 import ast
 from dataclasses import fields
+from typing import Any
 
 from ssl_zoo.config.settings import SECTIONS, Settings
 from ssl_zoo.errors import ConfigError, nearest
@@ -26,8 +27,8 @@ def apply_option(cfg: dict, option: str) -> None:
     if not equals or not key:
         raise ConfigError(f'the option {option!r} is not of the form key=value, such as epochs=300')
     *parents, last = key.split('.')
-    container = cfg
-    walked = []
+    container: Any = cfg
+    walked: list[str] = []
     for name in parents:
         container = _step_into(container, name, walked, option)
         walked.append(name)

@@ -12,6 +12,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from ssl_zoo.storage.atomic import atomic_write
 
+Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
+
 CAPTION_OFFSET = 4  # pixels between an image and its caption
 CAPTION_PADDING = 6  # pixels that a row with captions is higher than its images and lines
 SWATCH_SIDE = 10
@@ -91,7 +93,7 @@ class ImageSheet:
     font_size: int = 10
 
     @cached_property
-    def _font(self) -> ImageFont.ImageFont:
+    def _font(self) -> Font:
         return ImageFont.load_default(self.font_size)
 
     @property
@@ -115,7 +117,7 @@ class ImageSheet:
     @cached_property
     def _captions(self) -> list[list[list[str]]]:
         """Wrapped lines of every cell, by row and column."""
-        captions = []
+        captions: list[list[list[str]]] = []
         for row in self.rows:
             captions.append([])
             for cell, width in zip(row, self._widths, strict=True):
@@ -169,8 +171,8 @@ class ImageSheet:
         for x, column in zip(self._lefts, self.columns, strict=True):
             self._draw_title(pen, x, column)
         for row, cells in enumerate(self.rows):
-            for column in range(len(cells)):
-                self._draw_cell(sheet, pen, row, column)
+            for i in range(len(cells)):
+                self._draw_cell(sheet, pen, row, i)
         y = self.row_bottoms[-1]
         for line in self._footer_lines:
             pen.text((self.gap, y), line, fill='#444444', font=self._font)
@@ -261,7 +263,7 @@ def fit(image: Image.Image, side: int) -> Image.Image:
     return image.resize((width, height), resampling)
 
 
-def wrap(text: str, width: int, font: ImageFont.ImageFont) -> list[str]:
+def wrap(text: str, width: int, font: Font) -> list[str]:
     """Return text in lines of at most ``width`` pixels.
 
     Lines break at spaces, and within words that are longer than a line. The first line keeps the

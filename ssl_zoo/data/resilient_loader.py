@@ -4,6 +4,8 @@ import multiprocessing
 import multiprocessing.connection
 import signal
 from collections.abc import Callable, Iterable
+from multiprocessing.process import BaseProcess
+from typing import Any
 
 from ssl_zoo.errors import ConfigError
 
@@ -26,7 +28,7 @@ class ResilientLoader:
 
     MAX_ATTEMPTS = 3  # to get one batch
     # torch's handler of SIGCHLD, which it installs once per process; SIG_DFL until then.
-    torch_handler = signal.SIG_DFL
+    torch_handler: Any = signal.SIG_DFL
 
     def __init__(
         self, make_loader: Callable[[int], Iterable], first: int, warn: Callable[[str], None]
@@ -34,8 +36,8 @@ class ResilientLoader:
         self.make_loader = make_loader
         self.batch_number = first
         self.warn = warn
-        self.batches = None
-        self.workers: set[multiprocessing.Process] = set()
+        self.batches: Any = None  # torch's iterator over the loader
+        self.workers: set[BaseProcess] = set()
 
     def next(self) -> dict:
         """The next batch.

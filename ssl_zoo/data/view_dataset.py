@@ -89,7 +89,7 @@ class ViewDataset(Dataset):
             its pixels, (H, W, 3) uint8, None if there is none; its position; (image, reason) of the
             unreadable ones before it.
         """
-        failed = []
+        failed: list[tuple[int, str]] = []
         for _ in range(min(len(self.source), MAX_REPLACEMENTS)):
             try:
                 return self.source.pixels(i), i, failed

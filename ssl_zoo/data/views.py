@@ -5,6 +5,7 @@ Step 1 of the four from image bytes to the loss, see ssl_zoo.data.
 
 from dataclasses import asdict, dataclass, fields
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 
@@ -146,13 +147,13 @@ def _is_size(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_SIZE
 
 
-def _is_jitter(values: object) -> bool:
+def _is_jitter(values: Any) -> bool:
     if not _are_numbers(values, 4):
         return False
     return min(values) >= 0 and max(values[:3]) <= 1 and values[3] <= 0.5
 
 
-def _is_probability(value: object) -> bool:
+def _is_probability(value: Any) -> bool:
     return _are_numbers((value,), 1) and 0 <= value <= 1
 
 
@@ -179,7 +180,9 @@ def _build_view(recipe: dict, i: int) -> View:
             raise ConfigError(f'views.{i} has an unknown key {key!r}: {nearest(key, names)}')
     if 'size' not in recipe:
         raise ConfigError(f'views.{i} needs a size in pixels')
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe.items()}
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in recipe.items()
+    }
     return View(**values)
 
 

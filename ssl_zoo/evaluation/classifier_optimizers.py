@@ -1,6 +1,7 @@
 """SGD for classifiers: of many heads at once, each with its own setting, or of a whole network."""
 
 import torch
+from torch import nn
 
 from ssl_zoo.evaluation.classifiers import Classifier, Heads
 from ssl_zoo.evaluation.recipes import Recipe, Setting
@@ -62,8 +63,8 @@ class NetworkSGD:
     """
 
     def __init__(self, network: Classifier, setting: Setting, recipe: Recipe):
-        decayed = []
-        not_decayed = []
+        decayed: list[nn.Parameter] = []
+        not_decayed: list[nn.Parameter] = []
         for p in network.parameters():
             if p.requires_grad:
                 is_weight = p.ndim > 1 and p is not network.heads.bias

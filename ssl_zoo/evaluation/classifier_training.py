@@ -118,7 +118,7 @@ class _Training:
             device = network.heads.weight.device
             network.encoder = convert_sync_batchnorm(network.encoder, device)
         if network.frozen:
-            self.optimizer = HeadsSGD(network.heads, settings, recipe)
+            self.optimizer: HeadsSGD | NetworkSGD = HeadsSGD(network.heads, settings, recipe)
         else:
             [setting] = settings
             self.optimizer = NetworkSGD(network, setting, recipe)

@@ -1,5 +1,7 @@
 """Classifiers on an encoder: linear heads side by side, their network, and its predictions."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -116,14 +118,14 @@ def predict(
     Raises:
         ConfigError: no image can be read.
     """
-    positions = []
-    classes = []
-    unreadable = []
+    positions: list[np.ndarray] = []
+    classes: list[np.ndarray] = []
+    unreadable: list[tuple[int, str]] = []
     device = next(network.parameters()).device
     own = np.arange(rank(), len(source), world_size())
     own_source = Subset(source, own) if world_size() > 1 else source
     with eval_mode(network), progress_bar(len(own), 'evaluation') as progress:
-        batches = ()
+        batches: Iterable = ()
         if len(own):
             batches = encode_batches(
                 network, own_source, preprocessing, device, batch_size, workers
@@ -142,10 +144,10 @@ def predict(
             f'none of the {len(source)} images can be read, the first is {source.name(0)} '
             f'({unreadable[0][1]}); check them'
         )
-    positions = np.concatenate(positions)
-    classes = np.concatenate(classes)
-    order = positions.argsort()
-    return positions[order], classes[order], unreadable
+    all_positions = np.concatenate(positions)
+    all_classes = np.concatenate(classes)
+    order = all_positions.argsort()
+    return all_positions[order], all_classes[order], unreadable
 
 
 @torch.no_grad()

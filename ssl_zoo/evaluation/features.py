@@ -170,13 +170,13 @@ def _gather(
     """Join the batches of all processes, in the order of the source."""
     gathered = zip(*all_gather_object((index, values, unreadable)), strict=True)
     index, values, unreadable = (sum(of_processes, []) for of_processes in gathered)
-    index = np.concatenate(index)
-    values = np.concatenate(values) if values else np.empty((0, 0), np.float32)
+    all_index = np.concatenate(index)
+    all_values = np.concatenate(values) if values else np.empty((0, 0), np.float32)
     if world_size() > 1:
-        order = index.argsort()
-        index = index[order]
+        order = all_index.argsort()
+        all_index = all_index[order]
         unreadable = sorted(unreadable)
-        if len(values):
-            values = values[order]
-    labels = None if source.labels is None else source.labels[index]
-    return Features(values, labels, index, unreadable)
+        if len(all_values):
+            all_values = all_values[order]
+    labels = None if source.labels is None else source.labels[all_index]
+    return Features(all_values, labels, all_index, unreadable)

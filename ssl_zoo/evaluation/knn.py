@@ -83,7 +83,8 @@ def _search_part(bank: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndar
     pieces = np.array_split(queries, max(min(5 * threads, len(queries) // 64), 1))
     with ThreadPoolExecutor(threads) as pool:
         results = list(pool.map(search, pieces))
-    return tuple(np.concatenate(columns) for columns in zip(*results, strict=True))
+    cosines, positions = (np.concatenate(columns) for columns in zip(*results, strict=True))
+    return cosines, positions
 
 
 def clustered_index(
@@ -128,7 +129,8 @@ def neighbours(
     if index is None or not len(queries):
         return exact_neighbours(bank, queries, k)
     results = [index.search(part, k) for part in _normalized_parts(queries, QUERY_ROWS)]
-    return tuple(np.concatenate(columns) for columns in zip(*results, strict=True))
+    cosines, positions = (np.concatenate(columns) for columns in zip(*results, strict=True))
+    return cosines, positions
 
 
 def vote(

@@ -84,7 +84,7 @@ def sweep(
     """
     train = train.astype(np.float64)
     model = _model(1.0, max_iter)
-    scores = []
+    scores: list[float] = []
     unconverged = 0
     if state_path is not None and state_path.exists():
         scores, unconverged = _restore(state_path, model, train_labels)

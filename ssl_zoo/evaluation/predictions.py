@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest
@@ -31,7 +32,7 @@ class Predictions:
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
-        arrays = dict(
+        arrays: dict[str, Any] = dict(
             predicted=self.predicted,
             labels=self.labels,
             names=self.names,

@@ -3,6 +3,7 @@ other libraries by name."""
 
 from dataclasses import asdict, dataclass, replace
 from itertools import product
+from typing import Any
 
 from ssl_zoo.errors import ConfigError, nearest
 from ssl_zoo.layers import cosine_schedule
@@ -145,7 +146,7 @@ class Recipe:
 
 # Linear evaluation of the frozen encoder. Optimizers, schedules and inits are those of the code
 # that ``source`` names, unless it says otherwise.
-_FACEBOOK = dict(
+_FACEBOOK: dict[str, Any] = dict(
     per_epoch=True, init='normal', interpolation='bilinear', test_interpolation='bilinear'
 )
 LINEAR = {

@@ -2,6 +2,7 @@
 
 import ast
 import math
+from typing import Any
 
 import timm
 
@@ -16,7 +17,7 @@ from ssl_zoo.interop.foreign_checkpoint import (
 Shapes = dict[str, tuple[int, ...]]
 
 # timm's names of ResNets, by kind of block and blocks per stage.
-RESNETS = {
+RESNETS: dict[tuple[str, tuple[int, ...]], str] = {
     ('basic', (2, 2, 2, 2)): 'resnet18',
     ('basic', (3, 4, 6, 3)): 'resnet34',
     ('bottleneck', (3, 4, 6, 3)): 'resnet50',
@@ -107,7 +108,9 @@ def _resnet_arguments(shapes: Shapes, found: ForeignCheckpoint) -> dict:
     kind = 'bottleneck' if 'layer1.0.conv3.weight' in shapes else 'basic'
     channels, _, kernel_size, _ = shapes['conv1.weight']
     name = RESNETS.get((kind, tuple(blocks)))
-    arguments = dict(name=name) if name else dict(name=ANY_RESNET[kind], layers=blocks)
+    arguments: dict[str, Any] = dict(name=name or ANY_RESNET[kind])
+    if not name:
+        arguments['layers'] = blocks
     if kind == 'bottleneck' and shapes['layer1.0.conv1.weight'][0] == 2 * channels:
         arguments['name'] = WIDE_RESNETS.get(arguments['name'], arguments['name'])
     if channels != 64:
@@ -137,9 +140,8 @@ def _vit_arguments(shapes: Shapes, found: ForeignCheckpoint, given: dict) -> dic
     heads = found.backbone.get('num_heads', usual_heads)
     _check_heads_are_known(embed_dim, heads, found, given)
     name = f'vit_{size}_patch{patch_size}_224'
-    if timm.is_model(name):
-        arguments = dict(name=name)
-    else:
+    arguments: dict[str, Any] = dict(name=name)
+    if not timm.is_model(name):
         arguments = dict(name=f'vit_{size}_patch16_224', patch_size=patch_size)
     if embed_dim not in VITS:
         arguments['embed_dim'] = embed_dim

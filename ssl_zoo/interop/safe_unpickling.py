@@ -39,7 +39,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import IO, Any, NoReturn
 
 import numpy as np
 import torch
@@ -98,9 +98,11 @@ class InertObject(dict):
         state: what the pickle passed to ``__setstate__``, None if it passed nothing.
     """
 
+    args: tuple
+    state: Any
     __slots__ = ('args', 'state')
     # By identity, as a pickle may use the object as a key of a dict.
-    __hash__ = object.__hash__
+    __hash__ = object.__hash__  # type: ignore[assignment]
     __eq__ = object.__eq__
 
     def __new__(cls, *args, **kwargs):
@@ -196,7 +198,7 @@ class _LazyArray(LazyTensor):
         if len(raw) != math.prod(shape) * int(dtype.code[1:]):
             _refuse(f'an array of shape {shape} with {len(raw)} bytes')
         values = np.frombuffer(raw, dtype.byte_order + dtype.code)
-        order = 'F' if fortran_order else 'C'
+        order: Any = 'F' if fortran_order else 'C'
         self.shape = shape
         self._load = lambda: torch.from_numpy(
             values.reshape(shape, order=order).astype(dtype.code)  # in this machine's byte order
@@ -264,7 +266,7 @@ class _BoundedFile:
         2**16
     )  # bytes that are read without asking for the position in the file, which costs time
 
-    def __init__(self, file: BinaryIO, size: int):
+    def __init__(self, file: IO[bytes], size: int):
         self.file = file
         self.size = size
         self.readline = file.readline
@@ -292,7 +294,10 @@ class _ForeignUnpickler(pickle._Unpickler):
         read_storage: function that reads the numbers of a storage, (N,).
     """
 
-    dispatch = dict(pickle._Unpickler.dispatch)
+    dispatch: dict[int, Any] = dict(pickle._Unpickler.dispatch)
+    # The base class sets these when it loads.
+    read: Callable[[int], bytes]
+    append: Callable[[object], None]
 
     def __init__(self, file: _BoundedFile, read_storage: Callable[[Storage], Tensor] | None = None):
         super().__init__(file, encoding='latin1')

@@ -1,5 +1,7 @@
 """The data set's name in the settings that a checkpoint of solo-learn stores."""
 
+from typing import Any
+
 from ssl_zoo.interop.safe_unpickling import InertObject
 
 # Keys below which solo-learn has kept the settings of the data, from the outermost to the innermost
@@ -31,7 +33,7 @@ def training_set_name(content: dict) -> str:
     return ''
 
 
-def _unwrap(value: object) -> object:
+def _unwrap(value: Any) -> Any:
     """The content of an omegaconf container or node (omegaconf/base.py: _content, _val) or of a
     namespace; else the value itself."""
     is_object = isinstance(value, InertObject) and not value

@@ -32,9 +32,11 @@ class Source:
             names for base in cls.__mro__ if (names := {'read', 'pixels'} & vars(base).keys())
         )
         if defined == {'read'}:
-            cls.pixels = lambda self, i: np.array(cls.read(self, i))
+            cls.pixels = lambda self, i: np.array(cls.read(self, i))  # type: ignore[method-assign]
         elif defined == {'pixels'}:
-            cls.read = lambda self, i: Image.fromarray(cls.pixels(self, i))
+            cls.read = lambda self, i: Image.fromarray(  # type: ignore[method-assign]
+                cls.pixels(self, i)
+            )
 
     def __len__(self) -> int:
         """The number of images."""

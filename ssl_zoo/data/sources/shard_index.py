@@ -123,7 +123,7 @@ def _load(path: Path, state: str) -> ShardIndex | None:
 def _build(paths: list[str], lengths: np.ndarray) -> ShardIndex:
     """Scan all shards and join their indices."""
     indices = []
-    first_shard = {}  # with labels (True), without labels (False)
+    first_shard: dict[bool, str] = {}  # with labels (True), without labels (False)
     shown = len(paths) >= PROGRESS_BAR_SHARDS
     with progress_bar(len(paths), 'index of the shards', 'shards', shown=shown) as progress:
         for path, length in zip(paths, lengths.tolist(), strict=True):

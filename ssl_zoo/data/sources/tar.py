@@ -65,7 +65,8 @@ def members(fd: int, length: int) -> Iterator[tuple[str, int, int]]:
     """
     _check_uncompressed(os.pread(fd, BLOCK, 0))
     position = 0
-    extensions = {}  # records of PAX and GNU headers for the file that follows
+    # Records of PAX and GNU headers for the file that follows.
+    extensions: dict[str, bytes] = {}
     while (block := os.pread(fd, BLOCK, position)) != bytes(BLOCK):
         if len(block) < BLOCK:
             raise DamagedArchive(

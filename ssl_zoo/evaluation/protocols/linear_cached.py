@@ -76,7 +76,7 @@ def evaluate_cached(
         context.source('val')  # raises the error of a missing hold-out
     train_features = context.features(train, 'train', dtype)
     test_features = context.features(test, 'test', dtype)
-    held_out = val and context.features(val, 'val', dtype)
+    held_out = None if val is None else context.features(val, 'val', dtype)
     fingerprints = [fingerprint(train), fingerprint(val)]
     features = StoredFeatures(train_features, held_out, test_features, fingerprints)
     rows = [_evaluate_heads(context, features, test, recipe, retrain, dtype)]

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -78,8 +79,8 @@ class _LogisticEvaluation:
 
     def run(self) -> dict:
         strength = self.strengths[0]
-        parameters = dict(strength=strength)
-        chosen = {}
+        parameters: dict[str, Any] = dict(strength=strength)
+        chosen: dict[str, float] = {}
         if len(self.strengths) > 1:
             strength, holdout_accuracy = self._choose_strength()
             holdout = len(self.held_out.labels)

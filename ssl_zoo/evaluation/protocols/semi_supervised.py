@@ -89,9 +89,9 @@ def labelled_images(
     seed = context.seed + draw
     chosen = draw_labels(train, labels, seed)
     name = f'{labels.replace("%", "percent")}_seed{seed}.txt'
-    path = context.work_dir / 'labels' / name
-    digest = on_rank0(lambda: write_list(path, train, chosen))
-    fields = dict(label_set=labels, list=str(path), list_sha256=digest, labelled=len(chosen))
+    file = context.work_dir / 'labels' / name
+    digest = on_rank0(lambda: write_list(file, train, chosen))
+    fields = dict(label_set=labels, list=str(file), list_sha256=digest, labelled=len(chosen))
     return LabelledImages(Subset(train, chosen), context.sources['val'], fields)
 
 
