@@ -16,6 +16,7 @@ decay of that step. Here it is updated at the end of a step, so the decay is one
 
 import copy
 from collections import OrderedDict
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -65,7 +66,7 @@ class MoCoV3(Method):
         check_unit_interval(base_ema=base_ema)
         self.temperature = temperature
         self.base_ema = base_ema
-        no_bias = dict(bias=False, last_bias=False)
+        no_bias: dict[str, Any] = dict(bias=False, last_bias=False)
         f = build_backbone(**backbone)
         widths = [f.embed_dim] + [hidden_dim] * (proj_layers - 1) + [proj_dim]
         projector = mlp(*widths, last_norm='plain', **no_bias)

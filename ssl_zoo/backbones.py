@@ -288,7 +288,8 @@ def _fix_patches(network: VisionTransformer) -> None:
     nn.init.zeros_(projection.bias)
     projection.requires_grad_(False)
     nn.init.normal_(network.cls_token, std=1e-6)
-    patches = _sine_cosine_positions(*network.patch_embed.grid_size, network.embed_dim)
+    rows, columns = network.patch_embed.grid_size
+    patches = _sine_cosine_positions(rows, columns, network.embed_dim)
     class_token = torch.zeros(network.num_prefix_tokens, network.embed_dim)
     positions = torch.cat([class_token, patches])  # (1 + patches, embed_dim)
     network.pos_embed = nn.Parameter(positions.unsqueeze(0), requires_grad=False)

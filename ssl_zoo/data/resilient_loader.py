@@ -125,7 +125,7 @@ class ResilientLoader:
         _kill(workers)
 
 
-def _kill(workers: set[multiprocessing.Process]) -> None:
+def _kill(workers: set[BaseProcess]) -> None:
     for worker in workers:
         worker.kill()
         worker.join()

@@ -222,10 +222,11 @@ def sample(
     u = dict(zip(DRAWS, np.moveaxis(draws, -1, 0), strict=True))
     jitter_p = view.jitter_p if any(view.jitter) else 0.0
     brightness, contrast, saturation, hue = view.jitter
+    least_log_ratio, most_log_ratio = np.log(view.ratio)
     jitter_order = np.floor(u['order'] * len(JITTER_ORDERS))
     values = dict(
         area=_between(*view.crop, u['area']),
-        ratio=np.exp(_between(*np.log(view.ratio), u['ratio'])),
+        ratio=np.exp(_between(least_log_ratio, most_log_ratio, u['ratio'])),
         top=u['top'],
         left=u['left'],
         flip=u['flip'] < view.flip_p,

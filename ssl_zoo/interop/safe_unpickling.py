@@ -39,7 +39,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any, ClassVar, NoReturn
 
 import numpy as np
 import torch
@@ -294,7 +294,7 @@ class _ForeignUnpickler(pickle._Unpickler):
         read_storage: function that reads the numbers of a storage, (N,).
     """
 
-    dispatch: dict[int, Any] = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
     # The base class sets these when it loads.
     read: Callable[[int], bytes]
     append: Callable[[object], None]
