@@ -23,7 +23,8 @@ M_MMAP_THRESHOLD = -3
 
 def default_workers() -> int:
     """Workers per process: its share of the machine's cores less one, at most 8."""
-    return min(max((os.cpu_count() or 2) // rank_info().local_size - 1, 0), 8)
+    cores = (os.cpu_count() or 2) // rank_info().local_size
+    return min(max(cores - 1, 0), 8)
 
 
 def keep_freed_memory() -> None:

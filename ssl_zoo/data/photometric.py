@@ -156,7 +156,8 @@ def jitter(x: Tensor, params: Tensor, compiled: bool = False) -> Tensor:
     """
     coefficients = _blend_coefficients(params).contiguous().to(x.device, non_blocking=True)
     jittered = params[:, COLUMN['order']].long() >= 0
-    hue = torch.where(jittered, params[:, COLUMN['hue']], 0.0).to(x.device, non_blocking=True)
+    hue = torch.where(jittered, params[:, COLUMN['hue']], 0.0)
+    hue = hue.to(x.device, non_blocking=True)
     before_hue = coefficients[:, :3].reshape(3, 3, -1, 1, 1, 1).unbind(0)
     after_hue = coefficients[:, 3:].reshape(3, 3, -1, 1, 1, 1).unbind(0)
     # Three compiled functions and not one: the compiler would compute the blends again for every
@@ -341,7 +342,8 @@ class Photometric(nn.Module):
         )
         chunks = 1
         if x.device.type == 'cpu':
-            chunks = min(-(-x.numel() // (CHUNK_VALUES * torch.get_num_threads())), len(x))
+            chunk_values = CHUNK_VALUES * torch.get_num_threads()
+            chunks = min(-(-x.numel() // chunk_values), len(x))
         for out_chunk, x_chunk, params_chunk in zip(
             out.tensor_split(chunks),
             x.tensor_split(chunks),

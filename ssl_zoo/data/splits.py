@@ -1,5 +1,7 @@
 """The sources of a run: training images, the hold-out cut from them, test images."""
 
+from typing import Protocol
+
 import numpy as np
 
 from ssl_zoo.data.sources import Source, Subset, balanced_order, build_source
@@ -29,11 +31,27 @@ def hold_out(source: Source, share: int | float) -> tuple[np.ndarray, np.ndarray
     return np.sort(order[n:]), np.sort(order[:n])
 
 
-def data_sources(data, labelled: bool = False) -> dict[str, Source | None]:
+class DataSettings(Protocol):
+    """The settings that name the sources of a run, see ssl_zoo.config.settings.Data.
+
+    Attributes:
+        train: config of the training images.
+        val: config of the hold-out, or what is cut from `train`, see `hold_out`; None for none.
+        test: config of the test images, or None.
+        train_on_val: pretrain on the images that are held out, too.
+    """
+
+    train: dict
+    val: dict | int | float | None
+    test: dict | None
+    train_on_val: bool
+
+
+def data_sources(data: DataSettings, labelled: bool = False) -> dict[str, Source | None]:
     """Build the sources of a run.
 
     Args:
-        data: ssl_zoo.config.settings.Data.
+        data: the settings of the sources.
         labelled: require labels for training and test images, as an evaluation does.
 
     Returns:
@@ -70,7 +88,7 @@ def data_sources(data, labelled: bool = False) -> dict[str, Source | None]:
     )
 
 
-def _split_validation(whole: Source, data) -> tuple[Source, Source, Source | None]:
+def _split_validation(whole: Source, data: DataSettings) -> tuple[Source, Source, Source | None]:
     """The images to pretrain on, those that are not held out, and the hold-out."""
     if isinstance(data.val, dict):
         return whole, whole, build_source(data.val)

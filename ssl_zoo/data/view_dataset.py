@@ -64,7 +64,8 @@ class ViewDataset(Dataset):
                 return dict(views=None, unreadable=unreadable)
             if i != requested:
                 indices[k] = i
-                params[:, k] = self._params(epochs[k : k + 1], indices[k : k + 1])[:, 0]
+                row = slice(k, k + 1)
+                params[:, row] = self._params(epochs[row], indices[row])
             crop(pixels, self.views, params[:, k], [batch[k] for batch in views])
         return dict(
             views=views,

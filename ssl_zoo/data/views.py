@@ -223,6 +223,7 @@ def sample(
     jitter_p = view.jitter_p if any(view.jitter) else 0.0
     brightness, contrast, saturation, hue = view.jitter
     least_log_ratio, most_log_ratio = np.log(view.ratio)
+    sigma = _between(*view.blur_sigma, u['sigma'])
     jitter_order = np.floor(u['order'] * len(JITTER_ORDERS))
     values = dict(
         area=_between(*view.crop, u['area']),
@@ -236,7 +237,7 @@ def sample(
         saturation=_between(1 - saturation, 1 + saturation, u['saturation']),
         hue=_between(-hue, hue, u['hue']),
         gray=u['gray'] < view.gray_p,
-        sigma=np.where(u['blur'] < view.blur_p, _between(*view.blur_sigma, u['sigma']), 0),
+        sigma=np.where(u['blur'] < view.blur_p, sigma, 0),
         solarize=u['solarize'] < view.solarize_p,
     )
     params = np.empty((len(indices), len(PARAMS)), dtype=np.float32)

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
 
 import numpy as np
 import pytest
@@ -146,33 +145,56 @@ def test_the_same_bytes_again_and_only_what_is_missing_is_written(image_folder, 
     assert (folder / 'shard-000000.tar').stat().st_ino == kept.st_ino and len(whole) == 7
 
 
+PAUSING = """
+import os, signal, sys
+from ssl_zoo.data.sources.arrays import Digits
+from ssl_zoo.registry import SOURCES
+
+
+@SOURCES.register_module()
+class PausingDigits(Digits):
+    \"\"\"Digits whose 31st image to be packed waits for a signal, once.\"\"\"
+
+    packed = 0
+
+    def encoded(self, i):
+        self.packed += 1
+        if self.packed == 31 and not os.path.exists('paused'):
+            open('paused', 'w').close()
+            print('paused', flush=True)
+            signal.pause()
+        return super().encoded(i)
+"""
+
+
 def test_a_stopped_call_goes_on(root, tmp_path):
+    (tmp_path / 'pausing.py').write_text(PAUSING)
     command = [
         sys.executable,
-        'tools/make_shards.py',
-        repr(dict(type='Digits')),
-        str(tmp_path / 'out'),
+        str(root / 'tools/make_shards.py'),
+        repr(dict(type='PausingDigits', split='val')),
+        'out',
         '--per-shard',
         '10',
+        '--imports',
+        'pausing.py',
     ]
     process = subprocess.Popen(
-        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    while not (tmp_path / 'out' / 'shard-000003.tar').exists() and process.poll() is None:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert (
-        process.returncode == 130
-        and err.splitlines()[-1] == 'stopped; the same command goes on from here'
-        and 'Traceback' not in err
-    )
-    some = len(list((tmp_path / 'out').glob('*.tar')))
-    assert 3 < some < 126
+    try:
+        assert process.stdout.readline() == 'paused\n'
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 130 and 'Traceback' not in err
+    assert err.splitlines()[-1] == 'stopped; the same command goes on from here'
+    assert len(list((tmp_path / 'out').glob('*.tar'))) == 3
     first = (tmp_path / 'out' / 'shard-000000.tar').stat().st_ino
-    assert subprocess.run(command, cwd=root, capture_output=True, timeout=120).returncode == 0
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=240).returncode == 0
     assert (tmp_path / 'out' / 'shard-000000.tar').stat().st_ino == first
-    assert_same_images(TarShards(str(tmp_path / 'out')), Digits('train'), permutation(1257, 0))
+    assert_same_images(TarShards(str(tmp_path / 'out')), Digits('val'), permutation(180, 0))
 
 
 def test_mistakes_are_told_in_a_sentence(image_folder, make, tmp_path, tool, capsys):

@@ -1,8 +1,12 @@
 """Build torchvision's data sets; turn the exceptions that torchvision raises into ConfigError."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ssl_zoo.errors import ConfigError, MissingData, nearest
+
+if TYPE_CHECKING:  # torchvision is imported only where a data set is built
+    from torchvision.datasets import VisionDataset
 
 
 def check_split(split: str, allowed: tuple[str, ...]) -> None:
@@ -11,7 +15,7 @@ def check_split(split: str, allowed: tuple[str, ...]) -> None:
         raise ConfigError(f'split is {split!r}: {nearest(split, allowed)}')
 
 
-def torchvision_set(name: str, root: str, download: bool, **arguments):
+def torchvision_set(name: str, root: str, download: bool, **arguments) -> 'VisionDataset':
     """Build a data set of torchvision.datasets.
 
     Args:
