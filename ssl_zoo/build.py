@@ -14,73 +14,92 @@ from ssl_zoo.errors import ConfigError
 from ssl_zoo.method import Method
 from ssl_zoo.registry import METHODS
 
+# Keys of a checkpoint's config that an evaluation may change.
+EVALUATION_OPTIONS = ('data', 'workers', 'channels_last')
+
 
 def build_method(
     settings: Settings, pretrained: bool = True, microbatch_images: int | None = None
 ) -> Method:
-    """The method of a config with its photometric step, its weights drawn from the seed.
+    """Build the method of a config and its photometric step. Weights are drawn from the seed.
 
     Args:
-        pretrained: False leaves out pretrained weights that the config's backbone may ask for.
-        microbatch_images: images of a forward pass, over all processes; by default as the config says it for one process.
+        settings: from load_config.
+        pretrained: False ignores that the config asks for pretrained weights of the backbone.
+        microbatch_images: images of a forward pass, over all processes; None for the number that
+            the config gives for one process.
+
+    Returns:
+        The method on the CPU, in training mode.
+
+    Raises:
+        ConfigError: arguments that the method does not accept, images of a size that a ViT does not
+            accept, or a number of images per pass that the method does not accept.
     """
     torch.manual_seed(settings.seed)
     cfg = settings.method
     if not pretrained and cfg.get('backbone', {}).get('pretrained'):
         cfg = {**cfg, 'backbone': {**cfg['backbone'], 'pretrained': False}}
-    method, images = METHODS.create(cfg), microbatch_images
-    if images is None and settings.accumulate != 'auto':
-        images = settings.batch_size // settings.accumulate
-    if images is not None and (
-        images % method.microbatch_multiple or images < method.microbatch_minimum
-    ):
-        raise ConfigError(
-            f'{settings.method["type"]} with these arguments needs a multiple of {method.microbatch_multiple} images in each pass, '
-            f'at least {method.microbatch_minimum}, and batch_size={settings.batch_size} with accumulate={settings.accumulate} '
-            f'gives {images}'
-        )
-    _check_sizes(method, settings)
+    method = METHODS.create(cfg)
+    if microbatch_images is None and settings.accumulate != 'auto':
+        microbatch_images = settings.batch_size // settings.accumulate
+    if microbatch_images is not None:
+        _check_microbatch(method, settings, microbatch_images)
+    _check_image_sizes(method, settings)
     method.data_preprocessor = Photometric(
         settings.build_views(), settings.data.mean, settings.data.std, settings.channels_last
     )
-    return method.to(memory_format=torch.channels_last) if settings.channels_last else method
+    if settings.channels_last:
+        method = method.to(memory_format=torch.channels_last)
+    return method
 
 
-def _check_sizes(method: Method, settings: Settings) -> None:
-    """Raise ConfigError if a ViT takes images of another size than the views have."""
+def _check_microbatch(method: Method, settings: Settings, images: int) -> None:
+    multiple = method.microbatch_multiple
+    minimum = method.microbatch_minimum
+    if images % multiple or images < minimum:
+        raise ConfigError(
+            f'{settings.method["type"]} with these arguments needs a multiple of {multiple} images '
+            f'in each pass, at least {minimum}, and batch_size={settings.batch_size} with '
+            f'accumulate={settings.accumulate} gives {images}'
+        )
+
+
+def _check_image_sizes(method: Method, settings: Settings) -> None:
+    """Raise ConfigError if a ViT takes images of another size than views and evaluation have."""
     sizes = {view.size for view in settings.build_views()} | {settings.eval_geometry()[0]}
     for network in method.modules():
         if isinstance(network, VisionTransformer) and network.patch_embed.strict_img_size:
             height, width = network.patch_embed.img_size
             if sizes != {height} or height != width:
                 raise ConfigError(
-                    f'{settings.method["backbone"]["name"]} takes images of {height} x {width} pixels, and the views have '
-                    f'{", ".join(map(str, sorted(sizes)))}; give the backbone img_size={max(sizes)}, and '
-                    f'dynamic_img_size=True for several sizes'
+                    f'{settings.method["backbone"]["name"]} takes images of {height} x {width} '
+                    f'pixels, and the views have {", ".join(map(str, sorted(sizes)))}; give the '
+                    f'backbone img_size={max(sizes)}, and dynamic_img_size=True for several sizes'
                 )
-
-
-EVALUATION_OPTIONS = (
-    'data',
-    'workers',
-    'channels_last',
-)  # what an evaluation may change of a checkpoint's config
 
 
 def load_method(
     path: str | Path, options: Sequence[str] = (), random_weights: bool = False
 ) -> tuple[Method, Settings, int]:
-    """The trained method of a checkpoint in eval mode, the settings it was trained with, and the optimiser steps done.
+    """Load the method of a checkpoint.
 
-    The config stored in the checkpoint is read as data. A method that is not part of the zoo must be imported before
-    (``ssl_zoo.config.loading.import_file``): a checkpoint cannot ask for code to be run.
+    The config stored in the checkpoint is read as data. A method that is not part of the zoo must
+    be imported before (``ssl_zoo.config.loading.import_file``): a checkpoint cannot cause code to
+    be run.
 
     Args:
-        options: changes to the data part of its config, such as 'data.test.root=/data/imagenet/val'.
-        random_weights: the method as it was before training instead.
+        path: the checkpoint.
+        options: changes to the data of its config, such as 'data.test.root=/data/imagenet/val'.
+        random_weights: True for the weights that the method had before training.
+
+    Returns:
+        The method in eval mode, its settings, and the number of optimizer steps that it was trained
+        for (0 with ``random_weights``).
 
     Raises:
-        ConfigError: an unreadable checkpoint, an unknown method, weights that do not fit, an option that would change the method.
+        ConfigError: a checkpoint that cannot be read, an unknown method, weights that do not fit,
+            or an option that would change the method.
     """
     content = read_checkpoint(path)
     config = content['config']
@@ -92,13 +111,15 @@ def load_method(
             )
         apply_option(config, option)
     settings = settings_from_dict(config)
-    method = build_method(
-        settings, pretrained=random_weights
-    )  # otherwise the weights come from here
+    # Pretrained weights are part of the weights before training; trained weights replace them.
+    method = build_method(settings, pretrained=random_weights)
+    if random_weights:
+        return method.eval(), settings, 0
     try:
-        method.load_state_dict(content['method'] if not random_weights else method.state_dict())
-    except (RuntimeError, TypeError, AttributeError) as error:  # the last two: what is not a tensor
+        method.load_state_dict(content['method'])
+    except (RuntimeError, TypeError, AttributeError) as error:
+        # TypeError and AttributeError: an item of the state is not a tensor.
         raise ConfigError(
             f'{path} does not fit {settings.method["type"]}: {str(error).splitlines()[-1].strip()}'
         ) from None
-    return method.eval(), settings, 0 if random_weights else content['step']
+    return method.eval(), settings, content['step']

@@ -1,9 +1,11 @@
-"""Checkpoints: written whole or not at all, read without running code, and methods rebuilt from them.
+"""Checkpoints: read them without running code, find the newest, check that a run can resume.
 
-mmengine's own are not used: they hold objects that only a full unpickling can read, resuming runs the config stored in
-them, a crash while saving leaves a torn file at the final path, and ``max_keep_ckpts`` deletes the old before the new is safe.
+mmengine's checkpoints are not used, for three reasons: they hold objects that only a full
+unpickling can read, and resuming executes the config stored in them; a crash while saving leaves a
+torn file at the final path; ``max_keep_ckpts`` removes the old file before the new one is complete.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,7 +17,9 @@ from ssl_zoo.errors import ConfigError
 from ssl_zoo.storage.digest import sha256_of_tensors
 
 FORMAT = 'ssl_zoo checkpoint 3'
-# What a run cannot change when it resumes: with these equal, it goes on as if it had never stopped.
+# Keys of a config that a resumed run cannot change. With these equal, it continues as if it had
+# never
+# stopped.
 RESUME_INVARIANTS = (
     'method',
     'views',
@@ -37,14 +41,15 @@ RESUME_INVARIANTS = (
     'compile',
     'seed',
 )
+DATA_INVARIANTS = ('mean', 'std', 'on_device')  # the same for the keys of data
 
 
 def read_checkpoint(path: str | Path) -> dict:
-    """The content of a checkpoint on the CPU. Nothing in the file is executed.
+    """Read a checkpoint to the CPU and check its digest. Nothing in the file is executed.
 
     Raises:
-        ConfigError: no such file, not a checkpoint of this library, torn, changed since it was written, or holding more than tensors and
-            plain values.
+        ConfigError: there is no such file; or it is not a checkpoint of this library, is torn, was
+            changed since it was written, or holds more than tensors and plain values.
     """
     content = read_data(path, FORMAT, 'checkpoint')
     if content.pop('sha256', None) != sha256_of_tensors(content):
@@ -53,46 +58,71 @@ def read_checkpoint(path: str | Path) -> dict:
     return content
 
 
-def read_data(path: str | Path, form: str, what: str) -> dict:
-    """A file of tensors and plain values that this library wrote, on the CPU; its item ``format`` must be ``form``."""
+def read_data(path: str | Path, file_format: str, kind: str) -> dict:
+    """Read a file of tensors and plain values that this library wrote, to the CPU.
+
+    Args:
+        path: the file.
+        file_format: what its item 'format' must be.
+        kind: what the file should be, for messages, such as 'checkpoint'.
+
+    Raises:
+        ConfigError: there is no such file, or it cannot be read, or has another format.
+    """
     path = Path(path)
     if not path.is_file():
-        raise ConfigError(f'there is no {what} at {path.absolute()}')
+        raise ConfigError(f'there is no {kind} at {path.absolute()}')
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # torch raises many types for a torn or foreign file
+        reason = (str(error) or 'it is too short').splitlines()[0]
         raise ConfigError(
-            f'{path} is not a readable {what}, or holds objects that would run code when loaded '
-            f'({type(error).__name__}: {(str(error) or "it is too short").splitlines()[0]})'
+            f'{path} is not a readable {kind}, or holds objects that would run code when loaded '
+            f'({type(error).__name__}: {reason})'
         ) from None
-    if not isinstance(content, dict) or content.get('format') != form:
-        raise ConfigError(f'{path} is not a {what} of ssl_zoo (expected format {form!r})')
+    if not isinstance(content, dict) or content.get('format') != file_format:
+        raise ConfigError(f'{path} is not a {kind} of ssl_zoo (expected format {file_format!r})')
     return content
 
 
 def need_items(content: dict, path: str | Path, **types: type) -> None:
-    """Raise ConfigError if the content of a checkpoint lacks one of these items, or has it of another type."""
-    for key, wanted in types.items():
-        if not isinstance(content.get(key), wanted):
+    """Check that the content of a checkpoint has these items.
+
+    Args:
+        content: the content.
+        path: the file, for messages.
+        types: key -> type.
+
+    Raises:
+        ConfigError: an item is missing or has another type.
+    """
+    for key, expected in types.items():
+        if not isinstance(content.get(key), expected):
+            fault = 'of another type' if key in content else 'missing'
             raise ConfigError(
-                f'{path} is not a whole checkpoint: its {key!r} is {"missing" if key not in content else "of another type"}; '
+                f'{path} is not a whole checkpoint: its {key!r} is {fault}; '
                 f'give one that a run has written'
             )
 
 
 def add_digest(content: dict) -> dict:
-    """The content with its digest, as ``read_checkpoint`` wants it."""
+    """Return the content of a checkpoint with its digest, which ``read_checkpoint`` checks."""
     content = {key: value for key, value in content.items() if key != 'sha256'}
     return dict(content, sha256=sha256_of_tensors(content))
 
 
 def checkpoints_in(work_dir: str | Path) -> list[Path]:
-    """The checkpoints of a work directory, newest first."""
+    """Return the checkpoints of a work directory, newest first."""
     return sorted(Path(work_dir, 'checkpoints').glob('step_*.pth'), reverse=True)
 
 
-def newest_checkpoint(work_dir: str | Path, report=print) -> dict:
-    """The newest checkpoint that can be read. One that cannot is reported, renamed to *.unreadable and passed over.
+def newest_checkpoint(work_dir: str | Path, report: Callable[[str], object] = print) -> dict:
+    """Read the newest checkpoint that can be read.
+
+    A newer one that cannot be read is reported and renamed to *.unreadable.
+
+    Returns:
+        Its content, and its path under 'path'.
 
     Raises:
         ConfigError: there is none.
@@ -103,35 +133,48 @@ def newest_checkpoint(work_dir: str | Path, report=print) -> dict:
         except ConfigError as error:
             try:
                 path.rename(path.with_name(path.name + '.unreadable'))
-            except OSError:  # a read-only folder: nothing is lost by leaving it
+            except OSError:  # a read-only folder: the file may stay
                 report(f'warning: {error}; the one before it is tried')
             else:
                 report(
-                    f'warning: {error}; it is now {path.name}.unreadable, and the one before it is tried'
+                    f'warning: {error}; it is now {path.name}.unreadable, and the one before it '
+                    f'is tried'
                 )
-    raise ConfigError(
-        f'nothing to resume: there is no readable checkpoint in {Path(work_dir, "checkpoints").absolute()}'
-    )
+    folder = Path(work_dir, 'checkpoints').absolute()
+    raise ConfigError(f'nothing to resume: there is no readable checkpoint in {folder}')
 
 
 def check_resumable(content: dict, settings: Settings, train: Source) -> None:
-    """Raise ConfigError if the checkpoint's run and this one would not be the same run."""
+    """Check that a run can continue from a checkpoint as if it had never stopped.
+
+    Args:
+        content: from read_checkpoint.
+        settings: settings of the run.
+        train: training images of the run.
+
+    Raises:
+        ConfigError: settings, views or images differ.
+    """
+    before = content['config']
     now = settings.to_builtin()
     for key in RESUME_INVARIANTS:
-        if content['config'].get(key) != now[key]:
+        if before.get(key) != now[key]:
             raise ConfigError(
-                f'cannot resume: {key} was {content["config"].get(key)!r} and is {now[key]!r}; set it back, or '
-                f'start a new run in another work directory'
+                f'cannot resume: {key} was {before.get(key)!r} and is {now[key]!r}; set it back, '
+                f'or start a new run in another work directory'
             )
-    for key in ('mean', 'std', 'on_device'):
-        if (before := content['config']['data'].get(key, False)) != now['data'][key]:
+    for key in DATA_INVARIANTS:
+        value_before = before['data'].get(key, False)
+        if value_before != now['data'][key]:
             raise ConfigError(
-                f'cannot resume: data.{key} was {before} and is {now["data"][key]}; set it back'
+                f'cannot resume: data.{key} was {value_before} and is {now["data"][key]}; '
+                f'set it back'
             )
     if content.get('pixels') != VIEW_VERSION:
         raise ConfigError(
-            'cannot resume: the checkpoint is of a version of ssl_zoo that made other pixels of the same views; continue '
-            'with that version, or start a new run in another work directory'
+            'cannot resume: the checkpoint is of a version of ssl_zoo that made other pixels of '
+            'the same views; continue with that version, or start a new run in another work '
+            'directory'
         )
     if content['images'] != len(train):
         raise ConfigError(
@@ -139,5 +182,6 @@ def check_resumable(content: dict, settings: Settings, train: Source) -> None:
         )
     if content['manifest'] != train.manifest():
         raise ConfigError(
-            "cannot resume: the training set has other images (their names or labels differ from the run's)"
+            'cannot resume: the training set has other images (their names or labels differ from '
+            "the run's)"
         )

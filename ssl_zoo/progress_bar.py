@@ -1,4 +1,4 @@
-"""Progress bars."""
+"""Progress bars of evaluations."""
 
 import sys
 
@@ -8,12 +8,22 @@ from ssl_zoo.distributed import rank
 
 
 def progress_bar(
-    total: int, what: str, unit: str = 'images', done: int = 0, shown: bool = True
+    total: int, description: str, unit: str = 'images', done: int = 0, shown: bool = True
 ) -> tqdm:
-    """A bar with the time left on the terminal; into a file, a line now and then. The first process alone shows it."""
+    """Make a progress bar with the time left. Rank 0 alone shows it.
+
+    It is redrawn five times per second on a terminal, and every 30 seconds into a file.
+
+    Args:
+        total: units of the whole work.
+        description: what the work is.
+        unit: name of a unit.
+        done: units done before.
+        shown: False for a bar that prints nothing.
+    """
     return tqdm(
         total=total,
-        desc=what,
+        desc=description,
         unit=f' {unit}',
         initial=done,
         disable=rank() > 0 or not shown,

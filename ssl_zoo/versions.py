@@ -1,4 +1,4 @@
-"""The versions that a result depends on."""
+"""Versions of the software and the hardware that a result depends on."""
 
 import platform
 
@@ -8,11 +8,15 @@ from ssl_zoo import __version__
 
 
 def versions() -> dict[str, str]:
-    """What the run stands on."""
+    """Return versions of libraries and Python, the platform, and the device."""
     import mmengine
     import timm
     import torchvision
 
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_name()
+    else:
+        device = f'cpu, {torch.get_num_threads()} threads'
     return dict(
         ssl_zoo=__version__,
         torch=str(torch.__version__),
@@ -21,7 +25,5 @@ def versions() -> dict[str, str]:
         mmengine=mmengine.__version__,
         python=platform.python_version(),
         platform=platform.platform(),
-        device=torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else f'cpu, {torch.get_num_threads()} threads',
+        device=device,
     )

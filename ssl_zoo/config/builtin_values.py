@@ -10,8 +10,9 @@ LARGEST = 10**30  # above it, sums and products of whole numbers no longer fit i
 
 
 def to_builtin(value: Any) -> Any:
-    """Copy nested dicts, lists and tuples into dicts with string keys and lists, free of mmengine's
-    classes.
+    """Copy nested containers into plain dicts with string keys and plain lists.
+
+    mmengine's subclasses of dict and list do not appear in the copy.
     """
     if isinstance(value, dict):
         return {str(key): to_builtin(item) for key, item in value.items()}

@@ -1,6 +1,4 @@
-"""Relations between the fields of a config. Each function checks one and raises ConfigError if it
-does not hold.
-"""
+"""Relations between the fields of a config. Each function raises ConfigError if one is violated."""
 
 from typing import TYPE_CHECKING
 
@@ -17,9 +15,7 @@ SET_BY_RUN = dict(lr='base_lr', weight_decay='weight_decay', params=None, adapt=
 
 
 def check_relations(settings: 'Settings') -> None:
-    """Check the fields of a config against each other. Raises ConfigError for the first relation
-    that does not hold.
-    """
+    """Check the fields of a config against each other; raise ConfigError for the first mistake."""
     check_peak_lr(settings)
     check_warmup(settings)
     check_milestones(settings)
@@ -34,6 +30,7 @@ def check_relations(settings: 'Settings') -> None:
 
 
 def check_peak_lr(settings: 'Settings') -> None:
+    """The peak learning rate fits into float32."""
     require(
         settings.base_lr * settings.batch_size < 1e30,  # float32 ends at 3e38
         'base_lr',
@@ -43,6 +40,7 @@ def check_peak_lr(settings: 'Settings') -> None:
 
 
 def check_warmup(settings: 'Settings') -> None:
+    """The warm-up is shorter than the training."""
     require(
         settings.warmup_epochs < settings.epochs,
         'warmup_epochs',
@@ -52,6 +50,7 @@ def check_warmup(settings: 'Settings') -> None:
 
 
 def check_milestones(settings: 'Settings') -> None:
+    """Milestones belong to shape='steps', and are before the end of the training."""
     milestones = settings.schedule.milestones
     require(
         bool(milestones) == (settings.schedule.shape == 'steps'),
@@ -68,6 +67,7 @@ def check_milestones(settings: 'Settings') -> None:
 
 
 def check_compile(settings: 'Settings') -> None:
+    """Compilation fits accumulation and activation checkpointing."""
     uses_cuda_graphs = isinstance(settings.compile, str)
     require(
         settings.accumulate == 1 or not uses_cuda_graphs,
@@ -85,6 +85,7 @@ def check_compile(settings: 'Settings') -> None:
 
 
 def check_accumulation(settings: 'Settings') -> None:
+    """The batch divides into passes of at least two images."""
     batch_size = settings.batch_size
     limit = settings.max_device_batch
     if settings.accumulate == 'auto':
@@ -103,6 +104,7 @@ def check_accumulation(settings: 'Settings') -> None:
 
 
 def check_optimizer(settings: 'Settings') -> None:
+    """The optimizer is not given what the run sets."""
     for key, stated_in in SET_BY_RUN.items():
         if key in settings.optimizer:
             origin = f', from {stated_in}' if stated_in else ''
@@ -112,23 +114,26 @@ def check_optimizer(settings: 'Settings') -> None:
 
 
 def check_eval_geometry(settings: 'Settings') -> None:
+    """The crop of evaluation fits into the resized image."""
     size, resize = settings.eval_geometry()
     require(0 < size <= resize, 'data.eval_size', size, f'above 0 and at most eval_resize={resize}')
 
 
 def check_backbone(settings: 'Settings') -> None:
+    """The backbone is a dict."""
     backbone = settings.method.get('backbone', {})
     require(isinstance(backbone, dict), 'method.backbone', backbone, 'dict(name=...)')
 
 
 def check_method_arguments(settings: 'Settings') -> None:
-    """A misspelt argument of the method fails here, before data is read."""
+    """The method has the arguments that the config gives; checked before data is read."""
     name = settings.method['type']
     arguments = [key for key in settings.method if key != 'type']
     check_arguments(METHODS.find(name), arguments, f'method {name!r}')
 
 
 def check_number_of_views(settings: 'Settings') -> None:
+    """The method takes as many views as the config has."""
     name = settings.method['type']
     method = METHODS.find(name)
     n_views = len(settings.views)

@@ -166,8 +166,9 @@ class Schedule:
 
 @dataclass
 class Settings:
-    """All keys of a config. ``load_config`` makes them from a file; the work directory of a run
-    holds them resolved.
+    """All keys of a config.
+
+    ``load_config`` makes them from a file; the work directory of a run holds them resolved.
 
     Attributes:
         method: dict(type=..., backbone=dict(name=...), ...).

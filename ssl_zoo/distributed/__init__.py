@@ -1,6 +1,4 @@
-"""Training on several processes: process group, collectives, synchronised BatchNorm, sharding, stop
-signals.
-"""
+"""Several processes: process group, collectives, synchronised BatchNorm, sharding, signals."""
 
 from ssl_zoo.distributed.collectives import (
     all_gather,

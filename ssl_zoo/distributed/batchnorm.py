@@ -191,8 +191,9 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
 
 
 def split_batchnorm(network: nn.Module, splits: int) -> nn.Module:
-    """Turn the BatchNorm2d layers of a network into SplitBatchNorm2d, in place; do nothing for one
-    split.
+    """Turn the BatchNorm2d layers of a network into SplitBatchNorm2d, in place.
+
+    One split changes nothing.
 
     Raises:
         ConfigError: ``splits`` is not a whole number of at least 1.

@@ -64,12 +64,12 @@ def raise_together(function: Callable[[], T]) -> T:
 
 
 def on_rank0(function: Callable[[], T]) -> T:
-    """Call a function on rank 0 alone; all ranks return its plain value or raise its ConfigError."""
+    """Call a function on rank 0; all ranks return its plain value or raise its ConfigError."""
     if rank() == 0:
         return broadcast_object(raise_together(function))
     return broadcast_object(raise_together(lambda: None))
 
 
 def write_on_rank0(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file on rank 0 with ``write_or_raise``; all ranks return after it or raise its error."""
+    """Write a file on rank 0 with ``write_or_raise``; all ranks wait for it or raise its error."""
     raise_together(lambda: write_or_raise(path, write) if rank() == 0 else None)

@@ -86,7 +86,7 @@ def _set_from_slurm(env: MutableMapping[str, str]) -> None:
 
 
 def _check_environment(size: int) -> None:
-    """Raise ConfigError for variables with which the processes would wait for each other forever."""
+    """Raise ConfigError for values with which the processes would wait for each other forever."""
     env = os.environ
     missing = [key for key in ('RANK', 'MASTER_ADDR', 'MASTER_PORT') if not env.get(key)]
     if missing:

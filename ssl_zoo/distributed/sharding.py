@@ -30,9 +30,9 @@ def shard(
     networks: Iterable[str],
     device: torch.device | str | None = None,
 ) -> nn.Module:
-    """Shard the parameters of a model over all ranks, in place. Call it before building the
-    optimizer.
+    """Shard the parameters of a model over all ranks, in place.
 
+    Call it before building the optimizer.
     The blocks of ``networks`` are gathered one by one when they are used; the rest of the model
     (stems, heads, prototypes) is gathered for the whole pass. All ranks start from the weights and
     buffers of rank 0, as with DistributedDataParallel.
@@ -122,8 +122,7 @@ def full_state(state: object) -> object:
 
 
 def load_full_state(owner: nn.Module | torch.optim.Optimizer, state: dict) -> None:
-    """Load a state of whole tensors, of which each rank keeps its shards. No rank waits for
-    another.
+    """Load a state of whole tensors; each rank keeps its shards. No rank waits for another.
 
     Args:
         owner: a model or an optimizer, sharded or not.

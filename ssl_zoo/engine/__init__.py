@@ -1,1 +1,1 @@
-"""Training on mmengine's Runner and Hooks; what mmengine lacks is added here, each with its reason."""
+"""Training on mmengine's Runner and Hooks, with what mmengine lacks."""

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 
 class NonFiniteTracer:
-    """Checks the tensors of a pass in the order in which they are computed, and records the first
-    that is not finite.
+    """Checks the tensors of a pass and records the first that is not finite.
 
-    Checked are weights, views, outputs of layers, terms of the loss and gradients.
+    Tensors are checked in the order in which they are computed: weights, views, outputs of layers,
+    terms of the loss and gradients.
 
     Args:
         network: gets a forward hook on each layer and a hook on each parameter, until ``close``.

@@ -57,9 +57,7 @@ def _with_recomputation(cls: type[nn.Module]) -> type[nn.Module]:
 
 @contextmanager
 def _preserved_buffers(block: nn.Module) -> Iterator[None]:
-    """Let a second forward pass update copies of BatchNorm's statistics; the first has updated
-    them.
-    """
+    """Let a second forward pass update copies of BatchNorm's statistics, not the statistics."""
     originals = [(layer, dict(layer._buffers)) for layer in block.modules()]
     for layer, buffers in originals:
         copies = {name: value.clone() for name, value in buffers.items() if value is not None}

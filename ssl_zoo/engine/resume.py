@@ -86,7 +86,7 @@ def load_state(runner: 'ZooRunner', content: dict) -> None:
 
 
 def _warn_of_other_passes(runner: 'ZooRunner', accumulate_before: int) -> None:
-    """Warn if the images of a forward pass are others than before: see ``Method.batch_coupling``."""
+    """Warn if forward passes have another number of images than before."""
     plan = runner.plan
     if accumulate_before != plan.accumulate:
         runner.logger.warning(

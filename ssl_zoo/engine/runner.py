@@ -10,12 +10,10 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -34,21 +32,13 @@ from ssl_zoo.distributed.objects import on_rank0, raise_together
 from ssl_zoo.distributed.sharding import full_state, is_sharded
 from ssl_zoo.distributed.signals import StopSignals
 from ssl_zoo.engine.describe_plan import describe_plan
-from ssl_zoo.engine.hooks.checkpoint import CheckpointHook
-from ssl_zoo.engine.hooks.method import MethodHook
-from ssl_zoo.engine.hooks.non_finite import NonFiniteHook
-from ssl_zoo.engine.hooks.online_evaluation import OnlineEvaluationHook
-from ssl_zoo.engine.hooks.progress import ProgressHook
-from ssl_zoo.engine.hooks.schedule import ScheduleHook
-from ssl_zoo.engine.hooks.stop import StopHook
-from ssl_zoo.engine.hooks.unreadable_images import UnreadableImagesHook
-from ssl_zoo.engine.hooks.views_picture import ViewsPictureHook
 from ssl_zoo.engine.logger import make_logger
 from ssl_zoo.engine.loop import TrainLoop
 from ssl_zoo.engine.model import build_model
 from ssl_zoo.engine.optim_wrapper import ZooOptimWrapper, build_optimizer
 from ssl_zoo.engine.plan import Plan
 from ssl_zoo.engine.resume import load_state, read_resumed_checkpoint
+from ssl_zoo.engine.run_hooks import RunHooks
 from ssl_zoo.engine.work_dir import claim, make_work_dir
 from ssl_zoo.errors import CollectiveConfigError, ConfigError
 from ssl_zoo.method import Method
@@ -160,43 +150,6 @@ def _prepare_loader(
     return make_loader
 
 
-@dataclass
-class RunHooks:
-    """The hooks of a run. mmengine orders them by priority, equal priorities in this order."""
-
-    method: MethodHook
-    schedule: ScheduleHook
-    unreadable_images: UnreadableImagesHook
-    views_picture: ViewsPictureHook
-    online_evaluation: OnlineEvaluationHook
-    progress: ProgressHook
-    checkpoint: CheckpointHook
-    non_finite: NonFiniteHook
-    stop: StopHook
-
-    @classmethod
-    def build(cls, settings: Settings, sources: dict[str, Source | None]) -> 'RunHooks':
-        """Make the hooks; ``sources`` come from ssl_zoo.data.splits.data_sources."""
-        train = sources['train']
-        progress = ProgressHook(settings)
-        checkpoint = CheckpointHook(settings, train)
-        return cls(
-            method=MethodHook(),
-            schedule=ScheduleHook(),
-            unreadable_images=UnreadableImagesHook(train, settings.data.max_unreadable),
-            views_picture=ViewsPictureHook(train),
-            online_evaluation=OnlineEvaluationHook(settings, sources, progress),
-            progress=progress,
-            checkpoint=checkpoint,
-            non_finite=NonFiniteHook(settings),
-            stop=StopHook(checkpoint.save),
-        )
-
-    def in_order(self) -> list[Hook]:
-        """All hooks."""
-        return list(vars(self).values())
-
-
 class ZooRunner(Runner):
     """mmengine's Runner with the zoo's loop, logger and checkpoints.
 
@@ -304,7 +257,7 @@ class ZooRunner(Runner):
         return multiple > multiple_before
 
     def whole_method(self) -> Method:
-        """The method, or a whole copy of it if it is sharded, to call parts of. All ranks call it."""
+        """The method; of a sharded one a whole copy. All ranks call it."""
         if not is_sharded(self.method):
             return self.method
         method = build_method(
@@ -363,11 +316,11 @@ class ZooRunner(Runner):
         logger.setLevel(logging.WARNING)
         return logger
 
-    def build_visualizer(self, visualizer=None) -> None:
+    def build_visualizer(self, visualizer: dict | None = None) -> None:
         """Make none: ProgressHook writes the scalars."""
 
     def _init_model_weights(self) -> None:
         """Do nothing: the method draws its weights, and mmengine would draw timm's again."""
 
-    def _log_env(self, env_cfg) -> None:
+    def _log_env(self, env_cfg: dict) -> None:
         """Do nothing: versions.json holds it, and mmengine runs a compiler to get its version."""

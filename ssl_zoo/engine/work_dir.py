@@ -48,8 +48,7 @@ def make_work_dir(path: Path, unique: bool) -> Path:
 
 
 def claim(work_dir: Path) -> FileLock:
-    """Lock a work directory for this process, and remove temporary files that a killed process has
-    left there.
+    """Lock a work directory for this process, and remove temporary files of a killed process.
 
     Raises:
         ConfigError: another run uses the directory, or nothing can be written there.

@@ -8,23 +8,21 @@ import torch
 
 
 def sha256_of_file(path: str | Path) -> str:
-    """The digest of a file's bytes, 64 hexadecimal digits. Raises OSError if the file cannot be
-    read.
-    """
+    """Digest the bytes of a file: 64 hexadecimal digits. Raises OSError if it cannot be read."""
     with open(path, 'rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def sha256_of_json(value: object) -> str:
-    """The digest of a value's JSON text with sorted keys, 64 hexadecimal digits: tuples and lists
-    are alike.
+    """Digest the JSON text of a value, with sorted keys: 64 hexadecimal digits.
+
+    A tuple has the digest of the list of its items.
     """
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def sha256_of_tensors(value: object) -> str:
-    """The digest of tensors and plain values in nested dicts, lists and tuples, 64 hexadecimal
-    digits.
+    """Digest tensors and plain values in nested dicts, lists and tuples: 64 hexadecimal digits.
 
     Dtypes, shapes, the keys of dicts and their order count; devices and memory formats do not.
     """

@@ -54,9 +54,7 @@ class FileLock:
         return True
 
     def holder(self) -> str:
-        """The description of the process that locked the file last, such as 'process 4711 on
-        node3'.
-        """
+        """The process that locked the file last, such as 'process 4711 on node3'."""
         self._file.seek(0)
         return self._file.read().decode(errors='replace').strip()
 

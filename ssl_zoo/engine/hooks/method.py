@@ -11,8 +11,10 @@ if TYPE_CHECKING:
 
 
 class MethodHook(Hook):
-    """Sets ``progress`` and ``epoch`` of the method before each pass; calls ``after_step`` after
-    each optimizer step, and then averages BatchNorm's running statistics over ranks.
+    """Tells the method its progress and calls ``after_step``.
+
+    ``progress`` and ``epoch`` of the method are set before each pass. After each optimizer step
+    ``after_step`` is called, and BatchNorm's running statistics are averaged over ranks.
     """
 
     priority = 'VERY_HIGH'
@@ -20,11 +22,19 @@ class MethodHook(Hook):
     def before_train(self, runner: 'ZooRunner') -> None:
         self.statistics = RunningStatistics(runner.method)
 
-    def before_train_iter(self, runner: 'ZooRunner', batch_idx, data_batch=None) -> None:
+    def before_train_iter(
+        self, runner: 'ZooRunner', batch_idx: int, data_batch: dict | None = None
+    ) -> None:
         runner.method.progress = runner.step / runner.max_steps
         runner.method.epoch = runner.plan.epoch(runner.step)
 
-    def after_train_iter(self, runner: 'ZooRunner', batch_idx, data_batch=None, outputs=None):
+    def after_train_iter(
+        self,
+        runner: 'ZooRunner',
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
+    ) -> None:
         if runner.at_step_end:
             runner.method.after_step()
             self.statistics.average()

@@ -89,7 +89,7 @@ class NonFiniteHook(Hook):
         )
 
     def _repeat_with_tracer(self, runner: 'ZooRunner', end: int) -> None:
-        """Train up to pass ``end``. Raises NonFiniteError at the first tensor that is not finite."""
+        """Train up to pass ``end``; raise NonFiniteError at the first tensor that is not finite."""
         tracer = NonFiniteTracer(runner.method)
         trace_hook = TraceHook(runner, tracer)
         training_hooks = [

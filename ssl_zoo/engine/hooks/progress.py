@@ -47,7 +47,13 @@ class ProgressHook(Hook):
         if rank() == 0:
             self.log.remove_lines_after(runner.step)
 
-    def after_train_iter(self, runner: 'ZooRunner', batch_idx, data_batch=None, outputs=None):
+    def after_train_iter(
+        self,
+        runner: 'ZooRunner',
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
+    ) -> None:
         self.values.append({name: value.detach() for name, value in outputs.items()})
         done = runner.step + 1
         if runner.at_step_end and (done % self.every == 0 or done in (1, runner.max_steps)):

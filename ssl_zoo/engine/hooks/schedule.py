@@ -16,7 +16,9 @@ class ScheduleHook(Hook):
 
     priority = 'HIGH'
 
-    def before_train_iter(self, runner: 'ZooRunner', batch_idx, data_batch=None) -> None:
+    def before_train_iter(
+        self, runner: 'ZooRunner', batch_idx: int, data_batch: dict | None = None
+    ) -> None:
         plan = runner.plan
         for group in runner.optim_wrapper.optimizer.param_groups:
             lr = plan.lr(runner.step) if group['scheduled'] else plan.peak_lr

@@ -37,7 +37,9 @@ class TraceHook(Hook):
         self.state: dict = {}
         runner.optim_wrapper.before_step = self.raise_if_found
 
-    def before_train_iter(self, runner: 'ZooRunner', batch_idx, data_batch=None) -> None:
+    def before_train_iter(
+        self, runner: 'ZooRunner', batch_idx: int, data_batch: dict | None = None
+    ) -> None:
         if self.tracer.first is None:
             self.batch = data_batch
             self.iter = runner.iter
@@ -45,7 +47,13 @@ class TraceHook(Hook):
             # A copy: the pass updates BatchNorm's statistics.
             self.state = copy_state(runner.method.state_dict())
 
-    def after_train_iter(self, runner: 'ZooRunner', batch_idx, data_batch=None, outputs=None):
+    def after_train_iter(
+        self,
+        runner: 'ZooRunner',
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
+    ) -> None:
         if not runner.at_step_end:
             self.raise_if_found()
 

@@ -37,7 +37,9 @@ class UnreadableImagesHook(Hook):
         self.new_reasons: dict[int, str] = {}
         self._counted = 0
 
-    def before_train_iter(self, runner: 'ZooRunner', batch_idx, data_batch=None) -> None:
+    def before_train_iter(
+        self, runner: 'ZooRunner', batch_idx: int, data_batch: dict | None = None
+    ) -> None:
         for i, reason in data_batch['unreadable']:
             if i not in self.reasons:
                 self.new_reasons[i] = reason
