@@ -36,7 +36,8 @@ def redundancy(c: Tensor, lambd: float) -> Tensor:
     Returns:
         Scalar.
     """
-    return (1 - c.diagonal()).square().sum() + lambd * off_diagonal(c).square().sum()
+    invariance = (1 - c.diagonal()).square().sum()
+    return invariance + lambd * off_diagonal(c).square().sum()
 
 
 @METHODS.register_module()

@@ -101,8 +101,8 @@ class TiCo(Method):
         moments = (second_moments(z1) + second_moments(z2)) / 2  # (proj_dim, proj_dim)
         self.c.add(moments)
         c = self.c.value.lerp(moments, 1 - self.c.decay)  # C_t = beta C_t-1 + (1 - beta) moments
-        loss = (tico_loss(z1, t2, c, self.rho) + tico_loss(z2, t1, c, self.rho)) / 2
-        return dict(loss=loss, feature_std=feature_std(z1), decay=self.decay)
+        directions = tico_loss(z1, t2, c, self.rho) + tico_loss(z2, t1, c, self.rho)
+        return dict(loss=directions / 2, feature_std=feature_std(z1), decay=self.decay)
 
     def after_step(self) -> None:
         self.c.update()

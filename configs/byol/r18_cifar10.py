@@ -25,7 +25,12 @@ method = dict(
 )
 
 _both = dict(
-    size=32, crop=(0.08, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2
+    size=32,
+    crop=(0.08, 1.0),
+    flip_p=0.5,
+    jitter=(0.4, 0.4, 0.2, 0.1),
+    jitter_p=0.8,
+    gray_p=0.2,
 )
 views = [dict(**_both, solarize_p=0.0), dict(**_both, solarize_p=0.2)]
 

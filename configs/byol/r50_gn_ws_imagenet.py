@@ -25,7 +25,12 @@ method = dict(
 
 # BYOL, table 6.
 _both = dict(
-    size=224, crop=(0.08, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2
+    size=224,
+    crop=(0.08, 1.0),
+    flip_p=0.5,
+    jitter=(0.4, 0.4, 0.2, 0.1),
+    jitter_p=0.8,
+    gray_p=0.2,
 )
 views = [
     dict(**_both, blur_p=1.0, solarize_p=0.0),  # T

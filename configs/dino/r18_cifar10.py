@@ -28,7 +28,12 @@ method = dict(
 )
 
 _both = dict(
-    size=32, crop=(0.4, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2
+    size=32,
+    crop=(0.4, 1.0),
+    flip_p=0.5,
+    jitter=(0.4, 0.4, 0.2, 0.1),
+    jitter_p=0.8,
+    gray_p=0.2,
 )
 views = [dict(**_both, solarize_p=0.0), dict(**_both, solarize_p=0.2)]
 data = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))  # lightly: ImageNet's

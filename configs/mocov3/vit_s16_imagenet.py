@@ -35,7 +35,10 @@ _both = dict(
     jitter_p=0.8,
     gray_p=0.2,
 )
-views = [dict(**_both, blur_p=1.0, solarize_p=0.0), dict(**_both, blur_p=0.1, solarize_p=0.2)]
+views = [
+    dict(**_both, blur_p=1.0, solarize_p=0.0),
+    dict(**_both, blur_p=0.1, solarize_p=0.2),
+]
 
 optimizer = dict(type='AdamW')
 batch_size = 4096

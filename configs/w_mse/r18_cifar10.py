@@ -25,7 +25,12 @@ method = dict(
 )
 
 _view = dict(
-    size=32, crop=(0.2, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.4, 0.1), jitter_p=0.8, gray_p=0.1
+    size=32,
+    crop=(0.2, 1.0),
+    flip_p=0.5,
+    jitter=(0.4, 0.4, 0.4, 0.1),
+    jitter_p=0.8,
+    gray_p=0.1,
 )
 views = [_view, _view]
 data = dict(std=(0.2023, 0.1994, 0.2010))  # official code
