@@ -1,9 +1,10 @@
-"""Compare two networks on the same test images: is the difference more than chance?
+"""Test whether two networks differ on the same test images.
 
-    python tools/compare.py RUN_A/predictions/linear_top1_....npz RUN_B/predictions/linear_top1_....npz
+    python tools/compare.py RUN_A/predictions/linear_top1_....npz RUN_B/predictions/linear_....npz
 
-Every evaluation saves its predictions and names the file. The test is paired: it counts the images that one alone has right. It
-speaks of these two networks on images like these, not of two methods: for that compare over training seeds.
+Every evaluation saves its predictions and prints the name of the file. The test is paired: it
+counts the images that only one of the networks has right. The result is about these two networks on
+images like these, not about two methods: for methods, compare over training seeds.
 """
 
 import argparse
@@ -12,19 +13,24 @@ import json
 import sys
 
 
-def describe(row: dict) -> str:
-    """What the predictions are of, as far as their row says it."""
+def describe_predictions(row: dict) -> str:
+    """Return what the predictions are of: method, network, protocol and checkpoint of the row.
+
+    Raises:
+        ConfigError: the protocol of the row is not a dict of the fields that its name needs.
+    """
+    from ssl_zoo.evaluation.protocols.describe import describe_row
+
     method = row
     for key in ('config', 'method', 'type'):
         method = method.get(key) if isinstance(method, dict) else None
-    said = [
-        method,
-        *(row.get(key) for key in ('weights', 'network', 'layer', 'protocol', 'checkpoint')),
-    ]
-    return ', '.join(str(item) for item in said if item)
+    network = [row.get(key) for key in ('weights', 'network', 'layer')]
+    parts = [method, *network, describe_row(row), row.get('checkpoint')]
+    return ', '.join(str(part) for part in parts if part)
 
 
-def main(argv=None) -> int:
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -37,26 +43,26 @@ def main(argv=None) -> int:
     from ssl_zoo.evaluation.predictions import Predictions, compare
 
     try:
-        a, b = Predictions.load(args.a), Predictions.load(args.b)
+        a = Predictions.load(args.a)
+        b = Predictions.load(args.b)
         result = compare(a, b, args.metric)
+        descriptions = [describe_predictions(a.row), describe_predictions(b.row)]
     except ConfigError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     if args.json:
-        print(
-            json.dumps(
-                dict(dataclasses.asdict(result), metric=args.metric, file_a=args.a, file_b=args.b)
-            )
-        )
+        fields = dataclasses.asdict(result)
+        print(json.dumps(dict(fields, metric=args.metric, file_a=args.a, file_b=args.b)))
         return 0
-    for name, value, row in (('A', result.a, a.row), ('B', result.b, b.row)):
-        print(f'{name}  {value:6.2f} %  {describe(row)}')
+    for name, value, description in zip('AB', (result.a, result.b), descriptions, strict=True):
+        print(f'{name}  {value:6.2f} %  {description}')
     print(
-        f'B - A: {result.difference:+.2f} points, 95 % interval {result.low:+.2f} to {result.high:+.2f} (paired bootstrap over '
-        f'{result.images:,} images)'
+        f'B - A: {result.difference:+.2f} points, 95 % interval {result.low:+.2f} to '
+        f'{result.high:+.2f} (paired bootstrap over {result.images:,} images)'
     )
     print(
-        f"right in A alone: {result.only_a:,}, in B alone: {result.only_b:,}; McNemar's exact test (of top-1): p = {result.p:.3g}"
+        f'right in A alone: {result.only_a:,}, in B alone: {result.only_b:,}; '
+        f"McNemar's exact test (of top-1): p = {result.p:.3g}"
     )
     return 0
 

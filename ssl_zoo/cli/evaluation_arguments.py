@@ -1,4 +1,4 @@
-"""The command line that the evaluation tools share."""
+"""The command line that the evaluation commands share."""
 
 import argparse
 import io
@@ -9,15 +9,14 @@ from contextlib import redirect_stdout
 from ssl_zoo.evaluation.protocols.context import EvaluationContext
 from ssl_zoo.evaluation.recipes import Recipe
 
-TIMEOUT = (
-    4 * 3600
-)  # seconds: some parts of an evaluation are done by one process, and the others wait
+# Seconds. Process 0 does some parts of an evaluation alone, and the others wait for it.
+TIMEOUT = 4 * 3600
 
 
-def parser(doc: str) -> argparse.ArgumentParser:
-    """The arguments of every evaluation tool; ``doc`` is the tool's docstring."""
+def evaluation_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser with the arguments of every evaluation command."""
     parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         'checkpoint',
@@ -28,11 +27,11 @@ def parser(doc: str) -> argparse.ArgumentParser:
         nargs='+',
         default=[],
         metavar='KEY=VALUE',
-        help='changes to the data part of the config in it, such as data.test.root=/data/imagenet/val',
+        help='changes to the data of its config, such as data.test.root=/data/imagenet/val',
     )
     parser.add_argument(
         '--network',
-        help="'online' or 'target'; default: the method's own choice (DINO: target, others: online)",
+        help="'online' or 'target'; default: that of the method (DINO: target, others: online)",
     )
     parser.add_argument('--layer', default='backbone', help="'backbone' (default) or 'projector'")
     parser.add_argument(
@@ -41,7 +40,7 @@ def parser(doc: str) -> argparse.ArgumentParser:
         help='evaluate the network as it was before training',
     )
     parser.add_argument(
-        '--work-dir', help="where figures, predictions and features go; default: the run's"
+        '--work-dir', help='folder of results, predictions and features; default: that of the run'
     )
     parser.add_argument(
         '--imports',
@@ -58,40 +57,55 @@ def parser(doc: str) -> argparse.ArgumentParser:
         type=int,
         default=256,
         metavar='N',
-        help='images per evaluation pass; default: 256',
+        help='images per batch of an evaluation pass; default: 256',
     )
     parser.add_argument('--workers', type=int, help='loader processes; default: as in training')
     parser.add_argument(
-        '--seed', type=int, default=0, help='of what the evaluation draws; default: 0'
+        '--seed',
+        type=int,
+        default=0,
+        help='of the random numbers that the evaluation draws; default: 0',
     )
     return parser
 
 
-def add_recipe(parser: argparse.ArgumentParser) -> None:
-    """The arguments that change a recipe; each is None if it is not given."""
+def add_dtype_argument(parser: argparse.ArgumentParser, condition: str = '') -> None:
+    """Add --dtype; ``condition`` is the end of its help text."""
+    parser.add_argument(
+        '--dtype',
+        choices=('float32', 'float16'),
+        default='float32',
+        help=f'of the stored features{condition}; default: float32',
+    )
+
+
+def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that change a recipe. An argument that is not given is None."""
     parser.add_argument(
         '--lrs',
         nargs='+',
         type=float,
-        help='learning rates to choose from, per 256 images where the recipe has it so',
+        help='learning rates to choose from, per 256 images where those of the recipe are',
     )
     parser.add_argument(
         '--weight-decays', nargs='+', type=float, help='weight decays to choose from'
     )
-    parser.add_argument('--epochs', nargs='+', type=float, help='epochs')
+    parser.add_argument('--epochs', nargs='+', type=float, help='numbers of epochs')
     parser.add_argument('--batch-size', type=int, help='images per step')
     parser.add_argument(
         '--crop',
         nargs=2,
         type=float,
         metavar=('LEAST', 'MOST'),
-        help='areas of the random crops; default: 0.08 1',
+        help='areas of the random crops, as shares of the image; default: 0.08 1',
     )
-    parser.add_argument('--flip-p', type=float, help='probability of a flip; default: 0.5')
+    parser.add_argument(
+        '--flip-p', type=float, help='probability of a horizontal flip; default: 0.5'
+    )
 
 
-def changed(recipe: Recipe, args: argparse.Namespace) -> Recipe:
-    """The recipe with what was given on the command line."""
+def change_recipe(recipe: Recipe, args: argparse.Namespace) -> Recipe:
+    """Return the recipe with the changes of the command line."""
     return recipe.with_changes(
         lrs=args.lrs,
         weight_decays=args.weight_decays,
@@ -102,33 +116,42 @@ def changed(recipe: Recipe, args: argparse.Namespace) -> Recipe:
     )
 
 
-def run(args: argparse.Namespace, evaluate: Callable[[EvaluationContext], object]) -> int:
-    """Build the context and call ``evaluate`` on it, on the processes that were started together; the exit code."""
+def run_evaluation(
+    args: argparse.Namespace, evaluate: Callable[[EvaluationContext], object]
+) -> int:
+    """Build the context and call ``evaluate`` with it, on every process that torchrun started.
+
+    Args:
+        args: of a parser from evaluation_parser.
+        evaluate: the evaluation.
+
+    Returns:
+        The exit code, see run_command.
+    """
     from ssl_zoo.cli.run_command import run_command
     from ssl_zoo.distributed.objects import raise_together
     from ssl_zoo.distributed.process_group import process_group, rank_info
 
     def work() -> int:
-        with (
-            process_group(TIMEOUT),
-            redirect_stdout(sys.stdout if rank_info().rank == 0 else io.StringIO()),
-        ):
-            context = raise_together(
-                lambda: EvaluationContext(
-                    args.checkpoint,
-                    args.cfg_options,
-                    args.network,
-                    args.layer,
-                    args.random_weights,
-                    args.work_dir,
-                    args.imports,
-                    args.precision,
-                    args.eval_batch_size,
-                    args.workers,
-                    args.seed,
-                )
-            )
-            evaluate(context)
+        output = sys.stdout if rank_info().rank == 0 else io.StringIO()
+        with process_group(TIMEOUT), redirect_stdout(output):
+            evaluate(raise_together(lambda: _context(args)))
         return 0
 
     return run_command(work, 'the same command goes on from here')
+
+
+def _context(args: argparse.Namespace) -> EvaluationContext:
+    return EvaluationContext(
+        args.checkpoint,
+        args.cfg_options,
+        args.network,
+        args.layer,
+        args.random_weights,
+        args.work_dir,
+        args.imports,
+        args.precision,
+        args.eval_batch_size,
+        args.workers,
+        args.seed,
+    )

@@ -1,74 +1,89 @@
-"""Linear evaluation of a checkpoint: the frozen protocol of BYOL's paper, or of another library by --preset.
+"""Linear evaluation of a checkpoint: linear heads on the frozen encoder.
 
     python tools/linear.py work_dirs/byol_digits/<run>/checkpoints/step_00000589.pth
-    python tools/linear.py CHECKPOINT --cached                    # features once, then heads and L-BFGS: minutes
+    python tools/linear.py CHECKPOINT --cached       # features once, then heads and L-BFGS: minutes
     python tools/linear.py CHECKPOINT --preset mocov3 --lrs 0.03 0.1 0.3 --retrain
 
-All settings are trained side by side in one pass over the data. The best on the hold-out of the config (data.val) is reported on
-its test images (data.test). A stopped evaluation goes on by the same command.
+The settings are those of BYOL's paper, or those of another paper or library with --preset. The
+heads of all settings are trained side by side in one pass over the images. The best head on the
+hold-out of the config (data.val) is measured on its test images (data.test). The same command
+continues a stopped evaluation.
 """
 
+import argparse
 import sys
 
 
-def main(argv=None) -> int:
-    from ssl_zoo.cli.evaluation_arguments import add_recipe, changed, parser, run
-    from ssl_zoo.evaluation.logistic import STRENGTHS
-    from ssl_zoo.evaluation.recipes import LINEAR, linear_preset
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    from ssl_zoo.cli.evaluation_arguments import run_evaluation
 
-    arguments = parser(__doc__)
-    arguments.add_argument(
-        '--preset', default='byol', help=f'whose settings: {", ".join(LINEAR)}; default: byol'
+    args = _parser().parse_args(argv)
+    return run_evaluation(args, lambda context: _evaluate(context, args))
+
+
+def _parser() -> argparse.ArgumentParser:
+    from ssl_zoo.cli.evaluation_arguments import (
+        add_dtype_argument,
+        add_recipe_arguments,
+        evaluation_parser,
     )
-    add_recipe(arguments)
-    arguments.add_argument(
-        '--retrain', action='store_true', help='train the chosen setting again, on the hold-out too'
+    from ssl_zoo.evaluation.recipes import LINEAR
+
+    parser = evaluation_parser(__doc__)
+    parser.add_argument(
+        '--preset',
+        default='byol',
+        help=f'paper or library of the settings: {", ".join(LINEAR)}; default: byol',
     )
-    arguments.add_argument(
+    add_recipe_arguments(parser)
+    parser.add_argument(
+        '--retrain',
+        action='store_true',
+        help='train the chosen setting again on training images and hold-out together',
+    )
+    parser.add_argument(
         '--cached',
         action='store_true',
         help='extract features once, without augmentation; SGD and L-BFGS on them',
     )
-    arguments.add_argument(
+    parser.add_argument(
         '--strengths',
         nargs='*',
         type=float,
-        help='penalties of the logistic regression, with --cached; default: 45 from 1e5 to 1e-6; none: leave it out',
+        help=(
+            'penalties of the logistic regression, with --cached; default: 45 from 1e5 to 1e-6; '
+            'no number: leave the regression out'
+        ),
     )
-    arguments.add_argument(
-        '--dtype',
-        choices=('float32', 'float16'),
-        default='float32',
-        help='of the stored features, with --cached',
-    )
-    args = arguments.parse_args(argv)
+    add_dtype_argument(parser, ', with --cached')
+    return parser
 
-    def evaluate(context):
-        from ssl_zoo.errors import ConfigError
-        from ssl_zoo.evaluation.protocols.linear import evaluate_linear
-        from ssl_zoo.evaluation.protocols.linear_cached import evaluate_cached
 
-        recipe = changed(linear_preset(args.preset), args)
-        if args.cached and (args.crop or args.flip_p is not None):
-            raise ConfigError(
-                '--crop and --flip-p do nothing with --cached, whose features have no augmentation; leave them out'
-            )
-        if args.strengths is not None and not args.cached:
-            raise ConfigError(
-                '--strengths are of the logistic regression, which comes with --cached; add that, or leave them out'
-            )
-        if args.cached:
-            evaluate_cached(
-                context,
-                recipe,
-                args.retrain,
-                STRENGTHS if args.strengths is None else tuple(args.strengths),
-                args.dtype,
-            )
-        else:
-            evaluate_linear(context, recipe, args.retrain)
+def _evaluate(context, args: argparse.Namespace) -> None:
+    from ssl_zoo.cli.evaluation_arguments import change_recipe
+    from ssl_zoo.errors import ConfigError
+    from ssl_zoo.evaluation.logistic import STRENGTHS
+    from ssl_zoo.evaluation.protocols.linear import evaluate_linear
+    from ssl_zoo.evaluation.protocols.linear_cached import evaluate_cached
+    from ssl_zoo.evaluation.recipes import linear_preset
 
-    return run(args, evaluate)
+    recipe = change_recipe(linear_preset(args.preset), args)
+    if args.cached and (args.crop or args.flip_p is not None):
+        raise ConfigError(
+            '--crop and --flip-p do nothing with --cached, whose features have no augmentation; '
+            'leave them out'
+        )
+    if args.strengths is not None and not args.cached:
+        raise ConfigError(
+            '--strengths are of the logistic regression, which comes with --cached; add --cached, '
+            'or leave --strengths out'
+        )
+    if args.cached:
+        strengths = STRENGTHS if args.strengths is None else tuple(args.strengths)
+        evaluate_cached(context, recipe, args.retrain, strengths, args.dtype)
+    else:
+        evaluate_linear(context, recipe, args.retrain)
 
 
 if __name__ == '__main__':

@@ -1,49 +1,57 @@
-"""Fine-tune a checkpoint on a few labels: 1 %, 10 %, or so many of each class.
+"""Fine-tune a checkpoint on a few labels: 1 %, 10 %, or a number of each class.
 
     python tools/semi_supervised.py CHECKPOINT --labels 1%
     python tools/semi_supervised.py CHECKPOINT --labels 10% --draws 5
-    python tools/semi_supervised.py CHECKPOINT --labels 10% --draws 5 --from-scratch      # the supervised baseline, same budget
+    python tools/semi_supervised.py CHECKPOINT --labels 10% --from-scratch    # supervised baseline
     python tools/semi_supervised.py CHECKPOINT --list my_labels.txt
 
-On ImageNet 1 % and 10 % are SimCLR's official lists, fetched once and checked. For other data sets lists are drawn, as equal over
-classes as they allow, 1 % within 10 %, and written to the work directory. BYOL's grid of 5 learning rates and 30 or 50 epochs is
-chosen from on the hold-out of the config (data.val), and the test images are looked at once. A stopped evaluation goes on by the
-same command.
+For ImageNet, 1 % and 10 % are SimCLR's official lists, which are downloaded once and verified. For
+other data sets lists are drawn, balanced over classes, with the 1 % among the 10 %, and written to
+the work directory. The setting is chosen of BYOL's grid (5 learning rates, 30 or 50 epochs) on the
+hold-out of the config (data.val), and the test images are evaluated once. The same command
+continues a stopped evaluation.
 """
 
 import sys
 
 
-def main(argv=None) -> int:
-    from ssl_zoo.cli.evaluation_arguments import add_recipe, changed, parser, run
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    from ssl_zoo.cli.evaluation_arguments import (
+        add_recipe_arguments,
+        change_recipe,
+        evaluation_parser,
+        run_evaluation,
+    )
     from ssl_zoo.evaluation.recipes import FINETUNE
 
-    arguments = parser(__doc__)
-    arguments.add_argument('--labels', help='a share such as 1%%, or a number such as 4-per-class')
-    arguments.add_argument(
+    parser = evaluation_parser(__doc__)
+    parser.add_argument('--labels', help='a share such as 1%%, or a number such as 4-per-class')
+    parser.add_argument(
         '--list', help='text file with the names of the labelled images, one per line'
     )
-    arguments.add_argument(
+    parser.add_argument(
         '--draws',
         type=int,
         default=1,
-        help='how many times, with other labels, heads and orders; default: 1',
+        help='number of evaluations, each with its own labels, head and order; default: 1',
     )
-    arguments.add_argument(
-        '--from-scratch', action='store_true', help='from random weights: the supervised baseline'
+    parser.add_argument(
+        '--from-scratch',
+        action='store_true',
+        help='start from random weights: the supervised baseline',
     )
-    arguments.add_argument('--metric', default='top1', help="'top1' (default) or 'mean_per_class'")
-    add_recipe(arguments)
-    args = arguments.parse_args(argv)
+    parser.add_argument('--metric', default='top1', help="'top1' (default) or 'mean_per_class'")
+    add_recipe_arguments(parser)
+    args = parser.parse_args(argv)
     args.random_weights |= args.from_scratch
     from ssl_zoo.evaluation.protocols.semi_supervised import evaluate_semi_supervised
 
-    def evaluate(context):
-        evaluate_semi_supervised(
-            context, args.labels, args.list, changed(FINETUNE, args), args.draws, args.metric
-        )
+    def evaluate(context) -> None:
+        recipe = change_recipe(FINETUNE, args)
+        evaluate_semi_supervised(context, args.labels, args.list, recipe, args.draws, args.metric)
 
-    return run(args, evaluate)
+    return run_evaluation(args, evaluate)
 
 
 if __name__ == '__main__':

@@ -233,7 +233,7 @@ def _results_table(context: EvaluationContext) -> list[str]:
             row.get('n'),
             f'{row.get("test")} ({row.get("test_manifest")})',
             row.get('weights'),
-            describe_row(row),
+            describe_row(row) or None,
         ]
         table.append(f'| {" | ".join(map(_cell, cells))} |')
     return table

@@ -13,7 +13,7 @@ from ssl_zoo.evaluation.predictions import Predictions, compare
 ROW = dict(
     metric='linear_top1',
     value=1.0,
-    protocol='frozen encoder',
+    protocol=dict(name='frozen encoder'),
     weights='trained',
     network='online',
     layer='backbone',
@@ -61,7 +61,7 @@ def test_the_text_says_what_was_compared_and_how_sure_it_is(saved, run_tool, roo
         slice(10, 60),
         1,
         True,
-        protocol='k-NN',
+        protocol=dict(name='k-NN'),
         network='target',
         layer='projector',
         weights='random weights',
@@ -220,3 +220,11 @@ def test_a_file_of_other_shapes_gets_a_sentence(saved, compare_tool, tmp_path, c
 def test_a_name_too_long_for_a_file_gets_one_line(saved, compare_tool):
     code, out, err = compare_tool(saved('a', slice(0, 40)), 'x' * 300)
     assert code == 2 and not out and err.startswith('error: ') and err.count('\n') == 1
+
+
+def test_predictions_whose_protocol_is_text_are_refused_with_a_sentence(saved, compare_tool):
+    a = saved('a', slice(0, 40))
+    b = saved('b', slice(10, 60), protocol='frozen encoder')
+    code, out, err = compare_tool(a, b)
+    assert (code, out) == (2, '') and len(err.splitlines()) == 1
+    assert "the protocol of the row is 'frozen encoder', but it must be a dict" in err

@@ -687,7 +687,7 @@ def row(**changes):
             value=91.234,
             ci95=[88.0, 94.5],
             n=360,
-            protocol='k=20 | T=0.07',
+            protocol=dict(name='k=20 | T=0.07'),
             weights='trained',
             network='online',
             layer='backbone',

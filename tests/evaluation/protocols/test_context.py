@@ -17,7 +17,7 @@ from PIL import Image
 
 from ssl_zoo.build import build_method, load_method
 from ssl_zoo.checkpoint import FORMAT, add_digest, checkpoints_in
-from ssl_zoo.cli.evaluation_arguments import parser, run
+from ssl_zoo.cli.evaluation_arguments import evaluation_parser, run_evaluation
 from ssl_zoo.config.settings import settings_from_dict
 from ssl_zoo.data.sources import Source
 from ssl_zoo.data.sources.arrays import Digits
@@ -795,7 +795,7 @@ def test_a_result_that_cannot_be_written_is_still_told(trained, capsys):
 def outcome(arguments, evaluate, monkeypatch, **more):
     err = io.StringIO()
     monkeypatch.setattr(sys, 'stderr', err)
-    code = run(parser('doc').parse_args(arguments), evaluate, **more)
+    code = run_evaluation(evaluation_parser('doc').parse_args(arguments), evaluate, **more)
     return code, err.getvalue()
 
 
@@ -877,7 +877,7 @@ def test_every_argument_reaches_the_subject(trained, tmp_path, monkeypatch):
         and len(found.source('test')) == 50
         and os.environ['NOTED_BY_TEST_SUBJECT'] == '1'
     )
-    plain = parser('doc').parse_args(['x.pth'])
+    plain = evaluation_parser('doc').parse_args(['x.pth'])
     assert plain == argparse.Namespace(
         checkpoint='x.pth',
         cfg_options=[],
