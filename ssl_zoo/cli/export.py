@@ -1,11 +1,11 @@
 """Export the backbone of a checkpoint for other libraries, and verify that they compute the same features.
 
-    python tools/export.py work_dirs/byol_digits/<run>/checkpoints/step_00000589.pth \\
+    ssl-zoo export work_dirs/byol_digits/<run>/checkpoints/step_00000589.pth \\
         --format timm --out byol_digits.pth
-    python tools/export.py CHECKPOINT --format torchvision --out byol_r50.pth --network target
-    python tools/export.py CHECKPOINT --format safetensors --out byol_r50/model.safetensors
-    python tools/export.py CHECKPOINT --format onnx --out byol_r50.onnx
-    python tools/export.py CHECKPOINT --format timm --out a.pth \\
+    ssl-zoo export CHECKPOINT --format torchvision --out byol_r50.pth --network target
+    ssl-zoo export CHECKPOINT --format safetensors --out byol_r50/model.safetensors
+    ssl-zoo export CHECKPOINT --format onnx --out byol_r50.onnx
+    ssl-zoo export CHECKPOINT --format timm --out a.pth \\
         --cfg-options "data.test={'type': 'Images', 'root': '/my/photos'}"
 
 The format safetensors also writes a model card, README.md, beside the file. The format onnx needs
@@ -20,12 +20,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from ssl_zoo.cli.command_parser import command_parser
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser('export', __doc__)
     parser.add_argument(
         'checkpoint',
         help='file of a run, such as work_dirs/byol_digits/<run>/checkpoints/step_00000589.pth',

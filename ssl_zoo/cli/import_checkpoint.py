@@ -1,11 +1,11 @@
 """Import a checkpoint of another library: the result is a checkpoint that every evaluation takes.
 
-    python tools/import.py moco_v2_800ep_pretrain.pth.tar --out work_dirs/moco_v2
-    python tools/import.py pretrain_res50x1.pkl --out work_dirs/byol_deepmind \\
+    ssl-zoo import moco_v2_800ep_pretrain.pth.tar --out work_dirs/moco_v2
+    ssl-zoo import pretrain_res50x1.pkl --out work_dirs/byol_deepmind \\
         --cfg-options data.test.root=/data/imagenet/val
-    python tools/import.py vit-s-300ep.pth.tar --out work_dirs/mocov3 \\
+    ssl-zoo import vit-s-300ep.pth.tar --out work_dirs/mocov3 \\
         --layout mocov3 --backbone vit_small_patch16_224
-    python tools/knn.py work_dirs/moco_v2/imported.pth
+    ssl-zoo knn work_dirs/moco_v2/imported.pth
 
 Layouts: MoCo v1 and v2, MoCo v3, SimSiam, Barlow Twins, VICReg, SwAV, DINO, solo-learn, lightly,
 mmpretrain (mmselfsup), DeepMind's BYOL, timm, torchvision. The file is read as data: nothing in it
@@ -16,12 +16,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from ssl_zoo.cli.command_parser import command_parser
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser('import', __doc__)
     parser.add_argument(
         'file',
         help="checkpoint of another library: of torch.save, of safetensors, or DeepMind's pickle",

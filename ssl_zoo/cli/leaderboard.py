@@ -1,7 +1,7 @@
 """Gather the results of many runs in one table: in the terminal, as an HTML page, as CSV.
 
-    python tools/leaderboard.py work_dirs
-    python tools/leaderboard.py work_dirs/all other/results.jsonl --metric knn_top1 --csv board.csv
+    ssl-zoo leaderboard work_dirs
+    ssl-zoo leaderboard work_dirs/all other/results.jsonl --metric knn_top1 --csv board.csv
 
 Rows that differ in the seed alone become one entry: mean, sample standard deviation, number of
 runs. Ranks hold within one metric, one test set (identified by the hash of the names and labels of
@@ -9,16 +9,15 @@ its images), the same number of its images, and the same training labels. The pa
 filters and sorting, and loads nothing from the network.
 """
 
-import argparse
 import sys
 from pathlib import Path
+
+from ssl_zoo.cli.command_parser import command_parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser('leaderboard', __doc__)
     parser.add_argument(
         'paths',
         nargs='+',

@@ -1,7 +1,7 @@
 """Write a source of images as tar archives in WebDataset's layout, which TarShards reads.
 
-    python tools/make_shards.py "{'type': 'ImageFolder', 'root': '/data/train'}" /fast/train
-    python tools/make_shards.py "{'type': 'CIFAR10', 'root': 'data'}" shards --per-shard 5000
+    ssl-zoo make-shards "{'type': 'ImageFolder', 'root': '/data/train'}" /fast/train
+    ssl-zoo make-shards "{'type': 'CIFAR10', 'root': 'data'}" shards --per-shard 5000
 
 OUT_DIR gets shard-000000.tar, shard-000001.tar, ...; classes.txt if the classes have names; and
 shards.json, which says what the shards hold. A sample is 000001234.png, the bytes of the image's
@@ -14,16 +14,12 @@ import ast
 import sys
 from pathlib import Path
 
-from ssl_zoo.cli import program_name
+from ssl_zoo.cli.command_parser import command_parser
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the arguments of the command."""
-    parser = argparse.ArgumentParser(
-        prog=program_name('make-shards'),
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser('make-shards', __doc__)
     parser.add_argument('source', help="the images, as in a config: \"{'type': ..., 'root': ...}\"")
     parser.add_argument('out_dir', help='folder for the shards')
     parser.add_argument(

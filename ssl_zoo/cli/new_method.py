@@ -1,13 +1,12 @@
 """Begin a method of your own: a method file with a working toy loss, a config and a test.
 
-python tools/new_method.py my_method --out my_methods    # in a folder of your own
-python tools/new_method.py my_method                     # inside a clone of the repository
+ssl-zoo new-method my_method --out my_methods    # in a folder of your own
+ssl-zoo new-method my_method                     # inside a clone of the repository
 
 Inside a clone the files go to methods/, configs/my_method/ and tests/methods/. No file is
 overwritten.
 """
 
-import argparse
 import keyword
 import re
 import shlex
@@ -15,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssl_zoo.cli import program_name
+from ssl_zoo.cli.command_parser import command_parser
 from ssl_zoo.cli.new_method_templates import BASE_INSIDE, BASE_OUTSIDE, CONFIG, METHOD, TEST
 
 CLONE = Path(__file__).resolve().parents[2]
@@ -94,10 +93,7 @@ def _is_file_name(name: str) -> bool:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0, or 2 after a mistake of the user."""
-    parser = argparse.ArgumentParser(
-        prog=program_name('new-method'),
-        description='Write a method file with a working toy loss, a config and a test.',
-    )
+    parser = command_parser('new-method', __doc__)
     parser.add_argument('name', help='name of the method file, such as my_method')
     parser.add_argument(
         '--out', type=Path, help='a folder of your own; default: inside the clone of the repository'

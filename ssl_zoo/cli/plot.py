@@ -1,7 +1,7 @@
 """Draw the curves of runs side by side, from their log.jsonl.
 
-    python tools/plot.py work_dirs/byol_digits/20260101-120000
-    python tools/plot.py work_dirs/all/*/seed_0 --keys val/knn loss --out curves.svg
+    ssl-zoo plot work_dirs/byol_digits/20260101-120000
+    ssl-zoo plot work_dirs/all/*/seed_0 --keys val/knn loss --out curves.svg
 
 Each run has a line, named after its folder. Without --keys the figure shows loss, k-NN, learning
 rate, decay, RankMe and feature std, as far as they were logged.
@@ -10,12 +10,12 @@ rate, decay, RankMe and feature std, as far as they were logged.
 import argparse
 import sys
 
+from ssl_zoo.cli.command_parser import command_parser
+
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the arguments of the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser('plot', __doc__)
     parser.add_argument(
         'runs', nargs='+', metavar='RUN', help='work directory of a run, or its log.jsonl'
     )

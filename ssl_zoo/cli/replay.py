@@ -7,16 +7,15 @@ The pass runs on one process, with the batch of all processes. If the config nam
 your own in ``imports``, give them with --imports.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
+
+from ssl_zoo.cli.command_parser import command_parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser('replay', __doc__)
     parser.add_argument(
         'dump', help='not_finite_step_XXXXXXXX.pth from the work directory of a run'
     )

@@ -1,9 +1,9 @@
 """Draw a picture of training images beside their views, with the random numbers of each view.
 
-    python tools/show_views.py configs/byol/digits.py
-    python tools/show_views.py configs/byol/r50_imagenet.py --images 6 --first 1000 --epoch 3 \\
+    ssl-zoo show-views configs/byol/digits.py
+    ssl-zoo show-views configs/byol/r50_imagenet.py --images 6 --first 1000 --epoch 3 \\
         --seed 1 --out views.png
-    python tools/show_views.py configs/swav/r50_imagenet.py --cfg-options \\
+    ssl-zoo show-views configs/swav/r50_imagenet.py --cfg-options \\
         data.train="{'type': 'Images', 'root': '/my/photos'}" data.val=None
 
 Needs no training and no network. The views are those that tools/train.py with the same config, seed
@@ -14,12 +14,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from ssl_zoo.cli.command_parser import command_parser
+
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the arguments of the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser('show-views', __doc__)
     parser.add_argument('config', help='config file, such as configs/byol/digits.py')
     parser.add_argument(
         '--out', metavar='FILE', help='PNG file; default: work_dirs/views/<config>.png'

@@ -1,8 +1,8 @@
 """Compare methods: train them on one recipe over several seeds, evaluate each, write a report.
 
-    python tools/study.py configs/studies/digits.py           # under ten minutes on two CPU cores
-    python tools/study.py configs/studies/cifar10.py --small  # its version for two CPU cores
-    python tools/study.py configs/studies/cifar10.py --devices 0 1 2 3
+    ssl-zoo study configs/studies/digits.py           # under ten minutes on two CPU cores
+    ssl-zoo study configs/studies/cifar10.py --small  # its version for two CPU cores
+    ssl-zoo study configs/studies/cifar10.py --devices 0 1 2 3
     sbatch --array=0-7 tools/slurm_study.sh configs/studies/cifar10.py
 
 Learning rates are chosen first, from the same number of trials for each method on a hold-out. The
@@ -15,12 +15,12 @@ import os
 import sys
 from pathlib import Path
 
+from ssl_zoo.cli.command_parser import command_parser
+
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the arguments of the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser('study', __doc__)
     parser.add_argument('study', help='a file such as configs/studies/digits.py')
     parser.add_argument(
         '--small', action='store_true', help="the study's version for two CPU cores"

@@ -11,10 +11,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ssl_zoo.cli.command_parser import command_parser
+
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the arguments of the command."""
-    parser = argparse.ArgumentParser(description='Pretrain a method on images.')
+    parser = command_parser('train', __doc__)
     parser.add_argument('config', help='config file, such as configs/byol/digits.py')
     parser.add_argument(
         '--work-dir',

@@ -1,7 +1,7 @@
 """Train several configs over seeds and print a table of their results.
 
-    python tools/train_all.py configs/*/digits*.py --seeds 0 1 2
-    python tools/train_all.py configs/*/digits*.py --seeds 0 1 2 --jobs 2
+    ssl-zoo train-all configs/*/digits*.py --seeds 0 1 2
+    ssl-zoo train-all configs/*/digits*.py --seeds 0 1 2 --jobs 2
 
 Each run is tools/train.py in a process of its own, in OUT/<config>/seed_<N>. The same command
 continues runs that were stopped, and repeats none that is done. A run that fails does not stop the
@@ -12,14 +12,14 @@ import argparse
 import sys
 from pathlib import Path
 
+from ssl_zoo.cli.command_parser import command_parser
+
 IGNORED_FOLDERS = ('_base_', 'studies')  # a glob such as configs/*/digits*.py matches them
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the arguments of the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser('train-all', __doc__)
     parser.add_argument(
         'configs',
         nargs='+',

@@ -1,0 +1,28 @@
+"""The parser of a command's arguments; imports nothing heavy, so that help is fast."""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def command_parser(command: str, description: str) -> argparse.ArgumentParser:
+    """Build a parser without arguments.
+
+    Args:
+        command: name of the command, such as 'train'.
+        description: text above the arguments in the help, printed as it is: the docstring of the
+            command's module.
+    """
+    return argparse.ArgumentParser(
+        prog=program_name(command),
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def program_name(command: str) -> str:
+    """Return how the command was called: 'tools/train.py' or 'ssl-zoo train'."""
+    script = Path(sys.argv[0]).absolute()
+    if script.parent.name == 'tools' and script.suffix == '.py':
+        return f'tools/{script.name}'
+    return f'ssl-zoo {command}'
