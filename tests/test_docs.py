@@ -114,6 +114,12 @@ def test_every_method_has_a_page_with_its_configs_and_measured_rows(root, genera
     )
 
 
+def test_the_api_reference_shows_modules_that_exist(root, generate):
+    modules = [module for page in generate.API for module in generate.api_modules(page)]
+    assert len(modules) == len(set(modules)) > 40
+    assert [name for name in modules if not (root / f'{name.replace(".", "/")}.py').exists()] == []
+
+
 def test_every_marker_of_a_page_names_a_table(root, generate):
     markers = [
         name

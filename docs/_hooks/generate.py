@@ -34,7 +34,7 @@ LINK = re.compile(r'\[([^\]]*)\]\(([^)\s]+)\)')
 MARKER = re.compile(r'^<!-- generated: ([\w ]+) -->$', re.MULTILINE)
 FENCE = re.compile(r'^(```.*?^```)$', re.MULTILINE | re.DOTALL)
 
-# Page of the API reference -> the modules that it shows.
+# Page of the API reference -> the modules that it shows; 'package.*' stands for all of its modules.
 API = {
     'method': ['ssl_zoo.method', 'ssl_zoo.build'],
     'layers': ['ssl_zoo.layers'],
@@ -42,44 +42,19 @@ API = {
     'optim': ['ssl_zoo.optim'],
     'backbones': ['ssl_zoo.backbones'],
     'registry': ['ssl_zoo.registry', 'ssl_zoo.errors', 'ssl_zoo.validation'],
-    'config': ['ssl_zoo.config.loading', 'ssl_zoo.config.settings'],
-    'views': ['ssl_zoo.data.views', 'ssl_zoo.data.crop', 'ssl_zoo.data.photometric'],
-    'sources': [
-        'ssl_zoo.data.sources.base',
-        'ssl_zoo.data.sources.folder',
-        'ssl_zoo.data.sources.file_list',
-        'ssl_zoo.data.sources.arrays',
-        'ssl_zoo.data.sources.shards',
-        'ssl_zoo.data.sources.classification_sets',
-        'ssl_zoo.data.sources.caltech101',
-        'ssl_zoo.data.sources.stanford_cars',
-        'ssl_zoo.data.sources.sun397',
-        'ssl_zoo.data.sources.transfer_sets',
-    ],
+    'config': ['ssl_zoo.config.*'],
+    'views': ['ssl_zoo.data.views', 'ssl_zoo.data.photometric'],
+    'sources': ['ssl_zoo.data.sources.*'],
     'engine': ['ssl_zoo.engine.runner', 'ssl_zoo.checkpoint'],
     'distributed': [
         'ssl_zoo.distributed.collectives',
         'ssl_zoo.distributed.batchnorm',
         'ssl_zoo.distributed.process_group',
     ],
-    'evaluation': [
-        'ssl_zoo.evaluation.features',
-        'ssl_zoo.evaluation.knn',
-        'ssl_zoo.evaluation.metrics',
-        'ssl_zoo.evaluation.classifiers',
-        'ssl_zoo.evaluation.recipes',
-        'ssl_zoo.evaluation.results',
-    ],
-    'protocols': [
-        'ssl_zoo.evaluation.protocols.context',
-        'ssl_zoo.evaluation.protocols.knn',
-        'ssl_zoo.evaluation.protocols.linear',
-        'ssl_zoo.evaluation.protocols.semi_supervised',
-        'ssl_zoo.evaluation.protocols.finetune',
-        'ssl_zoo.evaluation.protocols.transfer',
-    ],
-    'studies': ['ssl_zoo.studies.study', 'ssl_zoo.studies.load', 'ssl_zoo.studies.statistics'],
-    'interop': ['ssl_zoo.interop.export', 'ssl_zoo.interop.import_checkpoint'],
+    'evaluation': ['ssl_zoo.evaluation.*'],
+    'protocols': ['ssl_zoo.evaluation.protocols.*'],
+    'studies': ['ssl_zoo.studies.*'],
+    'interop': ['ssl_zoo.interop.*'],
 }
 # Page made from a README of another folder -> that file.
 INCLUDED = {
@@ -166,6 +141,20 @@ def attributes(cls: type) -> dict[str, str]:
             for name in names:
                 out[name] += ' ' + line.strip()
     return out
+
+
+@cache
+def api_modules(page: str) -> list[str]:
+    """The modules of a page of the API reference, from API."""
+    modules = []
+    for name in API[page]:
+        package, star, _ = name.partition('.*')
+        if not star:
+            modules.append(name)
+            continue
+        files = sorted((ROOT / package.replace('.', '/')).glob('[!_]*.py'))
+        modules += [f'{package}.{file.stem}' for file in files]
+    return modules
 
 
 # Tables
@@ -456,7 +445,7 @@ def study_files_page() -> str:
 
 def api_page(name: str) -> str:
     parts = [f'# {name}']
-    for module in API[name]:
+    for module in api_modules(name):
         parts += [f'## `{module}`', f'::: {module}\n    options:\n      heading_level: 3']
     return '\n\n'.join(parts) + '\n'
 
@@ -490,8 +479,8 @@ def page_of(path: str) -> str | None:
         if path in entry.configs:
             return f'methods/{entry.stem}.md#{stem}'
     module = path.removesuffix('.py').removesuffix('/__init__').replace('/', '.')
-    for page, modules in API.items():
-        if module in modules:
+    for page in API:
+        if module in api_modules(page):
             return f'api/{page}.md'
     return None
 
