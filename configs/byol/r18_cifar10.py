@@ -8,8 +8,8 @@ The paper has no CIFAR recipe. This is the authors' own small-scale recipe (READ
 code, Imagenette, ResNet-18: batch 256, base lr 2.0, weight decay 1e-6, decay 0.996, 1000 epochs),
 but with solo-learn's crops of 32 px and without blur.
 
-Cost: not measured by us. The README has a version shortened to 15 minutes on two CPU cores, with
-its figures.
+Cost: not measured by us. docs/results.md has a version shortened to 15 minutes on two CPU cores,
+with its figures.
 Accuracy: not measured by us. For comparison, both with their own recipes: solo-learn 92.58 %
 (online linear probe, 1000 epochs), lightly 91.0 % (k-NN, best of 800 epochs).
 """

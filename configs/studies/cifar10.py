@@ -7,7 +7,7 @@ Shared: images, hold-out, backbone, batches of 256, epochs, warm-up, normalisati
 ReSSL (strong and weak) and MYOW (four views) keep theirs. Each method's own (configs/<method>/r18_cifar10.py) are heads, loss, optimizer,
 weight decay, the shape of the schedule, and SimCLR's zero_init_last, with which its backbone starts otherwise than the others'. The
 learning rate is the best of three on the hold-out.
-In full not measured by us; the small version is in the README.
+In full not measured by us; the small version is in docs/studies.md.
 """
 
 title = 'All methods on CIFAR-10'

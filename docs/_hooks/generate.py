@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 
 import ssl_zoo
+from ssl_zoo.build import build_method
 from ssl_zoo.config import settings as settings_module
 from ssl_zoo.config.loading import load_config
 from ssl_zoo.data.views import View
@@ -64,6 +65,8 @@ INCLUDED = {
 # Files in these places may be linked without a page that shows them.
 WITHOUT_PAGE = ('benchmarks/', 'tests/', 'tools/', 'ssl_zoo/', 'methods/', 'configs/', 'LICENSE')
 
+NBSP = '\u00a0'  # keeps a number and its unit on one line
+
 log = logging.getLogger('mkdocs.hooks.generate')
 
 
@@ -95,8 +98,8 @@ class Entry:
 
     @property
     def papers(self) -> list[str]:
-        """arXiv numbers in the first paragraph of the module's docstring."""
-        return list(dict.fromkeys(ARXIV.findall(self.module_doc.split('\n\n')[0])))
+        """arXiv numbers in the module's docstring, in order, each once."""
+        return list(dict.fromkeys(ARXIV.findall(self.module_doc)))
 
 
 @cache
@@ -178,28 +181,26 @@ def zoo_table() -> str:
 
 
 def properties_table() -> str:
-    """What a run must provide for each method, from the attributes of its class."""
+    """What each method needs from a run, with the arguments of its config for the digits."""
     rows = []
     for entry in zoo():
-        cls = entry.cls
-        views = str(cls.n_views) if cls.n_views else f'{cls.min_views} or more'
-        coupling = cls.batch_coupling
-        if not isinstance(coupling, str):
-            coupling = 'depends on the arguments'
+        config = next(path for path in entry.configs if Path(path).stem.startswith('digits'))
+        method = build_method(load_config(ROOT / config))
+        n_views = method.n_views
         rows.append(
             [
                 f'[{entry.name}](methods/{entry.stem}.md)',
-                views,
-                'yes' if 'target' in cls.networks else 'no',
-                coupling or 'nothing',
-                'all processes' if cls.sync_batchnorm else 'each process',
+                str(n_views) if n_views else f'{method.min_views} or more',
+                'yes' if 'target' in method.networks else 'no',
+                method.batch_coupling or 'nothing',
+                'all processes' if method.sync_batchnorm else 'each process',
             ]
         )
     columns = [
         'method',
         'views',
         'averaged network',
-        'the loss compares images by',
+        'what the loss takes from other images',
         'BatchNorm over',
     ]
     return table(columns, rows)
@@ -211,9 +212,9 @@ def digits_row(row: dict) -> list[str]:
     return [
         f'[{path.removeprefix("configs/")}](../{path})',
         row['method'],
-        f'{row["knn_mean"]:.2f} % ({row["knn_std"]:.2f})',
-        f'{row["random_knn_mean"]:.2f} % ({row["random_knn_std"]:.2f})',
-        f'{row["probe_mean"]:.2f} % ({row["probe_std"]:.2f})',
+        f'{row["knn_mean"]:.2f}{NBSP}% ({row["knn_std"]:.2f})',
+        f'{row["random_knn_mean"]:.2f}{NBSP}% ({row["random_knn_std"]:.2f})',
+        f'{row["probe_mean"]:.2f}{NBSP}% ({row["probe_std"]:.2f})',
         f'{row["seconds"]}',
         f'{row["feature_std"]:.2f}',
         f'{row["rankme"]}',
