@@ -1,10 +1,12 @@
-"""BYOL without its predictor, without its target network, and with other decays, after tables 5a and 5b of the paper (arXiv 2006.07733).
+"""BYOL without its predictor, without its target network, and with other decays.
 
-    python tools/study.py configs/studies/ablations.py --devices 0 1 2 --cfg-options data.train.download=True data.test.download=True
+    python tools/study.py configs/studies/ablations.py --devices 0 1 2 \\
+        --cfg-options data.train.download=True data.test.download=True
     python tools/study.py configs/studies/ablations.py --small --jobs 2
 
-The authors' figures for ImageNet, and every other row, are in configs/byol/README.md.
-In full (CIFAR-10, ResNet-18) not measured by us; the small version (digits) is in docs/studies.md.
+After tables 5a and 5b of the paper (arXiv 2006.07733). The authors' figures for ImageNet, and every
+other row of these tables, are in configs/byol/README.md. The full study (CIFAR-10, ResNet-18) is
+not measured; results of the small version (digits) are in docs/studies.md.
 """
 
 title = 'What BYOL needs: predictor, target network, decay'
@@ -12,13 +14,13 @@ question = (
     'Which parts of BYOL keep it from collapsing, and how much does the decay of the target matter?'
 )
 caveats = [
-    'After tables 5a and 5b of BYOL, on small images: the authors used ImageNet, ResNet-50 and 300 epochs. A collapse that needs more '
-    'steps than are trained here does not show.'
+    'After tables 5a and 5b of BYOL, on small images: the authors used ImageNet, ResNet-50 and '
+    '300 epochs. A collapse that needs more steps than are trained here does not show.'
 ]
 
 
 def _rows(config, *decays):
-    """BYOL at its config's decay, then what is taken away, then other decays."""
+    """Return BYOL with its config's decay, BYOL without some of its parts, and other decays."""
     ablation = 'method.type=BYOLAblation'
     return {
         'BYOL': config,
@@ -36,7 +38,12 @@ def _rows(config, *decays):
 
 
 _view = dict(
-    size=32, crop=(0.2, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2
+    size=32,
+    crop=(0.2, 1.0),
+    flip_p=0.5,
+    jitter=(0.4, 0.4, 0.2, 0.1),
+    jitter_p=0.8,
+    gray_p=0.2,
 )
 methods = _rows('../byol/r18_cifar10.py', 0.9, 0.99)
 recipe = [

@@ -1,18 +1,24 @@
-"""How much BYOL and SimCLR lose as augmentations are taken away, after figure 3b of BYOL (Grill et al. 2020, arXiv 2006.07733).
+"""How much accuracy BYOL and SimCLR lose as augmentations are taken away.
 
-    python tools/study.py configs/studies/augmentations.py --devices 0 1 --cfg-options data.train.download=True data.test.download=True
+    python tools/study.py configs/studies/augmentations.py --devices 0 1 \\
+        --cfg-options data.train.download=True data.test.download=True
     python tools/study.py configs/studies/augmentations.py --small --jobs 2
 
-Two equal views with crop, flip, jitter, grayscale and blur; then without colour (jitter and grayscale), without blur, and with the crop
-alone. The authors' figures are in configs/byol/README.md. The learning rate is chosen with all augmentations and kept.
-In full (CIFAR-10, ResNet-18) not measured by us; the small version (digits) is in docs/studies.md.
+After figure 3b of BYOL (Grill et al. 2020, arXiv 2006.07733). Two equal views with crop, flip,
+jitter, grayscale and blur; then without colour (jitter and grayscale), without blur, and with the
+crop alone. The learning rate is chosen with all augmentations and kept. The authors' figures are in
+configs/byol/README.md. The full study (CIFAR-10, ResNet-18) is not measured; results of the small
+version (digits) are in docs/studies.md.
 """
 
 title = 'BYOL and SimCLR with fewer augmentations'
-question = 'How much accuracy do BYOL and SimCLR lose without colour, without blur, and with the crop alone?'
+question = (
+    'How much accuracy do BYOL and SimCLR lose without colour, without blur, and with the crop '
+    'alone?'
+)
 caveats = [
-    'After figure 3b of BYOL, on small images: the authors used ImageNet and ResNet-50. CIFAR-10 recipes mostly do without blur, and at '
-    '32 pixels its kernel has 3 of them.'
+    'After figure 3b of BYOL, on small images: the authors used ImageNet and ResNet-50. Most '
+    'CIFAR-10 recipes have no blur, whose kernel at 32 pixels is 3 pixels wide.'
 ]
 
 _view = dict(
@@ -42,6 +48,7 @@ recipe = [
 
 
 def _off(*keys):
+    """Return the options that set these keys of both views to 0."""
     return [f'views.{i}.{key}=0' for i in (0, 1) for key in keys]
 
 
@@ -68,9 +75,11 @@ _digit = dict(
 )
 small = dict(
     caveats=[
-        'After figure 3b of BYOL, in miniature: the authors used ImageNet, ResNet-50 and 300 epochs. Digits are grey: colour is brightness '
-        'and contrast alone here, so that what the authors found of colour, that without it contrastive methods may compare histograms, '
-        'has no room to show. (On 3,000 photographs BYOL came hardly above random weights in 12 epochs, so they could not serve.)'
+        'After figure 3b of BYOL, in miniature: the authors used ImageNet, ResNet-50 and 300 '
+        'epochs. Digits are grey: colour is brightness and contrast alone here, so that the '
+        "authors' finding on colour, that without it contrastive methods may compare histograms, "
+        'cannot show. (On 3,000 photographs BYOL hardly rose above random weights in 12 epochs, so '
+        'photographs could not be used.)'
     ],
     methods={'BYOL': '../byol/digits.py', 'SimCLR': '../simclr/digits.py'},
     recipe=[

@@ -1,21 +1,33 @@
-"""How much BYOL and SimCLR lose as the batch shrinks, after figure 3a of BYOL (Grill et al. 2020, arXiv 2006.07733).
+"""How much accuracy BYOL and SimCLR lose as the batch shrinks.
 
-    python tools/study.py configs/studies/batch_size.py --devices 0 1 --cfg-options data.train.download=True data.test.download=True
+    python tools/study.py configs/studies/batch_size.py --devices 0 1 \\
+        --cfg-options data.train.download=True data.test.download=True
     python tools/study.py configs/studies/batch_size.py --small --jobs 2
 
-As the authors did it: a step stays a step of the full batch, with its learning rate, and is split into ever smaller passes whose
-gradients are averaged. So what shrinks is what BatchNorm sees and, for SimCLR, the negatives; see configs/byol/README.md for their figures.
-In full (CIFAR-10, ResNet-18) not measured by us; the small version (digits) is in docs/studies.md.
+After figure 3a of BYOL (Grill et al. 2020, arXiv 2006.07733). As the authors did, a step keeps the
+full batch and its learning rate, and is split into ever smaller passes whose gradients are
+averaged. So only the images that BatchNorm sees, and SimCLR's negatives, become fewer. The authors'
+figures are in configs/byol/README.md. The full study (CIFAR-10, ResNet-18) is not measured; results
+of the small version (digits) are in docs/studies.md.
 """
 
 title = 'BYOL and SimCLR as the batch shrinks'
-question = 'How much accuracy do BYOL and SimCLR lose when a forward pass sees fewer images, all else equal?'
+question = (
+    'How much accuracy do BYOL and SimCLR lose when a forward pass sees fewer images, all else '
+    'equal?'
+)
 caveats = [
-    'After figure 3a of BYOL, on small images: the authors used ImageNet, ResNet-50 and batches from 4096 to 64.'
+    'After figure 3a of BYOL, on small images: the authors used ImageNet, ResNet-50 and batches '
+    'from 4096 to 64.'
 ]
 
 _view = dict(
-    size=32, crop=(0.2, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2
+    size=32,
+    crop=(0.2, 1.0),
+    flip_p=0.5,
+    jitter=(0.4, 0.4, 0.2, 0.1),
+    jitter_p=0.8,
+    gray_p=0.2,
 )
 _views = f'views={[_view, _view]}'
 methods = {
@@ -40,8 +52,9 @@ evaluate = dict(labels=[])
 
 small = dict(
     caveats=[
-        'After figure 3a of BYOL, in miniature: the authors used ImageNet, ResNet-50, 300 epochs and passes from 4096 to 64 images. A '
-        'pass of 8 digits has nearly one image of each class, which makes its statistics and its negatives poor in a way of its own.'
+        'After figure 3a of BYOL, in miniature: the authors used ImageNet, ResNet-50, 300 epochs '
+        'and passes from 4096 to 64 images. A pass of 8 digits has nearly one image of each class, '
+        'so that its statistics and its negatives are poor for another reason than theirs.'
     ],
     methods={'BYOL': '../byol/digits.py', 'SimCLR': '../simclr/digits.py'},
     recipe=[

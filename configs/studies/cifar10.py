@@ -1,24 +1,39 @@
-"""Every method of the zoo on CIFAR-10: ResNet-18, 200 epochs, 3 seeds; its small version is BYOL, SimCLR and MoCo v2 on two CPU cores.
+"""Every method of the zoo on CIFAR-10: ResNet-18, 200 epochs, 3 seeds.
 
-    python tools/study.py configs/studies/cifar10.py --devices 0 1 2 3 --cfg-options data.train.download=True data.test.download=True
-    python tools/study.py configs/studies/cifar10.py --small --jobs 2 --cfg-options data.train.download=True data.test.download=True
+    python tools/study.py configs/studies/cifar10.py --devices 0 1 2 3 \\
+        --cfg-options data.train.download=True data.test.download=True
+    python tools/study.py configs/studies/cifar10.py --small --jobs 2 \\
+        --cfg-options data.train.download=True data.test.download=True
 
-Shared: images, hold-out, backbone, batches of 256, epochs, warm-up, normalisation, and for all methods that take any two views these two.
-ReSSL (strong and weak) and MYOW (four views) keep theirs. Each method's own (configs/<method>/r18_cifar10.py) are heads, loss, optimizer,
-weight decay, the shape of the schedule, and SimCLR's zero_init_last, with which its backbone starts otherwise than the others'. The
-learning rate is the best of three on the hold-out.
-In full not measured by us; the small version is in docs/studies.md.
+All methods share images, hold-out, backbone, batches of 256, epochs, warm-up and normalisation, and
+all that take any two views share these two. ReSSL (strong and weak) and MYOW (four views) keep
+theirs. Each method has its own (configs/<method>/r18_cifar10.py) heads, loss, optimizer, weight
+decay and shape of the schedule, and SimCLR has its own zero_init_last, which changes the start of
+its backbone. The learning rate is the best of three on the hold-out.
+
+The small version is BYOL, SimCLR and MoCo v2 on two CPU cores. The full study is not measured;
+results of the small version are in docs/studies.md.
 """
 
 title = 'All methods on CIFAR-10'
-question = 'With the same ResNet-18, views, epochs and batch, which method gives the best features of CIFAR-10, and at what cost?'
+question = (
+    'With the same ResNet-18, views, epochs and batch, which method gives the best features of '
+    'CIFAR-10, and at what cost?'
+)
 caveats = [
-    'CIFAR-10 at 32 pixels favours other settings than ImageNet; what holds here need not hold there.',
-    'Hyper-parameters besides the learning rate come from recipes for other budgets (configs/<method>/r18_cifar10.py).',
+    'CIFAR-10 at 32 pixels favours other settings than ImageNet; what holds here need not hold '
+    'there.',
+    'Hyper-parameters besides the learning rate come from recipes for other budgets '
+    '(configs/<method>/r18_cifar10.py).',
 ]
 
 _view = dict(
-    size=32, crop=(0.2, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2
+    size=32,
+    crop=(0.2, 1.0),
+    flip_p=0.5,
+    jitter=(0.4, 0.4, 0.2, 0.1),
+    jitter_p=0.8,
+    gray_p=0.2,
 )
 _views = [f'views={[_view, _view]}']
 _two_views = dict(
@@ -36,7 +51,8 @@ _two_views = dict(
     swav='SwAV',
     dino='DINO',
 )
-_own = {  # what 200 epochs ask of recipes for 800 and 1000
+# Changes that 200 epochs need in recipes for 800 and 1000 epochs.
+_changes = {
     'byol': ['method.base_ema=0.99'],  # BYOL's and MoCo v3's own choice for 300 epochs
     'mocov3': ['method.base_ema=0.99'],
     'moco': ['method.queue_size=4096'],  # lightly for batches of 128; 8192 for 512
@@ -44,14 +60,15 @@ _own = {  # what 200 epochs ask of recipes for 800 and 1000
     'w_mse': ['schedule.milestones=(190, 195)'],  # as 950, 975 of 1000
 }
 methods = {
-    name: dict(config=f'../{key}/r18_cifar10.py', options=_views + _own.get(key, []))
+    name: dict(config=f'../{key}/r18_cifar10.py', options=_views + _changes.get(key, []))
     for key, name in _two_views.items()
 }
 methods['W-MSE']['trial'] = ['schedule.milestones=(95, 97.5)']
 methods['ReSSL'] = '../ressl/r18_cifar10.py'
 methods['MYOW'] = dict(
-    config='../myow/r18_cifar10.py', options=['method.from_epoch=25', 'method.full_epoch=27.5']
-)  # as 100, 110 of 800
+    config='../myow/r18_cifar10.py',
+    options=['method.from_epoch=25', 'method.full_epoch=27.5'],  # as 100, 110 of 800
+)
 
 recipe = [
     'epochs=200',
@@ -73,15 +90,18 @@ evaluate = dict(
     finetune=dict(epochs=[50], batch_size=256, crop=(0.2, 1.0)),
 )
 
+_crop = dict(crop=(0.2, 1.0))
 small = dict(
     title='Three methods on a fifth of CIFAR-10',
-    question='BYOL, SimCLR and MoCo v2 with the same small network, views, epochs and batch on 10,000 photographs: what comes out on two CPU '
-    'cores?',
+    question='How do BYOL, SimCLR and MoCo v2 compare with the same small network, views, epochs '
+    'and batch on 10,000 photographs, trained on two CPU cores?',
     caveats=[
-        'It can show that the methods learn from photographs at this budget, what they cost, and differences that are large against the '
-        'deviation over seeds.',
-        'It cannot show which method is better at the published scale: a network of 0.3 M parameters instead of 11 M, 10,000 images instead '
-        'of 50,000 and a hundredth of the epochs. Published tables at 1000 epochs are 40 points higher, and their order is another matter.',
+        'It can show that the methods learn from photographs at this budget, what they cost, and '
+        'differences that are large against the deviation over seeds.',
+        'It cannot show which method is better at the published scale: a network of 0.3 M '
+        'parameters instead of 11 M, 10,000 images instead of 50,000 and a hundredth of the '
+        'epochs. Published accuracies at 1000 epochs are 40 points higher, and their order may '
+        'be another.',
     ],
     methods={
         'BYOL': dict(
@@ -117,8 +137,8 @@ small = dict(
     evaluate=dict(
         precision='bf16',
         finetune={
-            '1%': dict(lrs=[0.1, 0.3], epochs=[50], batch_size=32, crop=(0.2, 1.0)),
-            '10%': dict(lrs=[0.05, 0.15], epochs=[20], batch_size=64, crop=(0.2, 1.0)),
+            '1%': dict(_crop, lrs=[0.1, 0.3], epochs=[50], batch_size=32),
+            '10%': dict(_crop, lrs=[0.05, 0.15], epochs=[20], batch_size=64),
         },
     ),
 )

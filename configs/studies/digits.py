@@ -1,19 +1,25 @@
-"""BYOL and five rivals on scikit-learn's digits: the whole of a study in minutes, on a CPU, without a download.
+"""BYOL and five other methods on scikit-learn's digits: a whole study in minutes on a CPU.
 
     python tools/study.py configs/studies/digits.py --jobs 2
 
-One backbone, one budget, one batch, one recipe of views, LARS for all; each method keeps its own heads and loss (configs/<method>/digits.py)
-and gets the same three learning rates to choose from.
+Needs no download. All methods share backbone, epochs, batch, views and LARS. Each keeps its own
+heads and loss (configs/<method>/digits.py) and chooses from the same three learning rates.
 """
 
 title = 'Six methods on the digits'
-question = 'With the same backbone, views, epochs, batch and number of trials, which method gives the best features of 8x8 digits?'
+question = (
+    'With the same backbone, views, epochs, batch and number of trials, which method gives the '
+    'best features of 8x8 digits?'
+)
 caveats = [
-    'It can show that a method learns at this budget, what it costs, and differences that are large against the deviation over seeds.',
-    'It cannot show which method is better on photographs: 1,257 grey images of 8x8 pixels, a network of 0.3 M parameters and 10 epochs '
-    'are far from the conditions that the methods were made for, and the small numbers of test images and seeds leave wide intervals.',
-    'Heads and other settings are those of configs/<method>/digits.py; some of those of MoCo, SimSiam and Barlow Twins were chosen after a '
-    'look at figures of the same test images, as their headers say.',
+    'It can show that a method learns at this budget, what it costs, and differences that are '
+    'large against the deviation over seeds.',
+    'It cannot show which method is better on photographs: 1,257 grey images of 8x8 pixels, a '
+    'network of 0.3 M parameters and 10 epochs are far from the conditions that the methods were '
+    'made for, and the small numbers of test images and seeds leave wide intervals.',
+    'Heads and other settings are those of configs/<method>/digits.py; some of those of MoCo, '
+    'SimSiam and Barlow Twins were chosen after figures of the same test images were known, as '
+    'their headers say.',
 ]
 
 methods = {

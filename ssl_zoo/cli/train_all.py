@@ -135,8 +135,8 @@ def _report(table: str, path: Path, jobs: int, threads: int) -> None:
         ) from None
     print(
         f'\n{table}\n\nMean (sample standard deviation over seeds), on test images, or on val '
-        'where data.test=None; feature std and RankMe of the last evaluation on val; seconds include the '
-        f'online evaluations, {jobs} at a time on {threads} threads each. Also in {path}.'
+        'where data.test=None; feature std and RankMe of the last evaluation on val; seconds '
+        f'include the online evaluations, {jobs} at a time on {threads} threads each. Also in {path}.'
     )
 
 

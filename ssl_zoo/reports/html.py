@@ -85,7 +85,10 @@ select, input {
 label.narrow { display: none; }
 
 .scroll { overflow-x: auto; max-width: 100%; }
-table { border-collapse: separate; border-spacing: 0; font-size: .87rem; font-variant-numeric: tabular-nums; }
+table {
+  border-collapse: separate; border-spacing: 0; font-size: .87rem;
+  font-variant-numeric: tabular-nums;
+}
 th, td {
   border-bottom: 1px solid var(--line); padding: .3rem .6rem; text-align: left;
   vertical-align: top; white-space: nowrap;

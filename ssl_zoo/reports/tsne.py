@@ -181,7 +181,8 @@ def first_of_each_class(labels: np.ndarray, n: int) -> np.ndarray:
         labels: (N,) int64.
         n: number of classes.
     """
-    return np.array([np.flatnonzero(labels == label)[0] for label in np.unique(labels)[:n]])
+    _, first_positions = np.unique(labels, return_index=True)
+    return first_positions[:n]
 
 
 def neighbours_sheet(

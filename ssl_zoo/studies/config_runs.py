@@ -146,10 +146,10 @@ def read_result(folder: Path) -> dict | None:
         None if the run is not finished, or its files are damaged.
     """
     try:
-        rows = [json.loads(line) for line in (folder / 'results.jsonl').read_text().splitlines()]
+        rows = _read_lines(folder / 'results.jsonl')
         # Rows with a checkpoint hash are those of later evaluations.
         rows = [row for row in rows if 'checkpoint_sha256' not in row]
-        log = [json.loads(line) for line in (folder / 'log.jsonl').read_text().splitlines()]
+        log = _read_lines(folder / 'log.jsonl')
         values = {(row['metric'], row['weights']): row['value'] for row in rows}
         # Without online evaluation no row has a feature std.
         evaluated = [row for row in log if 'val/feature_std' in row]
@@ -166,6 +166,11 @@ def read_result(folder: Path) -> dict | None:
         }
     except (OSError, IndexError, KeyError, TypeError, AttributeError, ValueError):
         return None
+
+
+def _read_lines(path: Path) -> list[dict]:
+    """Return the rows of a file of JSON lines. Raises ValueError for a damaged line."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def results_table(configs: list[str], seeds: list[int], out: Path) -> str:

@@ -38,7 +38,8 @@ class CostEstimate:
         """Return the expected seconds of a job."""
         if job.kind == 'baseline':
             return BASELINE_SECONDS
-        return max(self.seconds.get((job.kind, job.arm.id), UNKNOWN_SECONDS), 1e-3)
+        seconds = self.seconds.get((job.kind, job.arm.id), UNKNOWN_SECONDS)
+        return max(seconds, 1e-3)
 
 
 def estimate_cost(jobs: Jobs) -> CostEstimate:
@@ -157,8 +158,8 @@ def _format_table(rows: list[tuple[str, ...]]) -> list[str]:
     """Return lines with the first column to the left and all others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
-    for first, *others in rows:
-        cells = [first.ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+    for row in rows:
+        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+        cells[0] = row[0].ljust(widths[0])
         lines.append('  '.join(cells))
     return lines

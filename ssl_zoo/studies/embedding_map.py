@@ -24,7 +24,8 @@ def save_embedding_map(path: Path, context: EvaluationContext) -> None:
     """
     test = context.source('test')
     features = context.features(test, 'test')
-    rows = np.unique(np.linspace(0, len(features.index) - 1, IMAGES).astype(int))
+    last_row = len(features.index) - 1
+    rows = np.unique(np.linspace(0, last_row, IMAGES).astype(int))
     thumbnails = [_thumbnail(test.read(int(index))) for index in features.index[rows]]
     class_names = test.classes or [str(label) for label in range(context.classes)]
     content = dict(

@@ -75,8 +75,9 @@ def do_trial(folder: JobFolder) -> None:
             f'the training has left no k-NN figure of the hold-out, see {folder.path / "train.log"}'
         )
     folder.save_progress()
+    knn = rows[-1]
     seconds = folder.progress['seconds']
-    folder.write_record(val_knn=rows[-1]['value'], n_val=rows[-1]['n'], seconds=seconds)
+    folder.write_record(val_knn=knn['value'], n_val=knn['n'], seconds=seconds)
 
 
 def do_run(folder: JobFolder) -> None:

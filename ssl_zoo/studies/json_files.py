@@ -12,7 +12,8 @@ def write_json(path: Path, content: dict) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    atomic_write(path, lambda file: file.write(json.dumps(content, indent=1).encode()))
+    text = json.dumps(content, indent=1)
+    atomic_write(path, lambda file: file.write(text.encode()))
 
 
 def read_json(path: Path) -> dict | None:

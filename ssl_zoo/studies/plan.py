@@ -44,7 +44,8 @@ class Job:
             return f'{self.arm.method}  trial x {self.factor:g}'
         if self.kind == 'baseline':
             return f'{RANDOM_WEIGHTS}  seed {self.seed}'
-        return '  '.join([self.arm.method, *self.arm.labels.values(), f'seed {self.seed}'])
+        labels = self.arm.labels.values()
+        return '  '.join([self.arm.method, *labels, f'seed {self.seed}'])
 
 
 class Jobs:
@@ -84,8 +85,9 @@ class Jobs:
         runs = []
         for seed in self.study.seeds:
             for arm in self.study.arms():
+                folder = self._run_folder(arm.id, seed)
                 trials = tuple(job.folder for job in self.trials_of(arm.method))
-                runs.append(Job('run', arm, seed, self._run_folder(arm.id, seed), needs=trials))
+                runs.append(Job('run', arm, seed, folder, needs=trials))
         return runs
 
     def _make_baselines(self) -> list[Job]:

@@ -53,12 +53,17 @@ class ArmResults:
     @property
     def name(self) -> str:
         """Method and labels, for people."""
-        return ', '.join([self.method, *(f'{axis} {label}' for axis, label in self.axes.items())])
+        labels = [f'{axis} {label}' for axis, label in self.axes.items()]
+        return ', '.join([self.method, *labels])
 
     def values(self, metric: str) -> dict[int, float]:
         """Return the figures of a metric by seed, in percent."""
-        figures = {seed: (run.get('figures') or {}).get(metric) for seed, run in self.runs.items()}
-        return {seed: float(value) for seed, value in figures.items() if is_number(value)}
+        values = {}
+        for seed, run in self.runs.items():
+            value = (run.get('figures') or {}).get(metric)
+            if is_number(value):
+                values[seed] = float(value)
+        return values
 
     def estimate(self, metric: str) -> Estimate | None:
         """Return the mean of a metric over seeds; None if no run has it."""
@@ -193,7 +198,8 @@ def is_number(value: object) -> bool:
 
 def axis_labels(record: dict) -> dict[str, str]:
     """Return the axis labels of a record as text."""
-    return {str(axis): str(label) for axis, label in (record.get('axes') or {}).items()}
+    axes = record.get('axes') or {}
+    return {str(axis): str(label) for axis, label in axes.items()}
 
 
 def compare_pairs(
@@ -334,7 +340,8 @@ def _add_run(study: StudyResults, run: dict) -> None:
         )
         return
     arm.runs[seed] = run
-    arm.runs = dict(sorted(arm.runs.items(), key=lambda item: str(item[0]).zfill(9)))
+    seeds = sorted(arm.runs, key=lambda seed: str(seed).zfill(9))
+    arm.runs = {seed: arm.runs[seed] for seed in seeds}
 
 
 def _find_missing(study: StudyResults) -> None:

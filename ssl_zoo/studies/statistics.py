@@ -56,7 +56,8 @@ def estimate(values: Iterable[float]) -> Estimate | None:
     std = float(finite.std(ddof=1))
     if std < EQUAL_TOLERANCE:
         return Estimate(n, mean, 0.0)
-    half_width = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * std / n**0.5
+    quantile = float(stats.t.ppf((1 + LEVEL) / 2, n - 1))
+    half_width = quantile * std / n**0.5
     return Estimate(n, mean, std, mean - half_width, mean + half_width)
 
 

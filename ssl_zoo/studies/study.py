@@ -172,7 +172,8 @@ class Study:
 
     def is_baseline(self, arm: Arm) -> bool:
         """Return whether an arm has the first label of every axis."""
-        return all(arm.labels[axis] == next(iter(labels)) for axis, labels in self.axes.items())
+        baseline = {axis: next(iter(labels)) for axis, labels in self.axes.items()}
+        return arm.labels == baseline
 
     def trial_options(self, arm: Arm) -> list[str]:
         """Return the config options of an arm's trials, without the number that is searched for.

@@ -16,7 +16,9 @@ SIDE = 112  # pixels of the longer side of each image in the picture
 
 
 class ViewsPictureHook(Hook):
-    """Save views.png before the first step: images of the batch beside the views that the network sees.
+    """Save views.png before the first step: images of the batch beside their views.
+
+    The views are shown as the network sees them, before normalisation.
 
     Args:
         source: the training images.

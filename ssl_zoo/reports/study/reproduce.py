@@ -54,9 +54,8 @@ def settings_html(study: StudyResults) -> str:
         text = '\n'.join(lines) or 'no setting differs'
         differing += f'<h3>{html.escape(arm.name)}</h3>\n{html.preformatted(text)}'
     title = f'Settings that all runs share ({len(shared)}), as they were trained'
-    return html.details(title, html.preformatted('\n'.join(_lines(shared)))) + html.details(
-        'Settings that differ, arm by arm', differing
-    )
+    shared_html = html.details(title, html.preformatted('\n'.join(_lines(shared))))
+    return shared_html + html.details('Settings that differ, arm by arm', differing)
 
 
 def _configs(arm: ArmResults) -> dict[int, FlatConfig]:
