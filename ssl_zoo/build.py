@@ -41,7 +41,7 @@ def build_method(
     if not pretrained and cfg.get('backbone', {}).get('pretrained'):
         cfg = {**cfg, 'backbone': {**cfg['backbone'], 'pretrained': False}}
     method = METHODS.create(cfg)
-    if microbatch_images is None and settings.accumulate != 'auto':
+    if microbatch_images is None and isinstance(settings.accumulate, int):
         microbatch_images = settings.batch_size // settings.accumulate
     if microbatch_images is not None:
         _check_microbatch(method, settings, microbatch_images)

@@ -1,4 +1,6 @@
-"""Two processes train what one does, for every registered method: benchmarks/equivalence.py, run once."""
+"""Two processes train what one does, for every registered method: benchmarks/equivalence.py, run
+once.
+"""
 
 import json
 

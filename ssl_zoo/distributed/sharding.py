@@ -16,6 +16,7 @@ float32 the whole weights of a block exist during its own pass only.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -99,7 +100,7 @@ def _blocks(network: nn.Module) -> list[nn.Module]:
 
 
 @torch.no_grad()
-def full_state(state: object) -> object:
+def full_state(state: Any) -> Any:
     """Make all tensors of a state_dict whole and move them to the CPU. All ranks must call it.
 
     Args:
@@ -151,7 +152,7 @@ def _sharded_optimizer_state(optimizer: torch.optim.Optimizer, state: dict) -> d
     return {**state, 'state': tensors}
 
 
-def _shard_like(value: object, like: Tensor | None) -> object:
+def _shard_like(value: Any, like: Tensor | None) -> Any:
     """A copy of ``value``; of this rank's shard if ``like`` is a sharded tensor of its shape.
 
     An optimizer's step count has another shape than its parameter and is not sharded.

@@ -26,7 +26,7 @@ def make_logger(name: str, work_dir: str | Path) -> logging.Logger:
     logger = logging.getLogger(name)
     logger.propagate = False
     prefix = f'[process {rank()}] ' if rank() > 0 else ''
-    handlers = {
+    handlers: dict[logging.Handler, str] = {
         logging.StreamHandler(sys.stdout): '%H:%M:%S',
         LogFile(Path(work_dir, 'train.log')): '%Y-%m-%d %H:%M:%S',
     }

@@ -107,20 +107,21 @@ def _passes_per_step(settings: Settings, processes: int) -> int:
             f'batch_size={n} cannot be shared out evenly over {processes} processes; '
             f'make it a multiple of them'
         )
-    if settings.accumulate == 'auto':
+    passes = settings.accumulate
+    if isinstance(passes, str):  # 'auto'
         device_images = n // processes
         return next(
-            passes
-            for passes in range(1, device_images + 1)
-            if device_images % passes == 0 and device_images // passes <= settings.max_device_batch
+            n_passes
+            for n_passes in range(1, device_images + 1)
+            if device_images % n_passes == 0
+            and device_images // n_passes <= settings.max_device_batch
         )
-    if n % (settings.accumulate * processes):
+    if n % (passes * processes):
         raise ConfigError(
             f'batch_size={n} cannot be shared out evenly over {processes} processes x '
-            f'accumulate={settings.accumulate}; make it a multiple of '
-            f'{processes * settings.accumulate}'
+            f'accumulate={passes}; make it a multiple of {processes * passes}'
         )
-    return settings.accumulate
+    return passes
 
 
 def uses_sync_batchnorm(settings: Settings, method: Method) -> bool:

@@ -33,11 +33,11 @@ def recompute_activations(network: nn.Module) -> None:
             f'{type(network).__name__} has none; leave it out'
         )
     for block in blocks:
-        block.__class__ = _with_recomputation(type(block))
+        block.__class__ = _with_recomputation(type(block))  # type: ignore[arg-type]
 
 
 @lru_cache
-def _with_recomputation(cls: type[nn.Module]) -> type[nn.Module]:
+def _with_recomputation(cls: Any) -> type[nn.Module]:
     """A subclass of a block's class whose activations are computed again in the backward pass."""
 
     def forward(self: nn.Module, *inputs: Any, **options: Any) -> Any:

@@ -44,7 +44,7 @@ def read_resumed_checkpoint(
 
 
 def _choose_checkpoint(work_dir: Path, resume: bool | str) -> str:
-    if resume is True:
+    if isinstance(resume, bool):
         return newest_checkpoint(work_dir)['path']
     chosen = Path(resume)
     for other in checkpoints_in(work_dir):

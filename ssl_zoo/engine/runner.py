@@ -74,28 +74,28 @@ def build_runner(
         ConfigError: a mistake in the settings, missing data, or a work directory that holds another
             run or is in use.
     """
-    work_dir = Path(work_dir)
-    resume = _resolve_resume(work_dir, resume)
+    requested_dir = Path(work_dir)
+    resume = _resolve_resume(requested_dir, resume)
     sources = raise_together(lambda: data_sources(settings.data))
     plan = Plan.of(settings, len(sources['train']), world_size())
     checkpoint = None
     if resume:
         checkpoint = raise_together(
-            lambda: read_resumed_checkpoint(settings, sources['train'], work_dir, resume)
+            lambda: read_resumed_checkpoint(settings, sources['train'], requested_dir, resume)
         )
     device = _select_device()
     method, model = build_model(settings, plan, device)
     optimizer = build_optimizer(settings, plan, method)
     make_loader = _prepare_loader(settings, plan, sources['train'], device)
-    work_dir = Path(on_rank0(lambda: str(make_work_dir(work_dir, unique))))
-    lock = raise_together(lambda: claim(work_dir) if rank() == 0 else None)
+    run_dir = Path(on_rank0(lambda: str(make_work_dir(requested_dir, unique))))
+    lock = raise_together(lambda: claim(run_dir) if rank() == 0 else None)
     runner = ZooRunner(
         settings=settings,
         plan=plan,
         checkpoint=checkpoint,
         lock=lock,
         hooks=RunHooks.build(settings, sources),
-        work_dir=work_dir,
+        work_dir=run_dir,
         model=model,
         optim_wrapper=ZooOptimWrapper(optimizer, method, settings, plan.accumulate),
         make_loader=make_loader,

@@ -1,6 +1,5 @@
 """The work directory of a run: create it, lock it, write its log."""
 
-import itertools
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,15 +35,21 @@ def make_work_dir(path: Path, unique: bool) -> Path:
             path.mkdir(parents=True, exist_ok=True)
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
-        for n in itertools.count(1):
-            candidate = path if n == 1 else path.with_name(f'{path.name}-{n}')
-            try:
-                candidate.mkdir()
-                return candidate
-            except FileExistsError:
-                continue
+        return _make_unique(path)
     except OSError as error:
         raise ConfigError(f'cannot make the work directory {path}: {error}') from None
+
+
+def _make_unique(path: Path) -> Path:
+    candidate = path
+    number = 1
+    while True:
+        try:
+            candidate.mkdir()
+            return candidate
+        except FileExistsError:
+            number += 1
+            candidate = path.with_name(f'{path.name}-{number}')
 
 
 def claim(work_dir: Path) -> FileLock:

@@ -30,7 +30,9 @@ SMALL = [
 
 @pytest.fixture
 def toy(tmp_path, root):
-    """The example of a method in docs/extending.md, written outside the repository as its code blocks say; its config's path."""
+    """The example of a method in docs/extending.md, written outside the repository as its code
+    blocks say; its config's path.
+    """
     blocks = re.findall(
         r'```python\n# (my_\w+\.py)\n(.*?)```', (root / 'docs/extending.md').read_text(), re.S
     )

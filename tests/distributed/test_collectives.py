@@ -1,4 +1,6 @@
-"""Losses over two processes equal the loss on the global batch: values, and gradients after DDP's average."""
+"""Losses over two processes equal the loss on the global batch: values, and gradients after DDP's
+average.
+"""
 
 import pytest
 import torch

@@ -1,4 +1,6 @@
-"""Two processes with sharded parameters do what two with DistributedDataParallel do, and hold half as much each."""
+"""Two processes with sharded parameters do what two with DistributedDataParallel do, and hold half
+as much each.
+"""
 
 import copy
 from types import SimpleNamespace
@@ -137,7 +139,9 @@ class Run:
         load_full_state(self.optimizer, state['optimizer'])
 
     def held(self) -> dict[str, tuple[int, int]]:
-        """Name of a parameter, or what belongs to it in the optimizer -> numbers held here, numbers in all."""
+        """Name of a parameter, or what belongs to it in the optimizer -> numbers held here, numbers
+        in all.
+        """
         tensors = dict(self.method.named_parameters())
         for group in self.optimizer.param_groups:
             for name, p in zip(group['names'], group['params'], strict=True):
@@ -155,7 +159,9 @@ class Run:
 
 
 def run_case(case: str, folder: str) -> dict:
-    """All that is asked of a case, with the states of checkpoints passed through files that rank 0 writes."""
+    """All that is asked of a case, with the states of checkpoints passed through files that rank 0
+    writes.
+    """
 
     def saved(state: dict, name: str) -> dict:
         if dist.get_rank() == 0:

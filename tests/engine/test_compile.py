@@ -1,4 +1,6 @@
-"""compile=True: the same losses, one compilation for training, evaluation beside it, weights under the same names."""
+"""compile=True: the same losses, one compilation for training, evaluation beside it, weights under
+the same names.
+"""
 
 import json
 from pathlib import Path
@@ -29,7 +31,8 @@ def test_a_compiled_run_is_the_eager_one_within_rounding(tiny, tmp_path):
         rows = map(json.loads, (tmp_path / f'{compiled}' / 'log.jsonl').read_text().splitlines())
         losses[compiled] = [row['train/loss'] for row in rows if 'train/loss' in row]
         graphs = torch._dynamo.utils.counters['stats'].get('unique_graphs', 0)
-        # Online and target network, in train mode alone; blends, hue, gray, and the end of the photometric step.
+        # Online and target network, in train mode alone; blends, hue, gray, and the end of the
+        # photometric step.
         assert graphs == (2 + 4 if compiled else 0)
     assert losses[True] == pytest.approx(losses[False], rel=2e-3) and losses[True][
         0

@@ -1,4 +1,6 @@
-"""What lies between gradients and the optimiser's step: frozen parameters and the limit on gradients."""
+"""What lies between gradients and the optimiser's step: frozen parameters and the limit on
+gradients.
+"""
 
 import torch
 from torch import nn
@@ -36,7 +38,9 @@ def test_what_is_frozen_gets_neither_gradient_nor_decay_nor_momentum(tiny):
 
 
 def test_each_gradient_is_limited_by_its_own_norm(tiny):
-    """DINO's utils.clip_gradients: coefficient limit / (norm + 1e-6) of each parameter, where it is below 1."""
+    """DINO's utils.clip_gradients: coefficient limit / (norm + 1e-6) of each parameter, where it is
+    below 1.
+    """
     method = Two()
     method.epoch = 1.0
     wrapper = wrapped(tiny, method, clip_grad=3)

@@ -1,7 +1,7 @@
 """Between progress lines nothing makes the host wait for the device.
 
-The whole loop runs on torch's meta device, whose tensors have a shape and no values. Whatever would wait for a GPU (item, bool, tolist,
-cpu, nonzero, indexing by a mask) needs a value and raises.
+The whole loop runs on torch's meta device, whose tensors have a shape and no values. Whatever would
+wait for a GPU (item, bool, tolist, cpu, nonzero, indexing by a mask) needs a value and raises.
 """
 
 from contextlib import nullcontext
@@ -27,7 +27,9 @@ CONFIGS = {
 
 @pytest.fixture
 def on_meta(tmp_path, monkeypatch):
-    """Function: a run on the meta device, with a method's digits config, and the steps at which it made a progress line."""
+    """Function: a run on the meta device, with a method's digits config, and the steps at which it
+    made a progress line.
+    """
 
     def make(name='BYOL'):
         monkeypatch.setattr(model_module, 'wrap_model', lambda method, *_, **__: method.to('meta'))

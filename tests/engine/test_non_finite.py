@@ -1,4 +1,6 @@
-"""Values that are not finite, put in everywhere: the tensor and the step that are named, what is kept, what is left alone."""
+"""Values that are not finite, put in everywhere: the tensor and the step that are named, what is
+kept, what is left alone.
+"""
 
 import json
 import re
@@ -142,7 +144,8 @@ def test_the_tensor_the_step_and_the_images_are_named(tiny, tmp_path, kind, at, 
         str(error.value),
     )
     assert found and re.match(FAULTS[kind], found[2]), str(error.value)
-    # What is put into the state after a step is met there if the search ends with it, and otherwise before the next one.
+    # What is put into the state after a step is met there if the search ends with it, and otherwise
+    # before the next one.
     step = at + (kind in ('statistics', 'update') and 'before' in found[2])
     assert int(found[1]) == step
     shown = list(map(int, found[3].split(', ')))

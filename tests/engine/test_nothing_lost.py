@@ -1,4 +1,6 @@
-"""Damage, full disks and signals at bad moments: what is lost (at most the steps since a checkpoint), and what is said."""
+"""Damage, full disks and signals at bad moments: what is lost (at most the steps since a
+checkpoint), and what is said.
+"""
 
 import json
 import os
@@ -28,7 +30,8 @@ views = [dict(size=20)] * 2
 optimizer, epochs, batch_size, base_lr = dict(type='LARS', momentum=0.9), 2, 20, 1.0
 workers, log_every, online_eval, checkpoint = 0, 1, dict(every=1), dict(every=0.5, keep=3)
 """
-# A process that has imported everything already forks one for each run, which takes as long as the run and no longer.
+# A process that has imported everything already forks one for each run, which takes as long as the
+# run and no longer.
 SERVER = """
 import json, os, sys
 sys.path.insert(0, {root!r})
@@ -487,7 +490,9 @@ def test_figures_that_a_crash_has_cost_are_made_once(tiny, tmp_path, monkeypatch
 
 @pytest.mark.parametrize('lost', [3, 7, 9])
 def test_lines_beyond_the_resumed_step_go_and_none_is_lost(tiny, tmp_path, monkeypatch, lost):
-    """A crash at step ``lost``: before the first checkpoint, between a checkpoint and the evaluation after it, and later."""
+    """A crash at step ``lost``: before the first checkpoint, between a checkpoint and the
+    evaluation after it, and later.
+    """
     settings = tiny(online_eval=dict(every=0.5), log_every=1)
     build_runner(settings, tmp_path / 'whole').train()
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):

@@ -1,4 +1,6 @@
-"""tools/train.py on two processes: what one process trains, told once, stopped and resumed together."""
+"""tools/train.py on two processes: what one process trains, told once, stopped and resumed
+together.
+"""
 
 import json
 import os
@@ -93,7 +95,8 @@ def same(a, b) -> bool:
 
 
 def test_two_processes_train_what_one_trains_and_write_it_once(train, tmp_path):
-    # A small learning rate: with a large one training magnifies float32's rounding, which is all that may differ.
+    # A small learning rate: with a large one training magnifies float32's rounding, which is all
+    # that may differ.
     ended = [train(n, 'base_lr=0.3', work=f'{n}').ended() for n in (1, 2)]
     for code, _, err in sum(ended, []):
         assert code == 0 and err == '', err

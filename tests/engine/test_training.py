@@ -245,7 +245,9 @@ def test_progress_and_order_of_a_resumed_run(tiny, tmp_path):
 
 
 def test_accumulation_steps_once_and_gives_the_gradient_of_the_whole_batch(tiny, tmp_path):
-    """A loss that is a mean over samples, without BatchNorm: accumulating must not change the run beyond rounding."""
+    """A loss that is a mean over samples, without BatchNorm: accumulating must not change the run
+    beyond rounding.
+    """
 
     @METHODS.register_module(force=True)
     class Plain(Dropping):

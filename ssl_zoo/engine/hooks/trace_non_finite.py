@@ -1,7 +1,7 @@
 """Stop a traced run at the first tensor that is not finite, and write a replay file."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.hooks import Hook
@@ -124,7 +124,7 @@ class TraceHook(Hook):
         return path
 
 
-def copy_state(state: object) -> object:
+def copy_state(state: Any) -> Any:
     """Copy a nested state; tensors are cloned on their device."""
     if isinstance(state, dict):
         return type(state)((key, copy_state(value)) for key, value in state.items())
