@@ -99,6 +99,7 @@ def test_the_version_is_stated_once(root, installed, tmp_path):
         ('tools/train.py', ['--help'], '--cfg-options'),
         ('ssl_zoo/__main__.py', ['--help'], 'extract-features'),
         ('ssl_zoo/__main__.py', ['train', '--help'], '--cfg-options'),
+        ('ssl_zoo/__main__.py', ['knn', '--help'], '--cfg-options'),
     ],
 )
 def test_help_imports_no_heavy_library(script, arguments, expected, root):

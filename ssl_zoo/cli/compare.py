@@ -1,16 +1,17 @@
 """Test whether two networks differ on the same test images.
 
-    python tools/compare.py RUN_A/predictions/linear_top1_....npz RUN_B/predictions/linear_....npz
+    ssl-zoo compare RUN_A/predictions/linear_top1_....npz RUN_B/predictions/linear_....npz
 
 Every evaluation saves its predictions and prints the name of the file. The test is paired: it
 counts the images that only one of the networks has right. The result is about these two networks on
 images like these, not about two methods: for methods, compare over training seeds.
 """
 
-import argparse
 import dataclasses
 import json
 import sys
+
+from ssl_zoo.cli.command_parser import command_parser
 
 
 def describe_predictions(row: dict) -> str:
@@ -31,9 +32,7 @@ def describe_predictions(row: dict) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser('compare', __doc__)
     parser.add_argument('a', help='file of predictions')
     parser.add_argument('b', help='file of predictions for the same images')
     parser.add_argument('--metric', default='top1', help="'top1' (default) or 'mean_per_class'")

@@ -5,19 +5,21 @@ import io
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from typing import TYPE_CHECKING
 
-from ssl_zoo.evaluation.protocols.context import EvaluationContext
-from ssl_zoo.evaluation.recipes import Recipe
+from ssl_zoo.cli.command_parser import command_parser
+
+if TYPE_CHECKING:  # they import torch, which help must not wait for
+    from ssl_zoo.evaluation.protocols.context import EvaluationContext
+    from ssl_zoo.evaluation.recipes import Recipe
 
 # Seconds. Process 0 does some parts of an evaluation alone, and the others wait for it.
 TIMEOUT = 4 * 3600
 
 
-def evaluation_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser with the arguments of every evaluation command."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def evaluation_parser(command: str, description: str) -> argparse.ArgumentParser:
+    """Return a parser with the arguments of every evaluation command, see command_parser."""
+    parser = command_parser(command, description)
     parser.add_argument(
         'checkpoint',
         help='file of a run, such as work_dirs/byol_digits/<run>/checkpoints/step_00000589.pth',
@@ -104,7 +106,7 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def change_recipe(recipe: Recipe, args: argparse.Namespace) -> Recipe:
+def change_recipe(recipe: 'Recipe', args: argparse.Namespace) -> 'Recipe':
     """Return the recipe with the changes of the command line."""
     return recipe.with_changes(
         lrs=args.lrs,
@@ -117,7 +119,7 @@ def change_recipe(recipe: Recipe, args: argparse.Namespace) -> Recipe:
 
 
 def run_evaluation(
-    args: argparse.Namespace, evaluate: Callable[[EvaluationContext], object]
+    args: argparse.Namespace, evaluate: Callable[['EvaluationContext'], object]
 ) -> int:
     """Build the context and call ``evaluate`` with it, on every process that torchrun started.
 
@@ -141,7 +143,9 @@ def run_evaluation(
     return run_command(work, 'the same command goes on from here')
 
 
-def _context(args: argparse.Namespace) -> EvaluationContext:
+def _context(args: argparse.Namespace) -> 'EvaluationContext':
+    from ssl_zoo.evaluation.protocols.context import EvaluationContext
+
     return EvaluationContext(
         args.checkpoint,
         args.cfg_options,

@@ -1,9 +1,9 @@
 """Store the features of a data set in one folder.
 
-    python tools/extract_features.py work_dirs/byol_digits/<run>/checkpoints/step_00000589.pth
-    python tools/extract_features.py CHECKPOINT --data test --layer projector --dtype float16
-    torchrun --nproc-per-node 8 tools/extract_features.py CHECKPOINT
-    python tools/extract_features.py CHECKPOINT --source "{'type': 'Images', 'root': '/my/photos'}"
+    ssl-zoo extract-features work_dirs/byol_digits/<run>/checkpoints/step_00000589.pth
+    ssl-zoo extract-features CHECKPOINT --data test --layer projector --dtype float16
+    torchrun --nproc-per-node 8 -m ssl_zoo extract-features CHECKPOINT
+    ssl-zoo extract-features CHECKPOINT --source "{'type': 'Images', 'root': '/my/photos'}"
 
 The folder holds features.npy (N, D), labels.npy, index.npy, names.json and manifest.json. The other
 evaluation commands find the stored features and use them. The same command continues a stopped
@@ -15,16 +15,12 @@ import ast
 import sys
 from pathlib import Path
 
+from ssl_zoo.cli.evaluation_arguments import add_dtype_argument, evaluation_parser, run_evaluation
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    from ssl_zoo.cli.evaluation_arguments import (
-        add_dtype_argument,
-        evaluation_parser,
-        run_evaluation,
-    )
-
-    parser = evaluation_parser(__doc__)
+    parser = evaluation_parser('extract-features', __doc__)
     parser.add_argument(
         '--data',
         nargs='+',

@@ -1,8 +1,8 @@
 """k-NN accuracy of a checkpoint.
 
-    python tools/knn.py work_dirs/byol_digits/<run>/checkpoints/step_00000589.pth
-    python tools/knn.py CHECKPOINT --k 1 5 10 20 --temperature 0.02 0.07 --network target
-    python tools/knn.py CHECKPOINT --ivf 4096 --probes 64     # clusters, 8 bits: for large banks
+    ssl-zoo knn work_dirs/byol_digits/<run>/checkpoints/step_00000589.pth
+    ssl-zoo knn CHECKPOINT --k 1 5 10 20 --temperature 0.02 0.07 --network target
+    ssl-zoo knn CHECKPOINT --ivf 4096 --probes 64     # clusters, 8 bits: for large banks
 
 k and temperature are chosen on the hold-out of the config (data.val), and the accuracy is measured
 on its test images (data.test). The accuracies with DINO's and lightly's settings are printed, too.
@@ -11,16 +11,12 @@ The features are stored in the work directory, and later evaluations read them t
 
 import sys
 
+from ssl_zoo.cli.evaluation_arguments import add_dtype_argument, evaluation_parser, run_evaluation
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    from ssl_zoo.cli.evaluation_arguments import (
-        add_dtype_argument,
-        evaluation_parser,
-        run_evaluation,
-    )
-
-    parser = evaluation_parser(__doc__)
+    parser = evaluation_parser('knn', __doc__)
     parser.add_argument(
         '--k',
         nargs='+',

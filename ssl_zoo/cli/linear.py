@@ -1,8 +1,8 @@
 """Linear evaluation of a checkpoint: linear heads on the frozen encoder.
 
-    python tools/linear.py work_dirs/byol_digits/<run>/checkpoints/step_00000589.pth
-    python tools/linear.py CHECKPOINT --cached       # features once, then heads and L-BFGS: minutes
-    python tools/linear.py CHECKPOINT --preset mocov3 --lrs 0.03 0.1 0.3 --retrain
+    ssl-zoo linear work_dirs/byol_digits/<run>/checkpoints/step_00000589.pth
+    ssl-zoo linear CHECKPOINT --cached       # features once, then heads and L-BFGS: minutes
+    ssl-zoo linear CHECKPOINT --preset mocov3 --lrs 0.03 0.1 0.3 --retrain
 
 The settings are those of BYOL's paper, or those of another paper or library with --preset. The
 heads of all settings are trained side by side in one pass over the images. The best head on the
@@ -13,24 +13,25 @@ continues a stopped evaluation.
 import argparse
 import sys
 
+from ssl_zoo.cli.evaluation_arguments import (
+    add_dtype_argument,
+    add_recipe_arguments,
+    change_recipe,
+    evaluation_parser,
+    run_evaluation,
+)
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    from ssl_zoo.cli.evaluation_arguments import run_evaluation
-
     args = _parser().parse_args(argv)
     return run_evaluation(args, lambda context: _evaluate(context, args))
 
 
 def _parser() -> argparse.ArgumentParser:
-    from ssl_zoo.cli.evaluation_arguments import (
-        add_dtype_argument,
-        add_recipe_arguments,
-        evaluation_parser,
-    )
     from ssl_zoo.evaluation.recipes import LINEAR
 
-    parser = evaluation_parser(__doc__)
+    parser = evaluation_parser('linear', __doc__)
     parser.add_argument(
         '--preset',
         default='byol',
@@ -61,7 +62,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _evaluate(context, args: argparse.Namespace) -> None:
-    from ssl_zoo.cli.evaluation_arguments import change_recipe
     from ssl_zoo.errors import ConfigError
     from ssl_zoo.evaluation.logistic import STRENGTHS
     from ssl_zoo.evaluation.protocols.linear import evaluate_linear

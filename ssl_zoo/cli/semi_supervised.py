@@ -1,9 +1,9 @@
 """Fine-tune a checkpoint on a few labels: 1 %, 10 %, or a number of each class.
 
-    python tools/semi_supervised.py CHECKPOINT --labels 1%
-    python tools/semi_supervised.py CHECKPOINT --labels 10% --draws 5
-    python tools/semi_supervised.py CHECKPOINT --labels 10% --from-scratch    # supervised baseline
-    python tools/semi_supervised.py CHECKPOINT --list my_labels.txt
+    ssl-zoo semi-supervised CHECKPOINT --labels 1%
+    ssl-zoo semi-supervised CHECKPOINT --labels 10% --draws 5
+    ssl-zoo semi-supervised CHECKPOINT --labels 10% --from-scratch    # supervised baseline
+    ssl-zoo semi-supervised CHECKPOINT --list my_labels.txt
 
 For ImageNet, 1 % and 10 % are SimCLR's official lists, which are downloaded once and verified. For
 other data sets lists are drawn, balanced over classes, with the 1 % among the 10 %, and written to
@@ -14,18 +14,17 @@ continues a stopped evaluation.
 
 import sys
 
+from ssl_zoo.cli.evaluation_arguments import (
+    add_recipe_arguments,
+    change_recipe,
+    evaluation_parser,
+    run_evaluation,
+)
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    from ssl_zoo.cli.evaluation_arguments import (
-        add_recipe_arguments,
-        change_recipe,
-        evaluation_parser,
-        run_evaluation,
-    )
-    from ssl_zoo.evaluation.recipes import FINETUNE
-
-    parser = evaluation_parser(__doc__)
+    parser = evaluation_parser('semi-supervised', __doc__)
     parser.add_argument('--labels', help='a share such as 1%%, or a number such as 4-per-class')
     parser.add_argument(
         '--list', help='text file with the names of the labelled images, one per line'
@@ -46,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     args.random_weights |= args.from_scratch
     from ssl_zoo.evaluation.protocols.semi_supervised import evaluate_semi_supervised
+    from ssl_zoo.evaluation.recipes import FINETUNE
 
     def evaluate(context) -> None:
         recipe = change_recipe(FINETUNE, args)

@@ -1,8 +1,8 @@
 """Transfer accuracy of a checkpoint on another classification set.
 
-    python tools/transfer.py CHECKPOINT --dataset Flowers102 --root data/flowers --download
-    python tools/transfer.py CHECKPOINT --dataset CIFAR10 --root data/cifar10 --finetune
-    python tools/transfer.py CHECKPOINT --train /my/set/train --test /my/set/test
+    ssl-zoo transfer CHECKPOINT --dataset Flowers102 --root data/flowers --download
+    ssl-zoo transfer CHECKPOINT --dataset CIFAR10 --root data/cifar10 --finetune
+    ssl-zoo transfer CHECKPOINT --train /my/set/train --test /my/set/test
 
 Linear (default): logistic regression by L-BFGS on frozen features, 45 strengths. Fine-tuned: 20,000
 steps of 256 images for each of 7 learning rates and 8 weight decays; --steps, --lrs and
@@ -14,10 +14,17 @@ the set. The same command continues a stopped evaluation.
 import argparse
 import sys
 
+from ssl_zoo.cli.evaluation_arguments import (
+    add_dtype_argument,
+    add_recipe_arguments,
+    change_recipe,
+    evaluation_parser,
+    run_evaluation,
+)
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    from ssl_zoo.cli.evaluation_arguments import run_evaluation
     from ssl_zoo.errors import ConfigError
 
     args = _parser().parse_args(argv)
@@ -32,16 +39,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from ssl_zoo.cli.evaluation_arguments import (
-        add_dtype_argument,
-        add_recipe_arguments,
-        evaluation_parser,
-    )
     from ssl_zoo.data.sources.transfer_sets import TRANSFER_SETS
     from ssl_zoo.evaluation.logistic import STRENGTHS
     from ssl_zoo.evaluation.recipes import TRANSFER_STEPS
 
-    parser = evaluation_parser(__doc__)
+    parser = evaluation_parser('transfer', __doc__)
     parser.add_argument('--dataset', help=f'one of {", ".join(TRANSFER_SETS)}')
     parser.add_argument('--root', default='data', help='folder of its files; default: data')
     parser.add_argument(
@@ -102,7 +104,6 @@ def _data_options(args: argparse.Namespace) -> list[str]:
 
 
 def _evaluate(context, args: argparse.Namespace) -> None:
-    from ssl_zoo.cli.evaluation_arguments import change_recipe
     from ssl_zoo.data.sources.transfer_sets import TRANSFER_SETS
     from ssl_zoo.evaluation.protocols.transfer import transfer_finetune, transfer_linear
     from ssl_zoo.evaluation.recipes import TRANSFER

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
@@ -39,6 +40,21 @@ def test_every_module_with_a_main_is_a_command(root):
         path.stem for path in (root / 'ssl_zoo/cli').glob('*.py') if 'def main(' in path.read_text()
     }
     assert with_main == {command.module for command in COMMANDS.values()} | {'main'}
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_a_command_and_its_script_have_the_same_help(name, root, monkeypatch, capsys):
+    script = f'tools/{name.replace("-", "_")}.py'
+    module = import_module(f'ssl_zoo.cli.{COMMANDS[name].module}')
+    helps = []
+    for program, shown in (('ssl-zoo', f'ssl-zoo {name}'), (str(root / script), script)):
+        monkeypatch.setattr(sys, 'argv', [program])
+        with pytest.raises(SystemExit, match='0'):
+            module.main(['--help'])
+        usage, text = capsys.readouterr().out.split('\n\n', 1)
+        assert usage.startswith(f'usage: {shown} ')
+        helps.append(text)
+    assert helps[0] == helps[1]
 
 
 def test_there_is_a_script_for_every_command(root):
