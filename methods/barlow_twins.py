@@ -14,6 +14,8 @@ factor for weights, but not for norm parameters and biases: on W processes scale
 authors' step.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -67,7 +69,7 @@ class BarlowTwins(Method):
         self.projector = mlp(*widths, bias=False, last_bias=False)
         self.norm = nn.BatchNorm1d(proj_dim, affine=False)
 
-    def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
+    def loss(self, views: list[Tensor], **batch: Any) -> dict[str, Tensor | float]:
         x1, x2 = views  # each (B, 3, H, W)
         z1 = self.projector(self.backbone(x1))  # (B, proj_dim)
         z2 = self.projector(self.backbone(x2))

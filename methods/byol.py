@@ -23,6 +23,7 @@ Deviations from the code, all of them usual in PyTorch:
 """
 
 from collections import OrderedDict
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -88,7 +89,7 @@ class BYOL(Method):
         # tau = 1 - (1 - tau_base)(cos(pi k/K) + 1)/2 at step k of K (sec. 3.2)
         return cosine_schedule(self.base_ema, 1.0, self.progress)
 
-    def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
+    def loss(self, views: list[Tensor], **batch: Any) -> dict[str, Tensor | float]:
         x1, x2 = views  # each (B, 3, H, W)
         # Each view is a forward pass: BatchNorm takes its statistics over one view.
         q1 = self.predictor(self.online(x1))  # (B, proj_dim)

@@ -15,6 +15,7 @@ Parts that are removed are not built. configs/byol/README.md has the rows of the
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -166,7 +167,7 @@ class BYOLAblation(Method):
     def decay(self) -> float:
         return cosine_schedule(self.base_ema, 1.0, self.progress)  # tau, as in BYOL
 
-    def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
+    def loss(self, views: list[Tensor], **batch: Any) -> dict[str, Tensor | float]:
         z = [self.online(x) for x in views]  # (B, proj_dim) per view
         phi1, phi2 = [self.predictor(v) for v in z]  # (B, proj_dim)
         psi1, psi2 = self._psi(views, z)  # (B, proj_dim)

@@ -9,6 +9,8 @@ Choices that the paper leaves open:
   - No gradient flows through the weights.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -89,7 +91,7 @@ class DCL(Method):
         widths = [self.embed_dim, self.embed_dim, proj_dim]
         self.projector = mlp(*widths, bias=False, last_bias=False, last_norm='scale')
 
-    def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
+    def loss(self, views: list[Tensor], **batch: Any) -> dict[str, Tensor | float]:
         # One forward pass: BatchNorm takes its statistics over both views.
         z = self.projector(self.backbone(torch.cat(views)))  # (2B, proj_dim)
         z1, z2 = z.chunk(2)  # (B, proj_dim)

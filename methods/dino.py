@@ -15,6 +15,8 @@ From the official code (facebookresearch/dino):
 Evaluation takes the teacher. Shapes: B images, V views, K prototypes.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -163,7 +165,7 @@ class DINO(Method):
             return ('student.last',)
         return ()
 
-    def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
+    def loss(self, views: list[Tensor], **batch: Any) -> dict[str, Tensor | float]:
         b = len(views[0])
         t = self.teacher(views[:2])  # (2B, K), no gradient
         s = self.student(views) / self.student_temperature  # (V * B, K)

@@ -16,6 +16,7 @@ Deviation: in the code the batch size must divide the queue's size; here the que
 
 import copy
 from collections import OrderedDict
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -108,7 +109,7 @@ class MoCo(Method):
     def embed_dim(self) -> int:
         return self.backbone.embed_dim
 
-    def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
+    def loss(self, views: list[Tensor], **batch: Any) -> dict[str, Tensor | float]:
         x_q, x_k = views  # each (B, 3, H, W)
         q = l2_normalize(self.query(x_q))  # (B, proj_dim)
         k = l2_normalize(shuffle_bn(self.key, x_k))  # (B, proj_dim), no gradient

@@ -90,7 +90,7 @@ class MoCoV3(Method):
     def decay(self) -> float:
         return cosine_schedule(self.base_ema, 1.0, self.progress)
 
-    def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
+    def loss(self, views: list[Tensor], **batch: Any) -> dict[str, Tensor | float]:
         x1, x2 = views  # each (B, 3, H, W)
         q1 = l2_normalize(self.predictor(self.base(x1)))  # (B, proj_dim)
         q2 = l2_normalize(self.predictor(self.base(x2)))

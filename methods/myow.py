@@ -18,6 +18,7 @@ Shapes: B images of this process, N images of all processes.
 """
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -137,7 +138,7 @@ class MYOW(Method):
         ramp = (self.epoch - self.from_epoch) / (self.full_epoch - self.from_epoch)
         return self.max_weight * min(max(ramp, 0.0), 1.0)  # w
 
-    def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
+    def loss(self, views: list[Tensor], **batch: Any) -> dict[str, Tensor | float]:
         x1, x2, x, pool = views  # each (B, 3, H, W)
         online = self.online
         target = self.target.network

@@ -8,6 +8,8 @@ No official code is public. Biases and norms of the heads follow lightly's readi
 BatchNorm follows every layer of the projector, but not the predictor's last layer.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -70,7 +72,7 @@ class NNCLR(Method):
         self.predictor = mlp(proj_dim, pred_hidden, proj_dim, bias=False)
         self.queue = Queue(queue_size, proj_dim)  # Q
 
-    def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
+    def loss(self, views: list[Tensor], **batch: Any) -> dict[str, Tensor | float]:
         x1, x2 = views  # each (B, 3, H, W)
         z1 = self.projector(self.backbone(x1))  # (B, proj_dim)
         z2 = self.projector(self.backbone(x2))

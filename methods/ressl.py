@@ -12,6 +12,7 @@ From the official code (mingkai-zheng/ReSSL):
 
 import copy
 from collections import OrderedDict
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -85,7 +86,7 @@ class ReSSL(Method):
     def embed_dim(self) -> int:
         return self.backbone.embed_dim
 
-    def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
+    def loss(self, views: list[Tensor], **batch: Any) -> dict[str, Tensor | float]:
         strong, weak = views  # each (B, 3, H, W)
         q = l2_normalize(self.student(strong))  # (B, proj_dim)
         k = l2_normalize(shuffle_bn(self.teacher, weak))  # (B, proj_dim), no gradient

@@ -12,6 +12,8 @@ several processes it takes them over all processes (SyncBatchNorm): with statist
 network can tell the positive pairs by their statistics (sec. 2.2).
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -78,7 +80,7 @@ class SimCLR(Method):
         widths = [self.embed_dim] * proj_layers + [proj_dim]
         self.projector = mlp(*widths, bias=False, last_bias=False, last_norm='scale')  # g
 
-    def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
+    def loss(self, views: list[Tensor], **batch: Any) -> dict[str, Tensor | float]:
         # One forward pass: BatchNorm takes its statistics over both views.
         z = self.projector(self.backbone(torch.cat(views)))  # (2B, proj_dim)
         z1, z2 = z.chunk(2)  # (B, proj_dim)

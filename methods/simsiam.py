@@ -8,6 +8,8 @@ From the paper and the official code (facebookresearch/simsiam):
   - The residual branches of ResNet-50 start at 0.
 """
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -55,7 +57,7 @@ class SimSiam(Method):
         self.projector = mlp(*widths, bias=False, last_bias=False, last_norm='plain')
         self.predictor = mlp(proj_dim, pred_hidden, proj_dim, bias=False)  # h
 
-    def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
+    def loss(self, views: list[Tensor], **batch: Any) -> dict[str, Tensor | float]:
         x1, x2 = views  # each (B, 3, H, W)
         z1 = self.projector(self.backbone(x1))  # (B, proj_dim)
         z2 = self.projector(self.backbone(x2))

@@ -12,6 +12,8 @@ Deviation: BatchNorm takes its statistics over all processes; the authors' took 
 8 GPUs. Shapes: B images of this process, N images of all processes, V views, K prototypes.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -117,7 +119,7 @@ class SwAV(Method):
     def _normalise_prototypes(self) -> None:
         self.prototypes.weight.copy_(F.normalize(self.prototypes.weight, dim=1))
 
-    def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
+    def loss(self, views: list[Tensor], **batch: Any) -> dict[str, Tensor | float]:
         b = len(views[0])
         z = l2_normalize(self.projector(multi_crop(self.backbone, views)))  # (V * B, proj_dim)
         scores = similarity(z, self.prototypes.weight).split(b)  # (B, K) per view

@@ -11,6 +11,7 @@ No official code is public. Choices that the paper leaves open:
 
 import copy
 from collections import OrderedDict
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -92,7 +93,7 @@ class TiCo(Method):
     def decay(self) -> float:
         return cosine_schedule(self.base_ema, 1.0, self.progress)
 
-    def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
+    def loss(self, views: list[Tensor], **batch: Any) -> dict[str, Tensor | float]:
         x1, x2 = views  # each (B, 3, H, W)
         z1 = l2_normalize(self.online(x1))  # (B, proj_dim)
         z2 = l2_normalize(self.online(x2))

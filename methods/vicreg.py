@@ -10,6 +10,8 @@ Variance and covariance are those of the global batch. Shapes: B images of this 
 all processes.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -80,7 +82,7 @@ class VICReg(Method):
         self.embed_dim = self.backbone.embed_dim
         self.expander = mlp(self.embed_dim, proj_dim, proj_dim, proj_dim, last_bias=False)  # h
 
-    def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
+    def loss(self, views: list[Tensor], **batch: Any) -> dict[str, Tensor | float]:
         xa, xb = views  # each (B, 3, H, W)
         za = as_float32(self.expander(self.backbone(xa)))  # (B, proj_dim)
         zb = as_float32(self.expander(self.backbone(xb)))

@@ -14,6 +14,7 @@ images of this process, N images of all processes, V views.
 """
 
 from itertools import combinations
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -97,7 +98,7 @@ class WMSE(Method):
         self.embed_dim = self.backbone.embed_dim
         self.projector = mlp(self.embed_dim, hidden_dim, proj_dim)
 
-    def loss(self, views: list[Tensor], **batch) -> dict[str, Tensor | float]:
+    def loss(self, views: list[Tensor], **batch: Any) -> dict[str, Tensor | float]:
         features = torch.cat([self.backbone(x) for x in views])  # (V * B, embed_dim)
         v = as_float32(self.projector(features))  # (V * B, proj_dim)
         v = v.view(len(views), len(views[0]), -1)  # (V, B, proj_dim)

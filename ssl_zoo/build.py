@@ -42,7 +42,7 @@ def build_method(
         cfg = {**cfg, 'backbone': {**cfg['backbone'], 'pretrained': False}}
     method = METHODS.create(cfg)
     if microbatch_images is None and isinstance(settings.accumulate, int):
-        microbatch_images = settings.batch_size // settings.accumulate
+        microbatch_images = settings.batch_size // int(settings.accumulate)
     if microbatch_images is not None:
         _check_microbatch(method, settings, microbatch_images)
     _check_image_sizes(method, settings)

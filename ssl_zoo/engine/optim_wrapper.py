@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from mmengine.optim import OptimWrapper
@@ -67,7 +68,7 @@ class ZooOptimWrapper(OptimWrapper):
         with super().optim_context(model), autocast:
             yield
 
-    def step(self, **kwargs) -> None:
+    def step(self, **kwargs: Any) -> None:
         """Drop the gradients of frozen parameters, clip the others, update the parameters."""
         if self.before_step is not None:
             self.before_step()

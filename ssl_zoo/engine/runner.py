@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -310,7 +311,7 @@ class ZooRunner(Runner):
 
     # --- What replaces mmengine's.
 
-    def build_logger(self, **_) -> logging.Logger:
+    def build_logger(self, **_: Any) -> logging.Logger:
         """Make the logger; it is quiet while mmengine reports on its own set-up."""
         logger = make_logger(f'ssl_zoo.{self.experiment_name}', self.work_dir)
         logger.setLevel(logging.WARNING)

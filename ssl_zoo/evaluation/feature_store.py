@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ FORMAT = 'ssl_zoo features 1'
 BLOCK = 4096  # images per block: a stop loses at most one block of each process
 
 
-def json_hash(**values) -> str:
+def json_hash(**values: Any) -> str:
     """Hash keyword arguments of plain values: 16 hexadecimal digits, independent of their order."""
     return sha256_of_json(values)[:16]
 

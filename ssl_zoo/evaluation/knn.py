@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from typing import Any
 
 import faiss
 import numpy as np
@@ -249,7 +250,7 @@ def knn_predict(
     return knn_grid(bank, bank_labels, queries, classes, [k], [temperature])[0, 0, :, 0]
 
 
-def knn_protocol(bank: np.ndarray, index: dict | None = None, **parameters) -> dict:
+def knn_protocol(bank: np.ndarray, index: dict | None = None, **parameters: Any) -> dict:
     """Return the ``protocol`` dict of a k-NN row.
 
     Args:

@@ -131,7 +131,7 @@ class Recipe:
             progress = step / self.steps(epochs, images)
         return cosine_schedule(1.0, self.end, progress)
 
-    def with_changes(self, **changes) -> 'Recipe':
+    def with_changes(self, **changes: Any) -> 'Recipe':
         """Return a copy with the fields replaced whose value is not None."""
         given = {name: value for name, value in changes.items() if value is not None}
         for name, value in given.items():

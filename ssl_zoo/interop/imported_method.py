@@ -2,7 +2,7 @@
 loss."""
 
 from collections import OrderedDict
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from torch import Tensor, nn
 
@@ -87,7 +87,7 @@ class Imported(Method):
         """Number of features of the backbone."""
         return self.backbone.embed_dim
 
-    def loss(self, views: list[Tensor], **batch) -> NoReturn:
+    def loss(self, views: list[Tensor], **batch: Any) -> NoReturn:
         """Raises ConfigError: imported weights are not trained further."""
         raise ConfigError(
             "'Imported' holds finished weights and has no loss to train with; evaluate its "

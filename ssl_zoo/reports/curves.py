@@ -1,6 +1,7 @@
 """Curves of runs from their log.jsonl: reading a log, means over seeds, panels of curves."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -158,7 +159,9 @@ def plot_curves(
 
 def _plot_seeds_and_mean(axis: Axes, seeds: list[Series], number: int) -> Line2D | None:
     """Plot the seeds of a group; return the line of their mean, None if it has no point."""
-    look = dict(color=colour(number), linestyle=LINE_STYLES[number % len(LINE_STYLES)])
+    look: dict[str, Any] = dict(
+        color=colour(number), linestyle=LINE_STYLES[number % len(LINE_STYLES)]
+    )
     if len(seeds) > 1:
         for values in seeds:
             axis.plot(list(values), list(values.values()), **look, linewidth=0.6, alpha=0.45)

@@ -224,8 +224,8 @@ def _method(row: ResultRow) -> str:
     name = row.get('config', 'method', 'type') or '?'
     if not _is_imported(row):
         return name
-    origin = [row.get('config', 'method', 'source', key) for key in ('layout', 'file')]
-    origin = ', '.join(text for text in origin if text) or 'of unknown origin'
+    parts = [row.get('config', 'method', 'source', key) for key in ('layout', 'file')]
+    origin = ', '.join(text for text in parts if text) or 'of unknown origin'
     return f'{name} ({origin})'
 
 
@@ -266,7 +266,7 @@ def _flat(config: object, key: str = '') -> dict[str, str]:
         config = dict(enumerate(config))
     if not isinstance(config, dict):
         return {key: json.dumps(config)}
-    flat = {}
+    flat: dict[str, str] = {}
     for name, value in config.items():
         if key or name not in IGNORED_CONFIG_KEYS:
             flat |= _flat(value, f'{key}.{name}' if key else str(name))

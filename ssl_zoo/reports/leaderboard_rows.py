@@ -5,6 +5,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.protocols.describe import describe_row
@@ -52,9 +53,9 @@ class ResultRow:
     path: Path
     line: int
 
-    def get(self, *keys: str, kind: type | tuple[type, ...] = str) -> object:
+    def get(self, *keys: str, kind: type | tuple[type, ...] = str) -> Any:
         """Return the nested field below ``keys``; None if it is missing or not of this kind."""
-        value = self.fields
+        value: Any = self.fields
         for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
         return value if isinstance(value, kind) and not isinstance(value, bool) else None
@@ -87,7 +88,7 @@ def find_files(paths: list[str]) -> list[Path]:
     Raises:
         ConfigError: a path does not exist.
     """
-    files = {}
+    files: dict[Path, Path] = {}
     for path in map(Path, paths):
         if not path.exists():
             raise ConfigError(

@@ -204,7 +204,7 @@ def views_sheet(views: list[View], images: list[ImageViews], footer: str) -> Ima
     """
     largest = max(view.size for view in views)
     if largest <= 2 * IMAGE_SIDE:
-        scale = max(IMAGE_SIDE // largest, 1)
+        scale: float = max(IMAGE_SIDE // largest, 1)
     else:
         scale = 2 * IMAGE_SIDE / largest
     columns = [SheetColumn('image', IMAGE_SIDE, CAPTION_WIDTH)]

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from statistics import mean
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.storage.lock import FileLock
@@ -44,26 +44,28 @@ class SchedulableJob(Protocol):
 class JobSet(Protocol):
     """The jobs that a scheduler runs, in the order in which they should start.
 
+    Each set has a class of jobs, which has the attributes of SchedulableJob.
+
     A record is a dict with at least 'status' ('done' or 'failed') and 'error'.
     """
 
-    def __iter__(self) -> Iterator[SchedulableJob]: ...
+    def __iter__(self) -> Iterator[Any]: ...
 
     def __len__(self) -> int: ...
 
-    def prepare(self, job: SchedulableJob) -> None:
+    def prepare(self, job: Any) -> None:
         """Write what the job needs. Raises ConfigError or OSError if it cannot start."""
 
-    def command(self, job: SchedulableJob) -> list[str]:
+    def command(self, job: Any) -> list[str]:
         """Return the command that does the job."""
 
-    def settled_record(self, job: SchedulableJob, since: float) -> dict | None:
+    def settled_record(self, job: Any, since: float) -> dict | None:
         """Return the record of a job that need not start, None for the others."""
 
-    def finished_record(self, job: SchedulableJob, exit_code: int) -> dict | None:
+    def finished_record(self, job: Any, exit_code: int) -> dict | None:
         """Return the record that the job's process has left; None if the job is not done."""
 
-    def failed_record(self, job: SchedulableJob, error: str, write: bool = True) -> dict:
+    def failed_record(self, job: Any, error: str, write: bool = True) -> dict:
         """Return the record of a job that failed, and keep it if ``write``."""
 
     def describe_record(self, record: dict) -> str:
@@ -170,7 +172,7 @@ class Scheduler:
         self,
         jobs: JobSet,
         environments: list[dict[str, str]],
-        expected_seconds: Callable[[SchedulableJob], float] = _equal_seconds,
+        expected_seconds: Callable[[Any], float] = _equal_seconds,
         print_line: Callable[[str], object] = print,
     ) -> None:
         self.jobs = jobs

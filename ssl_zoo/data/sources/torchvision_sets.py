@@ -1,7 +1,7 @@
 """Build torchvision's data sets; turn the exceptions that torchvision raises into ConfigError."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ssl_zoo.errors import ConfigError, MissingData, nearest
 
@@ -15,7 +15,7 @@ def check_split(split: str, allowed: tuple[str, ...]) -> None:
         raise ConfigError(f'split is {split!r}: {nearest(split, allowed)}')
 
 
-def torchvision_set(name: str, root: str, download: bool, **arguments) -> 'VisionDataset':
+def torchvision_set(name: str, root: str, download: bool, **arguments: Any) -> 'VisionDataset':
     """Build a data set of torchvision.datasets.
 
     Args:

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,6 +26,9 @@ from ssl_zoo.evaluation.results import rows_of, write_row
 from ssl_zoo.losses import feature_std
 from ssl_zoo.method import Method
 from ssl_zoo.versions import versions
+
+if TYPE_CHECKING:
+    from ssl_zoo.engine.runner import ZooRunner
 
 FEATURE_STD_IMAGES = 2048  # images that feature std and RankMe are measured on
 SHOWN_UNREADABLE = 20  # unreadable images that one evaluation names in the log
@@ -133,7 +137,7 @@ class OnlineEvaluationHook(Hook):
             self.val = balanced_subset(val or sources['train'], FEATURE_STD_IMAGES)
         self.test = sources['test'] or (val if self.has_labels else None)
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: 'ZooRunner') -> None:
         if not self.online_eval.every:
             return
         resumed = runner.step > 0
@@ -145,23 +149,25 @@ class OnlineEvaluationHook(Hook):
             # A crash between a checkpoint and the evaluation after it has lost the evaluation.
             self.after_optimizer_step(runner)
 
-    def after_optimizer_step(self, runner) -> None:
+    def after_optimizer_step(self, runner: 'ZooRunner') -> None:
         every = self.online_eval.every
         if every and runner.due(every) and runner.step < runner.max_steps:
             self.evaluate_once(runner)
 
-    def after_train(self, runner) -> None:
+    def after_train(self, runner: 'ZooRunner') -> None:
         if self.online_eval.every:
             self.evaluate_once(runner)
         if self.test is not None:
             self.report(runner)
 
-    def evaluate_once(self, runner) -> None:
+    def evaluate_once(self, runner: 'ZooRunner') -> None:
         """Evaluate the run's network, unless it was evaluated at this step."""
         if self.evaluated_step != runner.step:
             self.evaluate(runner)
 
-    def evaluate(self, runner, untrained: Method | None = None) -> OnlineMeasurement | None:
+    def evaluate(
+        self, runner: 'ZooRunner', untrained: Method | None = None
+    ) -> OnlineMeasurement | None:
         """Measure a network, and write the measurement to the log.
 
         Args:
@@ -192,7 +198,7 @@ class OnlineEvaluationHook(Hook):
             self._warn_of_collapse(runner, measurement)
         return measurement
 
-    def has_reported(self, runner) -> bool:
+    def has_reported(self, runner: 'ZooRunner') -> bool:
         """Whether the results of the end are written, or there are none. All processes call it."""
         if self.test is None:
             return True
@@ -205,7 +211,7 @@ class OnlineEvaluationHook(Hook):
 
         return on_rank0(is_written)
 
-    def report(self, runner) -> None:
+    def report(self, runner: 'ZooRunner') -> None:
         """Measure k-NN and a few-label probe on the test images, also with random weights."""
         results = []
         for weights, method in (
@@ -227,14 +233,14 @@ class OnlineEvaluationHook(Hook):
             self._log_final(runner, results, len(test.values), len(bank.values))
             write_row(runner.work_dir, *self._rows(runner, results, test, bank))
 
-    def build_untrained(self, runner) -> Method:
+    def build_untrained(self, runner: 'ZooRunner') -> Method:
         """Build the method as it was before the training."""
         method = build_method(
             self.settings, pretrained=False, microbatch_images=runner.plan.micro_batch
         )
         return method.to(runner.device)
 
-    def _extract(self, runner, method: Method, source: Source) -> Features:
+    def _extract(self, runner: 'ZooRunner', method: Method, source: Source) -> Features:
         """Extract features, and name the images in the log that could not be read before."""
         # Compiled for training, a backbone would be compiled again for every other mode and batch
         # size.
@@ -251,7 +257,7 @@ class OnlineEvaluationHook(Hook):
                 runner.logger.warning(f'and {len(new) - SHOWN_UNREADABLE} more')
         return features
 
-    def _measure(self, runner, method: Method) -> OnlineMeasurement | None:
+    def _measure(self, runner: 'ZooRunner', method: Method) -> OnlineMeasurement | None:
         """Measure a network on the validation images; None on other processes than 0."""
         val = self._extract(runner, method, self.val)
         if not len(val.values):
@@ -292,7 +298,7 @@ class OnlineEvaluationHook(Hook):
         )
         return accuracy(predicted, queries.labels)
 
-    def _warn_of_collapse(self, runner, measurement: OnlineMeasurement) -> None:
+    def _warn_of_collapse(self, runner: 'ZooRunner', measurement: OnlineMeasurement) -> None:
         start = self.untrained_measurement
         warning = collapse_warning(
             measurement.feature_std, measurement.rankme, start.feature_std, start.rankme
@@ -315,7 +321,9 @@ class OnlineEvaluationHook(Hook):
             probe_std=float(np.std(scores)),
         )
 
-    def _log_final(self, runner, results: list[FinalResult], images: int, bank: int) -> None:
+    def _log_final(
+        self, runner: 'ZooRunner', results: list[FinalResult], images: int, bank: int
+    ) -> None:
         width = max(len(result.weights) for result in results)
         k = self.online_eval.k
         log = runner.logger.info
@@ -371,7 +379,7 @@ class OnlineEvaluationHook(Hook):
         return rows
 
 
-def _last_evaluated_step(runner) -> int | None:
+def _last_evaluated_step(runner: 'ZooRunner') -> int | None:
     """Return the last step up to the present one with an evaluation in log.jsonl, None without."""
     rows = rows_of(Path(runner.work_dir, 'log.jsonl'))
     steps = [row.get('step') for row in rows if 'val/feature_std' in row]

@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from mmengine.hooks import Hook
@@ -10,6 +11,9 @@ from PIL import Image
 from ssl_zoo.data.image_sheet import ImageSheet, SheetCell, SheetColumn
 from ssl_zoo.data.sources import Source
 from ssl_zoo.distributed import rank
+
+if TYPE_CHECKING:
+    from ssl_zoo.engine.runner import ZooRunner
 
 IMAGES = 8
 SIDE = 112  # pixels of the longer side of each image in the picture
@@ -31,7 +35,9 @@ class ViewsPictureHook(Hook):
         self.source = source
         self.done = False
 
-    def before_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
+    def before_train_iter(
+        self, runner: 'ZooRunner', batch_idx: int, data_batch: dict | None = None
+    ) -> None:
         """Save the picture at the first step, on rank 0."""
         if self.done or rank() > 0:
             return
@@ -42,7 +48,7 @@ class ViewsPictureHook(Hook):
         except OSError as error:
             runner.logger.error(f'could not write views.png: {error}; training goes on')
 
-    def _sheet(self, runner, batch: dict) -> ImageSheet:
+    def _sheet(self, runner: 'ZooRunner', batch: dict) -> ImageSheet:
         indices = batch['index'][:IMAGES]
         first_images = {
             'views': [view[:IMAGES] for view in batch['views']],

@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -211,7 +212,7 @@ class EvaluationContext:
             self.workers,
         )
 
-    def folder(self, tool: str, **identity) -> Path:
+    def folder(self, tool: str, **identity: Any) -> Path:
         """Make and return the folder for the state of a training that may be stopped.
 
         Args:
@@ -238,7 +239,7 @@ class EvaluationContext:
         test: Source,
         protocol: dict,
         chosen: dict,
-        **fields,
+        **fields: Any,
     ) -> dict:
         """Measure, save the predictions, write the results row, print the value.
 

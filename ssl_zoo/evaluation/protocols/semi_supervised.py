@@ -64,7 +64,7 @@ class LabelledImages(NamedTuple):
 
 
 def labelled_images(
-    context: EvaluationContext, labels: str | None, path: str | None, draw: int
+    context: EvaluationContext, labels: str | None, path: str | Path | None, draw: int
 ) -> LabelledImages:
     """Select the images that have labels.
 
@@ -95,7 +95,9 @@ def labelled_images(
     return LabelledImages(Subset(train, chosen), context.sources['val'], fields)
 
 
-def _listed_images(context: EvaluationContext, labels: str | None, path: str) -> LabelledImages:
+def _listed_images(
+    context: EvaluationContext, labels: str | None, path: str | Path
+) -> LabelledImages:
     val = context.sources['val']
     all_images = context.sources['whole']
     chosen = read_list(path, all_images)

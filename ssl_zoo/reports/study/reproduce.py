@@ -20,7 +20,7 @@ def flatten(value: object, name: str = '') -> FlatConfig:
         items = []
     if not items:
         return {name: json.dumps(value)}
-    flat = {}
+    flat: dict[str, str] = {}
     for key, item in items:
         flat |= flatten(item, f'{name}.{key}' if name else str(key))
     return flat
