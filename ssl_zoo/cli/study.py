@@ -112,7 +112,7 @@ def _check_processes(args: argparse.Namespace) -> None:
         )
 
 
-def _environments(devices: list[str] | None, processes: int, threads: int) -> list[dict[str, str]]:
+def _environments(devices: list[str] | None, processes: int, threads: int) -> list[dict]:
     """Return the variables of each process."""
     common = {'OMP_NUM_THREADS': str(threads)}
     if devices:

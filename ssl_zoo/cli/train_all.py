@@ -136,7 +136,8 @@ def _report(table: str, path: Path, jobs: int, threads: int) -> None:
     print(
         f'\n{table}\n\nMean (sample standard deviation over seeds), on test images, or on val '
         'where data.test=None; feature std and RankMe of the last evaluation on val; seconds '
-        f'include the online evaluations, {jobs} at a time on {threads} threads each. Also in {path}.'
+        f'include the online evaluations, {jobs} at a time on {threads} threads each. '
+        f'Also in {path}.'
     )
 
 

@@ -1,4 +1,4 @@
-"""tools/show_views.py: the picture holds the very views of the training, and says what was drawn for them."""
+"""tools/show_views.py shows the very views of the training, and the numbers drawn for them."""
 
 import numpy as np
 import pytest

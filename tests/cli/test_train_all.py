@@ -1,4 +1,4 @@
-"""tools/train_all.py: runs several configs, goes on where it stopped, reports what fails, prints a table."""
+"""tools/train_all.py runs several configs, continues, reports what fails, prints a table."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The report of a study: one page without a network, the same figures in HTML, Markdown and CSV, whatever is there."""
+"""The report of a study: one page without a network, the same figures in all formats."""
 
 import csv
 import html
@@ -61,45 +61,49 @@ def texts_of(page):
     ]
 
 
-def test_the_page_of_a_whole_study(study_folder, without_tsne):
+@pytest.fixture
+def whole_study(study_folder, without_tsne):
+    """The folder of a study with tuning, a failed run, a map and views."""
     trials = [('BYOL', 0.5, 90.0), ('BYOL', 1, 95.0), ('BYOL', 2, None)]
-    out = study_folder(
-        trials=trials,
-        failed=[('MoCo|v2', 1, 'no <script>alert(1)</script>')],
-        metrics=[dict(key='knn', name='k-NN')],
-    )
+    failed = [('MoCo|v2', 1, 'no <script>alert(1)</script>')]
+    metrics = [dict(key='knn', name='k-NN')]
+    out = study_folder(trials=trials, failed=failed, metrics=metrics)
     saved_map(out / 'runs/arm_0/seed_0/map.npz')
-    sheet = ImageSheet([SheetColumn('image', 112)], [[SheetCell(Image.new('RGB', (9, 9)))]] * 8)
+    cell = SheetCell(Image.new('RGB', (9, 9)))
+    sheet = ImageSheet([SheetColumn('image', 112)], [[cell]] * 8)
     sheet.save_png(out / 'runs/arm_0/seed_0/views.png')
-    path = write_report(out)
+    return out
+
+
+def test_the_page_is_one_file_that_loads_nothing(whole_study):
+    path = write_report(whole_study)
     page = path.read_text()
-    assert path == out / 'report' / 'index.html' and path.stat().st_size < 1_000_000
+    assert path == whole_study / 'report' / 'index.html'
+    assert path.stat().st_size < 1_000_000
     links = re.findall(r'(?:src|href)="([^"]*)"', page)
-    assert links and all(link.startswith(('data:image/', '#')) for link in links)
+    assert links
+    assert all(link.startswith(('data:image/', '#')) for link in links)
     anchors = re.findall(r' id="([^"]*)"', page)
-    assert len(set(anchors)) == len(anchors) and {
-        link[1:] for link in links if link[0] == '#'
-    } <= set(anchors)
+    assert len(set(anchors)) == len(anchors)
+    assert {link[1:] for link in links if link[0] == '#'} <= set(anchors)
     assert not re.search(r'@import|url\(|<script|<link|<study>|<b>|<data>', page)
-    assert all(
-        word in page
-        for word in (
-            'Toy &lt;study&gt;',
-            'Which &amp; why?',
-            'Little &lt;data&gt;',
-            'A &amp; &lt;b&gt;',
-            'no &lt;script&gt;alert(1)&lt;/script&gt;',
-            'python tools/study.py toy',
-        )
-    )
+    for text in (
+        'Toy &lt;study&gt;',
+        'Which &amp; why?',
+        'Little &lt;data&gt;',
+        'A &amp; &lt;b&gt;',
+        'no &lt;script&gt;alert(1)&lt;/script&gt;',
+        'python tools/study.py toy',
+        '8 of 9 runs are finished, 1 failed.',
+    ):
+        assert text in page
     images = re.findall(r'<img src="data:([^;]*);base64,[^"]*" alt="([^"]+)">', page)
-    assert len(images) == page.count('<img') and {kind for kind, _ in images} == {
-        'image/svg+xml',
-        'image/png',
-        'image/jpeg',
-    }
-    assert '8 of 9 runs are finished, 1 failed.' in page
-    files = {file.name for file in path.parent.iterdir()}
+    assert len(images) == page.count('<img')
+    assert {kind for kind, _ in images} == {'image/svg+xml', 'image/png', 'image/jpeg'}
+
+
+def test_the_figures_are_files_too(whole_study):
+    folder = write_report(whole_study).parent
     assert {
         'accuracy.png',
         'accuracy.svg',
@@ -114,38 +118,41 @@ def test_the_page_of_a_whole_study(study_folder, without_tsne):
         'table.csv',
         'runs.csv',
         'val_knn.svg',
-    } <= files
-    with Image.open(path.parent / 'views_byol.jpg') as views:
-        assert views.size == (sheet.width, sheet.row_bottoms[3])
+    } <= {file.name for file in folder.iterdir()}
+    with Image.open(folder / 'views_byol.jpg') as views:
+        assert views.size == (112 + 2 * 4, 16 + 4 + 4 * (112 + 4))  # four of eight rows
 
 
-def test_the_tables_have_the_same_figures(study_folder, without_figures):
+def test_the_csv_of_arms(study_folder, without_figures):
     out = study_folder()
     write_report(out)
-    markdown, page, rows = (
-        (out / 'report/table.md').read_text(),
-        (out / 'report/index.html').read_text(),
-        rows_of(out / 'report/table.csv'),
-    )
-    assert len(rows) == 8 and [(row['method'], row['metric']) for row in rows[:2]] == [
+    rows = rows_of(out / 'report/table.csv')
+    assert len(rows) == 8
+    assert [(row['method'], row['metric']) for row in rows[:2]] == [
         ('BYOL', 'knn'),
         ('A & <b>', 'knn'),
     ]
-    other = next(row for row in rows if (row['method'], row['metric']) == ('A & <b>', 'knn'))
-    assert (other['n'], other['mean'], other['std']) == (
-        '3',
-        f'{np.mean([93.5, 94, 95]):.2f}',
-        f'{np.std([93.5, 94, 95], ddof=1):.2f}',
+    values = [93.5, 94, 95]
+    expected = dict(
+        n='3',
+        mean=f'{np.mean(values):.2f}',
+        std=f'{np.std(values, ddof=1):.2f}',
+        to_reference=f'{np.mean([3.5, 2, 4]):+.2f}',
+        to_reference_pairs='3',
     )
-    assert (other['to_reference'], other['to_reference_pairs']) == (
-        f'{np.mean([3.5, 2, 4]):+.2f}',
-        '3',
-    )
-    cells = texts_of(page)
-    for row in rows:
+    assert expected.items() <= rows[1].items()
+
+
+def test_page_and_markdown_have_the_figures_of_the_csv(study_folder, without_figures):
+    out = study_folder()
+    write_report(out)
+    markdown = (out / 'report/table.md').read_text()
+    cells = texts_of((out / 'report/index.html').read_text())
+    for row in rows_of(out / 'report/table.csv'):
         lines = [row['mean'] + (f' ({row["std"]})' if row['std'] else '')]
         lines += [f'{row["low"]} to {row["high"]}'] if row['low'] else []
-        assert '\n'.join(lines) in cells and '<br>'.join(lines) in markdown
+        assert '\n'.join(lines) in cells
+        assert '<br>'.join(lines) in markdown
         if row['to_reference']:
             lines = [
                 row['to_reference'],
@@ -153,29 +160,35 @@ def test_the_tables_have_the_same_figures(study_folder, without_figures):
                 f'p {row["to_reference_p"]}, adjusted {row["to_reference_p_holm"]}',
             ]
             lines += ['2 pairs'] if row['to_reference_pairs'] == '2' else []
-            assert '\n'.join(lines) in cells and '<br>'.join(lines) in markdown
-        assert not row['minutes'] or row['minutes'] in cells and f'| {row["minutes"]} |' in markdown
-    assert '| A &amp; &lt;b&gt; |' in markdown and '| MoCo\\|v2 |' in markdown
+            assert '\n'.join(lines) in cells
+            assert '<br>'.join(lines) in markdown
+        if row['minutes']:
+            assert row['minutes'] in cells
+            assert f'| {row["minutes"]} |' in markdown
+    assert '| A &amp; &lt;b&gt; |' in markdown
+    assert '| MoCo\\|v2 |' in markdown
+    assert '| random weights | 70.00 | 71.00 | 1 |' in markdown
+
+
+def test_the_csv_of_runs(study_folder, without_figures):
+    out = study_folder()
+    write_report(out)
     runs = rows_of(out / 'report/runs.csv')
+    assert len(runs) == 9
     assert [(run['method'], run['seed'], float(run['knn'])) for run in runs[:2]] == [
         ('BYOL', '0', 90.0),
         ('BYOL', '1', 92.0),
     ]
-    assert (
-        runs[0]['folder'] == 'runs/arm_0/seed_0'
-        and runs[0]['peak_memory_bytes'] == str(2**29)
-        and len(runs) == 9
-    )
-    study = read_study(out)
-    [byol, *_], [first, *_] = accuracy_table(study).rows, reference_table(study).rows
-    assert (
-        byol[3:] == ['3', '8', '2', '1.02', '500', '512', '0.0169', '1.20']
-        and first[0] == 'A & <b>'
-    )
-    assert (
-        accuracy_table(study).head[-2] == 'core-hours'
-        and '| random weights | 70.00 | 71.00 | 1 |' in markdown
-    )
+    assert runs[0]['folder'] == 'runs/arm_0/seed_0'
+    assert runs[0]['peak_memory_bytes'] == str(2**29)
+
+
+def test_costs_and_comparisons_in_the_tables(study_folder):
+    study = read_study(study_folder())
+    table = accuracy_table(study)
+    assert table.rows[0][3:] == ['3', '8', '2', '1.02', '500', '512', '0.0169', '1.20']
+    assert table.head[-2] == 'core-hours'
+    assert reference_table(study).rows[0][0] == 'A & <b>'
 
 
 def test_along_an_axis(study_folder, without_figures):
