@@ -99,6 +99,55 @@ def tiny():
     return make
 
 
+DIGITS_RUN = dict(
+    method=dict(
+        type='BYOL',
+        backbone=dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1]),
+        hidden_dim=32,
+        proj_dim=16,
+    ),
+    views=[dict(size=8, jitter=[0.4, 0.4, 0.2, 0.1], jitter_p=0.8)] * 2,
+    optimizer=dict(type='LARS', momentum=0.9),
+    epochs=1,
+    batch_size=20,
+    base_lr=1.0,
+    workers=0,
+    online_eval=dict(every=0),
+)
+DIGITS_DATA = dict(
+    train=dict(type='Digits', split='val', size=8),
+    val=40,
+    test=dict(type='Digits', split='test', size=8, limit=60),
+    mean=[0.5] * 3,
+    std=[0.5] * 3,
+)
+
+
+@pytest.fixture(scope='module')
+def train_on_digits(tmp_path_factory):
+    """Function: train BYOL for an epoch on digits of 8 px, with keys of its data replaced.
+
+    Returns the checkpoint.
+    """
+    from ssl_zoo.checkpoint import checkpoints_in
+    from ssl_zoo.config.settings import settings_from_dict
+    from ssl_zoo.engine.runner import build_runner
+
+    def train(**data) -> Path:
+        folder = tmp_path_factory.mktemp('run')
+        settings = settings_from_dict({**DIGITS_RUN, 'data': {**DIGITS_DATA, **data}})
+        build_runner(settings, folder).train()
+        return checkpoints_in(folder)[0]
+
+    return train
+
+
+@pytest.fixture(scope='module')
+def checkpoint(train_on_digits) -> Path:
+    """The checkpoint of a run of 7 steps on 140 digits, 40 held out, tested on 60."""
+    return train_on_digits()
+
+
 # The fork server imports these once; every process that it forks has them.
 SERVER = multiprocessing.get_context('forkserver')
 SERVER.set_forkserver_preload(

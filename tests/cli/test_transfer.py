@@ -10,33 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_zoo.checkpoint import checkpoints_in
-from ssl_zoo.config.settings import settings_from_dict
 from ssl_zoo.data.sources.folder import ImageFolder
 from ssl_zoo.data.splits import hold_out
-from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.evaluation import classifier_training
 from ssl_zoo.evaluation.predictions import Predictions
 from ssl_zoo.evaluation.protocols.describe import describe_row
 
-SETTINGS = dict(
-    method=dict(
-        type='BYOL',
-        backbone=dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1]),
-        hidden_dim=32,
-        proj_dim=16,
-    ),
-    data=dict(
-        train=dict(type='Digits', split='val', size=8), val=40, mean=[0.5] * 3, std=[0.5] * 3
-    ),
-    views=[dict(size=8, jitter=[0.4, 0.4, 0.2, 0.1], jitter_p=0.8)] * 2,
-    optimizer=dict(type='LARS', momentum=0.9),
-    epochs=1,
-    batch_size=20,
-    base_lr=1.0,
-    workers=0,
-    online_eval=dict(every=0),
-)
 LINEAR = ('--strengths', '1', '0.01', '100')
 TUNED = (
     '--finetune',
@@ -53,11 +32,9 @@ TUNED = (
 
 
 @pytest.fixture(scope='module')
-def checkpoint(tmp_path_factory):
+def checkpoint(train_on_digits):
     """A run of 7 steps on digits, tested on none."""
-    folder = tmp_path_factory.mktemp('run')
-    build_runner(settings_from_dict(SETTINGS), folder).train()
-    return checkpoints_in(folder)[0]
+    return train_on_digits(test=None)
 
 
 def fill(root: Path, *sizes, seed=0) -> Path:

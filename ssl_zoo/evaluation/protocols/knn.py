@@ -1,7 +1,7 @@
 """k-NN evaluation: k and temperature chosen on the hold-out, beside published settings."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import faiss
 import numpy as np
@@ -48,6 +48,21 @@ class KnnSetting:
         if self.candidates is None:
             return {}
         return dict(k=self.k, temperature=self.temperature, holdout_accuracy=self.holdout_accuracy)
+
+
+@dataclass(frozen=True)
+class Search:
+    """How neighbours are searched: exactly by default.
+
+    Attributes:
+        index: a clustered index, None for an exact search.
+        parameters: of the index, for the ``protocol`` dict, None for an exact search.
+        measured: recall of the index, for the ``chosen`` dict, empty for an exact search.
+    """
+
+    index: faiss.Index | None = None
+    parameters: dict | None = None
+    measured: dict = field(default_factory=dict)
 
 
 def evaluate_knn(
@@ -102,24 +117,19 @@ def evaluate_knn(
         )
     ks = sorted({min(k, len(bank.labels)) for k in ks})
     temperatures = sorted(set(temperatures))
-    index = None
-    index_parameters = None
-    index_recall = {}
+    search = Search()
     if clusters is not None:
-        probes = min(probes, clusters)
-        index = clustered_index(bank.values, clusters, probes, context.seed)
-        index_parameters = dict(type='IVF', clusters=clusters, probes=probes, bits=8)
-        index_recall = dict(recall=_measure_recall(index, bank, queries, max(ks)))
+        search = _clustered_search(bank, queries, max(ks), clusters, probes, context.seed)
     settings = _published_settings(bank)
     if held_out:
-        chosen = _choose(context, bank, held_out, ks, temperatures, index)
+        chosen = _choose(context, bank, held_out, ks, temperatures, search.index)
         settings = [chosen, *settings]
     if not settings:
         raise ConfigError(
             f'the bank has {len(bank.labels)} images, fewer than the usual k of 20; hold out with '
             f'--cfg-options data.val=0.1'
         )
-    predicted = _predict(context, bank, queries, settings, index)
+    predicted = _predict(context, bank, queries, settings, search.index)
     names = image_names(test, queries.index)
     return [
         context.report(
@@ -129,8 +139,8 @@ def evaluate_knn(
             queries.labels,
             names,
             test,
-            setting.protocol(bank, index_parameters),
-            {**setting.found(), **index_recall},
+            setting.protocol(bank, search.parameters),
+            {**setting.found(), **search.measured},
             k=setting.k,
             temperature=setting.temperature,
             selection=setting.selection,
@@ -152,13 +162,19 @@ def _check_arguments(
         raise ConfigError(f'--ivf {clusters} and --probes {probes} must be at least 1')
 
 
-def _measure_recall(index: faiss.Index, bank: Features, queries: Features, k: int) -> float:
+def _clustered_search(
+    bank: Features, queries: Features, k: int, clusters: int, probes: int, seed: int
+) -> Search:
+    """Build an index of the bank; measure and print its recall of the k nearest."""
+    probes = min(probes, clusters)
+    index = clustered_index(bank.values, clusters, probes, seed)
     sample = queries.values[:RECALL_QUERIES]
     share = recall(index, bank.values, sample, k)
     print(
         f'recall against the exact search: {share:.2f} % of the {k} nearest, {len(sample)} queries'
     )
-    return share
+    parameters = dict(type='IVF', clusters=clusters, probes=probes, bits=8)
+    return Search(index, parameters, dict(recall=share))
 
 
 def _published_settings(bank: Features) -> list[KnnSetting]:

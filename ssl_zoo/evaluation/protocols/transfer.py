@@ -5,9 +5,10 @@ from dataclasses import replace
 
 from ssl_zoo.data.sources import Joined
 from ssl_zoo.errors import ConfigError
-from ssl_zoo.evaluation.classifiers import predict
+from ssl_zoo.evaluation.classifiers import Classifier, predict
 from ssl_zoo.evaluation.logistic import STRENGTHS, check_strengths
 from ssl_zoo.evaluation.metrics import check_metric
+from ssl_zoo.evaluation.protocols.choice import Choice
 from ssl_zoo.evaluation.protocols.context import (
     EvaluationContext,
     check_two_classes,
@@ -99,7 +100,9 @@ def transfer_finetune(
         FloatingPointError: the loss of every setting is not finite.
         Stopped: after Ctrl-C, SIGTERM or SIGUSR1, when the state is saved.
     """
-    train, val, test = (context.source(name) for name in ('train', 'val', 'test'))
+    train = context.source('train')
+    val = context.source('val')
+    context.source('test')  # raises the error of missing test images before the training
     if steps < 1:
         raise ConfigError(f'--steps is {steps}, but it must be at least 1')
     check_two_classes(train.labels)
@@ -124,33 +127,38 @@ def transfer_finetune(
         metric,
         bn_momentum=momentum,
     )
-    images = len(train)
     if retrain:
-        everything = Joined(train, val)
-        images = len(everything)
-        sweep = _with_steps(recipe, steps, images)
-        momentum = bn_momentum(images, min(recipe.batch_size, images))
+        train = Joined(train, val)
+        sweep = _with_steps(recipe, steps, len(train))
+        momentum = bn_momentum(len(train), min(recipe.batch_size, len(train)))
         choice = choice.with_setting(replace(choice.setting, epochs=sweep.epochs[0]))
+        state_path = folder / 'state.pth'
         network = train_one(
-            context,
-            everything,
-            sweep,
-            choice.setting,
-            0,
-            folder / 'state.pth',
-            'again on all',
-            momentum,
+            context, train, sweep, choice.setting, 0, state_path, 'again on all', momentum
         )
-    positions, predicted, _ = predict(
-        network, test, context.preprocessing, context.batch_size, context.workers
-    )
     protocol = dict(
         name='finetune',
         weights=context.weights,
         steps=steps,
-        **choice.parameters(sweep, images),
+        **choice.parameters(sweep, len(train)),
         bn_momentum=momentum,
         retrain=retrain,
+    )
+    return _report(context, metric, network, protocol, choice, recipe)
+
+
+def _report(
+    context: EvaluationContext,
+    metric: str,
+    network: Classifier,
+    protocol: dict,
+    choice: Choice,
+    recipe: Recipe,
+) -> dict:
+    """Measure the network on the test images and return the results row."""
+    test = context.source('test')
+    positions, predicted, _ = predict(
+        network, test, context.preprocessing, context.batch_size, context.workers
     )
     return context.report(
         'transfer_finetune',

@@ -11,69 +11,23 @@ import pytest
 import torch
 
 from ssl_zoo.build import load_method
-from ssl_zoo.checkpoint import checkpoints_in
-from ssl_zoo.config.settings import settings_from_dict
 from ssl_zoo.data.sources.arrays import Digits
-from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.errors import ConfigError, Stopped
 from ssl_zoo.evaluation import classifier_training, logistic
 from ssl_zoo.evaluation.predictions import Predictions
 from ssl_zoo.evaluation.protocols import linear, linear_cached
 from ssl_zoo.evaluation.protocols import logistic as logistic_protocol
 from ssl_zoo.evaluation.protocols.choice import Choice, choose
-from ssl_zoo.evaluation.protocols.context import EvaluationContext
 from ssl_zoo.evaluation.protocols.describe import describe, describe_row
 from ssl_zoo.evaluation.protocols.linear import evaluate_linear
 from ssl_zoo.evaluation.protocols.linear_cached import evaluate_cached
 from ssl_zoo.evaluation.recipes import LINEAR, Setting
 
-SETTINGS = dict(
-    method=dict(
-        type='BYOL',
-        backbone=dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1]),
-        hidden_dim=32,
-        proj_dim=16,
-    ),
-    data=dict(
-        train=dict(type='Digits', split='val', size=8),
-        val=40,
-        test=dict(type='Digits', split='test', size=8, limit=60),
-        mean=[0.5] * 3,
-        std=[0.5] * 3,
-    ),
-    views=[dict(size=8, jitter=[0.4, 0.4, 0.2, 0.1], jitter_p=0.8)] * 2,
-    optimizer=dict(type='LARS', momentum=0.9),
-    epochs=1,
-    batch_size=20,
-    base_lr=1.0,
-    workers=0,
-    online_eval=dict(every=0),
-)
 RECIPE = LINEAR['byol'].with_changes(
     lrs=(0.5, 5.0, 50.0), epochs=(2,), batch_size=20
 )  # 3 heads, 14 steps of 140 images
 ONE = RECIPE.with_changes(lrs=(5.0,))
 STRENGTHS = (1e3, 1.0, 1e-3)
-
-
-@pytest.fixture(scope='module')
-def checkpoint(tmp_path_factory):
-    """A run of 7 steps on 140 digits, 40 held out, tested on 60."""
-    folder = tmp_path_factory.mktemp('run')
-    build_runner(settings_from_dict(SETTINGS), folder).train()
-    return str(checkpoints_in(folder)[0])
-
-
-@pytest.fixture
-def context(checkpoint, tmp_path):
-    """Function: the checkpoint's network and data, with options, and everything written to tmp_path / work."""
-
-    def make(*options, work='work', **arguments):
-        return EvaluationContext(
-            checkpoint, list(options), work_dir=str(tmp_path / work), **arguments
-        )
-
-    return make
 
 
 @pytest.fixture

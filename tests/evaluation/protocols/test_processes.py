@@ -6,42 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_zoo.checkpoint import checkpoints_in
-from ssl_zoo.config.settings import settings_from_dict
-from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.evaluation.feature_store import load_features
 from ssl_zoo.evaluation.predictions import Predictions
 
-SETTINGS = dict(
-    method=dict(
-        type='BYOL',
-        backbone=dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1]),
-        hidden_dim=32,
-        proj_dim=16,
-    ),
-    data=dict(
-        train=dict(type='Digits', split='val', size=8),
-        val=41,
-        test=dict(type='Digits', split='test', size=8, limit=61),
-        mean=[0.5] * 3,
-        std=[0.5] * 3,
-    ),
-    views=[dict(size=8, jitter=[0.4, 0.4, 0.2, 0.1], jitter_p=0.8)] * 2,
-    optimizer=dict(type='LARS', momentum=0.9),
-    epochs=1,
-    batch_size=20,
-    base_lr=1.0,
-    workers=0,
-    online_eval=dict(every=0),
-)
-
 
 @pytest.fixture(scope='module')
-def checkpoint(tmp_path_factory):
-    """A run of 6 steps on 139 digits, 41 held out, tested on 61: no number that two processes could share out evenly."""
-    folder = tmp_path_factory.mktemp('run')
-    build_runner(settings_from_dict(SETTINGS), folder).train()
-    return checkpoints_in(folder)[0]
+def checkpoint(train_on_digits):
+    """A run of 6 steps on 139 digits, 41 held out, tested on 61: odd for two processes."""
+    test = dict(type='Digits', split='test', size=8, limit=61)
+    return train_on_digits(val=41, test=test)
 
 
 @pytest.fixture(scope='module')

@@ -17,46 +17,21 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ssl_zoo.checkpoint import checkpoints_in, read_checkpoint
-from ssl_zoo.config.settings import settings_from_dict
+from ssl_zoo.checkpoint import read_checkpoint
 from ssl_zoo.data.label_lists import OFFICIAL, draw_labels, write_list
 from ssl_zoo.data.sources import Source, Subset
 from ssl_zoo.data.sources.arrays import Digits
-from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.errors import ConfigError, MissingData, Stopped
-from ssl_zoo.evaluation import classifier_training, labelled_batches
+from ssl_zoo.evaluation import labelled_batches
 from ssl_zoo.evaluation.predictions import Predictions
 from ssl_zoo.evaluation.protocols import finetune as finetune_module
 from ssl_zoo.evaluation.protocols.choice import Choice
-from ssl_zoo.evaluation.protocols.context import EvaluationContext
 from ssl_zoo.evaluation.protocols.describe import describe_row
 from ssl_zoo.evaluation.protocols.finetune import build_network, finetune, train_one
 from ssl_zoo.evaluation.protocols.semi_supervised import evaluate_semi_supervised, labelled_images
 from ssl_zoo.evaluation.recipes import FINETUNE
 from ssl_zoo.registry import SOURCES
 
-SETTINGS = dict(
-    method=dict(
-        type='BYOL',
-        backbone=dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1]),
-        hidden_dim=32,
-        proj_dim=16,
-    ),
-    data=dict(
-        train=dict(type='Digits', split='val', size=8),
-        val=40,
-        test=dict(type='Digits', split='test', size=8, limit=60),
-        mean=[0.5] * 3,
-        std=[0.5] * 3,
-    ),
-    views=[dict(size=8, jitter=[0.4, 0.4, 0.2, 0.1], jitter_p=0.8)] * 2,
-    optimizer=dict(type='LARS', momentum=0.9),
-    epochs=1,
-    batch_size=20,
-    base_lr=1.0,
-    workers=0,
-    online_eval=dict(every=0),
-)
 RECIPE = FINETUNE.with_changes(
     lrs=(0.2, 2.0), epochs=(1, 2), batch_size=16
 )  # 4 settings: of 40 labels, 2 steps or 5
@@ -73,45 +48,6 @@ def _quick():
         )
         patch.setattr(os, 'fsync', lambda _: None)
         yield
-
-
-@pytest.fixture(scope='module')
-def checkpoint(tmp_path_factory):
-    """A run of 7 steps on 140 digits, 40 held out, tested on 60."""
-    folder = tmp_path_factory.mktemp('run')
-    build_runner(settings_from_dict(SETTINGS), folder).train()
-    return str(checkpoints_in(folder)[0])
-
-
-@pytest.fixture
-def context(checkpoint, tmp_path):
-    """Function: the checkpoint's network and data, with options, and everything written to tmp_path / work."""
-
-    def make(*options, work='work', **arguments):
-        return EvaluationContext(
-            checkpoint, list(options), work_dir=str(tmp_path / work), **arguments
-        )
-
-    return make
-
-
-@pytest.fixture
-def steps(monkeypatch):
-    """The optimiser steps done so far, a list; steps.stop_at is the one during which SIGTERM comes."""
-
-    class Steps(list):
-        stop_at = None
-
-    done, real = Steps(), classifier_training.seed_everything
-
-    def counted(seed):
-        done.append(seed)
-        if len(done) == done.stop_at:
-            os.kill(os.getpid(), signal.SIGTERM)
-        real(seed)
-
-    monkeypatch.setattr(classifier_training, 'seed_everything', counted)
-    return done
 
 
 def names(source) -> list[str]:

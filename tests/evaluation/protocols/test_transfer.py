@@ -5,7 +5,6 @@ import functools
 import json
 import math
 import os
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +16,10 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from ssl_zoo.checkpoint import checkpoints_in
-from ssl_zoo.config.settings import settings_from_dict
 from ssl_zoo.data.sources import Source
 from ssl_zoo.data.sources.arrays import Digits
-from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.errors import ConfigError, Stopped
-from ssl_zoo.evaluation import classifier_training, logistic
+from ssl_zoo.evaluation import logistic
 from ssl_zoo.evaluation.labelled_batches import ImageBatches
 from ssl_zoo.evaluation.predictions import Predictions
 from ssl_zoo.evaluation.protocols import finetune as finetune_module
@@ -34,30 +30,6 @@ from ssl_zoo.evaluation.protocols.describe import describe_row
 from ssl_zoo.evaluation.protocols.transfer import bn_momentum, transfer_finetune, transfer_linear
 from ssl_zoo.evaluation.recipes import TRANSFER, TRANSFER_STEPS
 
-SETTINGS = dict(
-    method=dict(
-        type='BYOL',
-        backbone=dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1]),
-        hidden_dim=32,
-        proj_dim=16,
-    ),
-    data=dict(
-        train=dict(type='Digits', split='val', size=8),
-        val=40,
-        test=dict(type='Digits', split='test', size=8, limit=60),
-        mean=[0.5] * 3,
-        std=[0.5] * 3,
-        eval_size=8,
-        eval_resize=12,
-    ),
-    views=[dict(size=8, jitter=[0.4, 0.4, 0.2, 0.1], jitter_p=0.8)] * 2,
-    optimizer=dict(type='LARS', momentum=0.9),
-    epochs=1,
-    batch_size=20,
-    base_lr=1.0,
-    workers=0,
-    online_eval=dict(every=0),
-)
 RECIPE = TRANSFER.with_changes(lrs=(0.01, 0.1), weight_decays=(0.0, 1e-3), batch_size=16)
 ONE = RECIPE.with_changes(lrs=(0.05,), weight_decays=(1e-3,))
 STRENGTHS = (1000.0, 10.0, 1.0)
@@ -75,42 +47,9 @@ def _quick():
 
 
 @pytest.fixture(scope='module')
-def checkpoint(tmp_path_factory):
-    """A run of 5 steps on digits of 8 px, which evaluation would resize to 12 px first."""
-    folder = tmp_path_factory.mktemp('run')
-    build_runner(settings_from_dict(SETTINGS), folder).train()
-    return str(checkpoints_in(folder)[0])
-
-
-@pytest.fixture
-def context(checkpoint, tmp_path):
-    """Function: the checkpoint's network and data, with options, and everything written to tmp_path / work."""
-
-    def make(*options, work='work', **arguments):
-        return EvaluationContext(
-            checkpoint, list(options), work_dir=str(tmp_path / work), **arguments
-        )
-
-    return make
-
-
-@pytest.fixture
-def steps(monkeypatch):
-    """The optimiser steps done so far, a list; steps.stop_at is the one during which SIGTERM comes."""
-
-    class Steps(list):
-        stop_at = None
-
-    done, real = Steps(), classifier_training.seed_everything
-
-    def counted(seed):
-        done.append(seed)
-        if len(done) == done.stop_at:
-            os.kill(os.getpid(), signal.SIGTERM)
-        real(seed)
-
-    monkeypatch.setattr(classifier_training, 'seed_everything', counted)
-    return done
+def checkpoint(train_on_digits):
+    """A run on digits of 8 px, which evaluation would resize to 12 px first."""
+    return train_on_digits(eval_size=8, eval_resize=12)
 
 
 @pytest.fixture
