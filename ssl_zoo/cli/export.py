@@ -43,7 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         '--network',
-        help="'online' or 'target'; default: the method's own choice (DINO: target, others: online)",
+        help="'online' or 'target'; default: the method's own choice (DINO: target, others: "
+        'online)',
     )
     parser.add_argument(
         '--images',

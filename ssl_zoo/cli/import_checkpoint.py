@@ -39,7 +39,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         '--backbone',
-        help='a timm model, or a dict of arguments of build_backbone; default: what the weights show',
+        help='a timm model, or a dict of arguments of build_backbone; default: what the weights '
+        'show',
     )
     parser.add_argument(
         '--cfg-options',

@@ -173,7 +173,8 @@ def test_a_stopped_evaluation_goes_on_by_the_same_command(tool, tmp_path, monkey
     [
         (
             (),
-            'nothing says which images have labels; give --labels 1%, --labels 4-per-class or --list FILE',
+            'nothing says which images have labels; give --labels 1%, --labels 4-per-class or '
+            '--list FILE',
         ),
         (('--labels', '0%'), "--labels '0%' is neither a share above 0% and up to 100%"),
         (('--labels', '200%'), "--labels '200%' is neither"),
@@ -224,7 +225,8 @@ def test_a_stopped_evaluation_goes_on_by_the_same_command(tool, tmp_path, monkey
         (('--list', 'empty.txt'), 'the list empty.txt is empty; it needs one image per line'),
         (
             ('--list', 'other.txt'),
-            "1 of 1 names in the list other.txt are not in the data set, the first is 'cat.png'; its 180 images",
+            "1 of 1 names in the list other.txt are not in the data set, the first is 'cat.png'; "
+            'its 180 images',
         ),
         (('--list', 'twice.txt'), 'names 1 images twice'),
         (('--list', 'one.txt'), 'the 18 labelled images are all of one class'),

@@ -92,7 +92,8 @@ def test_mistakes(arguments, sentence, root, tmp_path, monkeypatch, capsys):
 )
 def test_a_task_of_the_array_is_requeued_when_it_was_stopped(number, code, root, tmp_path):
     worker = (
-        '#!/usr/bin/env bash\ntrap "exit 138" USR1; trap "exit 143" TERM\ntouch up\n[ "$2" = quick ] && exit 1\n'
+        '#!/usr/bin/env bash\ntrap "exit 138" USR1; trap "exit 143" TERM\ntouch up\n[ "$2" = quick '
+        '] && exit 1\n'
         'while :; do sleep 0.05; done\n'
     )
     for name, text in dict(

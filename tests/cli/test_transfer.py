@@ -316,7 +316,8 @@ WHICH = 'give either --dataset NAME or both --train FOLDER and --test FOLDER'
         (['--train', 'train/class_0/0.png', '--test', 'test'], 'but that is a file'),
         (
             ['--train', 'test', '--test', 'more'],
-            'data.test has classes that data.train does not have: class_3; data.train has 3: class_0',
+            'data.test has classes that data.train does not have: class_3; data.train has 3: '
+            'class_0',
         ),
         (
             ['--train', 'one', '--test', 'one'],

@@ -233,7 +233,8 @@ def test_what_cannot_be_split():
     for n in (4, 3):
         with pytest.raises(
             ValueError,
-            match=f'over 3 parts needs a batch that they divide into at least two images each, got {n}',
+            match='over 3 parts needs a batch that they divide into at least two images each, got '
+            f'{n}',
         ):
             layer(images(n))
 
@@ -395,7 +396,8 @@ def test_more_processes_than_parts_are_as_many_parts_and_other_numbers_are_refus
             == 'ConfigError: bn_splits=3 on 2 processes, but one must be a multiple of the other'
         )
         assert part['refused 2'].startswith(
-            'ValueError: BatchNorm over 1 parts needs a batch that they divide into at least two images'
+            'ValueError: BatchNorm over 1 parts needs a batch that they divide into at least two '
+            'images'
         )
     states = [part['split 1'][1] for part in two]
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())

@@ -212,7 +212,8 @@ def test_what_a_killed_process_left_goes_at_the_next_start_and_a_directory_in_us
         'import ssl_zoo.checkpoint as c, time, pathlib, os\n'
         'def save(content, file):\n file.write(b"torn"); file.flush(); '
         f'pathlib.Path({str(tmp_path / "mark")!r}).touch(); time.sleep(60)\n'
-        'real = torch.save\nc.torch.save = lambda content, file: (save if content["step"] == 7 else real)(content, file)'
+        'real = torch.save\nc.torch.save = lambda content, file: (save if content["step"] == 7 '
+        'else real)(content, file)'
     )
     run = tool(tmp_path / 'run', plant=plant)
     wait_for(tmp_path / 'mark')
@@ -232,7 +233,8 @@ def test_what_a_killed_process_left_goes_at_the_next_start_and_a_directory_in_us
 
 def test_a_killed_run_holds_its_directory_no_longer_though_its_workers_live_on(tmp_path):
     code = (
-        f'import os, pathlib, time\nfrom ssl_zoo.engine.work_dir import claim\nheld = claim(pathlib.Path({str(tmp_path)!r}))\n'
+        'import os, pathlib, time\nfrom ssl_zoo.engine.work_dir import claim\nheld = '
+        f'claim(pathlib.Path({str(tmp_path)!r}))\n'
         'worker = os.fork()\nprint(worker, flush=True) if worker else None\ntime.sleep(60)'
     )
     with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True) as run:

@@ -182,7 +182,8 @@ def test_passes_of_one_image_get_a_sentence_when_the_batch_is_prime(tiny):
         (
             dict(batch_size=20),
             3,
-            'batch_size=20 cannot be shared out evenly over 3 processes; make it a multiple of them',
+            'batch_size=20 cannot be shared out evenly over 3 processes; make it a multiple of '
+            'them',
         ),
         (
             dict(batch_size=20, accumulate='auto', max_device_batch=20),
@@ -282,7 +283,8 @@ WHOLE, APART = (
             1,
             [
                 '20 images per optimiser step = 2 passes x 10',
-                'accumulation is not the same as one pass: negatives and BatchNorm see 10 of 20 images',
+                'accumulation is not the same as one pass: negatives and BatchNorm see 10 of 20 '
+                'images',
             ],
         ),
         (

@@ -460,8 +460,8 @@ def test_unreadable_images_are_counted_and_listed(tiny, tmp_path, image_folder):
     train(tiny(data=dict(train=train_data, max_unreadable=0.05)), tmp_path / 'run')
     last = (tmp_path / 'run' / 'train.log').read_text().splitlines()[-1]
     assert (
-        '2 of 60 training images could not be read and were skipped: class_1/3.png (UnidentifiedImageError'
-        in last
+        '2 of 60 training images could not be read and were skipped: class_1/3.png '
+        '(UnidentifiedImageError' in last
     )
     assert 'class_1/4.png' in last
 

@@ -336,7 +336,8 @@ def test_damaged_lines_are_counted_and_named(tmp_path):
         '[' * 100000,
         '{"metric": "knn_top1", "value": 1' + '0' * 400 + '}',
         json.dumps(row(90.0)),
-        '{"metric": "x", "value": 1, "config": 3, "seed": "a", "versions": [], "ci95": [1], "n": {}}',
+        '{"metric": "x", "value": 1, "config": 3, "seed": "a", "versions": [], "ci95": [1], "n": '
+        '{}}',
         '\x00\x1b[2J',
     ]
     path = tmp_path / 'results.jsonl'

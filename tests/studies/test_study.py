@@ -173,8 +173,8 @@ def test_the_plan_says_what_and_how_long(write, tmp_path):
     expected = print_plan(jobs, 2, 1, lines.append).seconds
     text = '\n'.join(lines)
     assert (
-        '2 methods x 2 batch x 2 seeds = 8 runs, 4 trials (base_lr x 0.5, 2 for each method, seed 1000)'
-        in text
+        '2 methods x 2 batch x 2 seeds = 8 runs, 4 trials (base_lr x 0.5, 2 for each method, seed '
+        '1000)' in text
     )
     assert (
         '0 of 14 done before' in text and 'SimCLR 32' in text and 'whole network fine-tuned' in text

@@ -192,7 +192,8 @@ def test_a_method_without_a_target_or_a_projector_says_so(context, untrained, tm
     )
     with pytest.raises(
         ConfigError,
-        match="Bare has no projector under the name 'projector', so only its backbone can be evaluated",
+        match="Bare has no projector under the name 'projector', so only its backbone can be "
+        'evaluated',
     ):
         bare.encoder(layer='projector')
 
@@ -315,7 +316,8 @@ def test_an_unknown_method_is_answered_with_the_option_that_helps(context, train
 def test_an_option_that_would_change_what_was_trained_is_refused(trained, option):
     with pytest.raises(
         ConfigError,
-        match='would change what was trained; an evaluation can change data, workers, channels_last',
+        match='would change what was trained; an evaluation can change data, workers, '
+        'channels_last',
     ):
         load_method(trained[0], [option])
     with pytest.raises(ConfigError, match='would change what was trained'):
@@ -396,7 +398,8 @@ def test_what_is_missing_is_said_with_the_option_that_gives_it(context, tmp_path
         context('data.test=None').source('test')
     with pytest.raises(
         ConfigError,
-        match='the config has no data.val: choices are made on images held out .*--cfg-options data.val=0.1',
+        match='the config has no data.val: choices are made on images held out .*--cfg-options '
+        'data.val=0.1',
     ):
         context('data.val=None').source('val')
     folder = pictures(tmp_path / 'p', dict(a=5, b=5))
@@ -739,8 +742,8 @@ def test_a_row_holds_all_it_takes_to_judge_a_figure_and_to_make_it_again(
     )
     printed = capsys.readouterr().out
     assert (
-        f'top-1 {row["value"]:.2f} % (95 % interval {low:.2f} to {high:.2f}), top-5 {row["top5"]:.2f} % on 58 test images'
-        in printed
+        f'top-1 {row["value"]:.2f} % (95 % interval {low:.2f} to {high:.2f}), top-5 '
+        f'{row["top5"]:.2f} % on 58 test images' in printed
     )
     assert (
         '[trained, target projector]' in printed

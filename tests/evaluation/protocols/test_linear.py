@@ -152,7 +152,8 @@ def test_the_row_says_what_was_measured_and_how(context, checkpoint, tmp_path, c
     )
     assert row['recipe'] == RECIPE.to_builtin() and row['config']['method']['type'] == 'BYOL'
     assert describe_row(row).startswith(
-        f'frozen encoder, random crops and flips, SGD, {row["setting"]}, batch 20; chosen of 3 on 40 held-'
+        f'frozen encoder, random crops and flips, SGD, {row["setting"]}, batch 20; chosen of 3 on '
+        '40 held-'
     )
     out = capsys.readouterr().out
     assert (
@@ -340,7 +341,8 @@ def test_the_first_best_is_chosen_and_told_and_ends_of_the_range_are_warned_of(
         []
         if warned is None
         else [
-            f'warning: the best learning rate {warned} is at the end of the range; widen it with --lrs'
+            f'warning: the best learning rate {warned} is at the end of the range; widen it with '
+            '--lrs'
         ]
     )
 

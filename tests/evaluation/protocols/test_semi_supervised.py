@@ -126,7 +126,8 @@ def test_images_of_a_given_list_do_not_stay_in_the_hold_out(context, tmp_path):
     write_list(tmp_path / 'all.txt', whole, np.arange(180))
     with pytest.raises(
         ConfigError,
-        match='all images of the hold-out are in the list .*all.txt; hold others out with --cfg-options',
+        match='all images of the hold-out are in the list .*all.txt; hold others out with '
+        '--cfg-options',
     ):
         labelled_images(s, None, str(tmp_path / 'all.txt'), 0)
     assert labelled_images(context(NO_VAL), None, str(tmp_path / 'all.txt'), 0)[1] is None
@@ -436,7 +437,8 @@ def test_one_setting_needs_no_hold_out_and_several_do(context, monkeypatch):
     )  # 2 * 16 / 256
     with pytest.raises(
         ConfigError,
-        match='the config has no data.val: choices are made on images held out from training, never',
+        match='the config has no data.val: choices are made on images held out from training, '
+        'never',
     ):
         evaluate_semi_supervised(context(NO_VAL), '4-per-class', None, RECIPE)
 
@@ -601,7 +603,8 @@ def test_rows_say_all_and_the_last_has_mean_and_sample_deviation(context, tmp_pa
             and row['checkpoint_sha256'] == s.checkpoint_hash
         )
         assert describe_row(row).startswith(
-            f'fine-tuned on 40 labels (4-per-class), whole network, SGD, {row["setting"]}, batch 16; '
+            f'fine-tuned on 40 labels (4-per-class), whole network, SGD, {row["setting"]}, batch '
+            '16; '
         )
     last, values = rows[3], [row['value'] for row in rows[:3]]
     assert (
@@ -735,7 +738,8 @@ def test_images_that_cannot_be_read_are_left_out_where_they_are(context, tmp_pat
         (
             None,
             1,
-            'nothing says which images have labels; give --labels 1%, --labels 4-per-class or --list FILE',
+            'nothing says which images have labels; give --labels 1%, --labels 4-per-class or '
+            '--list FILE',
         ),
         ('4-per-class', 0, '--draws is 0, but it must be at least 1'),
         ('4-per-class', -2, '--draws is -2'),

@@ -475,8 +475,8 @@ def test_the_best_setting_on_the_hold_out_is_trained_again_with_it(
     assert sources == [names(s.source('val'))] * 4
     lr, decay = [(0.01, 0.0), (0.01, 0.1), (0.1, 0.0), (0.1, 0.01)][best]  # 1e-3 / lr
     assert (
-        f'lr {lr:g}, weight decay {decay:g}; chosen of 4 on 40 held-out images ({2.5 * max(scores):.2f} %), '
-        in describe_row(row)
+        f'lr {lr:g}, weight decay {decay:g}; chosen of 4 on 40 held-out images '
+        f'({2.5 * max(scores):.2f} %), ' in describe_row(row)
     )
     alone = transfer_finetune(
         context(work='alone'),
