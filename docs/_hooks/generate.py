@@ -44,7 +44,7 @@ API = {
     'backbones': ['ssl_zoo.backbones'],
     'registry': ['ssl_zoo.registry', 'ssl_zoo.errors', 'ssl_zoo.validation'],
     'config': ['ssl_zoo.config.*'],
-    'views': ['ssl_zoo.data.views', 'ssl_zoo.data.photometric'],
+    'views': ['ssl_zoo.data.views', 'ssl_zoo.data.crop', 'ssl_zoo.data.photometric'],
     'sources': ['ssl_zoo.data.sources.*'],
     'engine': ['ssl_zoo.engine.runner', 'ssl_zoo.checkpoint'],
     'distributed': [
