@@ -40,7 +40,7 @@ def _seed():
 
 @pytest.fixture
 def image_folder(tmp_path):
-    """Function: make ``root/<class>/<n>.png`` of noise around a colour per class; returns the root."""
+    """Function: write noise around a colour per class to ``root/<class>/<n>.png``; returns root."""
 
     def make(classes=3, per_class=8, size=24, name='images') -> Path:
         rng = np.random.default_rng(0)

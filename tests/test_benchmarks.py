@@ -1,4 +1,4 @@
-"""The measurements run, without the peers they measure against: small, and without a look at their times."""
+"""The benchmarks run, small, without their peers; their times are not checked."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The quick start keeps what the README says of it. Takes about a minute and a half on two cores."""
+"""The quick start does what the README says. About a minute and a half on two cores."""
 
 import json
 

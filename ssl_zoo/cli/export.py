@@ -1,4 +1,4 @@
-"""Export the backbone of a checkpoint for other libraries, and verify that they compute the same features.
+"""Export the backbone of a checkpoint, and verify that the other library computes its features.
 
     ssl-zoo export work_dirs/byol_digits/<run>/checkpoints/step_00000589.pth \\
         --format timm --out byol_digits.pth

@@ -24,7 +24,7 @@ ROW = dict(
 
 @pytest.fixture
 def saved(tmp_path):
-    """Function: save predictions for 60 images of 6 classes, so many of them right, under a name; the path."""
+    """Function: save predictions of 60 images of 6 classes, some right; returns the path."""
 
     def make(name, right, columns=5, reverse=False, **row):
         labels = np.arange(60) % 6

@@ -1,4 +1,4 @@
-"""tools/extract_features.py: what it stores and says, what it finds again, mistakes, two processes under torchrun."""
+"""tools/extract_features.py: its files, its output, their reuse, mistakes, two processes."""
 
 import importlib
 import json
@@ -20,7 +20,7 @@ from ssl_zoo.data.sources.folder import ImageFolder
 from ssl_zoo.evaluation import feature_store
 
 METHOD = '''
-"""A method of one's own: an image's pixels, and their negatives as the target's; sums of one term are exact."""
+"""A user's method: pixels online, their negatives as target. Sums of one term are exact."""
 import torch
 from torch import nn
 from ssl_zoo import METHODS, Method
@@ -39,7 +39,10 @@ class PixelsToExtract(Method):
 
     def __init__(self):
         super().__init__()
-        self.backbone, self.negative, self.first, self.embed_dim = pixels(1.0), pixels(-1.0), nn.Linear(12, 1, bias=False), 12
+        self.backbone = pixels(1.0)
+        self.negative = pixels(-1.0)
+        self.first = nn.Linear(12, 1, bias=False)
+        self.embed_dim = 12
         self.first.weight.data = torch.eye(1, 12) / 2
 
     def loss(self, views, **batch):
@@ -92,7 +95,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture
 def extract(home, tmp_path, root, capsys):
-    """Function: run the tool in this process; its exit code, what it printed, its errors without the progress bars."""
+    """Function: run the tool in this process; (exit code, stdout, stderr without progress bars)."""
     tool = importlib.import_module('ssl_zoo.cli.extract_features')
 
     def call(*arguments, checkpoint=home / 'checkpoint.pth', work='work'):
@@ -195,10 +198,10 @@ def test_a_set_of_ones_own_without_labels_and_with_damaged_images(extract, home,
     code, out, err = extract('--source', repr(dict(type='Images', root=str(photos))))
     folder = folders(tmp_path / 'work')['images']
     assert (code, err) == (0, '')
-    assert (
-        out
-        == f'images: 2 x 12 float32, 0.0 MiB in {folder}; 2 images left out, the first is 1.png (UnidentifiedImageError: cannot '
-        f"identify image file '{photos}/1.png')\n"
+    reason = f"UnidentifiedImageError: cannot identify image file '{photos}/1.png'"
+    assert out == (
+        f'images: 2 x 12 float32, 0.0 MiB in {folder}; '
+        f'2 images left out, the first is 1.png ({reason})\n'
     )
     np.testing.assert_allclose(
         np.load(folder / 'features.npy'),
@@ -354,13 +357,20 @@ def test_two_processes_under_torchrun_give_the_same_files_as_one(extract, home, 
 import json, os, runpy, sys
 from ssl_zoo.evaluation import feature_store
 feature_store.BLOCK = 4
-shares, real = [], feature_store.encode_batches
-feature_store.encode_batches = lambda encode, source, *rest: (shares.append(source.name(0)), real(encode, source, *rest))[1]
+shares = []
+real = feature_store.encode_batches
+
+def encode_batches(encode, source, *rest):
+    shares.append(source.name(0))
+    return real(encode, source, *rest)
+
+feature_store.encode_batches = encode_batches
 sys.argv = [{str(root / 'tools' / 'extract_features.py')!r}, *sys.argv[1:]]
 try:
     runpy.run_path(sys.argv[0], run_name='__main__')
 except SystemExit as end:
-    open({str(tmp_path)!r} + '/rank_' + os.environ['RANK'], 'w').write(json.dumps([end.code, shares]))
+    with open({str(tmp_path)!r} + '/rank_' + os.environ['RANK'], 'w') as file:
+        json.dump([end.code, shares], file)
     raise
 """)
     command = [

@@ -105,7 +105,10 @@ def save(path: Path, data: dict) -> Path:
 
 @pytest.fixture
 def knn_eval(home, tmp_path, root, capsys):
-    """Function: run the tool in this process; its exit code, what it printed, its errors without the progress bars, the results rows."""
+    """Function: run the tool in this process.
+
+    Returns (exit code, stdout, stderr without progress bars, results rows).
+    """
     tool = importlib.import_module('ssl_zoo.cli.knn')
 
     def call(*arguments, checkpoint=home / 'checkpoint.pth', work='work'):
@@ -139,7 +142,7 @@ def points(root: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
 
 
 def slow(bank, labels, query, k, temperature, classes=3) -> list[int]:
-    """The classes that the k nearest by cosine vote for, most votes first; -1 where there are none left."""
+    """The classes that the k nearest by cosine vote for, most votes first, then -1."""
     cosines = [float(b @ query) / math.sqrt(float(b @ b) * float(query @ query)) for b in bank]
     votes = [0.0] * classes
     for i in sorted(range(len(bank)), key=lambda i: -cosines[i])[:k]:
@@ -243,8 +246,12 @@ def test_a_row_holds_all_it_takes_to_judge_a_figure(knn_eval, home, monkeypatch)
 
 
 def swap(home: Path, tmp_path: Path) -> list[str]:
-    """Three training images at a place: the nearest is of class a, the two others of b. Held-out images there are of class a, so that
-    k=1 is right and k=3 wrong; test images of b, so that they would choose k=3. Options for it, and for test images of class a."""
+    """Options for images on which the choice of k shows.
+
+    Of three training images close to each other the nearest is of class a, the two others of b.
+    Held-out images are of class a: k=1 is right, k=3 wrong. Test images are of b: they would
+    choose k=3. Also returns options for test images of class a.
+    """
     for name, colour in (
         ('a/0', (255, 128, 128)),
         ('b/0', (254, 138, 128)),

@@ -20,7 +20,7 @@ QUICK = ('--epochs', '0.2', '--batch-size', '20')  # one step
 
 @pytest.fixture
 def tool(root, checkpoint, tmp_path, capsys):
-    """Function: the tool's main in this process on the checkpoint, into tmp_path; exit code, stdout, stderr."""
+    """Function: run the tool in this process on the checkpoint; (exit code, stdout, stderr)."""
     module = importlib.import_module('ssl_zoo.cli.linear')
 
     def run(*arguments, checkpoint=checkpoint):

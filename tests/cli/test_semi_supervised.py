@@ -1,4 +1,4 @@
-"""tools/semi_supervised.py as a user runs it: once in a process of its own, for mistakes and stops in this one."""
+"""tools/semi_supervised.py: once in a new process; mistakes and stops in this process."""
 
 import importlib
 import json
@@ -27,7 +27,7 @@ FEW = ('--labels', '4-per-class', *SMALL)
 
 @pytest.fixture
 def tool(root, checkpoint, tmp_path, capsys):
-    """Function: run the tool on the checkpoint in this process; its exit code, stdout and stderr."""
+    """Function: run the tool in this process on the checkpoint; (exit code, stdout, stderr)."""
     main = importlib.import_module('ssl_zoo.cli.semi_supervised').main
 
     def run(*arguments, checkpoint=checkpoint, work=tmp_path / 'work'):

@@ -34,7 +34,7 @@ def tool(capsys):
 
 
 def trained_on(settings, image, epoch):
-    """What a training gives the network for an image in an epoch: for each view (3, H, W) uint8 and its numbers."""
+    """The views of an image in an epoch of training: for each (3, H, W) uint8 and its numbers."""
     source = data_sources(settings.data)['train']
     method = build_method(settings)
     first = epoch * len(source) // settings.batch_size

@@ -14,8 +14,8 @@ import pytest
 SRUN = """#!/usr/bin/env bash
 shift                                # --kill-on-bad-exit
 for task in 0 1; do
-    SLURM_STEP_NUM_TASKS=2 SLURM_PROCID=$task SLURM_LOCALID=$task SLURM_STEP_ID=0 SLURM_STEP_NODELIST=localhost \\
-        SLURM_STEP_TASKS_PER_NODE=2 "$@" &
+    SLURM_STEP_NUM_TASKS=2 SLURM_PROCID=$task SLURM_LOCALID=$task SLURM_STEP_ID=0 \\
+        SLURM_STEP_NODELIST=localhost SLURM_STEP_TASKS_PER_NODE=2 "$@" &
     tasks="${tasks:-} $!"
 done
 trap 'kill -USR1 $tasks' USR1

@@ -1,4 +1,4 @@
-"""tools/study.py: a study runs, one failure stops nobody, the report is there, nothing is done twice; its SLURM script."""
+"""tools/study.py: runs, failures, the report, a second call, the SLURM script."""
 
 import importlib
 import json
@@ -11,9 +11,15 @@ import pytest
 
 STUDY = """
 title = 'Two methods, one of which cannot work'
-methods = {{'BYOL': {byol!r}, 'Broken': dict(config={byol!r}, options=['optimizer.type=SGD', 'method.hidden_dim=8'])}}
-recipe = ['epochs=1', 'warmup_epochs=0', 'batch_size=40', 'method.backbone.width=0.125', 'method.proj_dim=16', 'data.train.split=val',
-          'data.val=40', 'data.on_device=True', 'workers=0', 'online_eval.every=1', 'views.0.size=20', 'views.1.size=20']
+methods = {{
+    'BYOL': {byol!r},
+    'Broken': dict(config={byol!r}, options=['optimizer.type=SGD', 'method.hidden_dim=8']),
+}}
+recipe = [
+    'epochs=1', 'warmup_epochs=0', 'batch_size=40', 'method.backbone.width=0.125',
+    'method.proj_dim=16', 'data.train.split=val', 'data.val=40', 'data.on_device=True',
+    'workers=0', 'online_eval.every=1', 'views.0.size=20', 'views.1.size=20',
+]
 seeds = [0]
 evaluate = dict(linear=None, labels=[])
 """

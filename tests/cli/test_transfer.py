@@ -62,7 +62,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture
 def tool(root, checkpoint, tmp_path, capsys):
-    """Function: run the tool on the checkpoint in this process; its exit code, stdout and stderr."""
+    """Function: run the tool in this process on the checkpoint; (exit code, stdout, stderr)."""
     main = importlib.import_module('ssl_zoo.cli.transfer').main
 
     def run(*arguments, work=tmp_path / 'work'):

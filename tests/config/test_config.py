@@ -13,7 +13,8 @@ CONFIG = '''
 """A config of the tests."""
 _base_ = './base.py'
 _size = 20
-method = dict(type='BYOL', backbone=dict(name='resnet18', stem='cifar', width=0.125), hidden_dim=32, proj_dim=16)
+_backbone = dict(name='resnet18', stem='cifar', width=0.125)
+method = dict(type='BYOL', backbone=_backbone, hidden_dim=32, proj_dim=16)
 views = [dict(size=_size), dict(size=_size, solarize_p=0.2)]
 optimizer = dict(type='LARS', momentum=0.9)
 batch_size = 32

@@ -296,9 +296,9 @@ def test_a_lost_process_is_code_75_and_only_where_there_were_several(environment
     environment(**{**TORCHRUN, 'LOCAL_RANK': '0'})
     assert run_command(raising(RuntimeError(words)), 'go on so') == 75
     first = words.splitlines()[0]
-    assert (
-        capsys.readouterr().err
-        == f'[process 3] error: another process of this run was lost or did not answer ({first}); go on so\n'
+    assert capsys.readouterr().err == (
+        f'[process 3] error: another process of this run was lost or did not answer ({first}); '
+        f'go on so\n'
     )
     assert run_command(raising(torch.distributed.DistNetworkError('refused')), 'go on so') == 75
     environment()
@@ -354,18 +354,22 @@ def main():
         out['size'] = world_size()
         out['all_gather_object'] = all_gather_object(dict(a=rank()))
         out['first'] = broadcast_object([rank(), 'x' * 100 * (1 + rank())])
-        out['raise_together'] = [caught(raise_together, fail(*who)) for who in ((), (0,), (1,), (0, 1))]
-        out['on_rank0'] = [caught(on_rank0, fail(*who)) for who in ((), (0,), (1,), (0, 1))]
+        failing = ((), (0,), (1,), (0, 1))
+        out['raise_together'] = [caught(raise_together, fail(*ranks)) for ranks in failing]
+        out['on_rank0'] = [caught(on_rank0, fail(*ranks)) for ranks in failing]
         called = []
         on_rank0(lambda: called.append(1))
         out['called'] = len(called)
         counts = AsyncCounter(2)
-        out['counts'] = [counts.add(rank(), 10 * (step == 1)) for step in range(4)] + [counts.finish(), counts.finish()]
+        out['counts'] = [counts.add(rank(), 10 * (step == 1)) for step in range(4)]
+        out['counts'] += [counts.finish(), counts.finish()]
         out['again'] = [counts.add(1, 0), counts.finish()]
         out['none'] = AsyncCounter(1).finish()
-        out['keep'] = caught(lambda path: write_on_rank0(path, lambda file: file.write(b'whole')), Path('kept'))
+        write_whole = lambda path: write_on_rank0(path, lambda file: file.write(b'whole'))
+        out['keep'] = caught(write_whole, Path('kept'))
         out['kept'] = Path('kept').read_text()
-        out['not kept'] = caught(lambda path: write_on_rank0(path, lambda file: 1), Path('/proc/none/kept'))
+        write_nothing = lambda path: write_on_rank0(path, lambda file: 1)
+        out['not kept'] = caught(write_nothing, Path('/proc/none/kept'))
         out['broadcast'] = broadcast(torch.full((2,), 1.0 + rank())).tolist()
         barrier()
     out['left'] = world_size()
@@ -438,8 +442,12 @@ def main():
                     os.kill(os.getpid(), signal.SIGKILL)
                 print('hangs', flush=True)
                 time.sleep(60)
-            dict(counts=lambda: counts.add(1), average=lambda: all_reduce_mean([torch.ones(4)]), all_gather_object=lambda: all_gather_object(step),
-                 first=lambda: broadcast_object(step))[what]()
+            dict(
+                counts=lambda: counts.add(1),
+                average=lambda: all_reduce_mean([torch.ones(4)]),
+                all_gather_object=lambda: all_gather_object(step),
+                first=lambda: broadcast_object(step),
+            )[what]()
             time.sleep(0.01)
     return 0
 sys.exit(run_command(main, 'go on so'))

@@ -24,7 +24,8 @@ from ssl_zoo.evaluation.results import write_row
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
-method = dict(type='BYOL', backbone=dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1]), hidden_dim=32, proj_dim=16)
+_backbone = dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1])
+method = dict(type='BYOL', backbone=_backbone, hidden_dim=32, proj_dim=16)
 data = dict(train=dict(type='Digits', split='val'), val=40)
 views = [dict(size=20)] * 2
 optimizer, epochs, batch_size, base_lr = dict(type='LARS', momentum=0.9), 2, 20, 1.0

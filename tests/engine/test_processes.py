@@ -19,10 +19,12 @@ from ssl_zoo.data.sources.folder import ImageFolder
 from ssl_zoo.data.stream_sampler import order_of
 
 CONFIG = """
-method = dict(type='BYOL', backbone=dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1)), hidden_dim=32, proj_dim=16,
-              base_ema=0.9)
-data = dict(train=dict(type='Digits', split='val', size=20), val=40, mean=(0.5,) * 3, std=(0.5,) * 3)
-views = [dict(size=20, flip_p=0.0, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2, blur_p=0.5)] * 2
+_backbone = dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1))
+method = dict(type='BYOL', backbone=_backbone, hidden_dim=32, proj_dim=16, base_ema=0.9)
+_digits = dict(type='Digits', split='val', size=20)
+data = dict(train=_digits, val=40, mean=(0.5,) * 3, std=(0.5,) * 3)
+_jitter = dict(jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8)
+views = [dict(size=20, flip_p=0.0, **_jitter, gray_p=0.2, blur_p=0.5)] * 2
 optimizer = dict(type='LARS', momentum=0.9)
 epochs, batch_size, base_lr, weight_decay, warmup_epochs = 2, 20, 1.0, 1e-6, 0.5
 workers, log_every = 0, 1
@@ -48,11 +50,12 @@ class Uneven(BYOL):
     """A loss that is not a number, on the second process only."""
     def loss(self, views, **batch):
         out = super().loss(views, **batch)
-        return dict(loss=out['loss'] * (float('nan') if rank() == 1 and self.progress >= 0.5 else 1.0))
+        is_bad = rank() == 1 and self.progress >= 0.5
+        return dict(loss=out['loss'] * (float('nan') if is_bad else 1.0))
 
 @METHODS.register_module(force=True)
 class Torn(BYOL):
-    """A view that is not finite, on the second process only, ahead of every BatchNorm over all processes."""
+    """A view that is not finite on the second process, before every synchronised BatchNorm."""
     def loss(self, views, **batch):
         if rank() == 1 and self.progress >= 0.5:
             views = [view * float('inf') for view in views]
@@ -279,7 +282,8 @@ def test_too_many_unreadable_images_stop_both_with_one_sentence(train, broken):
     )
     assert (code, other) == (2, 2) and err1 == '', err + err1
     assert re.fullmatch(
-        r'error: \d+ of 60 training images cannot be read, more than the share data.max_unreadable=0.05 allows: .*\n',
+        r'error: \d+ of 60 training images cannot be read, '
+        r'more than the share data.max_unreadable=0.05 allows: .*\n',
         err,
     )
     assert 'Traceback' not in out + out1

@@ -32,7 +32,7 @@ def train(settings, work_dir, **arguments):
 
 @METHODS.register_module(force=True)
 class Dropping(Method):
-    """A toy with dropout, so that the main process's random numbers matter, and a counter of steps."""
+    """A toy with a counter of steps, and dropout, which uses the main process's random numbers."""
 
     def __init__(self, backbone=None):
         super().__init__()
@@ -393,7 +393,7 @@ def test_bf16_really_runs_in_bf16_and_keeps_float32_weights(tiny, tmp_path):
 def test_collapse_is_warned_of(tiny, tmp_path):
     @METHODS.register_module(force=True)
     class NothingHoldsItApart(BYOL):
-        """No predictor, no target, no stop-gradient: the loss alone draws all images to one vector."""
+        """No predictor, no target, no stop-gradient: the loss draws all images to one vector."""
 
         def loss(self, views, **batch):
             z1, z2 = (self.online(x) for x in views)

@@ -1,4 +1,4 @@
-"""Classifiers on features and images: what each head learns, what is frozen, what is trained, what a stop costs, what is predicted."""
+"""Classifiers on features and images: heads, frozen and trained parts, stops, predictions."""
 
 import copy
 import os

@@ -64,7 +64,7 @@ def test_few_label_probe_uses_few_labels_and_is_fixed_by_its_seed():
 
 
 def overlapping(n, seed, classes=5, dim=12):
-    """Features of classes that overlap, dimensions of different scale and offset, and their classes."""
+    """Features of overlapping classes, with dimensions of different scale and offset; classes."""
     labels, rng = np.arange(n) % classes, np.random.default_rng(seed)
     centres = np.random.default_rng(7).normal(size=(classes, dim))
     features = (centres[labels] + 2 * rng.normal(size=(n, dim))) * np.logspace(
@@ -136,7 +136,7 @@ def test_linear_probe_draws_no_random_numbers_and_leaves_its_features_alone():
 
 
 class Flat(Method):
-    """Embeds an image as its normalised pixels; its BatchNorm and dropout show the mode it is in."""
+    """Embeds an image as its normalised pixels. BatchNorm and dropout show train or eval mode."""
 
     embed_dim = 12
 

@@ -1,4 +1,4 @@
-"""Features in memory and on disk: the formula, what cannot be read, stops at any point, several processes, a full disk."""
+"""Features in memory and on disk: formula, unreadable images, stops, processes, a full disk."""
 
 import builtins
 import hashlib
@@ -44,7 +44,7 @@ def _small_blocks(monkeypatch):
 
 
 class Noise(Source):
-    """Images of 2 px, each of noise of its own. What is read is noted; ``at`` holds what happens at an image instead."""
+    """Images of noise of 2 px. The reads are recorded; ``at``: what happens instead at an image."""
 
     def __init__(self, n=N, bad=(), labels=True, at=None, log: Path | None = None, delay=0.0):
         self.n, self.bad, self.at, self.log, self.delay, self.seen = (
@@ -82,7 +82,7 @@ def pixels(i: int) -> np.ndarray:
 
 
 class Shifted(nn.Module):
-    """Subtracts and divides alone, which is rounded exactly: how images are dealt into batches cannot show."""
+    """Only subtracts and divides, so that rounding does not depend on the batches."""
 
     def __init__(self, shift=0.25):
         super().__init__()
@@ -137,7 +137,10 @@ def whole(tmp_path):
 
 
 def at_once(*works) -> list:
-    """Every function in a process of its own, all at the same time: what it returned or raised, or minus the signal that ended it."""
+    """Call every function in a new process, all at the same time.
+
+    Returns what each returned or raised, or minus the signal that ended its process.
+    """
 
     def call(work, pipe):
         torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""k-NN: the vote against plain loops, other people's formula, odd banks; the index of clusters; the protocol around it."""
+"""k-NN: the vote against loops and lightly's formula, odd banks; clustered index; protocol."""
 
 import json
 import math
@@ -49,7 +49,10 @@ def slow_knn(bank, labels, query, classes, k, temperature):
 
 
 def plain_knn(bank, labels, queries, classes, k, temperature, top=5):
-    """(M, min(top, classes)): the cosine matrix, topk, exp(cos / T) votes, all float64; the smaller class first, -1 without a vote."""
+    """Votes exp(cos / T) of the top k of the cosine matrix, in float64.
+
+    Returns (M, min(top, classes)): of equal classes the smaller first, -1 without a vote.
+    """
     bank, queries = (
         F.normalize(torch.tensor(np.asarray(x), dtype=torch.float64)) for x in (bank, queries)
     )
@@ -281,7 +284,7 @@ def test_banks_beyond_one_part(clusters):
 
 @pytest.fixture(scope='module')
 def clustered():
-    """A bank of 2,000, 100 queries, and an index of 16 clusters over it for every number of probes."""
+    """A bank of 2,000, 100 queries, and an index of 16 clusters for every number of probes."""
     bank, labels = blobs(2000, 16, 10, noise=2)
     queries, _ = blobs(100, 16, 10, noise=2, seed=1)
     return (

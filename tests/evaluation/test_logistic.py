@@ -1,4 +1,4 @@
-"""Logistic regression: against a minimisation of the written objective, a sweep against separate fits, resumed sweeps, labels."""
+"""Logistic regression: the objective minimised, a sweep against fits, resumed sweeps, labels."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Accuracies by hand, intervals against naive resampling, saved predictions, and whether two networks differ."""
+"""Accuracies by hand, intervals against resampling, saved predictions, paired comparison."""
 
 import dataclasses
 import io
@@ -87,7 +87,7 @@ def test_an_unknown_metric_gets_a_sentence():
 
 
 def naive(metric, signs, labels, samples=4000, seed=1):
-    """The metric in samples of the images drawn with replacement, one image at a time, where image i counts signs[i]."""
+    """The metric in samples drawn with replacement, image by image; image i counts signs[i]."""
     rng, values = np.random.default_rng(seed), []
     for _ in range(samples):
         drawn = rng.integers(0, len(labels), len(labels))

@@ -126,7 +126,8 @@ def test_the_cosine_begins_at_the_peak_and_ends_a_step_before_its_end(end):
 def test_per_epoch_the_factor_is_that_of_the_epoch_a_step_begins_in():
     stairs = recipe(per_epoch=True, batch_size=30, end=0.1)
     factors = [stairs.factor(k, 4, 100) for k in range(stairs.steps(4, 100))]
-    # Step k begins after 30 k images: steps 0 to 3 in epoch 0, 4 to 6 in 1, 7 to 9 in 2, 10 to 12 in 3.
+    # Step k begins after 30 k images: steps 0 to 3 in epoch 0, 4 to 6 in epoch 1, 7 to 9 in
+    # epoch 2, 10 to 12 in epoch 3.
     values = [0.1 + 0.9 * (1 + math.cos(math.pi * e / 4)) / 2 for e in range(4)]
     assert factors == pytest.approx(
         [values[0]] * 4 + [values[1]] * 3 + [values[2]] * 3 + [values[3]] * 3

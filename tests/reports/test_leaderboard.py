@@ -1,4 +1,4 @@
-"""The leaderboard: what becomes one figure, what is ranked with what, what is left out, and that the page shows text as text."""
+"""The leaderboard: groups, ranks, rows left out; the page escapes text."""
 
 import csv
 import io
@@ -249,7 +249,7 @@ def test_ranks_hold_within_a_metric_and_a_test_set(boards):
 
 
 def test_label_budgets_and_other_numbers_of_images_have_ranks_of_their_own(boards):
-    """1 % and 10 % of the labels are two tasks, and so are all images of a set and those that could be read."""
+    """1 % and 10 % of the labels are two tasks; so are all images and the readable ones."""
     few, many = dict(label_set='1%', labelled=128), dict(label_set='10%', labelled=1281)
     other, b = dict(config=dict(base_lr=4.0)), dict(test_manifest='bb22')
     found = boards(
@@ -384,7 +384,13 @@ def test_nothing_to_show_gets_a_sentence(tmp_path):
 
 
 class Page(HTMLParser):
-    """Attributes: tags: how often each begins; cells: the text of each td; attributes: of each tr."""
+    """Parses a page.
+
+    Attributes:
+        tags: how often each begins.
+        cells: the text of each td.
+        attributes: of each tr.
+    """
 
     def __init__(self, page):
         super().__init__()

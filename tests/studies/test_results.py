@@ -205,7 +205,7 @@ def test_the_chosen_trial_is_that_of_the_runs_and_an_edge_is_warned_of(study_fol
 
 
 def test_runs_of_other_seeds_are_left_out_and_named(study_folder):
-    """A folder may hold runs of an earlier call with more seeds: they are none of this study's figures."""
+    """Runs of an earlier call with more seeds do not enter this study's figures."""
     study = read_study(
         study_folder({('BYOL', 0): 90.0, ('BYOL', 1): 92.0, ('BYOL', 7): 10.0}, seeds=[0, 1])
     )

@@ -18,8 +18,9 @@ ROOT = Path(__file__).parents[2]
 STUDIES = sorted((ROOT / 'configs' / 'studies').glob('*.py'))
 TEXT = f"""
 title = 'Two methods'
+_simclr = {str(ROOT / 'configs/simclr/digits.py')!r}
 methods = {{'BYOL': {str(ROOT / 'configs/byol/digits.py')!r},
-           'SimCLR': dict(config={str(ROOT / 'configs/simclr/digits.py')!r}, options=['method.temperature=0.2'])}}
+           'SimCLR': dict(config=_simclr, options=['method.temperature=0.2'])}}
 recipe = ['epochs=2', 'warmup_epochs=0', 'method.temperature=0.3'][:2]
 axes = {{'batch': {{'64': [], '32': ['batch_size=32', 'base_lr=3']}}}}
 seeds = [0, 1]

@@ -1,4 +1,4 @@
-"""The context of an evaluation: the network that is asked for, its data, what a cache depends on, what a results row says."""
+"""The context of an evaluation: network, data, identity of cached features, results row."""
 
 import argparse
 import hashlib
@@ -63,7 +63,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def context(trained, tmp_path):
-    """Function: the run's network and data, with options, and everything written to tmp_path / work."""
+    """Function: the context of the run, with options; it writes to tmp_path / work."""
 
     def make(*options, path=None, work='work', **arguments):
         return EvaluationContext(
@@ -433,7 +433,10 @@ def test_classes_keep_the_numbers_they_have_in_training(context, tmp_path):
     assert sorted(set(found.source('train').labels)) == [0, 1, 3]
     strange = pictures(tmp_path / 'strange', dict(bee=1, zebra=1))
     for key in ('test', 'val'):
-        sentence = f'data.{key} has classes that data.train does not have: zebra; data.train has 4: ant, bee, cat'
+        sentence = (
+            f'data.{key} has classes that data.train does not have: zebra; '
+            f'data.train has 4: ant, bee, cat'
+        )
         with pytest.raises(ConfigError, match=sentence):
             context(
                 f'data.train={train}', 'data.val=3', f'data.test={test}', f'data.{key}={strange}'

@@ -1,4 +1,4 @@
-"""Linear evaluation: what is chosen on what, trained again on what, what a stop costs, what a row says, mistakes."""
+"""Linear evaluation: choice, retraining, stops, results row, mistakes."""
 
 import hashlib
 import json
@@ -32,8 +32,10 @@ STRENGTHS = (1e3, 1.0, 1e-3)
 
 @pytest.fixture
 def trainings(monkeypatch):
-    """The trainings so far, a list of (names of the images, settings, network); trainings.stop_at: the step during which SIGTERM
-    comes, counted from now on over all."""
+    """The trainings so far: a list of (names of the images, settings, network).
+
+    SIGTERM comes during step ``trainings.stop_at``, counted over all trainings from now on.
+    """
 
     class Trainings(list):
         stop_at, steps = None, 0

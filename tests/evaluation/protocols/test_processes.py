@@ -203,7 +203,8 @@ runpy.run_path(sys.argv[0], run_name='__main__')
             66,
             ('--lrs', '0.5', '5', '--epochs', '10', '--batch-size', '21'),
         ),
-        # Processes hear of each other one step late: in the last step of the first setting that must not be forgotten for the next.
+        # A process learns of the other's signal one step late. A signal in the last step of the
+        # first setting must still stop the next setting.
         (
             'semi_supervised',
             'NetworkSGD',

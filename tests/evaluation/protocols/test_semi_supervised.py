@@ -1,4 +1,4 @@
-"""Fine-tuning on few labels: which images, what is trained, what is chosen on what, what a stop costs, what a row says."""
+"""Fine-tuning on few labels: images, trained parameters, choice, stops, results row."""
 
 import copy
 import functools
@@ -354,7 +354,7 @@ def test_labels_are_learnt(context):
 
 
 def scripted(monkeypatch, rights):
-    """Predictions for the hold-out, one after the other: an array of whether they are right for each."""
+    """Predictions for the hold-out, each an array of whether the images are right."""
     waiting = list(rights)
 
     def predict(network, source, *_):

@@ -1,4 +1,4 @@
-"""Transfer: regression on frozen features and fine-tuning, each against a slow one; budgets, choices, stops, rows."""
+"""Transfer: regression and fine-tuning against slow oracles; budgets, choices, stops, rows."""
 
 import copy
 import functools
@@ -381,7 +381,10 @@ def slow_finetuning(
     decay: float,
     momentum: float,
 ):
-    """SGD with Nesterov momentum, every step written out: v <- 0.9 v + g + decay w;  w <- w - lr (0.9 v + g + decay w)."""
+    """SGD with Nesterov momentum, step by step.
+
+    v <- 0.9 v + g + decay w;  w <- w - lr (0.9 v + g + decay w)
+    """
     encoder = copy.deepcopy(s.encoder).train().requires_grad_(True)
     for module in encoder.modules():
         if isinstance(module, nn.BatchNorm2d):
