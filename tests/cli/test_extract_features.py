@@ -243,7 +243,7 @@ def test_a_stopped_extraction_goes_on(extract, tmp_path, monkeypatch):
         return real(self, i)
 
     monkeypatch.setattr(
-        'ssl_zoo.evaluation.protocols.context._pixels', lambda source: 'not looked at here'
+        'ssl_zoo.evaluation.protocols.context._pixel_hash', lambda source: 'not looked at here'
     )
     extract('--data', 'test', work='whole')
     monkeypatch.setattr(ImageFolder, 'read', read)
@@ -276,7 +276,7 @@ def test_a_stopped_extraction_goes_on(extract, tmp_path, monkeypatch):
         (['--source', '[1]'], 'is not a dict such as'),
         (['--source', 'None'], 'is not a dict'),
         (['--source', '{[]: 1}'], 'is not a dict such as'),
-        (['--source', '{}'], 'a data set is written dict(type=..., ...)'),
+        (['--source', '{}'], 'a source is written dict(type=..., ...)'),
         (['--source', "{'type': 'Imagse', 'root': '/'}"], "did you mean 'Images'"),
         (['--source', "{'type': 'Images'}"], "needs 'root'"),
         (
