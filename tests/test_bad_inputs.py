@@ -203,12 +203,12 @@ def test_labels_are_written_in_ascii_digits():
 
 
 def test_what_an_evaluation_kept_and_cannot_be_read_is_told(tmp_path):
-    from ssl_zoo.evaluation.protocols.finetune import _done
+    from ssl_zoo.evaluation.protocols.finetune import _read_scores
 
     for text in ('words', '{"a": 3}', '[[1, 2], [3, 4]]', '[[null, 1]]'):
         (tmp_path / 'scores.json').write_text(text)
         with pytest.raises(ConfigError, match=f'remove {tmp_path} to start again'):
-            _done(tmp_path / 'scores.json', 1)
+            _read_scores(tmp_path / 'scores.json', 1)
 
 
 def test_limit_is_a_number_and_an_empty_network_name_is_not_the_default(tiny):
