@@ -105,7 +105,8 @@ def jpegs(folder: str | None, n: int = 100) -> list[bytes]:
         if not files:
             raise SystemExit(f'no JPEG files below {folder}')
         return [file.read_bytes() for file in files]
-    rng, made = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+    made = []
     for _ in range(n):
         total = np.zeros((375, 500, 3))
         for side in (2, 4, 8, 16, 32, 64, 128, 256):

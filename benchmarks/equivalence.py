@@ -40,7 +40,8 @@ from ssl_zoo.layers import batchnorm_to_groupnorm
 from ssl_zoo.registry import METHODS
 
 ROOT = Path(__file__).parents[1]
-BATCH, STEPS = 16, 3
+BATCH = 16
+STEPS = 3
 SMALL = {
     'MoCo': dict(queue_size=40),
     'ReSSL': dict(queue_size=40),
@@ -110,7 +111,9 @@ def trained(name: str, passes: int, batchnorm: bool) -> dict[str, dict[str, torc
         batchnorm_to_groupnorm(method, 4)
     method.double().train()
     method.data_preprocessor = Through()
-    method.progress, method.epoch = 0.5, 10_000.0  # late, when all parts are at work
+    # late, when all parts are at work
+    method.progress = 0.5
+    method.epoch = 10_000.0
     model = method
     if world_size() > 1:
         if method.sync_batchnorm:
@@ -121,10 +124,8 @@ def trained(name: str, passes: int, batchnorm: bool) -> dict[str, dict[str, torc
                 method, broadcast_buffers=False, find_unused_parameters=method.unused_parameters
             )
     optimizer = build_optimizer(settings, Plan.of(settings, 1257), method)
-    wrapper, statistics = (
-        ZooOptimWrapper(optimizer, method, settings, passes),
-        RunningStatistics(method),
-    )
+    wrapper = ZooOptimWrapper(optimizer, method, settings, passes)
+    statistics = RunningStatistics(method)
     for group in optimizer.param_groups:
         group['lr'] *= 0.1
     out = dict(loss={}, gradient={})
@@ -234,7 +235,8 @@ def main() -> None:
     args = parser.parse_args()
     for name in args.methods:
         settings_of(name)
-    started, results = time.time(), {}
+    started = time.time()
+    results = {}
     with tempfile.TemporaryDirectory() as folder:
         for processes in (1, 2):
             mp.spawn(work, args=(folder, args.methods, processes), nprocs=processes)

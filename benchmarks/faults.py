@@ -86,7 +86,8 @@ class Leg:
     """A start of a run, which ends by itself or is killed."""
 
     def __init__(self, folder: Path, processes: int, name: str):
-        self.phase, self.work_dir = folder / 'phase', folder / name
+        self.phase = folder / 'phase'
+        self.work_dir = folder / name
         for left in folder.glob('phase.*'):
             left.unlink()
         launcher = (
@@ -183,8 +184,13 @@ def main() -> int:
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--json', help='file for the figures')
     args = parser.parse_args()
-    draw, started, survived, tried = random.Random(args.seed), time.time(), 0, 0
-    per_run, notes, slowest = max(args.kills // (2 * len(RUNS)), 1), [], 0.0
+    draw = random.Random(args.seed)
+    started = time.time()
+    survived = 0
+    tried = 0
+    per_run = max(args.kills // (2 * len(RUNS)), 1)
+    notes = []
+    slowest = 0.0
     by_phase = {phase: [0, 0] for phase in PHASES}
     with tempfile.TemporaryDirectory() as folder:
         for number, (name, (processes, method, more)) in enumerate(RUNS.items()):
@@ -201,7 +207,10 @@ def main() -> int:
             for again in range(2):
                 if tried >= args.kills:
                     break
-                run, kills, complete, fine = f'run{again}', [], 0, True
+                run = f'run{again}'
+                kills = []
+                complete = 0
+                fine = True
                 while len(kills) < min(per_run, args.kills - tried):
                     phase = PHASES[(len(kills) + again + number) % 3]
                     leg = Leg(home, processes, run)
@@ -261,7 +270,8 @@ def main() -> int:
                 for phase in kills:
                     by_phase[phase][1] += 1
                     by_phase[phase][0] += fine
-                survived, tried = survived + fine * len(kills), tried + len(kills)
+                survived = survived + fine * len(kills)
+                tried = tried + len(kills)
                 print(
                     f'{name:<20} killed while: {", ".join(kills)}; in the end '
                     f'{"the same" if fine else "NOT THE SAME"}',

@@ -112,16 +112,12 @@ class Lightly:
         from torchvision.models import resnet18, resnet50
 
         resnet, width = (resnet18(), 512) if tiny else (resnet50(), 2048)
-        self.views, self.update, self.criterion = (
-            [view.contiguous() for view in views],
-            update_momentum,
-            NegativeCosineSimilarity(),
-        )
+        self.views = [view.contiguous() for view in views]
+        self.update = update_momentum
+        self.criterion = NegativeCosineSimilarity()
         self.backbone = nn.Sequential(*list(resnet.children())[:-1]).to(DEVICE)
-        self.head, self.predict = (
-            BYOLProjectionHead(width, 4096, 256).to(DEVICE),
-            BYOLPredictionHead(256, 4096, 256).to(DEVICE),
-        )
+        self.head = BYOLProjectionHead(width, 4096, 256).to(DEVICE)
+        self.predict = BYOLPredictionHead(256, 4096, 256).to(DEVICE)
         self.followed = copy.deepcopy(self.backbone), copy.deepcopy(self.head)
         for network in self.followed:
             deactivate_requires_grad(network)
@@ -146,7 +142,8 @@ class Lightly:
 
 def peak(tiny: bool) -> float:
     """The most bf16 operations per second of matrix products of 8192 x 8192."""
-    n, best = 256 if tiny else 8192, 0.0
+    n = 256 if tiny else 8192
+    best = 0.0
     a, b = (torch.randn(n, n, device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
     for _ in range(10):
         wait()
@@ -159,9 +156,11 @@ def peak(tiny: bool) -> float:
 
 
 def steps(args) -> list[dict]:
-    done, most = [], peak(args.tiny)
+    done = []
+    most = peak(args.tiny)
     for batch in args.batches:
-        there, kinds = There(batch), {}
+        there = There(batch)
+        kinds = {}
         for name, compiled in (
             ('ssl_zoo', False),
             ('ssl_zoo, compiled', True),
@@ -201,13 +200,12 @@ def steps(args) -> list[dict]:
 
 def from_jpegs(batch: int, args) -> float:
     """Images/s of the compiled step fed by the loader."""
-    ours, files = Ours(batch, True, args.tiny), jpegs(args.images, 20 if args.tiny else 1000)
+    ours = Ours(batch, True, args.tiny)
+    files = jpegs(args.images, 20 if args.tiny else 1000)
     batches = 3 if args.tiny else 30
     dataset = ViewDataset(input_path.Bytes(files), ours.settings.build_views(), 0)
-    loader, seconds = (
-        iter(train_loader(dataset, batch, default_workers() or 1, stop=batches + 3)),
-        [],
-    )
+    loader = iter(train_loader(dataset, batch, default_workers() or 1, stop=batches + 3))
+    seconds = []
     for i in range(batches + 3):
         started = time.perf_counter()
         ours(next(loader))
@@ -254,12 +252,10 @@ class _Clock(Hook):
     priority = 'LOWEST'
 
     def __init__(self, targets: list[float], path: Path):
-        self.targets, self.path, self.reached, self.started = (
-            sorted(targets),
-            path,
-            {},
-            time.perf_counter(),
-        )
+        self.targets = sorted(targets)
+        self.path = path
+        self.reached = {}
+        self.started = time.perf_counter()
 
     def after_optimizer_step(self, runner):
         if not self.path.exists():

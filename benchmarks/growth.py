@@ -36,20 +36,22 @@ matplotlib.use('Agg')
 from matplotlib import pyplot as plt  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
-BLUE, ORANGE, GRAY = '#0072B2', '#D55E00', '#777777'  # safe for the colour-blind (Okabe and Ito)
+# safe for the colour-blind (Okabe and Ito)
+BLUE = '#0072B2'
+ORANGE = '#D55E00'
+GRAY = '#777777'
 BATCH = 32
 
 
 def over_workers(files: list[bytes], counts: list[int], rounds: int) -> dict[int, float]:
     """Images/s of the loader once its first batches are there."""
     torch.set_num_threads(1)
-    dataset, seconds = (
-        ViewDataset(input_path.Bytes(files), input_path.VIEWS, seed=0),
-        {n: [] for n in counts},
-    )
+    dataset = ViewDataset(input_path.Bytes(files), input_path.VIEWS, seed=0)
+    seconds = {n: [] for n in counts}
     for _ in range(rounds):
         for n in counts:
-            batches, warm_up = 40, 5 * max(n, 1)
+            batches = 40
+            warm_up = 5 * max(n, 1)
             loader = iter(train_loader(dataset, BATCH, n, stop=batches + warm_up))
             for _ in range(warm_up):
                 next(loader)
@@ -119,18 +121,16 @@ def over_images(counts: list[int], rounds: int) -> dict[str, dict[int, float]]:
     torch.set_num_threads(os.cpu_count())
     from on_device import Clouds
 
-    network, how = (
-        build_backbone('resnet18', stem='cifar', width=0.125),
-        Preprocessing(32, 32, (0.5,) * 3, (0.25,) * 3),
-    )
+    network = build_backbone('resnet18', stem='cifar', width=0.125)
+    how = Preprocessing(32, 32, (0.5,) * 3, (0.25,) * 3)
     seconds = {'features': {}, 'k-NN search': {}}
     queries = np.random.default_rng(1).normal(size=(1000, 512)).astype(np.float32)
     for n in counts:
-        source, taken, searched = Clouds(n), [], []
-        bank, labels = (
-            np.random.default_rng(0).normal(size=(n, 512)).astype(np.float32),
-            np.arange(n) % 10,
-        )
+        source = Clouds(n)
+        taken = []
+        searched = []
+        bank = np.random.default_rng(0).normal(size=(n, 512)).astype(np.float32)
+        labels = np.arange(n) % 10
         for _ in range(rounds):
             started = time.perf_counter()
             extract_features(network, source, how)
@@ -138,10 +138,8 @@ def over_images(counts: list[int], rounds: int) -> dict[str, dict[int, float]]:
             started = time.perf_counter()
             knn_predict(bank, labels, queries, 10, 20)
             searched.append(time.perf_counter() - started)
-        seconds['features'][n], seconds['k-NN search'][n] = (
-            statistics.median(taken),
-            statistics.median(searched),
-        )
+        seconds['features'][n] = statistics.median(taken)
+        seconds['k-NN search'][n] = statistics.median(searched)
     return seconds
 
 
@@ -161,7 +159,8 @@ def draw(
         (axes[0], {'measured': workers}, 'loader workers', 'Loader: JPEGs to two crops of 224 px'),
         (axes[1], processes, 'processes, one thread each', 'Training the digits'),
     ):
-        counts, one = list(next(iter(lines.values()))), max(points[1] for points in lines.values())
+        counts = list(next(iter(lines.values())))
+        one = max(points[1] for points in lines.values())
         axis.plot(
             counts, [one * max(n, 1) for n in counts], '--', color=GRAY, label='in proportion'
         )

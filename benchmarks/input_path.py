@@ -40,7 +40,8 @@ VIEWS = [
     View(**_BOTH, blur_p=1.0),
     View(**_BOTH, blur_p=0.1, solarize_p=0.2),
 ]  # as configs/byol/r50_imagenet.py
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
 
 
 class Bytes(Source):
@@ -60,10 +61,8 @@ class Ours:
     """Batches of BATCH images, made by the data set that the training's loader has."""
 
     def __init__(self, files: list[bytes], photometric: bool, compiled: bool = False):
-        self.dataset, self.photometric = (
-            ViewDataset(Bytes(files), VIEWS, seed=0),
-            Photometric(VIEWS, MEAN, STD) if photometric else None,
-        )
+        self.dataset = ViewDataset(Bytes(files), VIEWS, seed=0)
+        self.photometric = Photometric(VIEWS, MEAN, STD) if photometric else None
         if photometric:
             self.photometric.compiled = compiled
 
@@ -80,7 +79,8 @@ class Lightly:
     def __init__(self, files: list[bytes]):
         from lightly.transforms.byol_transform import BYOLTransform
 
-        self.files, self.transform = files, BYOLTransform()
+        self.files = files
+        self.transform = BYOLTransform()
 
     def __call__(self) -> None:
         for data in self.files:
@@ -127,10 +127,10 @@ def fidelity(files: list[bytes]) -> tuple[float, float]:
 
     The first figure is over all images, the second of the worst image.
     """
-    batch, differences = (
-        ViewDataset(Bytes(files), VIEWS, seed=0).__getitems__([(0, i) for i in range(len(files))]),
-        [],
+    batch = ViewDataset(Bytes(files), VIEWS, seed=0).__getitems__(
+        [(0, i) for i in range(len(files))]
     )
+    differences = []
     for view, rows, got in zip(VIEWS, batch['params'], batch['views'], strict=True):
         for data, row, pixels in zip(files, rows.numpy(), got.numpy(), strict=True):
             with Image.open(io.BytesIO(data)) as image:
@@ -149,10 +149,8 @@ def parts(files: list[bytes], rounds: int) -> dict[str, float]:
 
     Decoding at half the scale, which we do not do, is measured for comparison.
     """
-    images, dataset = (
-        [read_pixels(data) for data in files],
-        ViewDataset(Bytes(files), VIEWS, seed=0),
-    )
+    images = [read_pixels(data) for data in files]
+    dataset = ViewDataset(Bytes(files), VIEWS, seed=0)
     out = [[torch.empty(3, 224, 224, dtype=torch.uint8) for _ in VIEWS] for _ in files]
     params = dataset._params(np.zeros(len(files), int), np.arange(len(files)))
     times = alternate(
@@ -222,7 +220,8 @@ def main() -> None:
     files = jpegs(args.images)
     started = time.perf_counter()
     figures = measure(files, args.rounds)
-    figures['parts'], figures['could be halved'] = parts(files, args.rounds), could_be_halved(files)
+    figures['parts'] = parts(files, args.rounds)
+    figures['could be halved'] = could_be_halved(files)
     print(
         f'{len(files)} JPEG files of {np.mean([len(f) for f in files]) / 1e3:.0f} kB on average to '
         'two BYOL views of 224 px, one thread, '

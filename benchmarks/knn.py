@@ -29,10 +29,8 @@ BATCHES = (256, 1024, 10_000)
 
 
 def data(n: int, dim: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    rng, centres = (
-        np.random.default_rng(seed),
-        np.random.default_rng(1).normal(size=(classes, dim)).astype(np.float32),
-    )
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(1).normal(size=(classes, dim)).astype(np.float32)
     labels = rng.integers(0, classes, n)
     return rng.normal(size=(n, dim)).astype(np.float32) * 4 + centres[labels], labels
 
@@ -51,12 +49,11 @@ def lightly_predict(
 
 
 def peer(args) -> None:
-    (bank, labels), (queries, _) = (
-        data(args.bank, args.dim, args.classes, 2),
-        data(args.queries, args.dim, args.classes, 3),
-    )
+    bank, labels = data(args.bank, args.dim, args.classes, 2)
+    queries, _ = data(args.queries, args.dim, args.classes, 3)
     unit = [torch.nn.functional.normalize(torch.from_numpy(x), dim=1) for x in (bank, queries)]
-    transposed, theirs = unit[0].t().contiguous(), torch.from_numpy(labels)
+    transposed = unit[0].t().contiguous()
+    theirs = torch.from_numpy(labels)
     runs = {'ssl_zoo': lambda: knn_predict(bank, labels, queries, args.classes, args.k, args.t)}
     for batch in BATCHES:
         runs[f'lightly, batches of {batch}'] = lambda batch=batch: lightly_predict(
@@ -99,10 +96,12 @@ def peer(args) -> None:
         f'ssl_zoo is {rows[best]["ratio"]:.2f} times as fast as lightly at its best '
         f'({best.split(", ")[1]})'
     )
-    ks, ts = (10, 20, 100, args.k), (0.07, args.t)
+    ks = (10, 20, 100, args.k)
+    ts = (0.07, args.t)
     started = time.perf_counter()
     knn_grid(bank, labels, queries, args.classes, list(ks), list(ts))
-    ours, started = time.perf_counter() - started, time.perf_counter()
+    ours = time.perf_counter() - started
+    started = time.perf_counter()
     for k in ks:
         for t in ts:
             setting = argparse.Namespace(**{**vars(args), 'k': k, 't': t})
@@ -123,7 +122,9 @@ def slope(args) -> None:
 
     It is proportional to queries x bank x dim.
     """
-    queries, sizes, points = data(2000, 2048, 1000, 3)[0], (20_000, 40_000, 80_000), []
+    queries = data(2000, 2048, 1000, 3)[0]
+    sizes = (20_000, 40_000, 80_000)
+    points = []
     for n in sizes:
         bank, labels = data(n, 2048, 1000, 2)
         knn_predict(bank[:1000], labels[:1000], queries[:100], 1000, 20)

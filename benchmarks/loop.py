@@ -34,7 +34,8 @@ class OneLayer(Method):
 
     def __init__(self, backbone: dict, sleep: float = 0.0):
         super().__init__()
-        self.sleep, self.embed_dim = sleep, 2
+        self.sleep = sleep
+        self.embed_dim = 2
         self.backbone = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 2))
         self.projector = nn.Identity()
 

@@ -80,7 +80,8 @@ def steps(method: str, batch: int, kinds=KINDS) -> dict[str, float]:
 
 def watched(*command: str) -> tuple[float, float]:
     """The most MiB of anonymous memory of a process and those below it, and its seconds."""
-    started, most = time.perf_counter(), 0.0
+    started = time.perf_counter()
+    most = 0.0
     process = subprocess.Popen(
         [sys.executable, *command],
         cwd=ROOT,
@@ -92,7 +93,8 @@ def watched(*command: str) -> tuple[float, float]:
     reader = threading.Thread(target=lambda: printed.append(process.stdout.read()))
     reader.start()
     while process.poll() is None:
-        total, queue = 0.0, [process.pid]
+        total = 0.0
+        queue = [process.pid]
         while queue:
             pid = queue.pop()
             try:

@@ -54,10 +54,8 @@ class Clouds(Source):
 
 class Ours:
     def __init__(self, source: Source, device: torch.device, compiled: bool):
-        self.dataset, self.step = (
-            DeviceDataset(source, VIEWS, 0, device, compiled),
-            Photometric(VIEWS, (0.5,) * 3, (0.25,) * 3).to(device),
-        )
+        self.dataset = DeviceDataset(source, VIEWS, 0, device, compiled)
+        self.step = Photometric(VIEWS, (0.5,) * 3, (0.25,) * 3).to(device)
         self.step.compiled = compiled
 
     def __call__(self) -> None:

@@ -24,7 +24,8 @@ from ssl_zoo.optim import LARS, parameter_groups
 
 
 class _Bare(nn.Module):
-    fixed_lr, lr_scale = (), {}
+    fixed_lr = ()
+    lr_scale = {}
 
     def __init__(self):
         super().__init__()

@@ -151,13 +151,12 @@ class Watcher(Hook):
     priority = 'LOW'
 
     def __init__(self, stop: int | None):
-        self.stop, self.seen = stop, []
+        self.stop = stop
+        self.seen = []
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        index, views = (
-            all_gather(data_batch['index']),
-            [all_gather(view) for view in data_batch['views']],
-        )
+        index = all_gather(data_batch['index'])
+        views = [all_gather(view) for view in data_batch['views']]
         parameters = [all_gather(p) for p in data_batch['params']]
         digest = hashlib.sha256(
             b''.join(t.numpy().tobytes() for t in (index, *views, *parameters))
@@ -189,7 +188,8 @@ def work(number: int, folder: str, cases: list[str], column: str, leg: int) -> N
     processes = (first, second)[leg]
     with process_group(120), open(os.devnull, 'w') as quiet, redirect_stdout(quiet):
         for i, case in enumerate(cases):
-            place, seen = Path(folder, f'{column} {i}'), {}
+            place = Path(folder, f'{column} {i}')
+            seen = {}
             changed = {**CASES[case], **changes}
             if leg == 0:
                 seen['whole'] = run(changed, place / 'whole')
@@ -244,7 +244,8 @@ def verdict(place: Path, column: str) -> str:
         seen['whole']
     ):
         return 'other images'
-    a, b = state(place / 'whole'), state(place / 'stopped')
+    a = state(place / 'whole')
+    b = state(place / 'stopped')
     if a.keys() != b.keys():
         return 'other state'
     same = all(torch.equal(a[key], b[key]) for key in a) and losses(place / 'whole') == losses(
@@ -252,7 +253,8 @@ def verdict(place: Path, column: str) -> str:
     )
     if column != '1 -> 2' or same:
         return 'identical' if same else 'DIFFERS'
-    one, other = losses(place / 'whole'), losses(place / 'stopped')
+    one = losses(place / 'whole')
+    other = losses(place / 'stopped')
     return f'same images ({max(abs(one[k][0] / other[k][0] - 1) for k in one):.0e})'
 
 
@@ -267,7 +269,8 @@ def main() -> int:
     parser.add_argument('--json', help='file for the matrix')
     args = parser.parse_args()
     warnings.filterwarnings('ignore')
-    started, matrix = time.time(), {case: {} for case in args.cases}
+    started = time.time()
+    matrix = {case: {} for case in args.cases}
     with tempfile.TemporaryDirectory() as folder:
         for column in args.columns:
             cases = [

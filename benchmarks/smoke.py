@@ -60,7 +60,8 @@ def figures():
 
 
 def main() -> int:
-    started, failed = time.perf_counter(), 0
+    started = time.perf_counter()
+    failed = 0
     for name, value in figures():
         floor, above = FLOORS[name]
         good = value >= floor if above else value <= floor

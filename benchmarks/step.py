@@ -87,7 +87,8 @@ class Ours:
                 return dict(views=views, index=None)
 
         self.method.data_preprocessor = There()
-        self.method.progress, self.losses = 0.5, []
+        self.method.progress = 0.5
+        self.losses = []
 
     def __call__(self) -> None:
         if self.method.training:
@@ -101,10 +102,8 @@ class Alone:
 
     def __init__(self, method: str, views: list[torch.Tensor], precision: str):
         ours = Ours(method, views, precision, False).method
-        self.online, self.averaged = (
-            ours.backbone,
-            copy.deepcopy(ours.backbone).requires_grad_(False),
-        )
+        self.online = ours.backbone
+        self.averaged = copy.deepcopy(ours.backbone).requires_grad_(False)
         self.online.compile()
         self.averaged.compile()
         self.views = [view.contiguous(memory_format=torch.channels_last) for view in views]
@@ -140,7 +139,9 @@ class Lightly:
         from lightly.models.utils import deactivate_requires_grad, update_momentum
 
         self.update = update_momentum
-        self.method, self.views, device = method, views, views[0].device
+        self.method = method
+        self.views = views
+        device = views[0].device
         heads = dict(
             BYOL=lambda: BYOLProjectionHead(512, 1024, 256),
             SimCLR=lambda: SimCLRProjectionHead(512, 512, 128),
@@ -177,14 +178,17 @@ class Lightly:
         return self.model['head'](self.model['backbone'](x).flatten(start_dim=1))
 
     def __call__(self) -> None:
-        (x0, x1), model = self.views, self.model
+        x0, x1 = self.views
+        model = self.model
         if 'followed' in model:
             self.update(model['backbone'], model['followed'][0], m=0.99)
             self.update(model['head'], model['followed'][2], m=0.99)
         with self.autocast:
             if self.method == 'BYOL':
-                p0, z0 = model['predict'](self.embed(x0)), model['followed'](x0).detach()
-                p1, z1 = model['predict'](self.embed(x1)), model['followed'](x1).detach()
+                p0 = model['predict'](self.embed(x0))
+                z0 = model['followed'](x0).detach()
+                p1 = model['predict'](self.embed(x1))
+                z1 = model['followed'](x1).detach()
                 loss = 0.5 * (self.criterion(p0, z1) + self.criterion(p1, z0))
             elif self.method == 'SimCLR':
                 loss = self.criterion(self.embed(x0), self.embed(x1))
