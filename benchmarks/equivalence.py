@@ -37,18 +37,20 @@ from ssl_zoo.engine.optim_wrapper import ZooOptimWrapper, build_optimizer
 from ssl_zoo.engine.plan import Plan
 from ssl_zoo.engine.timed_step import synthetic_batch
 from ssl_zoo.layers import batchnorm_to_groupnorm
+from ssl_zoo.method import Method
 from ssl_zoo.registry import METHODS
 
 ROOT = Path(__file__).parents[1]
 BATCH = 16
 STEPS = 3
+# Queues so small that they wrap, or fill, within the steps.
 SMALL = {
     'MoCo': dict(queue_size=40),
     'ReSSL': dict(queue_size=40),
     'NNCLR': dict(queue_size=40),
     'SwAV': dict(queue_size=32),
     'WMSE': dict(whiten_size=8, proj_dim=4),
-}  # so that a queue wraps, or fills, within the steps
+}
 VARIANTS = {
     'SimCLR, v2 head': ('SimCLR', dict(proj_layers=3)),
     'MoCo v1': ('MoCo', dict(hidden_dim=None)),
@@ -62,12 +64,12 @@ VARIANTS = {
     'BYOL, batch-normalised': ('BYOLAblation', dict(negatives=0.0, normalise='batch')),
     'BYOL without negatives': ('BYOLAblation', dict(negatives=0.0)),
 }
+# Processes, passes per step, with BatchNorm.
 CASES = dict(
     a=(1, 1, True), b=(2, 1, True), c=(1, 2, True), d=(2, 2, True), e=(1, 1, False), f=(1, 2, False)
 )
-COMPARED = dict(
-    processes='ba', both='dc', passes='fe'
-)  # 2 processes; 2 processes and 2 passes; 2 passes without BatchNorm
+# 2 processes; 2 processes and 2 passes; 2 passes without BatchNorm.
+COMPARED = dict(processes='ba', both='dc', passes='fe')
 
 
 def names() -> list[str]:
@@ -95,81 +97,94 @@ def settings_of(name: str):
     raise SystemExit(f'there is no method {name!r}; there are {", ".join(names())}')
 
 
-class Through(nn.Module):
-    """In place of the photometric step: the views are made already."""
+class GivenViews(nn.Module):
+    """Stands in for the preprocessor: the views are made already."""
 
     def forward(self, data, training=False):
         return data
 
 
 def trained(name: str, passes: int, batchnorm: bool) -> dict[str, dict[str, torch.Tensor]]:
-    """What STEPS steps leave: {kind: {name: tensor}}."""
+    """Train STEPS steps; return what they leave, {kind: {name: tensor}}.
+
+    Args:
+        name: a method or one of VARIANTS.
+        passes: forward and backward passes per step.
+        batchnorm: whether BatchNorm stays; else GroupNorm takes its place.
+    """
     settings = settings_of(name)
     method = build_method(settings, microbatch_images=BATCH // passes)
     views = method.data_preprocessor.double()
     if not batchnorm:
         batchnorm_to_groupnorm(method, 4)
     method.double().train()
-    method.data_preprocessor = Through()
-    # late, when all parts are at work
+    method.data_preprocessor = GivenViews()
+    # Late in training, when all parts of a method are at work.
     method.progress = 0.5
     method.epoch = 10_000.0
-    model = method
-    if world_size() > 1:
-        if method.sync_batchnorm:
-            convert_sync_batchnorm(method, torch.device('cpu'))
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore', FutureWarning)
-            model = MMDistributedDataParallel(
-                method, broadcast_buffers=False, find_unused_parameters=method.unused_parameters
-            )
+    model = wrapped(method) if world_size() > 1 else method
     optimizer = build_optimizer(settings, Plan.of(settings, 1257), method)
     wrapper = ZooOptimWrapper(optimizer, method, settings, passes)
     statistics = RunningStatistics(method)
     for group in optimizer.param_groups:
         group['lr'] *= 0.1
     out = dict(loss={}, gradient={})
-
-    def note_gradients(step):
-        out['gradient'].update(
-            {
-                f'{step} {key}': p.grad.clone()
-                for key, p in method.named_parameters()
-                if p.grad is not None
-            }
-        )
-
     for step in range(STEPS):
         torch.manual_seed(mix(5, step))
         batch = synthetic_batch(settings, BATCH)
-        whole = views(batch, True)['views']  # (BATCH, 3, H, W) each
-        wrapper.before_step = lambda step=step: note_gradients(step)
+        batch_views = views(batch, True)['views']  # (BATCH, 3, H, W) each
+        wrapper.before_step = lambda step=step: out['gradient'].update(gradients(method, step))
         for part in range(passes):
-            own = slice(part * BATCH // passes + rank(), (part + 1) * BATCH // passes, world_size())
-            torch.manual_seed(
-                mix(6, step, part, rank())
-            )  # processes must not count on equal generators
-            outputs = model.train_step(
-                dict(views=[view[own].double() for view in whole], index=batch['index'][own]),
-                wrapper,
+            # Processes must not count on equal generators.
+            torch.manual_seed(mix(6, step, part, rank()))
+            rows = slice(
+                part * BATCH // passes + rank(), (part + 1) * BATCH // passes, world_size()
             )
-            loss = outputs['loss'].detach().clone()
+            data = dict(
+                views=[view[rows].double() for view in batch_views], index=batch['index'][rows]
+            )
+            loss = model.train_step(data, wrapper)['loss'].detach().clone()
             if world_size() > 1:
                 dist.all_reduce(loss)
             out['loss'][f'{step} {part}'] = loss / world_size()
         method.after_step()
         statistics.average()
-    trains = {key for key, p in method.named_parameters() if p.requires_grad}
-    for key, value in method.state_dict().items():
-        kind = (
-            'weights'
-            if key in trains
-            else 'statistics'
-            if 'running' in key
-            else 'average and queue'
+    return {**out, **state_by_kind(method)}
+
+
+def wrapped(method: Method) -> nn.Module:
+    """The method for several processes, as the trainer wraps it."""
+    if method.sync_batchnorm:
+        convert_sync_batchnorm(method, torch.device('cpu'))
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', FutureWarning)
+        return MMDistributedDataParallel(
+            method, broadcast_buffers=False, find_unused_parameters=method.unused_parameters
         )
+
+
+def gradients(method: Method, step: int) -> dict[str, torch.Tensor]:
+    return {
+        f'{step} {name}': parameter.grad.clone()
+        for name, parameter in method.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+def state_by_kind(method: Method) -> dict[str, dict[str, torch.Tensor]]:
+    """The floating-point tensors of the method's state: trained weights, statistics, averages and
+    queues."""
+    trained_names = {name for name, p in method.named_parameters() if p.requires_grad}
+    out: dict[str, dict[str, torch.Tensor]] = {}
+    for name, value in method.state_dict().items():
+        if name in trained_names:
+            kind = 'weights'
+        elif 'running' in name:
+            kind = 'statistics'
+        else:
+            kind = 'average and queue'
         if value.is_floating_point():
-            out.setdefault(kind, {})[key] = value
+            out.setdefault(kind, {})[name] = value
     return out
 
 

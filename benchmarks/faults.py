@@ -23,12 +23,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 ROOT = Path(__file__).parents[1]
 PHASES = ('step', 'saving', 'evaluation')
+# How often a phase is entered before the kill: a start makes some progress before it is killed.
+ENTRIES = dict(step=(8, 25), saving=(1, 3), evaluation=(1, 2))
+# Limit of the delay of a kill: a step takes about 20 ms, writing a checkpoint 10 ms, an evaluation
+# 100 ms.
+SECONDS = dict(step=0.02, saving=0.012, evaluation=0.15)
+LIMIT = 60  # seconds that processes may take to end after a kill
 BYOL = 'dict(type="BYOL", backbone=_backbone, hidden_dim=1024, proj_dim=64, base_ema=0.9)'
 MOCO = (
     'dict(type="MoCo", backbone=_backbone, hidden_dim=1024, proj_dim=64, '
@@ -54,8 +62,8 @@ parallel = dict(timeout=60)
 
 
 def child(arguments: list[str]) -> int:
-    """The command train, which says in a file what it is doing: '<process> <phase>'."""
-    from ssl_zoo.cli import train
+    """Train as tools/train.py does, and write to a file what is being done: '<process> <phase>'."""
+    from ssl_zoo.cli.train import main as train
     from ssl_zoo.engine.hooks.checkpoint import CheckpointHook
     from ssl_zoo.engine.hooks.online_evaluation import OnlineEvaluationHook
     from ssl_zoo.engine.loop import TrainLoop
@@ -63,38 +71,43 @@ def child(arguments: list[str]) -> int:
     torch.set_num_threads(1)
     path = Path(f'{os.environ["PHASE_FILE"]}.{os.environ.get("RANK", 0)}')
 
-    def telling(cls, name, phase):
-        real = getattr(cls, name)
+    def announce(cls: type, name: str, phase: str) -> None:
+        """Replace a method by one that writes the phase before it and 'between' after it."""
+        original = getattr(cls, name)
 
-        def told(*args, **kwargs):
+        def announced(*args, **kwargs):
             path.write_text(f'{os.getpid()} {phase}')
             try:
-                return real(*args, **kwargs)
+                return original(*args, **kwargs)
             finally:
                 path.write_text(f'{os.getpid()} between')
 
-        setattr(cls, name, told)
+        setattr(cls, name, announced)
 
-    telling(TrainLoop, 'one_pass', 'step')
-    telling(CheckpointHook, 'save', 'saving')
-    telling(OnlineEvaluationHook, 'evaluate', 'evaluation')
-    telling(OnlineEvaluationHook, 'report', 'evaluation')
-    return train.main(arguments)
+    announce(TrainLoop, 'one_pass', 'step')
+    announce(CheckpointHook, 'save', 'saving')
+    announce(OnlineEvaluationHook, 'evaluate', 'evaluation')
+    announce(OnlineEvaluationHook, 'report', 'evaluation')
+    return train(arguments)
 
 
 class Leg:
-    """A start of a run, which ends by itself or is killed."""
+    """One start of a run, which ends by itself or is killed.
+
+    Args:
+        folder: holds config.py; the log and the phases are written there.
+        processes: 1, or 2 started by torchrun.
+        name: of the run's work directory below the folder.
+    """
 
     def __init__(self, folder: Path, processes: int, name: str):
         self.phase = folder / 'phase'
         self.work_dir = folder / name
         for left in folder.glob('phase.*'):
             left.unlink()
-        launcher = (
-            ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
-            if processes == 2
-            else []
-        )
+        launcher = []
+        if processes == 2:
+            launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
         env = {**os.environ, 'PHASE_FILE': str(self.phase), 'OMP_NUM_THREADS': '1'}
         self.log = open(folder / f'{name}.log', 'a+')
         self.before = self.log.tell()
@@ -132,11 +145,12 @@ class Leg:
         deadline = time.time() + 300
         while self.process.poll() is None and time.time() < deadline:
             try:
-                pid, now = path.read_text().split()
+                pid, current = path.read_text().split()
             except (OSError, ValueError):  # not there yet, or being written
                 continue
-            entered += now == phase != last
-            last = now
+            if current == phase != last:
+                entered += 1
+            last = current
             if entered >= entries:
                 time.sleep(delay)
                 os.kill(int(pid), signal.SIGKILL)
@@ -147,11 +161,12 @@ class Leg:
         return None
 
     def finish(self) -> str:
-        """Wait for the end; what this leg wrote."""
+        """Wait for the end of the process; return its log."""
         self.process.wait(600)
-        return self.said()
+        return self.read_log()
 
-    def said(self) -> str:
+    def read_log(self) -> str:
+        """What this start has written to the log of the run."""
         self.log.seek(self.before)
         return self.log.read()
 
@@ -164,15 +179,144 @@ def newest(work_dir: Path) -> int:
     )
 
 
-def final(work_dir: Path) -> dict:
+def final_state(work_dir: Path) -> dict:
+    """The tensors of the newest checkpoint: the method's, the optimiser's, and the step."""
     from ssl_zoo.checkpoint import read_checkpoint
 
     content = read_checkpoint(max((work_dir / 'checkpoints').glob('step_*.pth')))
-    return dict(
-        content['method'],
-        **{f'{i} {k}': v for i, s in content['optimizer']['state'].items() for k, v in s.items()},
-        step=torch.tensor(content['step']),
-    )
+    state = dict(content['method'], step=torch.tensor(content['step']))
+    for i, values in content['optimizer']['state'].items():
+        state.update({f'{i} {key}': value for key, value in values.items()})
+    return state
+
+
+@dataclass
+class Count:
+    """Kills of a campaign.
+
+    Attributes:
+        tried: by phase.
+        survived: those after which the run ended as the run without faults.
+        slowest: the most seconds until all processes had ended after a kill.
+    """
+
+    tried: Counter[str] = field(default_factory=Counter)
+    survived: Counter[str] = field(default_factory=Counter)
+    slowest: float = 0.0
+
+
+class FaultyRun:
+    """A run that is killed and resumed several times.
+
+    Args:
+        home: folder with its config.
+        name: of the run, for messages.
+        number: of its config in RUNS.
+        repetition: of this config, 0 or 1.
+        draw: generator of the moments.
+        count: where the longest end of processes is noted.
+
+    Attributes:
+        kills: the phases in which it was killed.
+        notes: what went wrong, for the terminal.
+    """
+
+    def __init__(
+        self, home: Path, name: str, number: int, repetition: int, draw: random.Random, count: Count
+    ):
+        self.home = home
+        self.name = name
+        self.processes = RUNS[name][0]
+        self.first_phase = repetition + number
+        self.folder = f'run{repetition}'
+        self.draw = draw
+        self.count = count
+        self.kills: list[str] = []
+        self.notes: list[str] = []
+        self.step = 0  # of the newest complete checkpoint at the last kill
+
+    def kill(self) -> bool:
+        """Start or resume the run and kill it. False if it ended before."""
+        phase = PHASES[(len(self.kills) + self.first_phase) % 3]
+        leg = Leg(self.home, self.processes, self.folder)
+        entries = self.draw.randint(*ENTRIES[phase])
+        delay = self.draw.uniform(0, SECONDS[phase])
+        end = leg.kill(phase, entries, delay, self.draw.randrange(self.processes))
+        log = leg.read_log()
+        resumed = re.search(r'resumed at step (\d+)', log)
+        if self.step and (not resumed or int(resumed[1]) != self.step):
+            self.notes.append(f'the newest checkpoint was of step {self.step}: {log[-800:]}')
+        if end is None:
+            return False
+        self.step, seconds = end
+        self.kills.append(phase)
+        self.count.slowest = max(self.count.slowest, seconds)
+        if seconds >= LIMIT:
+            self.notes.append(f'the processes ended {seconds:.0f} s after a kill')
+        return True
+
+    def finish(self, reference: dict) -> bool:
+        """Let the run end; whether it ended as the run without faults, and was resumed each time
+        from the newest checkpoint."""
+        log = Leg(self.home, self.processes, self.folder).finish()
+        work_dir = self.home / self.folder
+        state = final_state(work_dir) if newest(work_dir) else {}
+        has_same_state = state.keys() == reference.keys() and all(
+            torch.equal(state[key], reference[key]) for key in reference
+        )
+        has_same_figures = figures(work_dir) == figures(self.home / 'whole')
+        temporary = list(work_dir.rglob('*.tmp.*'))
+        if not has_same_state or not has_same_figures or temporary:
+            self.notes.append(
+                f'same weights {has_same_state}, same figures {has_same_figures}, temporary files '
+                f'{temporary}\n{log[-800:]}'
+            )
+        return not self.notes
+
+
+def figures(work_dir: Path) -> list[float]:
+    """The values of the results of a run."""
+    path = work_dir / 'results.jsonl'
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line)['value'] for line in lines]
+
+
+def run_without_faults(home: Path, name: str, epochs: int) -> dict:
+    """Write the config of a run, train it to the end, and return its final state."""
+    processes, method, more = RUNS[name]
+    home.mkdir()
+    (home / 'config.py').write_text(CONFIG.format(method=method, more=more, epochs=epochs))
+    log = Leg(home, processes, 'whole').finish()
+    if 'random weights' not in log or newest(home / 'whole') != epochs * 7:
+        raise SystemExit(f'{name}: the run without faults failed\n{log[-2000:]}')
+    return final_state(home / 'whole')
+
+
+def run_campaign(folder: Path, kills: int, epochs: int, draw: random.Random) -> Count:
+    """Kill every run of RUNS, twice each."""
+    count = Count()
+    kills_per_run = max(kills // (2 * len(RUNS)), 1)
+    for number, name in enumerate(RUNS):
+        home = folder / str(number)
+        reference = run_without_faults(home, name, epochs)
+        for repetition in range(2):
+            remaining = kills - count.tried.total()
+            if remaining <= 0:
+                break
+            run = FaultyRun(home, name, number, repetition, draw, count)
+            while len(run.kills) < min(kills_per_run, remaining):
+                if not run.kill():
+                    run.notes.append(f'the run ended before kill {len(run.kills) + 1}')
+                    break
+            is_same = run.finish(reference)
+            count.tried.update(run.kills)
+            if is_same:
+                count.survived.update(run.kills)
+            end = 'the same' if is_same else 'NOT THE SAME'
+            print(f'{name:<20} killed while: {", ".join(run.kills)}; in the end {end}', flush=True)
+            for note in run.notes:
+                print(f'note: {name}: {note}', flush=True)
+    return count
 
 
 def main() -> int:
@@ -184,111 +328,21 @@ def main() -> int:
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--json', help='file for the figures')
     args = parser.parse_args()
-    draw = random.Random(args.seed)
     started = time.time()
-    survived = 0
-    tried = 0
-    per_run = max(args.kills // (2 * len(RUNS)), 1)
-    notes = []
-    slowest = 0.0
-    by_phase = {phase: [0, 0] for phase in PHASES}
     with tempfile.TemporaryDirectory() as folder:
-        for number, (name, (processes, method, more)) in enumerate(RUNS.items()):
-            home = Path(folder, str(number))
-            home.mkdir()
-            (home / 'config.py').write_text(
-                CONFIG.format(method=method, more=more, epochs=args.epochs)
-            )
-            text = Leg(home, processes, 'whole').finish()
-            assert 'random weights' in text and newest(home / 'whole') == args.epochs * 7, text[
-                -2000:
-            ]
-            reference = final(home / 'whole')
-            for again in range(2):
-                if tried >= args.kills:
-                    break
-                run = f'run{again}'
-                kills = []
-                complete = 0
-                fine = True
-                while len(kills) < min(per_run, args.kills - tried):
-                    phase = PHASES[(len(kills) + again + number) % 3]
-                    leg = Leg(home, processes, run)
-                    # A start makes some progress before it is killed: a step takes about 20 ms,
-                    # writing a checkpoint 10 ms, an evaluation 100 ms.
-                    entries = (
-                        draw.randint(8, 25)
-                        if phase == 'step'
-                        else draw.randint(1, 3)
-                        if phase == 'saving'
-                        else draw.randint(1, 2)
-                    )
-                    delay = draw.uniform(
-                        0, {'step': 0.02, 'saving': 0.012, 'evaluation': 0.15}[phase]
-                    )
-                    end = leg.kill(phase, entries, delay, draw.randrange(processes))
-                    resumed = re.search(r'resumed at step (\d+)', leg.said())
-                    if complete and (not resumed or int(resumed[1]) != complete):
-                        fine = False
-                        notes.append(
-                            f'{name}: the newest checkpoint was of step {complete}: '
-                            f'{leg.said()[-800:]}'
-                        )
-                    if end is None:
-                        notes.append(
-                            f'{name}: the run ended before kill {len(kills) + 1}: '
-                            f'{leg.said()[-300:]}'
-                        )
-                        break
-                    complete, seconds = end
-                    slowest = max(slowest, seconds)
-                    kills.append(phase)
-                    fine &= seconds < 60
-                text = Leg(home, processes, run).finish()
-                ended = final(home / run) if newest(home / run) else {}
-                same = ended.keys() == reference.keys() and all(
-                    torch.equal(ended[key], reference[key]) for key in reference
-                )
-                rows = [(home / place / 'results.jsonl') for place in ('whole', run)]
-                figures = [
-                    json.loads(line)['value']
-                    for path in rows
-                    if path.exists()
-                    for line in path.open()
-                ]
-                left_over = list((home / run).rglob('*.tmp.*'))
-                fine &= (
-                    same
-                    and figures[: len(figures) // 2] == figures[len(figures) // 2 :]
-                    and not left_over
-                )
-                if not fine:
-                    notes.append(
-                        f'{name}: same weights {same}, figures {figures}, left over '
-                        f'{left_over}\n{text[-800:]}'
-                    )
-                for phase in kills:
-                    by_phase[phase][1] += 1
-                    by_phase[phase][0] += fine
-                survived = survived + fine * len(kills)
-                tried = tried + len(kills)
-                print(
-                    f'{name:<20} killed while: {", ".join(kills)}; in the end '
-                    f'{"the same" if fine else "NOT THE SAME"}',
-                    flush=True,
-                )
-                while notes:
-                    print('note:', notes.pop(), flush=True)
-    print('; '.join(f'{phase} {good} / {n}' for phase, (good, n) in by_phase.items()))
+        count = run_campaign(Path(folder), args.kills, args.epochs, random.Random(args.seed))
+    phases = {phase: [count.survived[phase], count.tried[phase]] for phase in PHASES}
+    survived = count.survived.total()
+    tried = count.tried.total()
+    print('; '.join(f'{phase} {good} / {n}' for phase, (good, n) in phases.items()))
     print(
         f'faults survived / tried: {survived} / {tried}; all processes had ended at most '
-        f'{slowest:.1f} s after a kill; '
-        f'{time.time() - started:.0f} s, torch {torch.__version__}'
+        f'{count.slowest:.1f} s after a kill; {time.time() - started:.0f} s, '
+        f'torch {torch.__version__}'
     )
     if args.json:
-        Path(args.json).write_text(
-            json.dumps(dict(survived=survived, tried=tried, slowest=slowest, phases=by_phase))
-        )
+        content = dict(survived=survived, tried=tried, slowest=count.slowest, phases=phases)
+        Path(args.json).write_text(json.dumps(content))
     return int(survived < tried or not tried)
 
 

@@ -34,6 +34,7 @@ from ssl_zoo.evaluation.knn import knn_predict
 
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 # safe for the colour-blind (Okabe and Ito)
@@ -147,56 +148,60 @@ def slope(points: dict[int, float]) -> float:
     return float(np.polyfit(np.log(list(points)), np.log(list(points.values())), 1)[0])
 
 
-def draw(
-    workers: dict[int, float],
-    processes: dict[str, dict[int, float]],
-    evaluation: dict,
-    folder: Path,
-) -> None:
-    plt.rcParams.update({'font.size': 11, 'axes.spines.top': False, 'axes.spines.right': False})
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout='constrained')
-    for axis, lines, what, title in (
-        (axes[0], {'measured': workers}, 'loader workers', 'Loader: JPEGs to two crops of 224 px'),
-        (axes[1], processes, 'processes, one thread each', 'Training the digits'),
-    ):
-        counts = list(next(iter(lines.values())))
-        one = max(points[1] for points in lines.values())
-        axis.plot(
-            counts, [one * max(n, 1) for n in counts], '--', color=GRAY, label='in proportion'
-        )
-        for (name, points), colour in zip(lines.items(), (BLUE, ORANGE), strict=False):
-            axis.plot(counts, list(points.values()), 'o-', color=colour, label=name)
-            for n, value in points.items():
-                axis.annotate(
-                    f'{value:.0f}',
-                    (n, value),
-                    textcoords='offset points',
-                    xytext=(0, -16 if colour == BLUE else 8),
-                    ha='center',
-                )
-        axis.set(
-            xlabel=what,
-            ylabel='images/s',
-            title=title,
-            xticks=counts,
-            ylim=(0, 1.45 * one * max(counts)),
-        )
-        axis.margins(x=0.15)
-        axis.legend(loc='upper left', frameon=False)
-    figure.savefig(folder / 'growth_input.png', dpi=110)
-    figure, axis = plt.subplots(figsize=(6.5, 4.2), layout='constrained')
+def draw_rates(axis: Axes, lines: dict[str, dict[int, float]], xlabel: str, title: str) -> None:
+    """Draw images/s over a number of workers or processes, beside the rate in proportion to the
+    first point."""
+    counts = list(next(iter(lines.values())))
+    one = max(points[1] for points in lines.values())
+    in_proportion = [one * max(n, 1) for n in counts]
+    axis.plot(counts, in_proportion, '--', color=GRAY, label='in proportion')
+    for (name, points), colour in zip(lines.items(), (BLUE, ORANGE), strict=False):
+        axis.plot(counts, list(points.values()), 'o-', color=colour, label=name)
+        for n, value in points.items():
+            axis.annotate(
+                f'{value:.0f}',
+                (n, value),
+                textcoords='offset points',
+                xytext=(0, -16 if colour == BLUE else 8),
+                ha='center',
+            )
+    axis.set(
+        xlabel=xlabel,
+        ylabel='images/s',
+        title=title,
+        xticks=counts,
+        ylim=(0, 1.45 * one * max(counts)),
+    )
+    axis.margins(x=0.15)
+    axis.legend(loc='upper left', frameon=False)
+
+
+def draw_seconds(axis: Axes, evaluation: dict[str, dict[int, float]]) -> None:
+    """Draw seconds over the number of training images, in double logarithmic axes."""
     for (name, points), colour in zip(evaluation.items(), (BLUE, ORANGE), strict=True):
-        axis.loglog(
-            list(points),
-            list(points.values()),
-            'o-',
-            color=colour,
-            label=f'{name}, slope {slope(points):.2f}',
-        )
+        label = f'{name}, slope {slope(points):.2f}'
+        axis.loglog(list(points), list(points.values()), 'o-', color=colour, label=label)
     axis.set(xlabel='training images', ylabel='seconds', title='Evaluation')
     axis.set_xticks(list(points), [f'{n:,}' for n in points])
     axis.minorticks_off()
     axis.legend(frameon=False)
+
+
+def draw(
+    workers: dict[int, float],
+    processes: dict[str, dict[int, float]],
+    evaluation: dict[str, dict[int, float]],
+    folder: Path,
+) -> None:
+    """Write growth_input.png and growth_evaluation.png into a folder."""
+    plt.rcParams.update({'font.size': 11, 'axes.spines.top': False, 'axes.spines.right': False})
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout='constrained')
+    loader = 'Loader: JPEGs to two crops of 224 px'
+    draw_rates(left, {'measured': workers}, 'loader workers', loader)
+    draw_rates(right, processes, 'processes, one thread each', 'Training the digits')
+    figure.savefig(folder / 'growth_input.png', dpi=110)
+    figure, axis = plt.subplots(figsize=(6.5, 4.2), layout='constrained')
+    draw_seconds(axis, evaluation)
     figure.savefig(folder / 'growth_evaluation.png', dpi=110)
 
 

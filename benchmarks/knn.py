@@ -18,10 +18,13 @@ import platform
 import resource
 import statistics
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import faiss
 import numpy as np
 import torch
+from common import alternate
 
 from ssl_zoo.evaluation.knn import knn_grid, knn_predict
 
@@ -48,44 +51,32 @@ def lightly_predict(
     ).numpy()
 
 
-def peer(args) -> None:
+def compare(args: argparse.Namespace) -> None:
+    """Measure one search of ssl_zoo beside lightly's in batches of several sizes, and a grid of
+    settings."""
     bank, labels = data(args.bank, args.dim, args.classes, 2)
     queries, _ = data(args.queries, args.dim, args.classes, 3)
-    unit = [torch.nn.functional.normalize(torch.from_numpy(x), dim=1) for x in (bank, queries)]
-    transposed = unit[0].t().contiguous()
-    theirs = torch.from_numpy(labels)
-    runs = {'ssl_zoo': lambda: knn_predict(bank, labels, queries, args.classes, args.k, args.t)}
-    for batch in BATCHES:
-        runs[f'lightly, batches of {batch}'] = lambda batch=batch: lightly_predict(
-            transposed, theirs, unit[1], args, batch
-        )
-    answers = {name: run() for name, run in runs.items()}  # also warms up
-    equal = {name: float((answer == answers['ssl_zoo']).mean()) for name, answer in answers.items()}
-    if min(equal.values()) < 0.999:
-        raise SystemExit(f'the predictions differ: {equal}')
-    times = {name: [] for name in runs}
-    for r in range(args.rounds):
-        for name in list(runs) if r % 2 else list(runs)[::-1]:
-            started = time.perf_counter()
-            runs[name]()
-            times[name].append(time.perf_counter() - started)
-    best = min(
-        (name for name in runs if name != 'ssl_zoo'),
-        key=lambda name: statistics.median(times[name]),
-    )
-    rows = {
-        name: dict(
-            seconds=statistics.median(t),
-            ratio=statistics.median(a / b for a, b in zip(t, times['ssl_zoo'], strict=True)),
-            equal=equal[name],
-        )
-        for name, t in times.items()
-    }
+    normalized = [
+        torch.nn.functional.normalize(torch.from_numpy(x), dim=1) for x in (bank, queries)
+    ]
+    lightly_bank = normalized[0].t().contiguous()
+    lightly_labels = torch.from_numpy(labels)
+
+    def lightly(batch: int, settings: argparse.Namespace = args) -> np.ndarray:
+        return lightly_predict(lightly_bank, lightly_labels, normalized[1], settings, batch)
+
+    def ssl_zoo() -> np.ndarray:
+        return knn_predict(bank, labels, queries, args.classes, args.k, args.t)
+
+    runs = {'ssl_zoo': ssl_zoo}
+    runs |= {f'lightly, batches of {n}': lambda n=n: lightly(n) for n in BATCHES}
+    equal = check_equal_classes(runs)
+    rows = rows_of_times(alternate(runs, args.rounds, warm_up=0), equal)
+    best = min((name for name in runs if name != 'ssl_zoo'), key=lambda n: rows[n]['seconds'])
     print(
         f'{args.queries:,} queries, bank of {args.bank:,} x {args.dim}, k = {args.k}, '
-        f'{torch.get_num_threads()} threads, '
-        f'{platform.machine()}, torch {torch.__version__}, faiss {faiss.__version__}, median of '
-        f'{args.rounds} rounds'
+        f'{torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__}, '
+        f'faiss {faiss.__version__}, median of {args.rounds} rounds'
     )
     for name, row in rows.items():
         print(
@@ -96,25 +87,60 @@ def peer(args) -> None:
         f'ssl_zoo is {rows[best]["ratio"]:.2f} times as fast as lightly at its best '
         f'({best.split(", ")[1]})'
     )
+    batch = int(best.split()[-1])
+    compare_grids(args, bank, labels, queries, lambda settings: lightly(batch, settings))
+    if args.json:
+        figures = dict(rows=rows, best=best, arguments=vars(args))
+        Path(args.json).write_text(json.dumps(figures, indent=2))
+
+
+def check_equal_classes(runs: dict[str, Callable[[], np.ndarray]]) -> dict[str, float]:
+    """Run each once, which also warms up; the share of queries with ssl_zoo's class. Exit if it is
+    below 0.999."""
+    answers = {name: run() for name, run in runs.items()}
+    equal = {name: float((answer == answers['ssl_zoo']).mean()) for name, answer in answers.items()}
+    if min(equal.values()) < 0.999:
+        raise SystemExit(f'the predictions differ: {equal}')
+    return equal
+
+
+def rows_of_times(
+    times: dict[str, list[float]], equal: dict[str, float]
+) -> dict[str, dict[str, float]]:
+    """Medians over rounds of the seconds and of the ratio to ssl_zoo's."""
+    rows = {}
+    for name, seconds in times.items():
+        ratios = [a / b for a, b in zip(seconds, times['ssl_zoo'], strict=True)]
+        rows[name] = dict(
+            seconds=statistics.median(seconds),
+            ratio=statistics.median(ratios),
+            equal=equal[name],
+        )
+    return rows
+
+
+def compare_grids(
+    args: argparse.Namespace,
+    bank: np.ndarray,
+    labels: np.ndarray,
+    queries: np.ndarray,
+    lightly: Callable[[argparse.Namespace], np.ndarray],
+) -> None:
+    """Measure several k and temperatures: ssl_zoo searches once, lightly once for each pair."""
     ks = (10, 20, 100, args.k)
-    ts = (0.07, args.t)
+    temperatures = (0.07, args.t)
     started = time.perf_counter()
-    knn_grid(bank, labels, queries, args.classes, list(ks), list(ts))
+    knn_grid(bank, labels, queries, args.classes, list(ks), list(temperatures))
     ours = time.perf_counter() - started
     started = time.perf_counter()
     for k in ks:
-        for t in ts:
-            setting = argparse.Namespace(**{**vars(args), 'k': k, 't': t})
-            lightly_predict(transposed, theirs, unit[1], setting, int(best.split()[-1]))
-    theirs_seconds = time.perf_counter() - started
+        for t in temperatures:
+            lightly(argparse.Namespace(**{**vars(args), 'k': k, 't': t}))
+    theirs = time.perf_counter() - started
     print(
-        f'a grid of {len(ks)} k and {len(ts)} temperatures: ssl_zoo {ours:.2f} s (one search), '
-        f'lightly {theirs_seconds:.2f} s (a call '
-        f'for each): {theirs_seconds / ours:.1f} times as fast'
+        f'a grid of {len(ks)} k and {len(temperatures)} temperatures: ssl_zoo {ours:.2f} s (one '
+        f'search), lightly {theirs:.2f} s (a call for each): {theirs / ours:.1f} times as fast'
     )
-    if args.json:
-        with open(args.json, 'w') as file:
-            json.dump(dict(rows=rows, best=best, arguments=vars(args)), file, indent=2)
 
 
 def slope(args) -> None:
@@ -168,7 +194,10 @@ def main() -> None:
     args = parser.parse_args()
     faiss.omp_set_num_threads(torch.get_num_threads())
     os.environ.setdefault('LIGHTLY_DID_VERSION_CHECK', 'True')
-    slope(args) if args.slope else peer(args)
+    if args.slope:
+        slope(args)
+    else:
+        compare(args)
 
 
 if __name__ == '__main__':

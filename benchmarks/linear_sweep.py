@@ -15,6 +15,7 @@ import json
 import platform
 import statistics
 import time
+from pathlib import Path
 
 import torch
 
@@ -42,77 +43,66 @@ class Batches:
             yield self.x, self.labels
 
 
-def main() -> None:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--name', default='resnet18')
+    parser.add_argument('--name', default='resnet18', help='backbone')
     parser.add_argument('--stem', default='cifar')
-    for name, default in (
-        ('size', 32),
-        ('classes', 10),
-        ('batch', 128),
-        ('steps', 2),
-        ('heads', 12),
-        ('rounds', 7),
-    ):
-        parser.add_argument(f'--{name}', type=int, default=default)
+    parser.add_argument('--size', type=int, default=32, help='pixels')
+    parser.add_argument('--classes', type=int, default=10)
+    parser.add_argument('--batch', type=int, default=128)
+    parser.add_argument('--steps', type=int, default=2)
+    parser.add_argument('--heads', type=int, default=12, help='settings trained at a time')
+    parser.add_argument('--rounds', type=int, default=7)
     parser.add_argument('--cached', action='store_true', help='heads on stored features')
     parser.add_argument('--json', help='write the figures there')
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def measure(args: argparse.Namespace) -> tuple[dict[int, list[float]], int]:
+    """Seconds of each round with one setting and with several, and the number of features."""
     torch.manual_seed(0)
     encoder = build_backbone(args.name, args.stem).eval()
     images = torch.randn(args.batch, 3, args.size, args.size)
     preprocessing = Preprocessing(args.size, args.size, (0.5,) * 3, (0.5,) * 3)
     x = torch.randn(args.batch, encoder.embed_dim) if args.cached else images
     recipe = LINEAR['byol'].with_changes(epochs=(1,), batch_size=args.batch)
+    batches = Batches(x, args.classes, args.steps)
 
-    def seconds(heads: int) -> float:
-        network = Classifier(
-            None if args.cached else encoder,
-            Heads(encoder.embed_dim, args.classes, heads, 'normal', 0),
-            True,
-            preprocessing,
-        )
+    def seconds(n_heads: int) -> float:
+        heads = Heads(encoder.embed_dim, args.classes, n_heads, 'normal', 0)
+        network = Classifier(None if args.cached else encoder, heads, True, preprocessing)
+        settings = [Setting(0.1 / (i + 1), 0.0, 1) for i in range(n_heads)]
         started = time.perf_counter()
-        train_classifier(
-            network,
-            Batches(x, args.classes, args.steps),
-            recipe,
-            [Setting(0.1 / (i + 1), 0.0, 1) for i in range(heads)],
-            0,
-        )
+        train_classifier(network, batches, recipe, settings, 0)
         return time.perf_counter() - started
 
     times = {1: [], args.heads: []}
     for r in range(args.rounds + 1):
-        for heads in (1, args.heads) if r % 2 else (args.heads, 1):
-            taken = seconds(heads)
+        for n_heads in (1, args.heads) if r % 2 else (args.heads, 1):
+            duration = seconds(n_heads)
             if r:  # the first round warms up
-                times[heads].append(taken)
+                times[n_heads].append(duration)
+    return times, encoder.embed_dim
+
+
+def main() -> None:
+    args = parse_arguments()
+    times, width = measure(args)
     ratio = statistics.median(b / a for a, b in zip(times[1], times[args.heads], strict=True))
-    what = 'stored features' if args.cached else f'{args.name}, {args.size} px'
+    medians = {n_heads: statistics.median(seconds) for n_heads, seconds in times.items()}
+    inputs = 'stored features' if args.cached else f'{args.name}, {args.size} px'
     print(
-        f'{what}, {encoder.embed_dim} features, {args.classes} classes, batch {args.batch}, '
-        f'{args.steps} steps, '
-        f'{torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__}, '
-        f'median of {args.rounds} rounds'
+        f'{inputs}, {width} features, {args.classes} classes, batch {args.batch}, '
+        f'{args.steps} steps, {torch.get_num_threads()} threads, {platform.machine()}, '
+        f'torch {torch.__version__}, median of {args.rounds} rounds'
     )
-    for heads, t in times.items():
-        print(
-            f'  {heads:>3} setting{"s" if heads > 1 else " "}  '
-            f'{1e3 * statistics.median(t) / args.steps:8.1f} ms per step'
-        )
+    for n_heads, seconds in medians.items():
+        plural = 's' if n_heads > 1 else ' '
+        print(f'  {n_heads:>3} setting{plural}  {1e3 * seconds / args.steps:8.1f} ms per step')
     print(f'{args.heads} settings cost {ratio:.2f} times one')
     if args.json:
-        with open(args.json, 'w') as file:
-            json.dump(
-                dict(
-                    ratio=ratio,
-                    seconds={h: statistics.median(t) for h, t in times.items()},
-                    arguments=vars(args),
-                ),
-                file,
-                indent=2,
-            )
+        figures = dict(ratio=ratio, seconds=medians, arguments=vars(args))
+        Path(args.json).write_text(json.dumps(figures, indent=2))
 
 
 if __name__ == '__main__':

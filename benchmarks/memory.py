@@ -110,58 +110,47 @@ def watched(*command: str) -> tuple[float, float]:
     return most, time.perf_counter() - started
 
 
-def tools(counts: list[int]) -> dict:
+def tools(counts: list[int]) -> dict[int, dict[str, float]]:
     """Return the peak memory and seconds of k-NN evaluation, which stores its features first."""
-    files = (
-        sorted((ROOT / 'data/cifar10/train').rglob('*.jpg'))[::10]
-        or sorted((ROOT / 'data/cifar10/train').rglob('*.png'))[::10]
-    )
-    if not files:
+    folder = ROOT / 'data/cifar10/train'
+    images = sorted(folder.rglob('*.jpg')) or sorted(folder.rglob('*.png'))
+    if not images:
         raise SystemExit('no images in data/cifar10/train')
+    images = images[::10]
     figures = {}
-    with tempfile.TemporaryDirectory() as folder:
-        run = Path(folder, 'run')
-        subprocess.run(
-            [
-                sys.executable,
-                'tools/train.py',
-                'configs/byol/digits.py',
-                '--work-dir',
-                run,
-                '--cfg-options',
-                'epochs=0.1',
-                'warmup_epochs=0',
-                'online_eval.every=0',
-            ],
-            cwd=ROOT,
-            check=True,
-            capture_output=True,
-        )
-        checkpoint = str(next((run / 'checkpoints').glob('*.pth')))
+    with tempfile.TemporaryDirectory() as temporary:
+        home = Path(temporary)
+        checkpoint = briefly_trained(home / 'run')
+        write_list(home / 'test.txt', images, 2000)
         for n in counts:
-            for name, many in (('train', n), ('test', 2000)):
-                Path(folder, f'{name}.txt').write_text(
-                    ''.join(
-                        f'{file}\t{file.parent.name}\n'
-                        for i in range(many)
-                        for file in [files[(i * 7919) % len(files)]]
-                    )
-                )
-            where = [
-                f"data.{name}={{'type': 'FileList', 'path': '{folder}/{name}.txt'}}"
+            write_list(home / 'train.txt', images, n)
+            sources = [
+                f"data.{name}={{'type': 'FileList', 'path': '{home}/{name}.txt'}}"
                 for name in ('train', 'test')
             ]
-            most, seconds = watched(
-                'tools/knn.py',
-                checkpoint,
-                '--work-dir',
-                f'{folder}/knn{n}',
-                '--cfg-options',
-                *where,
-                'data.val=None',
-            )
-            figures[n] = dict(mib=most, seconds=seconds)
+            options = ['--work-dir', f'{home}/knn{n}', '--cfg-options', *sources, 'data.val=None']
+            mib, seconds = watched('tools/knn.py', checkpoint, *options)
+            figures[n] = dict(mib=mib, seconds=seconds)
     return figures
+
+
+def briefly_trained(work_dir: Path) -> str:
+    """Train BYOL on the digits for a tenth of an epoch; return the path of the checkpoint."""
+    options = ['epochs=0.1', 'warmup_epochs=0', 'online_eval.every=0']
+    command = ['tools/train.py', 'configs/byol/digits.py', '--work-dir', str(work_dir)]
+    subprocess.run(
+        [sys.executable, *command, '--cfg-options', *options],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    return str(next((work_dir / 'checkpoints').glob('*.pth')))
+
+
+def write_list(path: Path, images: list[Path], n: int) -> None:
+    """Write ``n`` lines of image and class, in which the images repeat in a scattered order."""
+    scattered = [images[(i * 7919) % len(images)] for i in range(n)]
+    path.write_text(''.join(f'{image}\t{image.parent.name}\n' for image in scattered))
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ def benchmarks(root, monkeypatch):
         'memory',
         'on_device',
         'optimizer',
+        'readability',
         'start',
         'step',
     ):
@@ -93,3 +94,72 @@ def test_the_page_names_every_script(root):
     text = (root / 'benchmarks/README.md').read_text()
     for path in (root / 'benchmarks').glob('*.py'):
         assert f'{path.name}' in text, path.name
+
+
+SOURCE = '''"""A module."""
+
+LONG = 'COLUMNS'
+
+
+def short(x):
+    """A docstring
+    of two lines."""
+    first, second = x, 2
+    third, fourth = short(x)
+    numbers = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]
+    return first if second else third
+
+
+def long(x):
+    """One line."""
+'''
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A small clone: a package, a method, a command that reaches a loss through two files."""
+    texts = {
+        'README.md': 'three short words\n',
+        'ssl_zoo/__init__.py': '',
+        'ssl_zoo/a.py': SOURCE.replace('COLUMNS', 'x' * 100) + '    x += 1\n' * 45,
+        'ssl_zoo/losses.py': 'def regression_loss():\n    return 0\n',
+        'methods/byol.py': (
+            'from ssl_zoo.losses import regression_loss\n'
+            'def loss():\n'
+            '    return max(1, 2, key=lambda _: regression_loss())\n'
+        ),
+        'tools/train.py': 'import sys\nsys.path.append("methods")\nimport byol\nbyol.loss()\n',
+    }
+    for name, text in texts.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def test_readability_counts(benchmarks, tree):
+    script = benchmarks('readability')
+    counts = script.count(tree)
+    assert (counts.files, counts.lines) == (4, 66)
+    assert (counts.long_lines, counts.dense_lines) == (1, 1)
+    assert (counts.ternaries, counts.packed_assignments) == (1, 1)
+    assert counts.functions == 4  # the lambda is none
+    assert counts.long_functions == [(46, 'ssl_zoo/a.py:15 long')]
+    assert counts.code_lines == 60
+    assert script.readme_words(tree) == 3
+
+
+def test_the_path_to_the_loss_leaves_out_other_code(benchmarks, tree):
+    calls = benchmarks('readability').path_to_loss(tree)
+    assert [(call.file, call.function) for call in calls] == [
+        ('tools/train.py', '<module>'),
+        ('methods/byol.py', 'loss'),
+        ('methods/byol.py', '<lambda>'),
+        ('ssl_zoo/losses.py', 'regression_loss'),
+    ]
+
+
+def test_a_command_that_does_not_reach_the_loss(benchmarks, tree):
+    (tree / 'tools/train.py').write_text('print("done")\n')
+    with pytest.raises(RuntimeError, match='ended without a call of regression_loss'):
+        benchmarks('readability').path_to_loss(tree)

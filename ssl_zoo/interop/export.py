@@ -164,27 +164,11 @@ def compare_features(
         raise ConfigError(
             f'not exported: the file cannot be read back ({first_line(error)})'
         ) from None
-
-    def both_features(x: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, 2, D)."""
-        expected = encoder(x)
-        try:
-            actual = other(x)
-        except Exception as error:
-            raise ConfigError(
-                f'not exported: the network that was read back cannot be run ({first_line(error)})'
-            ) from None
-        if actual.shape != expected.shape:
-            raise ConfigError(
-                f'not exported: the network that was read back gives {tuple(actual.shape)} for '
-                f'{len(x)} images, and the backbone {tuple(expected.shape)}'
-            )
-        return torch.stack([expected, actual], dim=1)
-
     differences = []
     scales = []
     n = 0
-    batches = encode_batches(both_features, source, preprocessing, torch.device('cpu'), BATCH_SIZE)
+    pairs = _both_features(encoder, other)
+    batches = encode_batches(pairs, source, preprocessing, torch.device('cpu'), BATCH_SIZE)
     for positions, values, _ in batches:
         if values is not None:
             differences.append(np.abs(values[:, 0] - values[:, 1]).max())
@@ -202,6 +186,28 @@ def compare_features(
             'verified with them'
         )
     return Verification(float(np.max(differences)), scale, n, source_name)
+
+
+def _both_features(encoder: nn.Module, other: Features) -> Features:
+    """A function (B, 3, H, W) -> (B, 2, D): the encoder's features, and those of the other
+    library."""
+
+    def features(x: Tensor) -> Tensor:
+        expected = encoder(x)
+        try:
+            actual = other(x)
+        except Exception as error:  # every library raises its own types
+            raise ConfigError(
+                f'not exported: the network that was read back cannot be run ({first_line(error)})'
+            ) from None
+        if actual.shape != expected.shape:
+            raise ConfigError(
+                f'not exported: the network that was read back gives {tuple(actual.shape)} for '
+                f'{len(x)} images, and the backbone {tuple(expected.shape)}'
+            )
+        return torch.stack([expected, actual], dim=1)
+
+    return features
 
 
 def _check_passed(verification: Verification, format_name: str) -> None:

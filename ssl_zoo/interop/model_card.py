@@ -2,6 +2,7 @@
 nothing else."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
@@ -112,31 +113,29 @@ def model_card(
         '',
         f'# {method}: {_cell(backbone_name)}, {context.network} backbone',
         '',
-        f'Written by ssl_zoo {__version__} from a checkpoint and the results beside it. What they '
-        'do not say is not here.',
+        f'Written by ssl_zoo {__version__} from a checkpoint and the results beside it. '
+        'What they do not say is not here.',
         '',
         '| | |',
         '|---|---|',
         *(f'| {name} | {value} |' for name, value in facts.items()),
         '',
-        '## To load it',
-        '',
-        *_fenced('python', code),
-        '',
+        *_section('To load it', 'python', code),
         'Its images, from an RGB Pillow image:',
         '',
         *_fenced('python', preprocessing_code(context.preprocessing)),
         '',
-        '## Method',
-        '',
-        *_fenced('json', [json.dumps(config['method'])]),
-        '',
+        *_section('Method', 'json', [json.dumps(config['method'])]),
     ]
     if method != 'Imported':  # an imported checkpoint's config has placeholders for its training
         training = {key: config[key] for key in TRAINING_KEYS}
-        lines += ['## Training', '', *_fenced('json', [json.dumps(training)]), '']
+        lines += _section('Training', 'json', [json.dumps(training)])
     lines += ['## Results', '', *_results_table(context)]
     return '\n'.join(lines) + '\n'
+
+
+def _section(title: str, language: str, code: Sequence[str]) -> list[str]:
+    return [f'## {title}', '', *_fenced(language, code), '']
 
 
 def _front_matter(method: str) -> list[str]:
@@ -151,7 +150,7 @@ def _front_matter(method: str) -> list[str]:
     ]
 
 
-def _fenced(language: str, lines: tuple[str, ...] | list[str]) -> list[str]:
+def _fenced(language: str, lines: Sequence[str]) -> list[str]:
     return [f'```{language}', *lines, '```']
 
 
