@@ -232,7 +232,7 @@ def _results_table(context: EvaluationContext) -> list[str]:
             row.get('n'),
             f'{row.get("test")} ({row.get("test_manifest")})',
             row.get('weights'),
-            describe_row(row) or None,
+            _protocol(row),
         ]
         table.append(f'| {" | ".join(map(_cell, cells))} |')
     return table
@@ -254,6 +254,12 @@ def _is_of_network(row: dict, context: EvaluationContext) -> bool:
         and row.get('network') == 'backbone'
         and context.network == context.method.main_network
     )
+
+
+def _protocol(row: dict) -> str:
+    """The sentence of a row's protocol; rows of older versions have it as text."""
+    protocol = row.get('protocol')
+    return describe_row(row) if isinstance(protocol, dict) else str(protocol)
 
 
 def _interval(row: dict) -> str:

@@ -680,6 +680,9 @@ def test_features_that_prove_nothing(image_folder):
 # --- the model card
 
 
+KNN = dict(name='knn', k=20, temperature=0.07, distance='cosine', bank=100, index=None)
+
+
 def row(**changes):
     return dict(
         dict(
@@ -707,6 +710,7 @@ def test_the_card_says_what_the_checkpoint_and_its_results_say(checkpoint, conte
         row(value=10.0),
         row(),
         row(weights='random weights', value=77.7),
+        row(protocol=KNN, value=90.0),
         row(checkpoint_sha256='other', value=11.11),
         row(network='target', value=22.22),
         row(layer='projector', value=33.33),
@@ -753,6 +757,8 @@ def test_the_card_says_what_the_checkpoint_and_its_results_say(checkpoint, conte
         '| knn_top1 | 91.23 % | 88.00 to 94.50 | 360 | Digits (cafe) | trained | k=20 \\| T=0.07 |',
         '| knn_top1 | 77.70 % | 88.00 to 94.50 | 360 | Digits (cafe) | random weights | k=20 \\| '
         'T=0.07 |',
+        '| knn_top1 | 90.00 % | 88.00 to 94.50 | 360 | Digits (cafe) | trained | weighted k-NN, '
+        'k=20, T=0.07, cosine, bank of 100, as DINO |',
         '| probe_2_per_class_top1 | 55.55 % | not computed; std 1.50 over 5 draws | 360 | None '
         '(None) | trained | None |',
     ]
