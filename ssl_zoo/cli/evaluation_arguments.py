@@ -130,9 +130,9 @@ def run_evaluation(
     Returns:
         The exit code, see run_command.
     """
-    from ssl_zoo.cli.run_command import run_command
     from ssl_zoo.distributed.objects import raise_together
     from ssl_zoo.distributed.process_group import process_group, rank_info
+    from ssl_zoo.distributed.run_command import run_command
 
     def work() -> int:
         output = sys.stdout if rank_info().rank == 0 else io.StringIO()

@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Returns its exit code: 0, or 2 after a mistake that the user can correct."""
     args = build_parser().parse_args(argv)
     # Imported here, so that --help does not wait for torch.
-    from ssl_zoo.cli.run_command import run_command
+    from ssl_zoo.distributed.run_command import run_command
     from ssl_zoo.evaluation.protocols.context import EvaluationContext
     from ssl_zoo.interop.export import export
 

@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help='Python files that register methods of your own',
     )
     args = parser.parse_args(argv)
-    from ssl_zoo.cli.run_command import run_command
+    from ssl_zoo.distributed.run_command import run_command
 
     def replay() -> int:
         from ssl_zoo.config.loading import import_file

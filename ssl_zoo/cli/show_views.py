@@ -67,7 +67,7 @@ def show_views(args: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run the command. Returns its exit code."""
     args = parse(argv)
-    from ssl_zoo.cli.run_command import run_command
+    from ssl_zoo.distributed.run_command import run_command
 
     return run_command(lambda: show_views(args), 'the same command starts again')
 

@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Ctrl-C during the imports ends the process without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     import ssl_zoo.engine.runner  # noqa: F401
-    from ssl_zoo.cli.run_command import run_command
+    from ssl_zoo.distributed.run_command import run_command
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     return run_command(lambda: train(args), 'continue with --resume')

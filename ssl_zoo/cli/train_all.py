@@ -148,7 +148,7 @@ def _print_now(line: str) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the command. Returns its exit code."""
     args = parse(argv)
-    from ssl_zoo.cli.run_command import run_command
+    from ssl_zoo.distributed.run_command import run_command
 
     return run_command(lambda: train_all(args), 'the same command goes on from here')
 

@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 
 from ssl_zoo.checkpoint import checkpoints_in, read_checkpoint
-from ssl_zoo.cli.run_command import run_command
 from ssl_zoo.config.loading import load_config
 from ssl_zoo.distributed.process_group import process_group
+from ssl_zoo.distributed.run_command import run_command
 from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.results import rows_of

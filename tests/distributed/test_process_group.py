@@ -8,7 +8,6 @@ import time
 import pytest
 import torch
 
-from ssl_zoo.cli.run_command import run_command
 from ssl_zoo.distributed.counter import AsyncCounter
 from ssl_zoo.distributed.objects import (
     all_gather_object,
@@ -17,6 +16,7 @@ from ssl_zoo.distributed.objects import (
     raise_together,
 )
 from ssl_zoo.distributed.process_group import TIMEOUT, RankInfo, process_group, rank_info
+from ssl_zoo.distributed.run_command import run_command
 from ssl_zoo.errors import CollectiveConfigError, ConfigError, Stopped
 
 TORCHRUN = dict(
@@ -328,7 +328,7 @@ AGREE = """
 import json, sys, torch
 from pathlib import Path
 from ssl_zoo.distributed import broadcast, rank, world_size
-from ssl_zoo.cli.run_command import run_command
+from ssl_zoo.distributed.run_command import run_command
 from ssl_zoo.distributed.counter import AsyncCounter
 from ssl_zoo.distributed.objects import *
 from ssl_zoo.distributed.process_group import process_group, rank_info
@@ -427,7 +427,7 @@ LOSE = """
 import os, sys, time, signal
 import torch, torch.distributed as dist
 from ssl_zoo.distributed import all_reduce_mean, rank
-from ssl_zoo.cli.run_command import run_command
+from ssl_zoo.distributed.run_command import run_command
 from ssl_zoo.distributed.counter import AsyncCounter
 from ssl_zoo.distributed.objects import all_gather_object, broadcast_object
 from ssl_zoo.distributed.process_group import process_group
@@ -481,7 +481,7 @@ def test_an_error_of_the_program_on_one_process_does_not_make_it_wait_for_the_ot
     (tmp_path / 'bug.py').write_text("""
 import sys
 from ssl_zoo.distributed import rank
-from ssl_zoo.cli.run_command import run_command
+from ssl_zoo.distributed.run_command import run_command
 from ssl_zoo.distributed.objects import barrier
 from ssl_zoo.distributed.process_group import process_group
 def main():
