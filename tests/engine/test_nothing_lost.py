@@ -349,7 +349,7 @@ PHASES = {
         'evaluate',
         2,
     ),
-    'saving': ('ssl_zoo.checkpoint', 'CheckpointHook', '_write', 2),
+    'saving': ('ssl_zoo.engine.hooks.checkpoint', 'CheckpointHook', '_write', 2),
     'start': ('ssl_zoo.engine.hooks.online_evaluation', 'OnlineEvaluationHook', 'evaluate', 1),
 }
 
