@@ -1,4 +1,4 @@
-"""Imports point one way: from the commands down to the errors, and never from the framework to a method."""
+"""Imports point one way, from the commands down to the errors; the framework imports no method."""
 
 import ast
 from pathlib import Path
