@@ -70,41 +70,34 @@ def default_work_dir(config: str, resume: bool | str) -> Path:
 def train(args: argparse.Namespace) -> int:
     """Train on the processes that were started together; return the exit code."""
     from ssl_zoo.config.loading import load_config
+    from ssl_zoo.distributed.objects import on_rank0
+    from ssl_zoo.distributed.process_group import process_group
+    from ssl_zoo.engine.dry_run import dry_run
+    from ssl_zoo.engine.runner import build_runner
+    from ssl_zoo.errors import Stopped
 
     options = list(args.cfg_options)
     if args.seed is not None:
         options.append(f'seed={args.seed}')
     settings = load_config(args.config, options)
     if args.dry_run:
-        from ssl_zoo.engine.dry_run import dry_run
-
         dry_run(settings)
         return 0
-    from ssl_zoo.distributed.process_group import process_group
-
     with process_group(settings.parallel.timeout):
-        return _run(args, settings)
-
-
-def _run(args: argparse.Namespace, settings) -> int:
-    from ssl_zoo.distributed.objects import on_rank0
-    from ssl_zoo.engine.runner import build_runner
-    from ssl_zoo.errors import Stopped
-
-    work_dir = args.work_dir
-    if not work_dir:
-        work_dir = on_rank0(lambda: str(default_work_dir(args.config, args.resume)))
-    unique = not args.work_dir and not args.resume
-    runner = build_runner(settings, work_dir, args.resume, unique=unique)
-    runner.logger.info(f'work directory {runner.work_dir}')
-    try:
-        runner.train()
-    except Stopped as stopped:
-        stopped.add_note(f'continue with --resume --work-dir {runner.work_dir}')
-        raise
-    if runner.checkpoint_hook.failed:
-        print('error: the last checkpoint could not be written, see the log', file=sys.stderr)
-        return 1
+        work_dir = args.work_dir
+        if not work_dir:
+            work_dir = on_rank0(lambda: str(default_work_dir(args.config, args.resume)))
+        unique = not args.work_dir and not args.resume
+        runner = build_runner(settings, work_dir, args.resume, unique=unique)
+        runner.logger.info(f'work directory {runner.work_dir}')
+        try:
+            runner.train()
+        except Stopped as stopped:
+            stopped.add_note(f'continue with --resume --work-dir {runner.work_dir}')
+            raise
+        if runner.checkpoint_hook.failed:
+            print('error: the last checkpoint could not be written, see the log', file=sys.stderr)
+            return 1
     return 0
 
 

@@ -60,6 +60,8 @@ def test_a_command_and_its_script_have_the_same_help(name, root, monkeypatch, ca
 def test_there_is_a_script_for_every_command(root):
     scripts = {path.stem.replace('_', '-'): path for path in (root / 'tools').glob('*.py')}
     assert set(scripts) == set(COMMANDS)
+    # A reader of tools/train.py is sent straight to the training.
+    assert 'from ssl_zoo.cli.train import main' in scripts.pop('train').read_text()
     for name, path in scripts.items():
         assert f"main(['{name}', *sys.argv[1:]])" in path.read_text()
 
