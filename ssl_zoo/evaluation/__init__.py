@@ -1,1 +1,1 @@
-"""What a representation is worth: features, k-NN, probes, signs of collapse, results rows."""
+"""Evaluation of representations: features, k-NN, probes, signs of collapse, results rows."""

@@ -1,4 +1,4 @@
-"""SGD for classifiers: of many heads at once, each with its own setting, or of a whole network."""
+"""SGD for classifiers: for many heads with their own settings at once, or for a whole network."""
 
 import torch
 from torch import nn
@@ -11,7 +11,7 @@ LARC_TRUST = 1e-3  # NVIDIA apex's trust_coefficient, as facebookresearch/simsia
 
 
 class HeadsSGD:
-    """SGD of every head with its own learning rate and weight decay, in the time of one head.
+    """SGD for many heads, each with its own learning rate and weight decay, in the time of one.
 
     SGD is linear in the gradient as long as the peak learning rate is constant. So the peak
     learning rate and the weight decay of a head go into its gradient, and torch's SGD over all
@@ -19,8 +19,8 @@ class HeadsSGD:
 
     Args:
         heads: H heads.
-        settings: one for each head.
-        recipe: gives momentum, and whether the optimizer is LARC. The trust ratio of LARC is
+        settings: one setting for each head.
+        recipe: gives the momentum, and whether the optimizer is LARC. The trust ratio of LARC is
             0.001 |w| / (|g| + weight decay |w|), separately for the weights and the biases of each
             head, and 1 where a norm is 0 (NVIDIA apex, clip=False).
     """
@@ -54,12 +54,12 @@ class HeadsSGD:
 
 
 class NetworkSGD:
-    """SGD of encoder and head with one setting, without weight decay of norms and biases.
+    """SGD for encoder and head with one setting; norms and biases have no weight decay.
 
     Args:
-        network: its parameters that need a gradient are trained.
+        network: all its parameters with ``requires_grad`` are trained.
         setting: learning rate and weight decay.
-        recipe: gives momentum.
+        recipe: gives the momentum.
     """
 
     def __init__(self, network: Classifier, setting: Setting, recipe: Recipe):

@@ -24,7 +24,7 @@ from ssl_zoo.evaluation.recipes import Recipe, Setting
 from ssl_zoo.progress_bar import progress_bar
 from ssl_zoo.storage.atomic import write_or_raise
 
-SAVE_SECONDS = 300  # between two states from which a stopped training can continue
+SAVE_SECONDS = 300  # between two saved states of a training
 LOSS_STEPS = 20  # between two readings of the loss, because a reading waits for the device
 
 
@@ -39,7 +39,7 @@ def train_classifier(
 ) -> None:
     """Train the heads of a frozen encoder, each with its setting, or the whole network with one.
 
-    The gradient of a head is that of its own mean cross-entropy, so heads that are trained side by
+    Each head gets the gradient of its own mean cross-entropy, so heads that are trained side by
     side learn the same as heads that are trained one by one. Several processes share every batch
     and learn the same as one process.
 
@@ -47,11 +47,11 @@ def train_classifier(
         network: on its device.
         batches: the labelled images or features.
         recipe: gives batch size, schedule and optimizer.
-        settings: one for each head, all with the same number of epochs.
-        seed: of what the encoder draws (dropout).
+        settings: one setting for each head, all with the same number of epochs.
+        seed: seed of the random numbers that the encoder draws (dropout).
         state_path: file for the state of a stopped or long training. A training continues from
             this file and removes it at the end.
-        name: of the progress bar.
+        name: title of the progress bar.
 
     Raises:
         Stopped: after Ctrl-C, SIGTERM or SIGUSR1, when the state is saved.
@@ -72,8 +72,8 @@ def _check(network: Classifier, images: int, recipe: Recipe, settings: list[Sett
     epochs = sorted({f'{s.epochs:g}' for s in settings})
     if len({s.epochs for s in settings}) > 1:
         raise ConfigError(
-            f'the heads of a sweep are trained side by side, for the same number of epochs, but it '
-            f'has {", ".join(epochs)}; give one'
+            f'the heads of a sweep are trained side by side, for the same number of epochs, but '
+            f'the sweep has {", ".join(epochs)}; give one'
         )
     if not network.frozen and recipe.optimizer != 'SGD':
         raise ConfigError(
@@ -84,12 +84,12 @@ def _check(network: Classifier, images: int, recipe: Recipe, settings: list[Sett
     if not network.frozen and batch_size < 2:
         raise ConfigError(
             f'a batch of one image ({images} labelled images, batch_size={recipe.batch_size}), but '
-            f'BatchNorm needs two at least'
+            f'BatchNorm needs at least two'
         )
     if batch_size < world_size():
         raise CollectiveConfigError(
             f'a batch of {batch_size} images cannot be shared by {world_size()} processes; start '
-            f'fewer, or one'
+            f'fewer processes, or one'
         )
 
 
@@ -123,7 +123,7 @@ class _Training:
             [setting] = settings
             self.optimizer = NetworkSGD(network, setting, recipe)
         self.parameters = [p for p in network.trained().parameters() if p.requires_grad]
-        self.losses: list[Tensor] = []  # (H,) of each step since the last reading
+        self.losses: list[Tensor] = []  # a loss (H,) for each step since the last reading
         self.signals = StopSignals()
         self.signal_counts = AsyncCounter(len(StopSignals.CAUGHT))
         self.saved_at = 0.0
@@ -158,7 +158,7 @@ class _Training:
         targets = labels.repeat_interleave(heads)
         losses = F.cross_entropy(logits.flatten(0, 1), targets, reduction='none')  # (B H,)
         loss = losses.view(-1, heads).mean(0)  # (H,)
-        # The shares of the processes in a batch may differ by one image.
+        # The processes' shares of a batch may differ by one image.
         loss = loss * (len(labels) * world_size() / self.batch_size)
         loss.sum().backward()
         all_reduce_mean([p.grad for p in self.parameters])
@@ -166,7 +166,7 @@ class _Training:
         self.losses.append(loss.detach())
 
     def _read_losses(self, step: int, progress) -> None:
-        """Show the loss of the best head. Raises FloatingPointError if no head's is finite."""
+        """Show the loss of the best head. Raises FloatingPointError if no head's loss is finite."""
         losses = all_reduce_sum(torch.stack(self.losses)) / world_size()  # (steps, H)
         self.losses = []
         means = losses.mean(0).cpu().numpy()
@@ -220,7 +220,7 @@ class _Training:
 
 @contextmanager
 def reading_saved_state(path: Path) -> Iterator[None]:
-    """Turn every error of reading what a stopped evaluation has saved into a ConfigError."""
+    """Turn every error while reading the saved state of a stopped evaluation into a ConfigError."""
     try:
         yield
     except Exception as error:  # torch raises many types for a torn or foreign file

@@ -1,4 +1,4 @@
-"""Classifiers on an encoder: linear heads side by side, their network, and its predictions."""
+"""Classifiers on an encoder: linear heads side by side, encoder and heads, and predictions."""
 
 from collections.abc import Iterable
 
@@ -21,15 +21,15 @@ FEATURES_PER_PASS = 4096  # stored features that the heads classify at a time
 class Heads(nn.Module):
     """Linear classifiers side by side on the same features: (B, D) -> (B, H, C).
 
-    Every head has its own parameters. All heads start with the same values, so that what a head
-    becomes does not depend on the others.
+    Every head has its own parameters. All heads start from the same values, so that the training
+    of a head does not depend on the other heads.
 
     Args:
         dim: D, the number of features.
-        classes: C.
-        heads: H.
-        init: of the weights, see Recipe.
-        seed: of the weights.
+        classes: C, the number of classes.
+        heads: H, the number of heads.
+        init: initialisation of the weights, see Recipe.
+        seed: seed of the initial weights.
     """
 
     def __init__(self, dim: int, classes: int, heads: int, init: str, seed: int):
@@ -59,7 +59,7 @@ class Classifier(nn.Module):
         encoder: (B, 3, H, W) -> (B, D); None for a network whose input is features (B, D).
         heads: the linear classifiers.
         frozen: whether the encoder stays in eval mode and gets no gradient.
-        preprocessing: gives the precision of the encoder.
+        preprocessing: gives the precision at which the encoder runs.
     """
 
     def __init__(
@@ -108,12 +108,12 @@ def predict(
         preprocessing: what happens to an image before the network.
         batch_size: images per batch.
         workers: processes of the loader.
-        top: how many classes to name.
+        top: number of classes to return for each image.
 
     Returns:
-        positions: (N,) int64, in the source.
+        positions: (N,) int64, positions of the readable images in the source.
         classes: (N, heads, min(top, C)) int64, best first.
-        unreadable: (position, reason) of each other image.
+        unreadable: (position, reason) of each unreadable image.
 
     Raises:
         ConfigError: no image can be read.
@@ -157,7 +157,7 @@ def predict_features(heads: Heads, features: Features, top: int = 5) -> np.ndarr
     Args:
         heads: H heads of C classes.
         features: N features.
-        top: how many classes to name.
+        top: number of classes to return for each feature.
 
     Returns:
         (N, H, min(top, C)) int64, best first.

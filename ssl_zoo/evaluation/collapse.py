@@ -1,4 +1,4 @@
-"""Signs of collapse: how much of the feature space a set of features uses."""
+"""Signs of collapse: the effective rank of the features, and a warning when it falls."""
 
 import numpy as np
 
@@ -27,14 +27,14 @@ def collapse_warning(
     """Return a warning if the features collapse or are not finite, else None.
 
     The features of a backbone with random weights already lie in a narrow cone, so the criterion
-    is the change: training that learns widens the features, and a collapse (every image to one
-    vector, or all on one line) takes RankMe below its value at the start.
+    is the change. Successful training spreads the features. A collapse (all images mapped to one
+    vector, or onto one line) takes RankMe below its value at the start.
 
     Args:
         feature_std_now: standard deviation of the l2-normalised features.
         rank_now: RankMe of the features.
-        feature_std_at_start: the same with random weights.
-        rank_at_start: the same with random weights.
+        feature_std_at_start: standard deviation with random weights.
+        rank_at_start: RankMe with random weights.
     """
     if not np.isfinite([feature_std_now, rank_now]).all():
         return (

@@ -1,4 +1,4 @@
-"""Features of a data set in files, extracted in blocks by one or several processes.
+"""Store the features of a data set in files, extracted in blocks by one or several processes.
 
 A complete folder holds features.npy (N, D), labels.npy, index.npy (positions in the source),
 names.json and manifest.json with the key. During the extraction, rows.npy has one row for every
@@ -79,7 +79,7 @@ def store_features(
 ) -> Features:
     """Extract features of every readable image of a source into files, unless they are there.
 
-    Memory holds one batch, independent of the number of images. Under torchrun each process
+    Memory holds one batch, whatever the number of images. Under torchrun each process
     extracts its share of the blocks. All processes write to the same folder, so the folder must be
     on a file system that all of them see.
 
@@ -87,8 +87,8 @@ def store_features(
         network: (B, 3, H, W) -> (B, D).
         source: the images.
         preprocessing: what happens to an image before the network.
-        folder: where the files go.
-        key: everything that the features depend on; a stored set with another key is replaced.
+        folder: folder of the files.
+        key: everything that the features depend on; stored features with another key are replaced.
         dtype: 'float32' or 'float16'.
         batch_size: images per batch.
         workers: processes of the loader.
@@ -102,7 +102,7 @@ def store_features(
     folder = Path(folder)
     key = json.loads(json.dumps(key))
     if not len(source):
-        raise ConfigError('there are no images to extract features of')
+        raise ConfigError('there are no images to extract features from')
     try:
         with _exclusive(folder):
             barrier()
@@ -141,7 +141,10 @@ def _read_manifest(folder: Path) -> dict | None:
 
 
 def _is_complete(folder: Path, key: dict, source: Source) -> bool:
-    """Whether the folder holds all features of this key, and the skipped images are unreadable."""
+    """Return whether the folder holds all features of this key.
+
+    False if an image that was skipped as unreadable can be read now.
+    """
     manifest = _read_manifest(folder)
     if manifest is None or manifest.get('key') != key:
         return False
@@ -234,7 +237,7 @@ class _Extraction:
                 self._extract_block(block, width, progress)
 
     def _done_file(self, block: int) -> Path:
-        """Return the path of the file that says that the block is on disk."""
+        """Return the path of the file that marks the block as written."""
         return self.done / f'{block}.json'
 
     def _positions(self, block: int) -> np.ndarray:
@@ -283,8 +286,10 @@ class _Extraction:
         )
 
     def _complete(self, unreadable: list[tuple[int, str]]) -> None:
-        """Write the other files, the manifest last. A stop at any point can be followed by another
-        call."""
+        """Write the other files, the manifest last.
+
+        After a stop at any point this method can be called again.
+        """
         source = self.source
         index = np.setdiff1d(np.arange(len(source)), [i for i, _ in unreadable])
         atomic_write(self.folder / 'index.npy', lambda file: np.save(file, index))
@@ -308,7 +313,7 @@ class _Extraction:
         shutil.rmtree(self.done, ignore_errors=True)
 
     def _rows_to_features(self, index: np.ndarray, has_gaps: bool) -> None:
-        """Rename rows.npy to features.npy, or copy the rows in ``index`` if it has others."""
+        """Rename rows.npy to features.npy; if it has gaps, copy only the rows in ``index``."""
         features = self.folder / 'features.npy'
         if not has_gaps:
             os.replace(self.rows, features)
@@ -320,7 +325,7 @@ class _Extraction:
             shape=(len(index), all_rows.shape[1]),
         )
 
-        def write(file) -> None:  # not through a memory map: with it a full disk is a bus error
+        def write(file) -> None:  # not through a memory map, where a full disk is a bus error
             np.lib.format.write_array_header_1_0(file, header)
             for start in range(0, len(index), BLOCK):
                 file.write(all_rows[index[start : start + BLOCK]].tobytes())

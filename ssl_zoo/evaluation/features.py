@@ -39,11 +39,11 @@ class Preprocessing:
     Attributes:
         size: side of the centre crop, in pixels.
         resize: the short side before the crop, in pixels; the resize is antialiased.
-        mean: per channel, subtracted from values in [0, 1].
-        std: per channel, divided by.
-        precision: of the network, 'float32' or 'bf16' (autocast).
+        mean: mean of each channel, subtracted from pixel values in [0, 1].
+        std: standard deviation of each channel; the centred values are divided by it.
+        precision: precision of the network, 'float32' or 'bf16' (autocast).
         channels_last: whether the images are in the channels_last memory format.
-        interpolation: of the resize, 'bicubic' or 'bilinear'.
+        interpolation: interpolation of the resize, 'bicubic' or 'bilinear'.
     """
 
     size: int
@@ -103,9 +103,9 @@ def encode_batches(
         workers: processes of the loader.
 
     Yields:
-        positions: (b,) int64, of the readable images of the batch in the source.
+        positions: (b,) int64, positions of the batch's readable images in the source.
         outputs: (b, ...) float32, or None if no image of the batch can be read.
-        unreadable: (position, reason) of each other image of the batch.
+        unreadable: (position, reason) of each unreadable image of the batch.
     """
     normalise = preprocessing.normaliser(device)
     loader = eval_loader(
@@ -133,8 +133,9 @@ def extract_features(
 ) -> Features:
     """Extract features of every readable image of a source, in memory.
 
-    The modes and the statistics of the network do not change. Each process extracts the features
-    of its share of the images, and every process returns the features of all images.
+    The train/eval modes and the BatchNorm statistics of the network do not change. Each process
+    extracts the features of its share of the images, and every process returns the features of
+    all images.
 
     Args:
         network: (B, 3, H, W) -> (B, D).

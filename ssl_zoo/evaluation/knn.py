@@ -11,8 +11,8 @@ from faiss.contrib.exhaustive_search import knn_ground_truth
 
 from ssl_zoo.progress_bar import progress_bar
 
-PROGRESS_PRODUCTS = 1e12  # of numbers, some seconds of work: longer searches show a progress bar
-BANK_ROWS = 65536  # of the bank, which may be a file larger than memory, in memory at a time
+PROGRESS_PRODUCTS = 1e12  # multiplications, some seconds; longer searches show a progress bar
+BANK_ROWS = 65536  # rows in memory at a time, because the bank may be a file larger than memory
 QUERY_ROWS = 4096  # queries that are searched or counted at a time
 VOTE_CELLS = 2**25  # numbers in the table of votes, so that the votes of many classes fit in memory
 
@@ -31,18 +31,18 @@ def _normalized_parts(features: np.ndarray, rows: int = BANK_ROWS) -> Iterator[n
 def exact_neighbours(
     bank: np.ndarray, queries: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the k nearest by cosine, on all GPUs if there are some.
+    """Find the k rows of the bank with the highest cosine to each query, on all GPUs if any.
 
-    The bank is read once, in parts, so it may be larger than memory.
+    The bank is read once, in parts, so the bank may be larger than memory.
 
     Args:
         bank: (N, D) float16 or float32, possibly memory-mapped.
         queries: (M, D).
-        k: at most N.
+        k: number of neighbours, at most N.
 
     Returns:
-        cosines: (M, k) float32, best first.
-        positions: (M, k) int64, in the bank.
+        cosines: (M, k) float32, highest first.
+        positions: (M, k) int64, rows of the bank.
     """
     queries = l2_normalize(queries)
     n = len(bank)
@@ -73,8 +73,10 @@ def exact_neighbours(
 
 
 def _search_part(bank: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Search a part of the bank exactly, in threads of one core that each take pieces of the
-    queries. These threads do not wait for each other after every block, as FAISS's own do."""
+    """Search a part of the bank exactly, in single-core threads that each take some queries.
+
+    These threads do not wait for each other after every block, as FAISS's own threads do.
+    """
 
     def search(piece: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         faiss.omp_set_num_threads(1)  # of this thread
@@ -91,16 +93,16 @@ def _search_part(bank: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndar
 def clustered_index(
     bank: np.ndarray, clusters: int, probes: int = 32, seed: int = 0
 ) -> faiss.Index:
-    """Build an index (IVF, SQ8) that searches a few clusters, with 8 bits per number: N D bytes.
+    """Build a FAISS index (IVF, SQ8): a search visits a few clusters; 8 bits a number, N D bytes.
 
     Args:
         bank: as for exact_neighbours.
-        clusters: of the k-means, at most N.
+        clusters: number of k-means clusters, at most N.
         probes: number of clusters that a search visits.
-        seed: of the k-means.
+        seed: seed of the k-means.
 
     Returns:
-        The index, of unit vectors by cosine.
+        The index of the l2-normalised rows, searched by cosine.
     """
     dim = bank.shape[1]
     index = faiss.IndexIVFScalarQuantizer(
@@ -122,10 +124,10 @@ def clustered_index(
 def neighbours(
     bank: np.ndarray, queries: np.ndarray, k: int, index: faiss.Index | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the k nearest by cosine, exactly or through an index of the bank.
+    """Find the k nearest rows by cosine, exactly or through an index of the bank.
 
-    Arguments and result are those of exact_neighbours. An index may find fewer than k: the other
-    positions are -1.
+    Arguments and result are those of exact_neighbours. An index may find fewer than k neighbours:
+    the other positions are -1.
     """
     if index is None or not len(queries):
         return exact_neighbours(bank, queries, k)
@@ -145,29 +147,29 @@ def vote(
     """Count weighted votes: each neighbour votes for its class with exp(cosine / temperature).
 
     Args:
-        cosines: (M, K), of the nearest K, best first.
+        cosines: (M, K), cosines of the K nearest neighbours, highest first.
         labels: (M, K) int64, classes of the neighbours; -1 for no neighbour.
         classes: C, the number of classes of the data set.
         ks: numbers of neighbours that vote, each at most K.
-        temperatures: of the weights.
-        top: how many classes to name.
+        temperatures: temperatures of the vote.
+        top: number of classes to return for each query.
 
     Returns:
-        (len(ks), len(temperatures), M, min(top, C)) int64, the classes with most votes first; the
-        smaller class first where votes are equal; -1 where no other class has a vote.
+        (len(ks), len(temperatures), M, min(top, C)) int64, the classes with most votes first.
+        Classes with equal votes are in ascending order. Classes without a vote are -1.
     """
     m = len(cosines)
     top = min(top, classes)
     predicted = np.empty((len(ks), len(temperatures), m, top), dtype=np.int64)
-    # The flat table of votes has a last cell for what is no neighbour.
+    # The last cell of the flat table of votes takes the votes of missing neighbours (label -1).
     cells = np.where(labels >= 0, np.arange(m)[:, None] * classes + labels, m * classes)
     for t, temperature in enumerate(temperatures):
-        # The cosines are relative to the nearest, so that nothing overflows. Every neighbour has a
-        # vote, however far it is.
+        # Cosines are taken relative to the nearest neighbour, so that exp does not overflow. The
+        # lower bound 1e-300 leaves every neighbour a vote, however far.
         relative = (cosines - cosines[:, :1]).astype(np.float64)
         weights = np.maximum(np.exp(relative / temperature), 1e-300)
         votes = np.zeros((m, classes))
-        voted = 0  # nearest neighbours that ``votes`` counts
+        voted = 0  # number of nearest neighbours that ``votes`` has counted
         for k in sorted(set(ks)):
             new = np.bincount(
                 cells[:, voted:k].ravel(), weights[:, voted:k].ravel(), m * classes + 1
@@ -189,7 +191,7 @@ def _best_classes(votes: np.ndarray, top: int) -> np.ndarray:
         best[:, position] = votes.argmax(1)
         has_no_vote = votes[rows, best[:, position]] <= 0
         best[has_no_vote, position] = -1
-        # -1 indexes the last class, which has no vote either in these rows.
+        # -1 indexes the last class, and in these rows the last class has no vote either.
         votes[rows, best[:, position]] = 0
     return best
 
@@ -210,9 +212,9 @@ def knn_grid(
         bank_labels: (N,) int64.
         queries: (M, D) features.
         classes: C, the number of classes of the data set; the bank may have fewer.
-        ks: numbers of neighbours, cut to N.
-        temperatures: of the weights.
-        index: of the bank, see clustered_index; None for an exact search.
+        ks: numbers of neighbours; larger numbers than N become N.
+        temperatures: temperatures of the vote.
+        index: index of the bank, see clustered_index; None for an exact search.
 
     Returns:
         (len(ks), len(temperatures), M, min(5, C)) int64, see vote.
@@ -256,7 +258,7 @@ def knn_protocol(bank: np.ndarray, index: dict | None = None, **parameters: Any)
     Args:
         bank: (N, D) features.
         index: parameters of the clustered index, None for an exact search.
-        parameters: k and temperature, or how they were chosen.
+        parameters: k and temperature, or how k and temperature were chosen.
     """
     return dict(
         name='knn',
@@ -269,7 +271,7 @@ def knn_protocol(bank: np.ndarray, index: dict | None = None, **parameters: Any)
 
 
 def recall(index: faiss.Index, bank: np.ndarray, queries: np.ndarray, k: int) -> float:
-    """Share of the exact k nearest neighbours that an index finds, in percent."""
+    """Return the share of the exact k nearest neighbours that an index finds, in percent."""
     k = min(k, len(bank))
     _, exact = exact_neighbours(bank, queries, k)
     _, approximate = neighbours(bank, queries, k, index)

@@ -29,9 +29,9 @@ class ImageBatches:
         source: the images, with labels.
         recipe: gives crop, flip and interpolation.
         preprocessing: gives size and normalisation.
-        seed: of crops, flips and order.
+        seed: seed of crops, flips and order.
         workers: processes of the loader.
-        device: of the batches.
+        device: device of the batches.
 
     Attributes:
         unreadable: reason for each image that could not be read, by position in the source.
@@ -67,7 +67,7 @@ class ImageBatches:
         """Yield the batches of the steps from ``start`` to ``stop``, this process's share of each.
 
         Args:
-            batch_size: images of a step, over all processes.
+            batch_size: images per step, over all processes.
             start: first step.
             stop: step after the last.
 
@@ -92,12 +92,12 @@ class ImageBatches:
 
 
 class FeatureBatches:
-    """Stored features, in the order of their images in ImageBatches (unless these are in shards).
+    """Batches of stored features, in the order of ImageBatches (except for images in shards).
 
     Args:
-        features: with labels.
-        seed: of the order.
-        device: of the batches.
+        features: the features, with labels.
+        seed: seed of the order.
+        device: device of the batches.
     """
 
     def __init__(self, features: Features, seed: int, device: torch.device):

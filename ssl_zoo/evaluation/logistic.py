@@ -1,4 +1,4 @@
-"""Multinomial logistic regression on features, for many strengths of its L2 penalty."""
+"""Multinomial logistic regression on features, for many strengths of the L2 penalty."""
 
 import math
 import time
@@ -15,10 +15,10 @@ from ssl_zoo.evaluation.recipes import logspace
 from ssl_zoo.progress_bar import progress_bar
 from ssl_zoo.storage.atomic import write_or_raise
 
-# SimCLR (2002.05709), B.8.1, and BYOL (2006.07733), D.2; the strongest first.
+# Penalties of SimCLR (2002.05709), B.8.1, and BYOL (2006.07733), D.2; the strongest first.
 STRENGTHS = logspace(1e5, 1e-6, 45)
 MAX_ITER = 1000  # steps of L-BFGS
-SAVE_SECONDS = 60  # between two states from which a stopped sweep can continue
+SAVE_SECONDS = 60  # between two saved states of a sweep
 
 
 def check_strengths(strengths: tuple[float, ...]) -> tuple[float, ...]:
@@ -44,14 +44,14 @@ def fit(
 ) -> LogisticRegression:
     """Fit a multinomial logistic regression by L-BFGS (scikit-learn).
 
-    The objective is the sum over images of the cross-entropy plus strength / 2 times the squared
-    weights, without the bias. (The papers do not say whether theirs is a sum or a mean. For two
-    classes scikit-learn has one weight vector, the difference of the two.)
+    The objective is the cross-entropy, summed over images, plus strength / 2 times the sum of the
+    squared weights; the bias has no penalty. (The papers do not say whether their cross-entropy is
+    a sum or a mean. For two classes scikit-learn has one weight vector, the difference of the two.)
 
     Args:
         values: (N, D).
         labels: (N,) int64.
-        strength: of the penalty.
+        strength: factor of the L2 penalty.
         max_iter: steps of L-BFGS, at most.
     """
     with warnings.catch_warnings():
@@ -73,14 +73,14 @@ def sweep(
         train: (N, D).
         train_labels: (N,) int64.
         score: function of a fitted model, such as its accuracy on the hold-out.
-        strengths: in falling order.
+        strengths: factors of the L2 penalty, in falling order.
         max_iter: steps of L-BFGS, at most.
         state_path: file for the state of a long sweep. A sweep continues from this file and
             removes it at the end.
 
     Returns:
-        scores: one for each strength.
-        unconverged: how many regressions had not converged after max_iter steps.
+        scores: one score for each strength.
+        unconverged: number of regressions that had not converged after max_iter steps.
     """
     train = train.astype(np.float64)
     model = _model(1.0, max_iter)
@@ -117,7 +117,7 @@ def _save(path: Path, model: LogisticRegression, scores: list[float], unconverge
 def _restore(
     path: Path, model: LogisticRegression, train_labels: np.ndarray
 ) -> tuple[list[float], int]:
-    """Give the model its saved weights; return the scores and the unconverged regressions."""
+    """Load the model's saved weights; return the scores and the number of unconverged fits."""
     with np.load(path, allow_pickle=False) as file:
         model.coef_ = file['coef']
         model.intercept_ = file['intercept']
@@ -131,7 +131,7 @@ def predict(model: LogisticRegression, values: np.ndarray, top: int = 5) -> np.n
     Args:
         model: fitted to C classes.
         values: (N, D).
-        top: how many classes to name.
+        top: number of classes to return for each row.
 
     Returns:
         (N, min(top, C)) int64.

@@ -5,11 +5,11 @@ import numpy as np
 from ssl_zoo.errors import ConfigError, nearest
 
 RESAMPLES = 10_000
-DRAWN_NUMBERS = 10_000_000  # of the multinomial samples that are in memory at a time
+DRAWN_NUMBERS = 10_000_000  # numbers of multinomial samples in memory at a time
 
 
 def accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:
-    """Share of equal entries, in percent.
+    """Return the share of correct predictions, in percent.
 
     Args:
         predicted: (N,) int64.
@@ -19,7 +19,7 @@ def accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:
 
 
 def top_k(predicted: np.ndarray, labels: np.ndarray, k: int) -> float:
-    """Share of images whose label is among their first k predictions, in percent.
+    """Return the share of images whose label is among their first k predictions, in percent.
 
     Args:
         predicted: (N, P) int64, best first; with P < k all P predictions count.
@@ -30,7 +30,7 @@ def top_k(predicted: np.ndarray, labels: np.ndarray, k: int) -> float:
 
 
 def mean_per_class(predicted: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of the accuracies of the classes that occur in the labels, in percent.
+    """Return the mean accuracy over the classes that occur in the labels, in percent.
 
     Args:
         predicted: (N,) int64.
@@ -53,12 +53,12 @@ def check_metric(metric: str) -> str:
 
 
 def first_column(predicted: np.ndarray) -> np.ndarray:
-    """Best prediction of each image: (N,) or (N, P) best first -> (N,)."""
+    """Return the best prediction of each image: (N,), or (N, P) best first -> (N,)."""
     return predicted if predicted.ndim == 1 else predicted[:, 0]
 
 
 def measure(metric: str, predicted: np.ndarray, labels: np.ndarray) -> float:
-    """Value of a metric, in percent.
+    """Return the value of a metric, in percent.
 
     Args:
         metric: key of METRICS.
@@ -72,16 +72,17 @@ def measure(metric: str, predicted: np.ndarray, labels: np.ndarray) -> float:
 
 
 def bootstrap(metric: str, signs: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
-    """Values of a metric in RESAMPLES bootstrap samples of the test images.
+    """Return the values of a metric in RESAMPLES bootstrap samples of the test images.
 
-    Drawing images with replacement draws the number of images of each (class, sign) from a
-    multinomial distribution, so no single image is drawn. For top1 all images are one class.
+    In images drawn with replacement, the numbers of images of each (class, sign) have a
+    multinomial distribution, so those numbers are drawn, not single images. For top1 all images
+    are one class.
 
     Args:
         metric: key of METRICS.
-        signs: (N,) int64 in {-1, 0, 1}, how much each image counts.
+        signs: (N,) int64 in {-1, 0, 1}, the score of each image.
         labels: (N,) int64.
-        seed: of the samples.
+        seed: seed of the samples.
 
     Returns:
         (RESAMPLES,) float64, in percent.
@@ -109,7 +110,7 @@ def bootstrap(metric: str, signs: np.ndarray, labels: np.ndarray, seed: int) -> 
 def interval(
     metric: str, predicted: np.ndarray, labels: np.ndarray, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % bootstrap interval of a metric (percentiles over images drawn with replacement).
+    """Return the 95 % bootstrap interval of a metric (percentiles; images drawn with replacement).
 
     The interval shows how the value depends on the choice of test images. It does not show how the
     value varies over training seeds.
@@ -118,7 +119,7 @@ def interval(
         metric: key of METRICS.
         predicted: (N,) int64, or (N, P) best first.
         labels: (N,) int64.
-        seed: of the bootstrap samples.
+        seed: seed of the bootstrap samples.
 
     Returns:
         Lower and upper end, in percent.

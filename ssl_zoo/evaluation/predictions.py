@@ -19,10 +19,10 @@ class Predictions:
     """Predictions for N test images.
 
     Attributes:
-        predicted: (N, P) int64, classes best first, -1 for no class.
+        predicted: (N, P) int64, classes, best first; -1 for no class.
         labels: (N,) int64.
         names: (N,) str, names of the images.
-        row: the results row.
+        row: the results row of the evaluation.
     """
 
     predicted: np.ndarray
@@ -90,10 +90,10 @@ class PredictionComparison:
         b: value of the second network, in percent.
         difference: b - a, in percentage points.
         low: lower end of the 95 % interval of the difference.
-        high: its upper end.
-        only_a: number of images that only the first network has right.
-        only_b: number of images that only the second network has right.
-        p: of the exact McNemar test.
+        high: upper end of the interval.
+        only_a: number of images that only the first network classifies correctly.
+        only_b: number of images that only the second network classifies correctly.
+        p: p value of the exact McNemar test.
         images: number of images.
     """
 
@@ -113,16 +113,16 @@ def compare(
 ) -> PredictionComparison:
     """Compare two sets of predictions for the same images, image by image.
 
-    The interval is that of the paired bootstrap: percentiles over images drawn with replacement,
-    the same images for both. p is that of McNemar's exact test, always of top-1: the probability
-    of a split at least as uneven of the images that one network alone has right, if both networks
-    were equally good.
+    The interval comes from the paired bootstrap: percentiles over images drawn with replacement,
+    the same images for both networks. The p value comes from McNemar's exact test, always on
+    top-1: the probability that ``only_a`` and ``only_b`` differ at least as much as observed, if
+    both networks were equally good.
 
     Args:
         a: predictions of the first network.
         b: predictions of the second network.
         metric: 'top1' or 'mean_per_class'.
-        seed: of the bootstrap samples.
+        seed: seed of the bootstrap samples.
 
     Raises:
         ConfigError: the images or the labels differ, or there are no images.
@@ -133,7 +133,8 @@ def compare(
     labels = a.labels[order_a]
     if not np.array_equal(labels, b.labels[order_b]):
         raise ConfigError(
-            'the two files give other labels to the same images; compare two on the same test set'
+            'the two files give different labels to the same images; compare two on the same test '
+            'set'
         )
     predicted_a = a.predicted[order_a, 0]
     predicted_b = b.predicted[order_b, 0]
@@ -169,7 +170,7 @@ def _check_same_images(a: Predictions, b: Predictions) -> None:
     only_in_one = sorted(set(a.names) ^ set(b.names))
     example = only_in_one[0] if only_in_one else a.names[0]
     raise ConfigError(
-        f'the predictions are for other images: {len(a.names)} and {len(b.names)}, '
+        f'the predictions are for different images: {len(a.names)} and {len(b.names)}, '
         f'{len(only_in_one)} of them in one file alone, such as {str(example)!r}; compare two on '
         f'the same test set'
     )

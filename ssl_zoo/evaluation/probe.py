@@ -1,4 +1,4 @@
-"""Logistic regressions on features that take seconds: for online evaluation and few labels."""
+"""Fast logistic regressions on features (seconds): online evaluation, and few labels."""
 
 import warnings
 
@@ -9,8 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from ssl_zoo.evaluation.knn import l2_normalize
 from ssl_zoo.evaluation.metrics import accuracy
 
-PER_CLASS = 2  # labels of the few-label probe
-DRAWS = 5  # of the labels
+PER_CLASS = 2  # labels per class in the few-label probe
+DRAWS = 5  # random draws of the labels
 MAX_ITER = 1000  # steps of L-BFGS of the few-label probe, at most
 
 
@@ -23,7 +23,7 @@ def few_label_probe(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> list[float]:
-    """Accuracies of a logistic regression on a few labels, one for each draw of the labels.
+    """Return the accuracies of a logistic regression on a few labels, one for each draw of labels.
 
     Features are scaled to unit length and then standardised with the mean and the standard
     deviation of all training features, which need no labels. The regression has scikit-learn's
@@ -36,7 +36,7 @@ def few_label_probe(
         test_labels: (M,) int64.
         per_class: labels per class.
         draws: number of draws.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Returns:
         ``draws`` accuracies on the test features, in percent.
@@ -76,10 +76,10 @@ def linear_probe(
     test_labels: np.ndarray,
     max_iter: int = 100,
 ) -> float:
-    """Accuracy of a logistic regression on all training features, in percent.
+    """Return the test accuracy of a logistic regression on all training features, in percent.
 
     Features are standardised as in few_label_probe. The probe favours speed over accuracy: its
-    values compare between the epochs of a run. It draws no random numbers.
+    values are for comparing the epochs of a run. The probe draws no random numbers.
 
     Args:
         train: (N, D) features.
@@ -98,7 +98,7 @@ def linear_probe(
 
 
 def _standardise(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Unit length, then zero mean and unit variance of the training features per dimension."""
+    """Scale rows to unit length, then standardise columns by the training mean and deviation."""
     train = l2_normalize(train)
     test = l2_normalize(test)
     mean = train.mean(0)

@@ -1,5 +1,4 @@
-"""How a classifier is trained on top of an encoder: recipes as data, and those of the papers and
-other libraries by name."""
+"""Recipes for training a classifier on an encoder, and presets from papers and other libraries."""
 
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -23,9 +22,9 @@ class Setting:
     """One point of a sweep.
 
     Attributes:
-        lr: peak learning rate, as the optimizer uses it.
+        lr: peak learning rate of the optimizer, after any scaling by the batch size.
         weight_decay: L2 coefficient.
-        epochs: passes over the labelled images, possibly with a fraction.
+        epochs: passes over the labelled images, possibly not a whole number.
     """
 
     lr: float
@@ -43,27 +42,28 @@ class Recipe:
 
     Attributes:
         lrs: peak learning rates; with ``per_256``, per 256 images of the batch.
-        epochs: passes over the labelled images; several to choose from when the whole network is
-            trained.
-        batch_size: images per step; a smaller set of labelled images is one batch.
+        epochs: numbers of passes over the labelled images; more than one only when the whole
+            network is trained.
+        batch_size: images per step; fewer labelled images than this make one batch.
         weight_decays: L2 coefficients.
         per_256: whether the learning rates are per 256 images of the batch.
-        optimizer: 'SGD', or 'LARC' (LARS with |g| + wd |w| below, NVIDIA apex).
-        momentum: of the optimizer.
+        optimizer: 'SGD', or 'LARC' (LARS with the denominator |g| + wd |w|, NVIDIA apex).
+        momentum: momentum of the optimizer.
         nesterov: whether the momentum is Nesterov's.
-        shape: of the schedule: 'cosine' down to ``end``, or 'steps': times 0.1 at each milestone.
+        shape: learning rate schedule: 'cosine' down to ``end``, or 'steps', times 0.1 at each
+            milestone.
         end: last learning rate of the cosine, as a share of the peak.
-        milestones: of 'steps', as shares of the epochs.
+        milestones: milestones of 'steps', as shares of the epochs.
         per_epoch: whether the learning rate changes every epoch instead of every step.
         decay_over_lr: whether each weight decay is divided by its learning rate.
-        init: of the weights of the linear layer: 'zeros'; 'normal', standard deviation 0.01;
-            'haiku', truncated, standard deviation 1 / sqrt(D), each with biases 0; or 'torch',
-            nn.Linear's own.
+        init: initial weights of the linear layer: 'zeros'; 'normal' with standard deviation 0.01;
+            'haiku', truncated normal with standard deviation 1 / sqrt(D); or 'torch', the default
+            of nn.Linear. Biases start at 0, except with 'torch'.
         crop: smallest and largest area of the random crop, as shares of the image.
         flip_p: probability of a horizontal flip.
-        interpolation: of the crop, 'bicubic' or 'bilinear' (antialiased).
-        test_interpolation: of the resize in evaluation.
-        source: of the numbers: paper and code.
+        interpolation: interpolation of the crop, 'bicubic' or 'bilinear' (antialiased).
+        test_interpolation: interpolation of the resize in evaluation.
+        source: paper and code that the numbers come from.
     """
 
     lrs: tuple[float, ...]
@@ -98,7 +98,7 @@ class Recipe:
         values = getattr(self, name)
         zero_allowed = least == 'at least 0'
         are_allowed = all(0 < v < FLOAT32_MAX or (v == 0 and zero_allowed) for v in values)
-        # 3e38 is where float32 ends.
+        # float32 overflows just above 3e38.
         self._check(values and are_allowed, name, f'one or more numbers {least}, below 3e38')
 
     def _check(self, holds: bool, name: str, requirement: str) -> None:
@@ -106,7 +106,7 @@ class Recipe:
             raise ConfigError(f'{name} is {getattr(self, name)!r}, but it must be {requirement}')
 
     def settings(self, images: int) -> list[Setting]:
-        """Return all points of the sweep for a number of labelled images."""
+        """Return all settings of the sweep for a number of labelled images."""
         scale = min(self.batch_size, images) / 256 if self.per_256 else 1
         settings = []
         for epochs, lr, decay in product(self.epochs, self.lrs, self.weight_decays):
@@ -132,7 +132,7 @@ class Recipe:
         return cosine_schedule(1.0, self.end, progress)
 
     def with_changes(self, **changes: Any) -> 'Recipe':
-        """Return a copy with the fields replaced whose value is not None."""
+        """Return a copy with the given fields replaced; a field given as None is kept."""
         given = {name: value for name, value in changes.items() if value is not None}
         for name, value in given.items():
             if isinstance(value, list):
@@ -145,7 +145,7 @@ class Recipe:
 
 
 # Linear evaluation of the frozen encoder. Optimizers, schedules and inits are those of the code
-# that ``source`` names, unless it says otherwise.
+# that ``source`` names, unless ``source`` says otherwise.
 _FACEBOOK: dict[str, Any] = dict(
     per_epoch=True, init='normal', interpolation='bilinear', test_interpolation='bilinear'
 )
@@ -315,7 +315,7 @@ TRANSFER = Recipe(
 
 
 def linear_preset(name: str) -> Recipe:
-    """Return a recipe of LINEAR. Raises ConfigError for a name that it does not have."""
+    """Return the recipe of this name in LINEAR. Raises ConfigError if there is none."""
     if name not in LINEAR:
         raise ConfigError(f'the preset is {name!r}: {nearest(name, LINEAR)}')
     return LINEAR[name]

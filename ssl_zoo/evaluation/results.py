@@ -1,4 +1,4 @@
-"""Results rows: one JSON object per line of results.jsonl, with how the value was measured."""
+"""Results rows: results.jsonl has one JSON object per line, a value and how it was measured."""
 
 import json
 from contextlib import suppress
@@ -12,8 +12,8 @@ def write_row(work_dir: str | Path, *rows: dict) -> None:
 
     Args:
         work_dir: folder of the run.
-        rows: each with metric, value, n, protocol (a dict of plain values), chosen (what a choice
-            on the hold-out found), data set and manifest, checkpoint, config, seed, versions and
+        rows: each with metric, value, n, protocol (a dict of plain values), chosen (the values
+            chosen on the hold-out), data set and manifest, checkpoint, config, seed, versions and
             seconds.
     """
     lines = ''.join(json.dumps(row) + '\n' for row in rows)
@@ -21,7 +21,7 @@ def write_row(work_dir: str | Path, *rows: dict) -> None:
 
 
 def rows_of(path: Path) -> list[dict]:
-    """Return the rows of a file of JSON lines, without the lines that a crash left unfinished."""
+    """Return the rows of a file of JSON lines, without lines that a crash left unfinished."""
     if not path.exists():
         return []
     rows = []

@@ -1,1 +1,1 @@
-"""Pages, figures and tables."""
+"""Reports on runs and studies: HTML pages, figures and tables."""

@@ -17,7 +17,7 @@ SUFFIXES = ('.png', '.svg', '.pdf')
 
 
 def run_labels(runs: list[str]) -> list[str]:
-    """Return a label for each run: the last parts of its path, as few as tell all runs apart.
+    """Return a label for each run: the last parts of its path, as few as make all labels differ.
 
     Args:
         runs: work directories, or files log.jsonl.
@@ -67,7 +67,7 @@ def plot_runs(
         keys = [key for key in DEFAULT_KEYS if key in existing_keys]
     if not keys:
         raise ConfigError(
-            f'none of {", ".join(DEFAULT_KEYS)} was logged; name what to draw with --keys. '
+            f'none of {", ".join(DEFAULT_KEYS)} was logged; name the keys to draw with --keys. '
             f'Allowed: {", ".join(existing_keys) or "nothing"}.'
         )
     notes = [

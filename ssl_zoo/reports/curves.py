@@ -68,7 +68,7 @@ def read_log(run: str | Path) -> Log:
 
 
 def series(log: Log, key: str) -> Series:
-    """Return the finite values of a key by epoch; the later row of an epoch counts."""
+    """Return the finite values of a key by epoch; of several rows of an epoch the last counts."""
     values = {}
     for row in log:
         value = row.get(key)
@@ -87,7 +87,7 @@ def mean_series(lines: list[Series]) -> Series:
 
 
 def logged_keys(logs: list[Log]) -> list[str]:
-    """Return the keys in any of the logs, those of ``KEY_TITLES`` first."""
+    """Return all keys that occur in the logs, those of ``KEY_TITLES`` first."""
     keys = {key for log in logs for row in log for key in row if '/' in key}
     return [key for key in KEY_TITLES if key in keys] + sorted(keys - set(KEY_TITLES))
 
@@ -97,10 +97,10 @@ def find_keys(names: list[str], logs: list[Log]) -> list[str]:
 
     Args:
         names: keys such as 'train/loss', or 'loss' where that is not ambiguous.
-        logs: of all runs.
+        logs: logs of all runs.
 
     Raises:
-        ConfigError: no log has such a key, or a short name may be two keys.
+        ConfigError: no log has such a key, or a short name matches two keys.
     """
     existing_keys = logged_keys(logs)
     keys = []
@@ -123,13 +123,13 @@ def plot_curves(
 ) -> Figure:
     """Plot a panel for each key with a line for each group.
 
-    A group's mean over seeds is a thick line, its seeds are thin lines.
+    The thick line is a group's mean over seeds, the thin lines are its seeds.
 
     Args:
         groups: label -> logs of several seeds.
         keys: log keys.
-        columns: most panels side by side.
-        width: of the figure, in inches.
+        columns: maximum number of panels side by side.
+        width: width of the figure, in inches.
     """
     has_legend = len(groups) > 1
     figure, axes = epoch_panels(
@@ -178,12 +178,12 @@ def _plot_seeds_and_mean(axis: Axes, seeds: list[Series], number: int) -> Line2D
 def plot_each_against_others(groups: dict[str, list[Log]], key: str, width: float = 4.4) -> Figure:
     """Plot a panel for each group: its mean in colour, the means of all others in grey.
 
-    The panels have common axes and stay readable for any number of groups.
+    The panels share their axes and stay readable for any number of groups.
 
     Args:
         groups: label -> logs of several seeds.
         key: log key.
-        width: of the figure, in inches.
+        width: width of the figure, in inches.
     """
     columns = panel_columns(len(groups))
     narrow = columns > 2
@@ -203,5 +203,5 @@ def plot_each_against_others(groups: dict[str, list[Log]], key: str, width: floa
 
 
 def panel_columns(n: int) -> int:
-    """Return how many of ``n`` small panels stand side by side in a figure of a report."""
+    """Return the number of columns for ``n`` small panels in a figure of a report."""
     return 3 if n == 3 else min(4, n)

@@ -1,8 +1,8 @@
-"""The HTML kit of all reports: one page frame, one style sheet, tables, figures, lists.
+"""HTML elements of all reports: one page template, one style sheet, tables, figures, lists.
 
-A page is one file. It loads nothing from the network: pictures are data URIs, style and script are
-inline, and the content security policy forbids everything else. Functions that take ``text`` escape
-it. Functions that take ``content`` expect HTML.
+A page is one file and loads nothing from the network: pictures are data URIs, style and script are
+inline, and the content security policy forbids everything else. Functions escape an argument named
+``text``, and expect HTML in an argument named ``content``.
 """
 
 import base64
@@ -12,7 +12,7 @@ from pathlib import Path
 
 MEDIA_TYPES = {'.png': 'image/png', '.svg': 'image/svg+xml', '.jpg': 'image/jpeg'}
 LONG_LINE = 45  # characters: a table cell with a longer line wraps
-BADGE_HUES = 8  # colours of badges; the letter in a badge identifies it, the colour only helps
+BADGE_HUES = 8  # colours of badges; the letter identifies a badge, the colour only helps
 
 STYLE = """
 :root {
@@ -180,10 +180,10 @@ def page(title: str, content: str, script: str = '', wide: bool = False) -> str:
     """Return a whole page.
 
     Args:
-        title: text of the browser's tab.
+        title: title in the browser's tab.
         content: HTML of the body.
-        script: JavaScript, run after the body was read. Without it the page allows no script.
-        wide: use the whole width of the window, for a page that is one wide table.
+        script: JavaScript that runs after the body was read; '' forbids all scripts.
+        wide: whether to use the whole width of the window, for a page with one wide table.
     """
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     script_element = ''
@@ -212,8 +212,8 @@ class Column:
     """The head of a table column.
 
     Attributes:
-        title: text.
-        number: whether the sort keys of its cells are numbers.
+        title: text of the head.
+        number: whether the sort keys of the column's cells are numbers.
         greatest_first: whether the first click sorts in descending order.
     """
 
@@ -242,8 +242,8 @@ class Row:
     """A table row.
 
     Attributes:
-        cells: one for each column.
-        data: values of the ``data-`` attributes of the row by name, for scripts.
+        cells: one cell for each column.
+        data: the row's ``data-`` attributes for scripts, name -> value.
     """
 
     cells: list[Cell]
@@ -262,13 +262,15 @@ class Table:
     """A table in a box that scrolls sideways.
 
     Attributes:
-        columns: heads.
+        columns: heads of the columns.
         rows: rows with as many cells as there are columns.
-        label: what screen readers call the box.
-        row_headers: the first cell of a row is its header and stays visible when the box scrolls.
-        sortable: a click on a head sorts the rows; the page must then contain ``SORT_SCRIPT``.
-        stacked: on a narrow screen each row becomes a card with the column titles beside the
-            values. Excludes ``row_headers``.
+        label: name of the box for screen readers.
+        row_headers: whether the first cell of a row is its header, which stays visible when the box
+            scrolls.
+        sortable: whether a click on a head sorts the rows; the page must then contain
+            ``SORT_SCRIPT``.
+        stacked: whether on a narrow screen each row becomes a card with the column titles beside
+            the values. Excludes ``row_headers``.
     """
 
     columns: list[Column]
@@ -299,7 +301,7 @@ class Table:
         return f' class="{" ".join(names)}"' if names else ''
 
     def _role(self, name: str) -> str:
-        # A stacked table is displayed as blocks, and that takes the roles that its elements have.
+        # CSS displays a stacked table as blocks, so its elements lose their implicit ARIA roles.
         return f' role="{name}"' if self.stacked else ''
 
     def _head(self, column: Column) -> str:
@@ -327,18 +329,18 @@ class Table:
             attributes += f' data-key="{escape(cell.sort_key)}"'
         if is_header:
             return f'<th scope="row"{attributes}>{cell.content}</th>'
-        # The inner element keeps a cell's content together in the grid of a stacked table.
+        # In a stacked table a cell is a grid; the inner <div> keeps the content in one grid item.
         content = f'<div>{cell.content}</div>' if self.stacked else cell.content
         return f'<td{attributes}>{content}</td>'
 
 
 def data_uri(content: bytes, media_type: str) -> str:
-    """Return bytes as a URI that an ``img`` element can show."""
+    """Return the bytes of a picture as a data URI for an ``img`` element."""
     return f'data:{media_type};base64,{base64.b64encode(content).decode()}'
 
 
 def figure(path: Path, alt: str, caption: str) -> str:
-    """Return a picture file as a figure with its data in the page.
+    """Return a ``figure`` element that contains the data of a picture file.
 
     Args:
         path: a .png, .svg or .jpg file.
@@ -353,14 +355,14 @@ def figure(path: Path, alt: str, caption: str) -> str:
 
 
 def figure_grid(figures: list[str]) -> str:
-    """Return figures side by side, as many in a row as the window has room for; '' for none."""
+    """Return figures in a grid that fits the width of the window; '' for no figures."""
     if not figures:
         return ''
     return f'<div class="figures">\n{"".join(figures)}</div>\n'
 
 
 def paragraphs(text: str) -> str:
-    """Return text whose paragraphs are separated by empty lines."""
+    """Return a ``p`` element for each paragraph of a text; empty lines separate paragraphs."""
     parts = [part for part in text.split('\n\n') if part.strip()]
     return ''.join(f'<p>{escape(part)}</p>\n' for part in parts)
 
@@ -377,12 +379,12 @@ def bullets(texts: list[str]) -> str:
 
 
 def preformatted(text: str) -> str:
-    """Return text with its own line breaks, in a box that scrolls."""
+    """Return text in a box that scrolls and keeps the line breaks of the text."""
     return f'<pre tabindex="0">{escape(text)}</pre>\n'
 
 
 def details(summary: str, content: str) -> str:
-    """Return content that shows after a click on its summary.
+    """Return content that is hidden until a click on its summary.
 
     Args:
         summary: text.
@@ -392,11 +394,11 @@ def details(summary: str, content: str) -> str:
 
 
 def section(title: str, anchor: str, content: str) -> str:
-    """Return content under a heading that a link ``#anchor`` reaches."""
+    """Return content under a heading with the id ``anchor``, for links."""
     return f'<h2 id="{anchor}">{escape(title)}</h2>\n{content}'
 
 
 def badge(letter: str, number: int) -> str:
-    """Return a letter in a coloured frame; equal ``number`` modulo 8 gives equal colours."""
+    """Return a letter in a coloured frame; the colour depends on ``number`` modulo BADGE_HUES."""
     hue = number % BADGE_HUES * 360 // BADGE_HUES
     return f'<span class="badge" style="border-color: hsl({hue} 60% 50%)">{escape(letter)}</span>'

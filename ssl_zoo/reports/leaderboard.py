@@ -1,4 +1,4 @@
-"""The leaderboard: results of many runs in one table, rows that differ in the seed alone as one."""
+"""The leaderboard: one table of the results of many runs, with the seeds of a setup averaged."""
 
 import json
 import statistics
@@ -22,16 +22,17 @@ class Entry:
 
     Attributes:
         mark: letter of the test set, '' if its images are not known.
-        rank: among the entries that compare (see ``ranking_key``), the best is 1; None without a
-            mark.
+        rank: rank among the comparable entries (see ``ranking_key``), 1 for the best; None without
+            a mark.
         method: name of the method, with the origin of imported weights.
         metric: name of the metric.
         value: mean over ``runs``, in percent.
-        std: sample standard deviation over ``runs``, or that of the row; None if not known.
-        std_of: what ``std`` is over, such as '3 seeds', or ''.
-        runs: number of rows.
+        std: sample standard deviation over ``runs``; for a single row that of the row, such as over
+            draws of labels; None if not known.
+        std_of: what ``std`` is taken over, such as '3 seeds', or ''.
+        runs: number of rows in the entry.
         interval: 95 % interval of a single run, or None.
-        protocol: its sentence, without what the choices of the runs found if they differ.
+        protocol: sentence of the protocol, without chosen values that differ between the rows.
         test: class of the test set.
         manifest: hash of the names and labels of the test images, '' if not known.
         images: number of test images that were read.
@@ -40,12 +41,12 @@ class Entry:
         weights: 'trained' or 'random weights'.
         network: 'online', 'target' or 'backbone'.
         layer: 'backbone' or 'projector'.
-        epochs: of the training, None for imported weights.
-        seconds: mean over ``runs``.
-        device: that the evaluation ran on.
-        seeds: of the runs.
-        config: what its config differs in from others of the same method and test set.
-        checkpoint: files, one per line.
+        epochs: epochs of the training; None for imported weights.
+        seconds: mean seconds over ``runs``.
+        device: device of the evaluation.
+        seeds: seeds of the runs.
+        config: config keys that differ from other entries of the same method and test set.
+        checkpoint: checkpoint files, one per line.
         command: commands, one per line.
         again: number of rows left out because the same seed was measured again later.
     """
@@ -78,14 +79,14 @@ class Entry:
     again: int
 
     def ranking_key(self) -> tuple:
-        """Return what entries must share to be ranked with each other.
+        """Return the values that comparable entries share.
 
-        These are the metric, the test images, how many of them were read, and the training labels.
+        These are the metric, the test images, the number of images read, and the training labels.
         """
         return self.metric, self.manifest, self.images, self.label_set, self.labelled
 
     def labels(self) -> str:
-        """Return the labels that the entry was trained on in words, '' if not known."""
+        """Return the training labels of the entry in words, '' if not known."""
         if self.labelled is None:
             return f'labels {self.label_set}' if self.label_set else ''
         count = f'{self.labelled:,} labels'
@@ -94,10 +95,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """The entries of a leaderboard, and what they were made of.
+    """The entries of a leaderboard, and the number of files and rows behind them.
 
     Attributes:
-        entries: those that compare side by side, the best first.
+        entries: comparable entries next to each other, the best first.
         damaged: a sentence for each line without a result.
         files: number of files.
         rows: number of rows.
@@ -149,7 +150,7 @@ def _entry(group: list[ResultRow]) -> Entry:
     rows = [newest[seeds] for seeds in sorted(newest, key=_seeds_order)]
     last = rows[-1]
     values = [float(row.fields['value']) for row in rows]
-    std, std_of = _spread(values, last)
+    std, std_of = _std_and_source(values, last)
     seconds = [row.get('seconds', kind=(int, float)) for row in rows]
     seconds = [s for s in seconds if s is not None]
     epochs = last.get('config', 'epochs', kind=(int, float))
@@ -172,7 +173,7 @@ def _entry(group: list[ResultRow]) -> Entry:
         weights=last.get('weights') or '?',
         network=last.get('network') or '',
         layer=last.get('layer') or '',
-        epochs=None if _is_imported(last) else epochs,  # an import's are a placeholder
+        epochs=None if _is_imported(last) else epochs,  # an import's epochs are a placeholder
         seconds=statistics.fmean(seconds) if seconds else None,
         device=_join_distinct((row.get('versions', 'device') for row in rows), '; '),
         seeds=_seeds_text(list(newest)),
@@ -188,8 +189,8 @@ def _seeds_order(seeds: tuple) -> list[tuple]:
     return [(isinstance(part, str), part is not None, part or 0) for part in seeds]
 
 
-def _spread(values: list[float], last: ResultRow) -> tuple[float | None, str]:
-    """Return the standard deviation, and what it is over."""
+def _std_and_source(values: list[float], last: ResultRow) -> tuple[float | None, str]:
+    """Return the standard deviation, and what it is taken over, such as '3 seeds'."""
     if len(values) > 1:
         return statistics.stdev(values), f'{len(values)} seeds'
     std = last.get('std', kind=(int, float))
@@ -206,7 +207,7 @@ def _interval(row: ResultRow) -> tuple[float, float] | None:
 
 
 def _protocol(rows: list[ResultRow]) -> str:
-    """Return the sentence of the protocol, with what all rows chose alike."""
+    """Return the sentence of the protocol, with the chosen values that all rows share."""
     chosen = rows[-1].get('chosen', kind=dict) or {}
     for row in rows:
         other = row.get('chosen', kind=dict) or {}
@@ -234,7 +235,7 @@ def _join_distinct(texts: Iterable[str | None], separator: str) -> str:
 
 
 def _seeds_text(seeds: list[tuple]) -> str:
-    """'0, 1, 2', or '0 (evaluation 3), ...' where the evaluations have seeds of their own."""
+    """Return '0, 1, 2', or '0 (evaluation 3), ...' where the evaluations have their own seeds."""
     seeds = sorted(pair for pair in seeds if isinstance(pair[0], int))
     evaluation_seeds = {evaluation for _, evaluation in seeds}
     are_equal = all(evaluation in (None, training) for training, evaluation in seeds)
@@ -261,7 +262,7 @@ def _tell_configs_apart(entries: list[Entry], configs: list[dict[str, str]]) -> 
 
 
 def _flat(config: object, key: str = '') -> dict[str, str]:
-    """{'method.proj_dim': '128', ...} without the keys that do not change a result."""
+    """Return {'method.proj_dim': '128', ...} without the keys that do not change a result."""
     if isinstance(config, list) and any(isinstance(item, dict) for item in config):
         config = dict(enumerate(config))
     if not isinstance(config, dict):

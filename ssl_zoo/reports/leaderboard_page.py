@@ -1,4 +1,4 @@
-"""The leaderboard as one HTML page with filters and sorting; without scripts a ranked table."""
+"""The leaderboard as one HTML page: a ranked table; with scripts also filters and sorting."""
 
 from html import escape
 
@@ -23,7 +23,7 @@ COLUMNS = [
     Column('checkpoint, command'),
 ]
 
-# The page shows all rows. The script hides rows, and writes text only as text.
+# Without the script the page shows all rows. The script hides rows, and writes text, never HTML.
 FILTER_SCRIPT = """
 const byId = id => document.getElementById(id);
 const rows = [...document.querySelector('tbody').rows];
@@ -79,7 +79,7 @@ def page(board: Leaderboard) -> str:
 
 
 def _notes(board: Leaderboard) -> str:
-    """What the entries are, and what is left out."""
+    """Return sentences on what an entry is and which rows are left out."""
     content = html.paragraphs(
         f'{len(board.entries)} figures of {board.rows} rows in {board.files} files. Rows that '
         f'differ in the seed alone are one figure: mean, sample standard deviation, number of '
@@ -99,7 +99,7 @@ def _notes(board: Leaderboard) -> str:
 
 
 def _controls(entries: list[Entry]) -> str:
-    """The filters, hidden until the script runs, and the lines that the script writes."""
+    """Return the filters, hidden until the script runs, and the elements that the script fills."""
     metrics = {entry.metric: entry.metric for entry in entries}
     by_mark = sorted(entries, key=lambda e: (not e.mark, len(e.mark), e.mark))
     tests = {_test_key(e): f'{e.mark or "?"}: {e.test} {e.manifest}' for e in by_mark}
@@ -116,12 +116,12 @@ compare.</p>"""
 
 
 def _test_key(entry: Entry) -> str:
-    """What the filter compares: the mark, or the name of a test set without one."""
+    """Return the value that the filter compares: the mark, or the name of an unmarked test set."""
     return f'{entry.mark}|{"" if entry.mark else entry.test}'
 
 
 def _options(names: dict[str, str]) -> str:
-    """The options of a select box, by value, after one for all."""
+    """Return the options of a select box: first 'all', then each value with its name."""
     options = ['<option value="">all</option>']
     for value, name in names.items():
         options.append(f'<option value="{escape(value)}">{escape(name)}</option>')
@@ -228,7 +228,7 @@ def _seconds_cell(entry: Entry) -> Cell:
 
 
 def _files_cell(entry: Entry) -> Cell:
-    """The checkpoints and commands of the runs, folded up."""
+    """Return a cell with the checkpoints and commands of the runs, hidden until a click."""
     content = ''
     for name, text in (('checkpoint', entry.checkpoint), ('command', entry.command)):
         if text:

@@ -1,4 +1,4 @@
-"""The results rows that a leaderboard is made of: files, lines, and the fields that rows share."""
+"""Read the results rows of a leaderboard: files, lines, and the fields that rows share."""
 
 import json
 import math
@@ -41,11 +41,11 @@ SHARED_FIELDS = (
 
 @dataclass(frozen=True)
 class ResultRow:
-    """A results row and where it stands.
+    """A results row and its position in a file.
 
     Attributes:
         fields: the JSON object.
-        path: of the file.
+        path: path of the file.
         line: number of the line, from 1.
     """
 
@@ -61,7 +61,7 @@ class ResultRow:
         return value if isinstance(value, kind) and not isinstance(value, bool) else None
 
     def entry_key(self) -> str:
-        """Return what all rows of one entry have in common: everything but the seed."""
+        """Return a key that all rows of one entry share: all compared fields except the seed."""
         shared = {name: self.fields.get(name) for name in SHARED_FIELDS}
         config = self.get('config', kind=dict) or {}
         compared = {k: v for k, v in config.items() if k not in IGNORED_CONFIG_KEYS}
@@ -70,14 +70,14 @@ class ResultRow:
     def seeds(self) -> tuple:
         """Return (seed of the training, seed of the evaluation or None), which identifies a run.
 
-        A row without a seed is a run of its own, identified by its path and line.
+        A row without a seed counts as a separate run, identified by its path and line.
         """
         training_seed = self.get('config', 'seed', kind=int)
         row_seed = self.get('seed', kind=int)
         if training_seed is None and row_seed is None:
             return str(self.path), self.line
-        # The rows that training writes have no hash of the checkpoint; their seed is the
-        # training's.
+        # Rows that training writes have no hash of the checkpoint, and their seed is the seed of
+        # the training.
         evaluation_seed = row_seed if 'checkpoint_sha256' in self.fields else None
         return (row_seed if training_seed is None else training_seed), evaluation_seed
 
@@ -93,7 +93,7 @@ def find_files(paths: list[str]) -> list[Path]:
         if not path.exists():
             raise ConfigError(
                 f'there is nothing at {path.absolute()}; give files results.jsonl, or folders that '
-                f'hold some, such as work_dirs'
+                f'hold such files, such as work_dirs'
             )
         for file in [path] if path.is_file() else _results_below(path):
             files.setdefault(file.resolve(), file)

@@ -1,4 +1,4 @@
-"""The leaderboard as text: for a terminal, and as CSV."""
+"""The leaderboard as text for a terminal, and as CSV."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ from ssl_zoo.reports.leaderboard import Entry, Leaderboard
 
 MIN_WIDTH = 80  # characters of a line
 SHOWN_DAMAGED = 10
-FORMULA_STARTS = tuple('=+-@\t\r')  # a spreadsheet takes text with these for a formula
+FORMULA_STARTS = tuple('=+-@\t\r')  # a spreadsheet takes text that starts so for a formula
 
 
 def value_text(entry: Entry) -> str:
@@ -20,22 +20,22 @@ def value_text(entry: Entry) -> str:
 
 
 def shorten(text: str, most: int = 70) -> str:
-    """Return the text with at most this number of characters."""
+    """Return the text, cut to at most ``most`` characters."""
     return text if len(text) <= most else text[: most - 3] + '...'
 
 
 def one_line(text: str) -> str:
-    """Return text on one line, without control characters and without what is not text."""
+    """Return text on one line, without control characters and undecodable bytes."""
     printable = ''.join(c if c.isprintable() else ' ' for c in text)
     return printable.encode(errors='replace').decode()
 
 
 def as_text(board: Leaderboard, width: int | None = None) -> str:
-    """Return the table for a terminal, with one list for the entries that compare.
+    """Return the text for a terminal, with one list for each set of comparable entries.
 
     Args:
         board: the leaderboard.
-        width: characters of a line, None for that of the terminal.
+        width: characters of a line; None for the width of the terminal.
     """
     width = max(width or shutil.get_terminal_size((140, 24)).columns, MIN_WIDTH)
     lists = defaultdict(list)
@@ -94,7 +94,7 @@ def _notes(board: Leaderboard) -> list[str]:
     again = sum(entry.again for entry in board.entries)
     if again:
         notes.append(
-            f'{again} rows left out: the same seed was measured again later, and the newest counts.'
+            f'{again} rows left out: the same seed was measured again, and the newest row counts.'
         )
     if board.damaged:
         notes.append(f'{len(board.damaged)} damaged lines left out:')
@@ -106,9 +106,9 @@ def _notes(board: Leaderboard) -> list[str]:
 
 
 def as_csv(entries: list[Entry]) -> str:
-    """Return the table as CSV with a line of names.
+    """Return the table as CSV with a header line.
 
-    Text that a spreadsheet would take for a formula gets an apostrophe in front.
+    Text that a spreadsheet would take for a formula gets an apostrophe in front of it.
     """
     names = []
     for name in (field.name for field in fields(Entry)):

@@ -15,8 +15,8 @@ from PIL import Image
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.storage.atomic import atomic_write
 
-# Okabe and Ito's colours (jfly.uni-koeln.de/color), which colour-blind readers tell apart, without
-# the yellow, which is faint on white.
+# Okabe and Ito's colours (jfly.uni-koeln.de/color), which colour-blind readers can tell apart. The
+# yellow is left out, because it is faint on white.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00', '#000000')
 MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X', '<', '>', '*')  # 10 beside 7 colours: 70 pairs
 LIGHT_GREY = '#BBBBBB'
@@ -39,10 +39,10 @@ RC_PARAMS = {
     'legend.frameon': False,
     'figure.facecolor': 'white',
     'svg.fonttype': 'none',
-    # Without a fixed salt the identifiers in an SVG would differ each time.
+    # Without a fixed salt the identifiers in an SVG file would differ each time.
     'svg.hashsalt': 'ssl_zoo',
 }
-# Date entries of the formats, left out so that the same figure gives the same bytes.
+# Date entries of the formats are left out, so that the same figure gives the same bytes.
 METADATA = {'png': {}, 'svg': {'Date': None}, 'pdf': {'CreationDate': None}}
 LEGEND_ENTRY_WIDTH = 1.6  # inches
 LEGEND_ROW_HEIGHT = 0.2  # inches
@@ -68,7 +68,7 @@ def shorten(text: str, length: int) -> str:
 
 
 def styled(draw: Callable[..., Result]) -> Callable[..., Result]:
-    """Decorate a function that draws: it runs under ``RC_PARAMS``, without the user's settings."""
+    """Decorate a function that draws: run it under ``RC_PARAMS``, without the user's settings."""
 
     @functools.wraps(draw)
     def draw_in_style(*args, **kwargs) -> Result:
@@ -81,7 +81,7 @@ def styled(draw: Callable[..., Result]) -> Callable[..., Result]:
 
 
 def legend_columns(width: float) -> int:
-    """Return how many legend entries stand side by side in a figure of ``width`` inches."""
+    """Return the number of legend columns in a figure of ``width`` inches."""
     return max(1, int(width // LEGEND_ENTRY_WIDTH))
 
 
@@ -97,9 +97,9 @@ def epoch_panels(
 
     Args:
         n: number of panels.
-        columns: most panels side by side.
-        width: of the figure, in inches.
-        panel_height: in inches.
+        columns: maximum number of panels side by side.
+        width: width of the figure, in inches.
+        panel_height: height of a panel, in inches.
         legend_entries: entries of the legend, 0 for none.
         sharey: whether the panels share the vertical axis.
 
@@ -165,7 +165,7 @@ def save_figure(figure: Figure, path: Path) -> Path:
 
 
 def _with_palette(png: bytes) -> bytes:
-    """Reduce a PNG to 128 colours: figures have few, and the file takes a third of the bytes."""
+    """Reduce a PNG to 128 colours: figures have few colours, and the file is a third as large."""
     image = Image.open(io.BytesIO(png)).convert('RGB')
     image = image.quantize(128, dither=Image.Dither.NONE)
     buffer = io.BytesIO()

@@ -1,6 +1,6 @@
-"""What a network puts together: t-SNE of test image features, and nearest neighbours.
+"""Which images have similar features: a t-SNE map of test images, and nearest neighbours.
 
-The features are those of a run's map.npz, see ``ssl_zoo.studies.job``.
+The features come from a run's map.npz, see ``ssl_zoo.studies.embedding_map``.
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from ssl_zoo.data.image_sheet import Frame, ImageSheet, SheetCell, SheetColumn
 from ssl_zoo.reports.style import MARKERS, shorten, styled
 
 MAX_PERPLEXITY = 30
-MAX_CLASSES = 10  # that a map tells apart
-# Paul Tol's muted scheme (sronpersonalpages.nl/~pault) and black. Each class has a marker besides
-# its colour, so that no class is told by colour alone.
+MAX_CLASSES = 10  # classes with a colour of their own in a map
+# Paul Tol's muted scheme (sronpersonalpages.nl/~pault) and black. Each class also has its own
+# marker, so that no class is identified by colour alone.
 CLASS_COLOURS = (
     '#332288',
     '#DDCC77',
@@ -41,7 +41,7 @@ class EmbeddingMap:
     Attributes:
         features: (N, D) float32.
         labels: (N,) int64.
-        classes: names.
+        classes: names of the classes.
         thumbnails: (N, h, w, 3) uint8.
     """
 
@@ -55,7 +55,7 @@ class EmbeddingMap:
         """Read a map.npz. Nothing in the file is executed.
 
         Raises:
-            ValueError: the file is torn, is something else, or has other shapes.
+            ValueError: the file is torn, is not a map.npz, or has arrays of wrong shapes.
         """
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -100,12 +100,12 @@ class EmbeddingMap:
 def tsne(embeddings: EmbeddingMap) -> np.ndarray:
     """Return (N, 2) float32: scikit-learn's t-SNE of the features.
 
-    The distance is cosine, the start are the principal components.
+    The distance is cosine, and the map starts from the principal components.
     """
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    # The problem is small: threads would only wait for each other, and for other work.
+    # The problem is small: threads would mostly wait for each other and for other processes.
     with threadpool_limits(1):
         projection = TSNE(
             2, perplexity=embeddings.perplexity, metric='cosine', init='pca', random_state=0
@@ -117,7 +117,8 @@ def tsne(embeddings: EmbeddingMap) -> np.ndarray:
 def plot_map(embeddings: EmbeddingMap, positions: np.ndarray) -> Figure:
     """Plot the images as points.
 
-    The first ``MAX_CLASSES`` classes have a colour and a marker each, all others are grey dots.
+    Each of the first ``MAX_CLASSES`` classes has its own colour and marker; all others are grey
+    dots.
 
     Args:
         embeddings: labels and class names.
@@ -175,7 +176,7 @@ def nearest_neighbours(embeddings: EmbeddingMap, queries: np.ndarray, k: int) ->
 def first_of_each_class(labels: np.ndarray, n: int) -> np.ndarray:
     """Return the position of the first image of each of the first ``n`` classes.
 
-    They depend on the labels alone, so that all networks are shown with the same images.
+    The positions depend on the labels alone, so that all networks are shown with the same images.
 
     Args:
         labels: (N,) int64.
@@ -190,8 +191,8 @@ def neighbours_sheet(
 ) -> ImageSheet:
     """Return a sheet with a query and its neighbours in each row.
 
-    A neighbour of the query's class has a whole frame and a tick, another one a dashed frame and a
-    cross.
+    A neighbour of the query's class has a solid frame and a tick, any other neighbour a dashed
+    frame and a cross.
 
     Args:
         embeddings: thumbnails and labels.

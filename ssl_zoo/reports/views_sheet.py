@@ -20,11 +20,11 @@ from ssl_zoo.data.views import COLUMN, JITTER_ORDERS, View
 from ssl_zoo.errors import ConfigError
 
 IMAGE_SIDE = 224  # pixels of the longer side of an image in the picture
-CAPTION_WIDTH = 176  # pixels: the least that a line of text fits into
+CAPTION_WIDTH = 176  # pixels: the smallest width that a line of text fits into
 MAX_IMAGES = 100
 JITTER = ('brightness', 'contrast', 'saturation', 'hue')  # by their numbers in JITTER_ORDERS
-# One for each view. Okabe and Ito's colours (jfly.uni-koeln.de/color), which colour-blind readers
-# tell apart, then three more, because DINO has ten views.
+# One colour for each view: Okabe and Ito's (jfly.uni-koeln.de/color), which colour-blind readers
+# can tell apart, then three more, because DINO has ten views.
 CROP_COLOURS = (
     '#d55e00',
     '#0072b2',
@@ -45,9 +45,9 @@ class ImageViews:
     """An image and the views that a run makes of it.
 
     Attributes:
-        image: a captioned image.
-        views: captioned views, as the network sees them before normalisation.
-        crop_boxes: for each view its crop in pixels of the image.
+        image: the image with a caption.
+        views: the views with captions, as the network sees them before normalisation.
+        crop_boxes: crop of each view, in pixels of the image.
     """
 
     image: SheetCell
@@ -60,11 +60,11 @@ def describe_params(params: np.ndarray, height: int, width: int) -> list[str]:
 
     Args:
         params: (len(PARAMS),) float32, the numbers drawn for the view.
-        height: of the image, in pixels.
-        width: of the image, in pixels.
+        height: height of the image, in pixels.
+        width: width of the image, in pixels.
 
     Returns:
-        Short lines of text; an operation that was not applied has none.
+        Short lines of text; an operation that was not applied has no line.
     """
     value = {name: float(params[column]) for name, column in COLUMN.items()}
     left, top, right, bottom = crop_box(params, height, width)
@@ -105,15 +105,15 @@ def make_views(
     """Make the views that a run with these settings makes of some training images in one epoch.
 
     Args:
-        settings: of the run. ``data.val`` and ``data.test`` are read only where they decide which
-            images are trained on.
+        settings: settings of the run. ``data.val`` and ``data.test`` are read only where they
+            decide which images are trained on.
         first: position of the first image in the training set.
         images: number of images, at most ``MAX_IMAGES``; fewer at the end of the set.
-        epoch: counted from 0.
+        epoch: number of the epoch, from 0.
 
     Raises:
-        ConfigError: a number is outside of the data or of the run, data are missing, or none of
-            the images can be read.
+        ConfigError: ``first``, ``images`` or ``epoch`` is out of range, data are missing, or none
+            of the images can be read.
     """
     last_epoch = math.ceil(settings.epochs) - 1
     if not 0 <= epoch <= last_epoch:
@@ -153,7 +153,7 @@ def _training_source(settings: Settings) -> Source:
 def _load(
     settings: Settings, source: Source, positions: range, epoch: int
 ) -> tuple[dict, list[torch.Tensor]]:
-    """Return the batch of these images, and for each view (B, 3, H, W) uint8 pixels."""
+    """Return the batch of these images, and the pixels of each view, (B, 3, H, W) uint8."""
     data = settings.data
     views = settings.build_views()
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
@@ -194,12 +194,12 @@ def _describe_image(
 def views_sheet(views: list[View], images: list[ImageViews], footer: str) -> ImageSheet:
     """Return the sheet: a row for each image with its views.
 
-    Views of all sizes have one scale, a whole number for views of up to ``2 * IMAGE_SIDE`` pixels.
-    The frames on an image are its crops, in the colours of the views' titles.
+    All views are scaled by one factor, a whole number for views of up to ``2 * IMAGE_SIDE``
+    pixels. The frames on an image are the crops of its views, in the colours of the views' titles.
 
     Args:
         views: the settings of the views.
-        images: what to show, see ``make_views``.
+        images: images and views to show, from ``make_views``.
         footer: text below the last row.
     """
     largest = max(view.size for view in views)
@@ -248,7 +248,7 @@ def save_views_sheet(
         config_name: name of the settings in the footer.
 
     Raises:
-        ConfigError: see ``make_views``; ``out`` is no .png file, or cannot be written.
+        ConfigError: see ``make_views``; or ``out`` is not a .png file, or cannot be written.
     """
     if out.suffix.lower() != '.png':
         raise ConfigError(

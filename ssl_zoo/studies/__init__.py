@@ -1,1 +1,1 @@
-"""Studies: many methods on one recipe, over seeds, and the report of them."""
+"""Studies: many methods trained on one recipe with several seeds, and a report on them."""

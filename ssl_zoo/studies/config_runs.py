@@ -1,4 +1,4 @@
-"""Several configs over seeds, each with its own recipe: the jobs of tools/train_all.py."""
+"""The jobs of tools/train_all.py: several configs, each with its own recipe, on several seeds."""
 
 import json
 import sys
@@ -26,12 +26,12 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class ConfigRun:
-    """A training of a config with a seed.
+    """A training run of a config with a seed.
 
     Attributes:
         config: path of the config.
-        seed: of the run.
-        folder: its work directory.
+        seed: seed of the run.
+        folder: work directory of the run.
         options: changes to the config.
     """
 
@@ -56,7 +56,7 @@ class ConfigRun:
         return load_config(self.config, [*self.options, f'seed={self.seed}'])
 
     def is_done(self) -> bool:
-        """Return whether the run has ended with its results.
+        """Return whether the run has ended and left results.
 
         Raises:
             ConfigError: the config has a mistake, or the folder holds results of other settings.
@@ -65,7 +65,7 @@ class ConfigRun:
         result = read_result(self.folder)
         if result is None:
             return False
-        # Through JSON, because the results file holds lists where settings have tuples.
+        # Settings pass through JSON, because the results file holds lists where they have tuples.
         if result['config'] != json.loads(json.dumps(settings.to_builtin())):
             raise ConfigError(
                 f'{self.folder} holds a finished run with other settings; choose another --out, '
@@ -91,10 +91,10 @@ class ConfigRuns:
         return len(self.runs)
 
     def prepare(self, run: ConfigRun) -> None:
-        """Nothing to write: the command says all."""
+        """Write nothing: the command holds all that the run needs."""
 
     def command(self, run: ConfigRun) -> list[str]:
-        """Return the command that trains, from the last checkpoint if there is one."""
+        """Return the command that trains; it continues from the last checkpoint if there is one."""
         command = [sys.executable, '-m', 'ssl_zoo.cli.train', run.config]
         command += ['--work-dir', str(run.folder), '--seed', str(run.seed)]
         if any((run.folder / 'checkpoints').glob('step_*.pth')):
@@ -104,18 +104,18 @@ class ConfigRuns:
         return command
 
     def settled_record(self, run: ConfigRun, since: float) -> dict | None:
-        """Return the record of a run that another scheduler has finished."""
+        """Return the record of a run that is already finished; None for the others."""
         return self.finished_record(run, exit_code=0)
 
     def finished_record(self, run: ConfigRun, exit_code: int) -> dict | None:
-        """Return the record of a run that has ended with its results."""
+        """Return the record of a run that has left results; None if it has not."""
         result = read_result(run.folder)
         if exit_code != 0 or result is None:
             return None
         return dict(status='done', error=None, label=run.label, result=result)
 
     def failed_record(self, run: ConfigRun, error: str, write: bool = True) -> dict:
-        """Return the record of a run that failed; nothing is written, so that it is tried again."""
+        """Return the record of a run that failed. The record is not saved: a later call retries."""
         return dict(status='failed', error=error, label=run.label)
 
     def describe_record(self, record: dict) -> str:
@@ -125,7 +125,7 @@ class ConfigRuns:
 
 
 def config_name(config: str) -> str:
-    """Return folder and file name of a config, such as 'byol/digits.py'."""
+    """Return the folder and the file name of a config, such as 'byol/digits.py'."""
     path = Path(config).absolute()
     return f'{path.parent.name}/{path.name}'
 
@@ -137,7 +137,7 @@ def run_folder(out: Path, config: str, seed: int) -> Path:
 
 
 def read_result(folder: Path) -> dict | None:
-    """Return the figures of a finished run, with its settings under 'config'.
+    """Return the figures of a finished run, with the settings of the run under 'config'.
 
     Args:
         folder: work directory of the run.
@@ -147,7 +147,7 @@ def read_result(folder: Path) -> dict | None:
     """
     try:
         rows = _read_lines(folder / 'results.jsonl')
-        # Rows with a checkpoint hash are those of later evaluations.
+        # Rows with a checkpoint hash come from evaluations after the training.
         rows = [row for row in rows if 'checkpoint_sha256' not in row]
         log = _read_lines(folder / 'log.jsonl')
         values = {(row['metric'], row['weights']): row['value'] for row in rows}
@@ -180,8 +180,8 @@ def results_table(configs: list[str], seeds: list[int], out: Path) -> str:
     standard deviation.
 
     Args:
-        configs: paths.
-        seeds: of each config.
+        configs: paths of the configs.
+        seeds: seeds of each config.
         out: folder of all runs.
     """
     rows = []

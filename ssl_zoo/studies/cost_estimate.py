@@ -1,4 +1,4 @@
-"""The cost of a study before it starts: steps of each arm, speed of a timed step, total time."""
+"""Estimate the cost of a study before it starts: steps of each arm, images per second, time."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from ssl_zoo.studies.plan import Job, Jobs, fingerprint
 from ssl_zoo.studies.scheduler import format_duration
 from ssl_zoo.studies.study import Arm
 
-TIMED_IMAGES = 64  # at most so many in a timed step
+TIMED_IMAGES = 64  # largest batch of a timed step
 BASELINE_SECONDS = 10.0
 UNKNOWN_SECONDS = 1.0
 TABLE_HEAD = ('', 'epochs', 'images', 'batch', 'steps', 'images/s', 'min')
@@ -24,11 +24,11 @@ TABLE_HEAD = ('', 'epochs', 'images', 'batch', 'steps', 'images/s', 'min')
 
 @dataclass
 class CostEstimate:
-    """The expected seconds of the trainings of a study.
+    """The expected training times of a study.
 
     Attributes:
         seconds: (kind of job, id of the arm) -> seconds of a training.
-        table: for each arm the cells under ``TABLE_HEAD``.
+        table: the cells under ``TABLE_HEAD`` for each arm.
     """
 
     seconds: dict[tuple[str, str], float] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class CostEstimate:
 
 
 def estimate_cost(jobs: Jobs) -> CostEstimate:
-    """Time one synthetic step of each kind of training, and count steps."""
+    """Time one step on synthetic images for each kind of training, and count the steps."""
     study = jobs.study
     estimate = CostEstimate()
     image_counts: dict[str, int] = {}
@@ -64,7 +64,7 @@ def estimate_cost(jobs: Jobs) -> CostEstimate:
 
 
 def _count_images(settings: Settings, known: dict[str, int]) -> int:
-    """Return the number of training images; without the data, what the config expects."""
+    """Return the number of training images; if the data is missing, the number in the config."""
     key = fingerprint(settings.to_builtin()['data'])
     if key not in known:
         try:
@@ -77,7 +77,7 @@ def _count_images(settings: Settings, known: dict[str, int]) -> int:
 
 
 def _images_per_second(settings: Settings, plan: Plan, known: dict[str, float]) -> float:
-    """Return the speed of a training step; arms that differ in nothing else share a measurement."""
+    """Return the training images per second, measured once for all arms with equal steps."""
     content = settings.to_builtin()
     key = fingerprint([content['method'], content['views'], settings.precision, plan.device_batch])
     if key not in known:
@@ -106,9 +106,9 @@ def print_plan(
     """Print what the study will do and how long it will take.
 
     Args:
-        jobs: of the study.
+        jobs: jobs of the study.
         processes: number of jobs that run at the same time.
-        threads: of each process.
+        threads: number of threads of each process.
         print_line: prints a line.
     """
     study = jobs.study
@@ -155,7 +155,7 @@ def _describe_jobs(jobs: Jobs, done: int) -> str:
 
 
 def _format_table(rows: list[tuple[str, ...]]) -> list[str]:
-    """Return lines with the first column to the left and all others to the right."""
+    """Return lines with the first column left-aligned and all others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:

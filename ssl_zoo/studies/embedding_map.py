@@ -16,8 +16,8 @@ def save_embedding_map(path: Path, context: EvaluationContext) -> None:
     """Write the file that ``ssl_zoo.reports.tsne.EmbeddingMap`` reads.
 
     Args:
-        path: of the file.
-        context: network and data.
+        path: path of the file.
+        context: gives the network and the data.
 
     Raises:
         OSError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""How a study judges its runs, as a study file defines it."""
+"""How a study evaluates its runs, as the study file defines it."""
 
 from dataclasses import dataclass, field
 
@@ -35,23 +35,23 @@ label_subsets = Constraint(
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How every run of a study is judged.
+    """How every run of a study is evaluated.
 
-    Choices are made on the hold-out, figures are of the test images.
+    Choices are made on the hold-out, and figures are measured on the test images.
 
     Attributes:
-        k: numbers of neighbours of the k-NN vote; of several the best on the hold-out is taken.
-        temperature: temperatures of the k-NN vote; of several the best on the hold-out is taken.
+        k: numbers of neighbours of the k-NN vote; the best on the hold-out is used.
+        temperature: temperatures of the k-NN vote; the best on the hold-out is used.
         linear: 'logistic' (L-BFGS on features without augmentation), the name of a preset of
             tools/linear.py (the frozen protocol with random crops), or None for no linear
             evaluation.
         linear_recipe: changes to that preset, such as dict(epochs=(10,)).
         strengths: penalties to choose from for 'logistic'.
-        labels: label subsets that the whole network is fine-tuned on, once for each: '1%', '10%',
+        labels: label subsets; the whole network is fine-tuned once on each: '1%', '10%',
             '4-per-class' ...
-        finetune: changes to the fine-tuning recipe (``FINETUNE``), for all label subsets or for
-            each its own: {'1%': dict(...), ...}.
-        precision: of the network.
+        finetune: changes to the fine-tuning recipe (``FINETUNE``), either one dict for all label
+            subsets, or one for each: {'1%': dict(...), ...}.
+        precision: precision of the network.
     """
 
     k: tuple = constrained(whole_numbers, default=(20,))
@@ -66,12 +66,12 @@ class Evaluation:
     def finetune_recipe(self, labels: str) -> Recipe:
         """Return the fine-tuning recipe of a label subset."""
         changes = self.finetune
-        if set(changes) & set(self.labels):  # each subset has its own
+        if set(changes) & set(self.labels):  # each subset has its own changes
             changes = changes.get(labels, {})
         return FINETUNE.with_changes(**changes)
 
     def linear_preset(self) -> Recipe:
-        """Return the recipe of the frozen protocol."""
+        """Return the recipe of the linear evaluation on the frozen encoder."""
         return linear_preset(self.linear).with_changes(**self.linear_recipe)
 
     def metrics(self) -> list[dict]:
@@ -120,7 +120,7 @@ def check_evaluation(evaluation: Evaluation, prefix: str) -> None:
 
     Args:
         evaluation: values of the right types.
-        prefix: what stands before a key in messages, such as 'digits.py: evaluate.'.
+        prefix: text before a key in messages, such as 'digits.py: evaluate.'.
 
     Raises:
         ConfigError: a value is not allowed.

@@ -1,4 +1,4 @@
-"""The figures of a run: every evaluation that the study asks for, one after another."""
+"""Measure the figures of a run: every evaluation that the study asks for, one after another."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,9 +21,9 @@ def measure_figures(
     Figures that an earlier attempt has saved are not measured again.
 
     Args:
-        folder: of the job.
-        checkpoint: file of the run.
-        random_weights: judge the network as it was before training.
+        folder: folder of the job.
+        checkpoint: checkpoint file of the run.
+        random_weights: whether to evaluate the network as it was before training.
 
     Returns:
         The evaluation context, with the features that were extracted.

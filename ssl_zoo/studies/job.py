@@ -3,8 +3,8 @@
     python -m ssl_zoo.studies.job FOLDER
 
 reads FOLDER/job.json, which ``ssl_zoo.studies.plan`` writes, and leaves FOLDER/record.json. A job
-that was stopped or killed continues: the training from its checkpoint, the evaluation after its
-last figure.
+that was stopped or killed can be run again: the training continues from its checkpoint, the
+evaluation after its last figure.
 """
 
 import ctypes
@@ -54,9 +54,9 @@ def _peak_memory(folder: JobFolder) -> int:
 
 
 def do_trial(folder: JobFolder) -> None:
-    """Train without test images. The figure is k-NN accuracy on the hold-out at the end.
+    """Train without test images. The figure is the k-NN accuracy on the hold-out at the end.
 
-    A training that diverges ends the trial too, without a figure.
+    If the training diverges, the trial ends without a figure.
     """
     try:
         train(folder)
@@ -102,7 +102,7 @@ def do_baseline(folder: JobFolder) -> None:
     checkpoints = checkpoints_in(Path(run_folder))
     if not checkpoints:
         raise ConfigError(
-            f'{run_folder} has no checkpoint, whose config says what network the untrained one is'
+            f'{run_folder} has no checkpoint, and the config in it defines the untrained network'
         )
     context = measure_figures(folder, checkpoints[0], random_weights=True)
     if folder.task['draw_map']:
@@ -115,9 +115,9 @@ KINDS = {'trial': do_trial, 'run': do_run, 'baseline': do_baseline}
 
 
 def die_with_parent() -> None:
-    """Let Linux send SIGTERM to this process when the scheduler ends, even if it is killed.
+    """Let Linux send SIGTERM to this process when the scheduler ends, even when it is killed.
 
-    Another scheduler may then take the job.
+    Otherwise another scheduler could take the job while this process still works on it.
     """
     if sys.platform == 'linux':
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
@@ -135,7 +135,7 @@ def main(path: str) -> int:
         try:
             KINDS[folder.task['kind']](folder)
         except BaseException:
-            folder.save_progress()  # the seconds of this attempt
+            folder.save_progress()  # adds the seconds of this attempt
             raise
         return 0
 

@@ -15,8 +15,8 @@ class JobFolder:
 
     Attributes:
         task: content of job.json.
-        progress: content of partial.json: 'seconds' that all attempts took together, 'figures' that
-            were measured, and after the training 'cost' and 'config'.
+        progress: content of partial.json: 'seconds' of all attempts together, the 'figures'
+            measured so far, and after the training 'cost' and 'config'.
 
     Raises:
         ConfigError: there is no job.json, or it is damaged.

@@ -22,21 +22,21 @@ def load_study(
     seeds: list[int] | None = None,
     changes: list[str] | None = None,
 ) -> Study:
-    """Read a study, and every config in it with every option.
+    """Read a study file, and load every config of the study with every option.
 
-    A study is a Python program, which reading runs. Names in it that begin with _ are its own
-    variables.
+    A study file is a Python program, and reading the file runs the program. Names that begin with
+    _ are local variables of the file, not keys of the study.
 
     Args:
         path: the file, or the name of a shipped study, such as 'digits'.
-        small: read the version for two CPU cores, in which the values of the dict ``small`` replace
-            the others.
-        seeds: instead of those of the study.
+        small: whether to read the version for two CPU cores: values in the file's dict ``small``
+            replace those of the full study.
+        seeds: seeds that replace those of the study; None keeps them.
         changes: config options that override all others.
 
     Raises:
-        ConfigError: the file is missing; or the study, or a config of it, has a key that does not
-            exist or a value that is not allowed.
+        ConfigError: the file is missing; or the study, or one of its configs, has a key that does
+            not exist or a value that is not allowed.
     """
     path = find_study(path)
     values = read_program(path, 'study')
@@ -83,7 +83,7 @@ def _build_study(values: dict, loader_values: dict) -> Study:
 
 
 def _check_study(study: Study) -> None:
-    """Check the parts of the study, and how they go together."""
+    """Check the parts of the study, and that they are consistent."""
     prefix = f'{study.path.name}: '
     for name, method in study.methods.items():
         check_fields(method, f'{prefix}methods[{name!r}].')
@@ -99,8 +99,8 @@ def _check_study(study: Study) -> None:
         check_fields(study.tune, f'{prefix}tune.')
         if study.tune.seed in study.seeds:
             raise ConfigError(
-                f'{prefix}tune.seed={study.tune.seed} is one of seeds, but a run that served the '
-                'choice is no measurement; give another tune.seed'
+                f'{prefix}tune.seed={study.tune.seed} is one of seeds, but a seed that chose the '
+                'factor gives no independent measurement; give another tune.seed'
             )
     folders = [arm.id for arm in study.arms()]
     for folder in folders:
@@ -113,7 +113,7 @@ def _check_study(study: Study) -> None:
 
 
 def _check_arm(study: Study, arm: Arm) -> None:
-    """Load the arm's config, and if the arm is tuned that of every trial."""
+    """Load the arm's config and, if the arm is tuned, the config of every trial."""
     prefix = f'{study.path.name}: '
     try:
         settings = arm.settings()

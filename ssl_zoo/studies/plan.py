@@ -23,10 +23,10 @@ class Job:
 
     Attributes:
         kind: 'trial', 'run' or 'baseline' (the untrained network).
-        arm: the arm that it belongs to.
-        seed: of the training, or of the untrained network.
-        folder: where it works.
-        factor: of a trial.
+        arm: the arm that the job belongs to.
+        seed: seed of the training, or of the untrained network.
+        folder: folder of the job's files.
+        factor: tuning factor of a trial; None for other jobs.
         needs: folders of the jobs that must end first.
     """
 
@@ -53,12 +53,12 @@ class Jobs:
 
     Args:
         study: the study.
-        out: its folder.
+        out: folder of the study.
 
     Attributes:
-        trials: of every method.
-        runs: of every arm and seed.
-        baselines: the untrained network, for every seed.
+        trials: the trials of every method.
+        runs: the runs of every arm and seed.
+        baselines: one job on the untrained network for every seed.
         baseline_arms: method -> arm with the first label of every axis.
     """
 
@@ -121,8 +121,9 @@ class Jobs:
     def chosen_number(self, method: str) -> dict | None:
         """Return key, factor and value of the method's best trial; None without tuning.
 
-        Of equal trials the first is taken. All trials must have ended, or a later call might choose
-        otherwise for runs of the same method. A trial that diverged has ended.
+        Of equally good trials the first is chosen. All trials must have ended: otherwise a later
+        call could choose another factor for runs of the same method. A trial that diverged has
+        ended.
 
         Raises:
             ConfigError: a trial has failed, or all of them diverged.
@@ -148,10 +149,7 @@ class Jobs:
         return {key: best[key] for key in ('key', 'factor', 'value')}
 
     def fingerprint(self, job: Job) -> str:
-        """Return a digest of all that a job's figures depend on.
-
-        These are the resolved config, the tuning and the evaluation.
-        """
+        """Return a hash of all that a job's figures depend on: config, tuning and evaluation."""
         study = self.study.to_builtin()
         return fingerprint(
             dict(
@@ -165,10 +163,10 @@ class Jobs:
         )
 
     def check_folders(self) -> None:
-        """Check that the folders hold no jobs with other settings.
+        """Check that the folders hold no jobs with settings that differ from the study's.
 
         Raises:
-            ConfigError: a folder holds a job with other settings than the study has.
+            ConfigError: a folder holds a job whose settings differ from the study's.
         """
         for job in self:
             self._checked_fingerprint(job)
@@ -236,7 +234,7 @@ class Jobs:
             factor = chosen['factor']
         else:
             return None
-        # An axis may have changed the number: the factor applies to the arm's own.
+        # An axis may have changed the number: the factor multiplies the arm's own number.
         value = number_in(job.arm.settings(), key) * factor
         return dict(key=key, factor=factor, value=value)
 
@@ -247,12 +245,12 @@ class Jobs:
     def settled_record(self, job: Job, since: float) -> dict | None:
         """Return the record of a job that need not start.
 
-        Such a job is done, or another scheduler has seen it fail. A failure before ``since`` does
+        Such a job is done, or has failed under another scheduler. A failure before ``since`` does
         not count: the job is tried again.
 
         Args:
             job: the job.
-            since: Unix time.
+            since: start of this scheduler, Unix time.
         """
         record = read_json(job.folder / 'record.json')
         if record is None:
@@ -281,7 +279,7 @@ class Jobs:
             time=time.time(),
         )
         if write:
-            with suppress(OSError):  # a full disk may be the reason of the failure
+            with suppress(OSError):  # a full disk may be the reason for the failure
                 write_json(job.folder / 'record.json', record)
         return record
 

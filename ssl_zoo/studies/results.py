@@ -39,9 +39,9 @@ class ArmResults:
     """The finished runs of an arm.
 
     Attributes:
-        method: its name in the study.
+        method: name of the method in the study.
         axes: axis -> label.
-        runs: seed -> record of the run, with its folder under 'folder'.
+        runs: seed -> record of the run, with the run's folder under 'folder'.
         trained: False for random weights.
     """
 
@@ -57,7 +57,7 @@ class ArmResults:
         return ', '.join([self.method, *labels])
 
     def values(self, metric: str) -> dict[int, float]:
-        """Return the figures of a metric by seed, in percent."""
+        """Return the values of a metric in percent: seed -> value."""
         values = {}
         for seed, run in self.runs.items():
             value = (run.get('figures') or {}).get(metric)
@@ -79,7 +79,7 @@ class ArmResults:
         """Return the distinct values of a nested key of the records, separated by commas.
 
         Args:
-            keys: for instance 'cost', 'memory_of' for ``record['cost']['memory_of']``.
+            keys: path of the nested key: 'cost', 'memory_of' for ``record['cost']['memory_of']``.
         """
         texts = []
         for run in self.runs.values():
@@ -102,7 +102,7 @@ class PairedComparison:
         other: the arm that is subtracted from it.
         metric: key of the metric.
         difference: arm - other; None if they have no seed in common.
-        p_holm: p value adjusted over the family of comparisons, or None.
+        p_holm: p value adjusted over the family of comparisons; None without a p value.
     """
 
     arm: ArmResults
@@ -162,7 +162,7 @@ class StudyResults:
         return None
 
     def at_baseline(self, arm: ArmResults, except_axis: str | None = None) -> bool:
-        """Return whether an arm has the first label of every axis, except one axis."""
+        """Return whether an arm has the first label of every axis other than ``except_axis``."""
         return all(
             label == self.axes[axis][0] for axis, label in arm.axes.items() if axis != except_axis
         )
@@ -170,7 +170,7 @@ class StudyResults:
     def against_reference(self, metric: str) -> list[PairedComparison]:
         """Compare every method with the reference under the same axis labels.
 
-        A family of tests are the methods under the same labels.
+        The comparisons under the same labels are one family of tests.
         """
         pairs = [
             (arm, self.find(self.reference, arm.axes))
@@ -182,7 +182,7 @@ class StudyResults:
     def against_baseline(self, metric: str) -> list[PairedComparison]:
         """Compare every arm with the same method under the first label of every axis.
 
-        A family of tests are the labels of a method.
+        The comparisons of the same method are one family of tests.
         """
         baseline = {axis: labels[0] for axis, labels in self.axes.items()}
         pairs = [
@@ -212,7 +212,8 @@ def compare_pairs(
     Args:
         metric: key of the metric.
         pairs: (arm, other).
-        family: p values are adjusted among the arms for which it returns the same.
+        family: function of an arm; arms with equal return values form a family, and p values are
+            adjusted within a family.
     """
     existing_pairs = [(arm, other) for arm, other in pairs if other is not None]
     differences = [
@@ -286,7 +287,7 @@ def _read_definition(out: Path) -> dict:
 
 
 def _arms_of(definition: dict) -> list[ArmResults]:
-    """Return the arms listed under 'arms', or else every method under every label combination."""
+    """Return the arms listed under 'arms'; without that key, all methods under all labels."""
     if 'arms' in definition:
         return [ArmResults(arm['method'], axis_labels(arm)) for arm in definition['arms']]
     axes = definition['axes']
@@ -320,7 +321,8 @@ def _add_run(study: StudyResults, run: dict) -> None:
     seed = run.get('seed')
     if seed not in study.definition['seeds']:
         study.problems.append(
-            f"{ArmResults(method, axes).name}: seed {seed} is none of the study's, and left out"
+            f"{ArmResults(method, axes).name}: seed {seed} is none of the study's; its run is left "
+            'out'
         )
         return
     arm = None

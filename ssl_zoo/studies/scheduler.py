@@ -29,9 +29,9 @@ class SchedulableJob(Protocol):
     """A job that a scheduler can run.
 
     Attributes:
-        kind: jobs of one kind take times that compare.
-        label: name for people.
-        folder: where the job works; it identifies the job.
+        kind: kind of the job; the measured times of one kind predict later jobs of that kind.
+        label: name of the job in printed lines.
+        folder: folder of the job's files; different jobs have different folders.
         needs: folders of the jobs that must end first.
     """
 
@@ -44,7 +44,7 @@ class SchedulableJob(Protocol):
 class JobSet(Protocol):
     """The jobs that a scheduler runs, in the order in which they should start.
 
-    Each set has a class of jobs, which has the attributes of SchedulableJob.
+    Each JobSet has its own job class, with the attributes of SchedulableJob.
 
     A record is a dict with at least 'status' ('done' or 'failed') and 'error'.
     """
@@ -54,22 +54,22 @@ class JobSet(Protocol):
     def __len__(self) -> int: ...
 
     def prepare(self, job: Any) -> None:
-        """Write what the job needs. Raises ConfigError or OSError if it cannot start."""
+        """Write the files that the job needs. Raises ConfigError or OSError if it cannot start."""
 
     def command(self, job: Any) -> list[str]:
         """Return the command that does the job."""
 
     def settled_record(self, job: Any, since: float) -> dict | None:
-        """Return the record of a job that need not start, None for the others."""
+        """Return the record of a job that need not start; None for the others."""
 
     def finished_record(self, job: Any, exit_code: int) -> dict | None:
         """Return the record that the job's process has left; None if the job is not done."""
 
     def failed_record(self, job: Any, error: str, write: bool = True) -> dict:
-        """Return the record of a job that failed, and keep it if ``write``."""
+        """Return the record of a job that failed; with ``write``, also save the record."""
 
     def describe_record(self, record: dict) -> str:
-        """Return the figures of a job that is done, for people."""
+        """Return the figures of a job that is done, as text to print."""
 
 
 def claim(folder: Path) -> FileLock | None:
@@ -87,12 +87,12 @@ class JobProcess:
 
     Args:
         job: the job.
-        command: to run.
-        lock: of the job's folder.
-        environment: variables that the process gets in addition, such as its GPU.
+        command: command line of the process.
+        lock: lock of the job's folder.
+        environment: additional environment variables of the process, such as its GPU.
 
     Attributes:
-        started: Unix time.
+        started: Unix time of the start.
     """
 
     def __init__(
@@ -125,9 +125,9 @@ class JobProcess:
         return time.time() - self.started
 
     def forward(self, signals: list[int]) -> None:
-        """Send the signals that the process has not got yet, each once.
+        """Send the signals that the process has not received yet, each once.
 
-        A second Ctrl-C would stop the process before it has saved.
+        A second Ctrl-C would stop the process before it has saved its state.
 
         Args:
             signals: all signals that the scheduler has received.
@@ -160,11 +160,11 @@ class Scheduler:
     """Runs jobs until each is done or has failed.
 
     Args:
-        jobs: all of them.
-        environments: for each process that may run at the same time, the variables it gets, such as
-            its GPU and its number of threads.
-        expected_seconds: how long a job takes, for the time left. Only ratios matter, because they
-            are compared with measured times.
+        jobs: all jobs.
+        environments: one dict of environment variables for each process that may run at the same
+            time, such as its GPU and its number of threads.
+        expected_seconds: function of a job, its expected time, for the printed time left. Only the
+            ratios between jobs of one kind matter: measured times give the scale.
         print_line: prints a line.
     """
 
@@ -182,7 +182,7 @@ class Scheduler:
         self._slots = len(environments)
         self._free_environments = list(environments)
         self._processes: list[JobProcess] = []
-        self._records: dict[Path, dict] = {}  # by folder, of jobs that have ended
+        self._records: dict[Path, dict] = {}  # folder of a job that has ended -> record
         # Kind of job -> measured seconds divided by expected seconds.
         self._time_ratios: dict[str, list[float]] = defaultdict(list)
         self._received_signals: list[int] = []
@@ -196,10 +196,10 @@ class Scheduler:
         """Run all jobs.
 
         After Ctrl-C, SIGTERM, SIGUSR1 or SIGHUP no job starts, running jobs get the signal once,
-        and this returns when they have saved and ended.
+        and this method returns when they have saved their state and ended.
 
         Returns:
-            The records of all jobs that have ended; after a signal without those it stopped.
+            The records of all jobs that have ended, except the jobs that a signal stopped.
         """
         previous_handlers = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
         try:
@@ -215,7 +215,7 @@ class Scheduler:
             self._collect_ended()
             scan_due = last_scan is None or time.time() - last_scan >= RESCAN_SECONDS
             if self.signal is None and self._free_environments and scan_due:
-                # After a change another job may be ready: scan again at once.
+                # A job that started or ended may make another job ready: scan again at once.
                 last_scan = None if self._start_ready_jobs() else time.time()
             all_ended = len(self._waiting()) == 0
             if not self._processes and (all_ended or self.signal is not None):
@@ -299,14 +299,14 @@ class Scheduler:
             lock = claim(job.folder)
             if lock is None:
                 return False
-            if self._is_settled(job):  # it ended between the check and the lock
+            if self._is_settled(job):  # the job ended between the first check and the lock
                 lock.release()
                 return True
             self.jobs.prepare(job)
             environment = self._free_environments[0]
             process = JobProcess(job, self.jobs.command(job), lock, environment)
         except (ConfigError, OSError) as error:
-            # A job that this one needs has failed, or its folder has; others may succeed.
+            # A job that this job needs has failed, or its folder cannot be used. Others may work.
             self._records[job.folder] = self.jobs.failed_record(job, str(error))
             self._print_progress(job, f'FAILED: {error}')
             if lock is not None:
@@ -314,7 +314,7 @@ class Scheduler:
             return True
         self._processes.append(process)
         self._free_environments.pop(0)
-        # A signal may have come while the process was started.
+        # A signal may have arrived while the process was being started.
         process.forward(self._received_signals)
         return True
 
@@ -327,7 +327,7 @@ class Scheduler:
 
 
 def format_duration(seconds: float) -> str:
-    """Return seconds, minutes or hours in words, such as '12 min'."""
+    """Return a time as text in seconds, minutes or hours, such as '12 min'."""
     if seconds < 90:
         return f'{seconds:.0f} s'
     if seconds < 2 * 3600:
@@ -336,7 +336,7 @@ def format_duration(seconds: float) -> str:
 
 
 def threads_per_process(processes: int) -> int:
-    """Return how many threads each process gets if they share the cores of this process."""
+    """Return the number of threads of each process if they share the cores of this process."""
     if hasattr(os, 'sched_getaffinity'):
         cores = len(os.sched_getaffinity(0))
     else:

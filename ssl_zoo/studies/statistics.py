@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 
 LEVEL = 0.95
-# Percentage points. Differences that are equal but for rounding would give t tests of p near 0.
+# Percentage points. With differences that are equal up to rounding, a t test would give p near 0.
 EQUAL_TOLERANCE = 1e-9
 
 
@@ -15,12 +15,12 @@ EQUAL_TOLERANCE = 1e-9
 class Estimate:
     """A mean over seeds.
 
-    The interval is None for one value, and where all values are equal, because a deviation of 0
+    The interval is None for one value, and when all values are equal, because a deviation of 0
     says nothing about the next seed.
 
     Attributes:
         n: number of values.
-        mean: their mean.
+        mean: mean of the values.
         std: sample standard deviation; None for one value.
         low: lower end of the 95 % interval of the mean (Student's t), or None.
         high: upper end of the interval, or None.
@@ -38,7 +38,7 @@ class Difference(Estimate):
     """The mean of differences, seed by seed.
 
     Attributes:
-        p: of the paired t test, two-sided; None where there is no interval.
+        p: p value of the two-sided paired t test; None when there is no interval.
     """
 
     p: float | None = None
@@ -93,14 +93,14 @@ def paired_difference(values: dict[int, float], reference: dict[int, float]) -> 
 
 
 def holm(p_values: list[float | None]) -> list[float | None]:
-    """Adjust p values so that the chance of any false finding among them stays below the level.
+    """Adjust p values by Holm's method, which controls the family-wise error rate.
 
-    The smallest p value is multiplied by their number m, the next by m - 1, and so on; none becomes
-    less than the one before, and none more than 1 (Holm, Scandinavian Journal of Statistics 6,
-    1979).
+    The smallest of m p values is multiplied by m, the next by m - 1, and so on. No adjusted value
+    is less than the one before, and none is more than 1 (Holm, Scandinavian Journal of Statistics
+    6, 1979).
 
     Args:
-        p_values: None stays None and is not counted.
+        p_values: the p values; a None stays None and does not count towards m.
     """
     tested = [index for index, p in enumerate(p_values) if p is not None]
     order = sorted(tested, key=lambda index: p_values[index])

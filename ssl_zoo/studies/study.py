@@ -1,4 +1,4 @@
-"""A study: methods x axes x seeds on one recipe, as a file in configs/studies/ defines it."""
+"""A study: methods x axes x seeds on one recipe, defined by a file in configs/studies/."""
 
 import hashlib
 import re
@@ -51,15 +51,15 @@ labelled_axes = Constraint(_are_axes, "a dict of axis: {label: ['key=value', ...
 class Tuning:
     """The search for one number of the config, with the same number of trials for each method.
 
-    A trial is a training without test images. It is judged by k-NN on the hold-out, with
-    ``online_eval.k`` and ``online_eval.temperature`` of the config. The best trial's factor is
-    taken for all runs of the method, whatever their axis labels.
+    A trial is a training without test images. Its figure is the k-NN accuracy on the hold-out,
+    with ``online_eval.k`` and ``online_eval.temperature`` of the config. All runs of the method
+    use the best trial's factor, whatever their axis labels.
 
     Attributes:
-        factors: what the number in the method's config is multiplied by.
+        factors: factors of the trials; each multiplies the number in the method's config.
         key: dotted config key of the number.
-        seed: of the trials. It is none of the study's seeds, whose runs would otherwise be chosen
-            by their own luck.
+        seed: seed of the trials, which must not be one of the study's seeds: the factor would be
+            chosen by the luck of a run that is then measured.
         options: changes to the configs of the trials alone, such as fewer epochs.
     """
 
@@ -89,9 +89,9 @@ class Arm:
     """A method under one combination of axis labels: a row in the study's tables.
 
     Attributes:
-        method: its name in the study.
+        method: name of the method in the study.
         labels: axis -> label.
-        config: config file.
+        config: path of the config file.
         options: changes to the config by recipe, method, axes and command line, in this order.
     """
 
@@ -124,20 +124,20 @@ class Study:
     """What a file in configs/studies/ defines.
 
     Attributes:
-        title: for the report.
+        title: title of the report.
         methods: name -> StudyMethod.
-        seeds: of the runs.
-        question: what the study is to answer, for the report.
-        caveats: what its scale can and cannot show.
+        seeds: seeds of the runs.
+        question: question that the study answers, for the report.
+        caveats: what the scale of the study can and cannot show.
         recipe: config options of all methods, such as 'epochs=100'.
         axes: axis -> {label: config options}. Every method runs under every combination of labels.
             The first label of each axis is the baseline.
-        reference: the method that the others are compared with; '' takes the first one.
-        tune: search for a number of the config; None takes the configs' own numbers.
-        evaluate: how every run is judged.
-        name: of the file, with '_small' for the small version.
-        path: of the file.
-        small: whether the file's ``small`` replaced the values that it names.
+        reference: the method that the others are compared with; '' for the first method.
+        tune: search for a number of the config; None keeps the configs' own numbers.
+        evaluate: how every run is evaluated.
+        name: name of the file, with '_small' for the small version.
+        path: path of the file.
+        small: whether the values of the file's dict ``small`` replaced those of the full study.
         changes: config options from the command line, which override all others.
     """
 
@@ -176,9 +176,9 @@ class Study:
         return arm.labels == baseline
 
     def trial_options(self, arm: Arm) -> list[str]:
-        """Return the config options of an arm's trials, without the number that is searched for.
+        """Return the config options of an arm's trials, without the number that is tuned.
 
-        The trials have no test images, which are not for choices.
+        The trials have no test images, because no choice may depend on test images.
         """
         return [
             *arm.options,
@@ -194,9 +194,9 @@ class Study:
 
 
 def slug(text: str) -> str:
-    """Return a name for a folder: lower-case letters, digits and ``_ . + -``.
+    """Return a folder name for a text: lower-case letters, digits and ``_ . + -``.
 
-    Other characters become _. If that loses more than spaces and case, a hash is appended, so that
+    Other characters become _. If more than spaces and case are lost, a hash is appended, so that
     different texts get different names.
     """
     name = re.sub(r'[^A-Za-z0-9.+-]+', '_', text).strip('_.').lower()
@@ -225,6 +225,7 @@ def number_in(settings: Settings, key: str) -> float:
             )
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ConfigError(
-            f'tune.key is {key!r}, which is {value!r} in the config of {method}, and no number'
+            f'tune.key is {key!r}, but its value in the config of {method} is {value!r}, not a '
+            'number'
         )
     return value

@@ -1,4 +1,4 @@
-"""What a training took: time, speed, memory, devices."""
+"""The cost of a training: time, images per second, memory, devices."""
 
 import resource
 import statistics
@@ -12,7 +12,7 @@ from ssl_zoo.evaluation.results import rows_of
 
 
 def peak_memory() -> int:
-    """Return the peak in bytes of this process's GPU memory, without a GPU of its main memory."""
+    """Return the peak GPU memory of this process in bytes; without a GPU, the peak main memory."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     bytes_per_unit = 1 if sys.platform == 'darwin' else 1024
@@ -22,13 +22,13 @@ def peak_memory() -> int:
 def training_cost(runner: ZooRunner, peak_memory_bytes: int, work_dir: Path) -> dict:
     """Return the cost of a training that has ended.
 
-    ``images_per_second`` is the median over the progress lines after the first, without the online
-    evaluations in between.
+    ``images_per_second`` is the median over the progress lines after the first. The time of online
+    evaluations does not count.
 
     Args:
-        runner: after ``train``.
-        peak_memory_bytes: over all attempts.
-        work_dir: of the run.
+        runner: the runner, after ``train``.
+        peak_memory_bytes: peak memory over all attempts.
+        work_dir: work directory of the run.
     """
     on_gpu = torch.cuda.is_available()
     threads = torch.get_num_threads()

@@ -10,12 +10,12 @@ class TuningResults:
     """The trials of an arm.
 
     Attributes:
-        name: of the arm.
-        trials: records, by ascending factor.
-        chosen: the factor that the runs used. Before there are runs, the factor of the best trial;
+        name: name of the arm.
+        trials: records of the trials, by ascending factor.
+        chosen: the factor that the runs used; before there are runs, the factor of the best trial;
             None if there is neither.
         settled: whether there are runs.
-        warning: what makes the choice doubtful, or None.
+        warning: reasons to doubt the choice, or None.
     """
 
     name: str
@@ -28,7 +28,7 @@ class TuningResults:
 def tuning_results(study: StudyResults) -> list[TuningResults]:
     """Return the tuning of each method with trials, in the order of the study.
 
-    If trials name axis labels, each arm with trials has its own tuning.
+    If the records of trials have axis labels, each arm with trials has its own tuning.
     """
     trials_of: dict[tuple, list[dict]] = {}
     for trial in study.trials:
@@ -48,12 +48,12 @@ def tuning_results(study: StudyResults) -> list[TuningResults]:
 
 
 def tuning_of(name: str, trials: list[dict], arms: list[ArmResults]) -> TuningResults:
-    """Return which trial the runs used.
+    """Return the tuning of an arm: its trials, and the factor that the runs used.
 
     Args:
-        name: of the tuned arm.
-        trials: its records.
-        arms: arms whose runs use its choice.
+        name: name of the tuned arm.
+        trials: records of the arm's trials.
+        arms: arms whose runs use the chosen factor.
     """
     trials = sorted(trials, key=lambda trial: trial.get('factor') or 0)
     used_factors = _used_factors(trials, arms)
@@ -66,7 +66,7 @@ def tuning_of(name: str, trials: list[dict], arms: list[ArmResults]) -> TuningRe
     if chosen is None:
         warning = 'no trial is done'
         if settled:
-            warning = 'the runs used a value that is none of the trials'
+            warning = 'the runs used a value that no trial tried'
         return TuningResults(name, trials, None, settled, warning)
     warnings = _warnings(trials, chosen, best, used_factors)
     return TuningResults(name, trials, chosen.get('factor'), settled, '; '.join(warnings) or None)
@@ -84,7 +84,7 @@ def _used_factors(trials: list[dict], arms: list[ArmResults]) -> set[float | Non
             rate = run.get('lr')
             if not rate or not is_number(rate.get('value')):
                 continue
-            # The factor comes first: an axis may change the value.
+            # The factor is preferred to the value, because an axis may change the value.
             if is_number(rate.get('factor')):
                 factors.add(rate['factor'])
             else:
@@ -97,8 +97,8 @@ def _warnings(
 ) -> list[str]:
     warnings = []
     if len(used_factors) > 1:
-        warnings.append('the runs did not all use the same')
-    # A failed trial beyond the chosen one is an edge too, so that it does not count here.
+        warnings.append('the runs did not all use the same factor')
+    # Failed trials count too: a chosen trial with a failed trial beyond it is not at the edge.
     if len(trials) > 1 and chosen in (trials[0], trials[-1]):
         side = 'lowest' if chosen is trials[0] else 'highest'
         warnings.append(

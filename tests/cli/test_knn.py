@@ -522,7 +522,7 @@ def test_figures_are_those_at_the_end_of_training_with_trained_and_with_random_w
         (['--ivf', '211'], '--ivf 211, but there are 210 training images'),
         (
             ['--cfg-options', 'data.test=None'],
-            'the config has no data.test: it is what figures are measured on',
+            'the config has no data.test: all figures are measured on the test images',
         ),
         (['--cfg-options', 'data.val=1000'], 'data.val=1000 of 210 images'),
         (

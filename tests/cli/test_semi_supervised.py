@@ -218,7 +218,7 @@ def test_a_stopped_evaluation_goes_on_by_the_same_command(tool, tmp_path, monkey
         ),
         (
             (*FEW, '--cfg-options', 'data.test=None'),
-            'the config has no data.test: it is what figures are measured on',
+            'the config has no data.test: all figures are measured on the test images',
         ),
         (('--list', 'none.txt'), 'none.txt, but there is no such file'),
         (('--list', '.'), 'cannot be read: '),

@@ -256,7 +256,7 @@ def test_one_seed_and_files_that_cannot_be_read(study_folder, without_figures):
     for text in (
         'BYOL: map.npz cannot be read',
         'BYOL: views.png cannot be read',
-        'BYOL, seed 0: it has no log.jsonl with a curve',
+        'BYOL, seed 0: no log.jsonl with a curve',
     ):
         assert text in page
     assert '+1.00\n' not in texts_of(page) and '+1.00' in texts_of(page)  # no interval, no p

@@ -205,7 +205,7 @@ def test_the_plan_says_what_and_how_long(write, tmp_path):
         (dict(methods={'random weights': 'x.py'}), 'the name of the untrained network'),
         (dict(seeds=[]), 'seeds=(), but it must be'),
         (dict(seeds=[1, 1]), 'different whole numbers'),
-        (dict(seeds=[1000]), 'a run that served the choice is no measurement'),
+        (dict(seeds=[1000]), 'a seed that chose the factor gives no independent measurement'),
         (
             dict(axes={'a': []}),
             "axes={'a': []}, but it must be a dict of axis: {label: ['key=value', ...]}",
@@ -248,7 +248,7 @@ def test_the_plan_says_what_and_how_long(write, tmp_path):
         ),
         (
             dict(tune=dict(factors=[1, 2], key='method.type')),
-            "which is 'BYOL' in the config of BYOL, and no number",
+            "its value in the config of BYOL is 'BYOL', not a number",
         ),
         (dict(reference='BOYL'), "reference is 'BOYL': did you mean 'BYOL'"),
         (dict(evaluate=dict(linear='byl')), "linear is 'byl': did you mean 'byol'"),

@@ -1,1 +1,1 @@
-"""Evaluation protocols: a checkpoint goes in, values of a published protocol come out."""
+"""Evaluation protocols: measure a checkpoint as published papers do."""

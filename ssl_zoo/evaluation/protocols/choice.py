@@ -1,4 +1,4 @@
-"""The choice of a setting of a sweep by its accuracy on the hold-out."""
+"""Choose a setting of a sweep by its accuracy on the hold-out."""
 
 from dataclasses import dataclass, replace
 
@@ -13,11 +13,12 @@ class Choice:
     """The setting that is measured on the test images, and how it was chosen.
 
     Attributes:
-        setting: of the network that is measured.
-        index: of the setting in its sweep, and of its head in the trained heads.
-        holdout: number of held-out images that the choice was made on, None for a sweep of one
+        setting: setting of the network that is measured.
+        index: index of the setting in the sweep, and of its head among the trained heads.
+        holdout: number of held-out images that the choice was made on; None for a sweep of one
             setting.
-        holdout_accuracy: of the setting, in percent, None for a sweep of one setting.
+        holdout_accuracy: accuracy of the setting on the hold-out, in percent; None for a sweep of
+            one setting.
     """
 
     setting: Setting
@@ -26,7 +27,7 @@ class Choice:
     holdout_accuracy: float | None = None
 
     def with_setting(self, setting: Setting) -> 'Choice':
-        """Return the choice with the setting of a network that was trained again."""
+        """Return a copy with another setting, for a network that was trained again."""
         return replace(self, setting=setting)
 
     def found(self) -> dict:
@@ -68,10 +69,12 @@ class Choice:
 def choose(
     settings: list[Setting], scores: list[float], images: int, metric: str = 'top1'
 ) -> Choice:
-    """Choose the setting with the best score on the hold-out, the first of several; print all.
+    """Choose the setting with the best score on the hold-out, and print all scores.
+
+    Of several settings with the best score, the first is chosen.
 
     Args:
-        settings: of the sweep.
+        settings: settings of the sweep.
         scores: value of the metric for each setting, in percent.
         images: number of held-out images.
         metric: 'top1' or 'mean_per_class'.

@@ -38,11 +38,11 @@ FINGERPRINT_IMAGES = 8  # images whose pixels are part of the fingerprint of a d
 METRIC_NAMES = dict(top1='top-1', mean_per_class='mean per class')
 MISSING_SOURCE = dict(
     val=(
-        'choices are made on images held out from training, never on the test set; hold some out '
+        'choices are made on images held out from training, never on the test set; hold images out '
         'with --cfg-options data.val=0.1'
     ),
     test=(
-        'it is what figures are measured on; give one with '
+        'all figures are measured on the test images; give them with '
         "--cfg-options \"data.test={'type': ..., 'root': ...}\""
     ),
 )
@@ -52,7 +52,7 @@ class EvaluationContext:
     """What an evaluation measures, on which data, and where the results go.
 
     Args:
-        checkpoint: file of a run.
+        checkpoint: checkpoint file of a run.
         options: changes to the data and workers of the config in the checkpoint, such as
             'data.test.root=/data/imagenet/val'.
         network: 'online' or 'target'; None for the method's own choice (DINO: the teacher; all
@@ -61,18 +61,18 @@ class EvaluationContext:
         random_weights: whether to evaluate the network as it was before training.
         work_dir: folder of results, predictions and features; None for the folder of the run.
         imports: Python files that register methods or data sets.
-        precision: of the encoder, 'float32' or 'bf16'.
+        precision: precision of the encoder, 'float32' or 'bf16'.
         batch_size: images per batch of an evaluation pass.
         workers: processes of the loader; None for the number used in training.
-        seed: of what the evaluation draws: heads, crops, label lists.
+        seed: seed of everything that the evaluation draws: heads, crops, label lists.
 
     Attributes:
         started: time.perf_counter() at the start, in seconds.
-        path: of the checkpoint.
-        method: from the checkpoint, in eval mode.
-        settings: from the checkpoint, with the options.
+        path: path of the checkpoint.
+        method: method from the checkpoint, in eval mode.
+        settings: settings from the checkpoint, changed by the options.
         step: optimizer steps of the training.
-        device: of the network.
+        device: device of the network.
         network: 'online' or 'target'.
         layer: 'backbone' or 'projector'.
         encoder: (B, 3, H, W) normalised -> (B, D).
@@ -136,7 +136,7 @@ class EvaluationContext:
         """Labelled sources by name, None for a source that the config does not have.
 
         'train' is the training images without the hold-out, 'val' the hold-out, 'test' the test
-        images, and 'whole' the training images with the images that were held out from them.
+        images, and 'whole' the training images including the hold-out.
         """
         splits = raise_together(lambda: data_sources(self.settings.data, labelled=True))
         sources = dict(
@@ -166,7 +166,7 @@ class EvaluationContext:
             return self.encoder(torch.zeros(1, 3, size, size, device=self.device)).shape[1]
 
     def fresh_encoder(self, draw: int = 0) -> nn.Module:
-        """Return a copy of the encoder to be trained; with random weights, new ones per draw."""
+        """Return a copy of the encoder for training; random weights are drawn anew per ``draw``."""
         if self.weights == 'trained':
             return copy.deepcopy(self.encoder)
         method = build_method(replace(self.settings, seed=self.settings.seed + draw))
@@ -182,7 +182,7 @@ class EvaluationContext:
         return 1 + int(max(source.labels.max() for source in sources if source is not None))
 
     def identity(self) -> dict:
-        """Return what the features of an image depend on, other than the image."""
+        """Return everything that the features of an image depend on, except the image."""
         return dict(
             checkpoint=self.checkpoint_hash,
             weights=self.weights,
@@ -196,8 +196,8 @@ class EvaluationContext:
 
         Args:
             source: the images.
-            name: of the source, the start of the folder's name.
-            dtype: of the stored features, 'float32' or 'float16'.
+            name: name of the source; the folder's name starts with it.
+            dtype: dtype of the stored features, 'float32' or 'float16'.
         """
         key = dict(self.identity(), **fingerprint(source), dtype=dtype)
         folder = self.work_dir / 'features' / f'{name}-{json_hash(**key)}'
@@ -216,8 +216,8 @@ class EvaluationContext:
         """Make and return the folder for the state of a training that may be stopped.
 
         Args:
-            tool: name of the folder above.
-            identity: plain values that, with the network, tell this training from all others.
+            tool: name of the parent folder.
+            identity: plain values that, with the network, identify the training.
 
         Raises:
             ConfigError: the folder cannot be made.
@@ -248,10 +248,10 @@ class EvaluationContext:
             metric: 'top1' or 'mean_per_class'.
             predicted: (N, P) int64 classes, best first.
             labels: (N,) int64.
-            names: of the N images.
+            names: names of the N images.
             test: the source of the images.
             protocol: name and parameters, see ssl_zoo.evaluation.protocols.describe.
-            chosen: what the choice on the hold-out found; empty without a choice.
+            chosen: result of the choice on the hold-out; empty without a choice.
             fields: further fields of the row.
 
         Returns:
@@ -328,12 +328,12 @@ def _print_result(row: dict, metric_name: str) -> None:
 
 
 def _relative(path: Path) -> str:
-    """Return the path, relative to the present directory if it lies below it."""
+    """Return the path; relative, if it lies below the current directory."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def printable(text: str) -> str:
-    """Return a name for the terminal, with bytes that are not text replaced."""
+    """Return the text for the terminal, with undecodable bytes replaced."""
     return text.encode(errors='surrogateescape').decode(errors='replace')
 
 
@@ -349,15 +349,18 @@ def check_two_classes(labels: np.ndarray, images: str = 'the training images') -
 
 
 def fingerprint(source: Source | None) -> dict | None:
-    """Return what tells a data set from others: its manifest and a hash of some pixels."""
+    """Return the identity of a data set: its manifest and a hash of some pixels."""
     if source is None:
         return None
     return dict(manifest=source.manifest(), pixels=_pixel_hash(source))
 
 
 def _pixel_hash(source: Source) -> str:
-    """Hash the pixels of a few images. Names and labels stay the same when files are exchanged, or
-    when a config asks for another size of the images."""
+    """Hash the pixels of a few images.
+
+    The manifest does not change when the content of files changes, or when a config asks for
+    another image size; the pixels do.
+    """
     digest = hashlib.sha256()
     positions = np.linspace(0, len(source) - 1, FINGERPRINT_IMAGES)
     for i in np.unique(positions.astype(int)):

@@ -1,9 +1,9 @@
-"""The sentence of a protocol, made from the ``protocol`` and ``chosen`` dicts of a results row.
+"""Describe a protocol in a sentence, from the ``protocol`` and ``chosen`` dicts of a results row.
 
 ``row['protocol']`` holds the name of the protocol and every parameter that was fixed before the
-evaluation. ``row['chosen']`` holds what a choice on the hold-out found, and what was measured on
-the way. Two rows follow the same protocol if their ``protocol`` dicts are equal. Nothing reads the
-sentences that this module makes.
+evaluation. ``row['chosen']`` holds the parameters that were chosen on the hold-out, and other
+values measured during the evaluation. Two rows follow the same protocol if their ``protocol``
+dicts are equal. The sentences are for people: no code parses them.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from math import prod
 
 from ssl_zoo.errors import ConfigError
 
-# k and temperature of published k-NN values: DINO's (also DINOv2's), and lightly's (that of MoCo's
+# (k, temperature) of published k-NN values: DINO's (also DINOv2's), and lightly's (from MoCo's
 # CIFAR notebook).
 PUBLISHED_KNN = {(20, 0.07): 'as DINO', (200, 0.1): 'as lightly'}
 
@@ -31,9 +31,10 @@ def describe(protocol: dict, chosen: dict | None = None) -> str:
     """Return the sentence of a protocol.
 
     Args:
-        protocol: name and parameters, see the module.
-        chosen: what the choice on the hold-out found. Values may be missing, as for rows that
-            differ in what they chose: the sentence then says that the parameter was chosen.
+        protocol: name and parameters, see the docstring of this module.
+        chosen: values of the parameters that were chosen on the hold-out. A value may be missing,
+            as for rows that chose different values: the sentence then says that the parameter was
+            chosen.
 
     Raises:
         ConfigError: ``protocol`` is not a dict of the fields that its name needs.
@@ -53,11 +54,11 @@ def describe(protocol: dict, chosen: dict | None = None) -> str:
         ) from None
 
 
-# The functions below take the parameters and what was chosen in one dict.
+# The functions below take one dict that joins ``protocol`` and ``chosen``.
 
 
 def _any_protocol(values: dict) -> str:
-    """The sentence of a protocol that another package adds: its fields."""
+    """Return the sentence of a protocol that another package adds: a list of its fields."""
     fields = [f'{key} {value}' for key, value in values.items() if key != 'name']
     return ', '.join([values['name'], *fields])
 
@@ -131,7 +132,7 @@ def _finetune(values: dict) -> str:
 
 
 def _setting(values: dict) -> str:
-    """'lr 0.1, weight decay 1e-06, 80 epochs', or 'lr chosen, ...'."""
+    """Return 'lr 0.1, weight decay 1e-06, 80 epochs', or 'lr chosen, ...'."""
     parts = [f'lr {values["lr"]:g}' if 'lr' in values else 'lr chosen']
     if 'weight_decay' not in values:
         parts.append('weight decay chosen')
@@ -142,7 +143,7 @@ def _setting(values: dict) -> str:
 
 
 def _choice(values: dict, noun: str = '', again: str = 'trained') -> str:
-    """'chosen of 5 on 40 held-out images (97.50 %), trained again with the hold-out'."""
+    """Return 'chosen of 5 on 40 held-out images (97.50 %), trained again with the hold-out'."""
     choice = f'one {noun or "setting"}'
     if 'candidates' in values:
         candidates = prod(len(options) for options in values['candidates'].values())

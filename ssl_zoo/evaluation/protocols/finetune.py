@@ -1,4 +1,4 @@
-"""Training of the whole network with every setting of a sweep; the best on the hold-out is kept."""
+"""Fine-tune the whole network with every setting of a sweep; keep the best on the hold-out."""
 
 import json
 from pathlib import Path
@@ -29,15 +29,15 @@ def build_network(
         context: gives the encoder.
         recipe: gives the init of the head.
         draw: number of the draw, added to the seed of the head.
-        bn_momentum: of torch's BatchNorm; None to leave it as it is.
+        bn_momentum: momentum of torch's BatchNorm; None to leave it as it is.
     """
-    # MoCo's parts of a batch belong to its pretraining.
+    # MoCo's BatchNorm over parts of a batch belongs to pretraining alone.
     encoder = unsplit_batchnorm(context.fresh_encoder(draw))
     if bn_momentum is not None:
         for module in encoder.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = bn_momentum
-    encoder.requires_grad_(True)  # the parameters of a target network need no gradient before
+    encoder.requires_grad_(True)  # the parameters of a target network do not require gradients
     heads = Heads(context.width, context.classes, 1, recipe.init, context.seed + draw)
     return Classifier(encoder, heads, False, context.preprocessing).to(context.device)
 
@@ -61,8 +61,8 @@ def train_one(
         setting: learning rate, weight decay and epochs.
         draw: number of the draw, added to the seed.
         state_path: file for the state of a stopped training.
-        name: of the progress bar.
-        bn_momentum: of torch's BatchNorm; None to leave it as it is.
+        name: title of the progress bar.
+        bn_momentum: momentum of torch's BatchNorm; None to leave it as it is.
     """
     seed = context.seed + draw
     network = build_network(context, recipe, draw, bn_momentum)
@@ -86,19 +86,19 @@ def finetune(
 ) -> tuple[Classifier, Choice]:
     """Train the network with every setting, and choose the best on the hold-out.
 
-    A network is measured after its last epoch. ``folder`` holds the scores of the finished
-    settings and the best network, so that a stopped sweep continues from there.
+    Each network is measured after its last epoch. ``folder`` holds the scores of the finished
+    settings and the best network so far; a stopped sweep continues from these files.
 
     Args:
         context: gives the encoder.
         train: labelled images.
         val: the hold-out; not used for one setting.
         recipe: the sweep.
-        settings: of the recipe.
-        folder: for the state.
+        settings: settings of the recipe.
+        folder: folder of the saved state.
         metric: 'top1' or 'mean_per_class'.
         draw: number of the draw, added to the seed.
-        bn_momentum: of torch's BatchNorm; None to leave it as it is.
+        bn_momentum: momentum of torch's BatchNorm; None to leave it as it is.
 
     Returns:
         The network of the chosen setting, and the choice.

@@ -1,4 +1,4 @@
-"""k-NN evaluation: k and temperature chosen on the hold-out, beside published settings."""
+"""k-NN evaluation with k and temperature chosen on the hold-out, and with published settings."""
 
 import math
 from dataclasses import dataclass, field
@@ -19,15 +19,16 @@ RECALL_QUERIES = 1000  # test images that the recall of an index is measured on
 
 @dataclass(frozen=True)
 class KnnSetting:
-    """A setting whose accuracy on the test images is reported.
+    """A k and a temperature whose accuracy on the test images is reported.
 
     Attributes:
         k: number of neighbours.
-        temperature: of the weights.
-        selection: where the setting comes from, in words.
-        candidates: k and temperature that the setting was chosen of, None for a published setting.
-        holdout: number of held-out images that the choice was made on, None for a published one.
-        holdout_accuracy: in percent, None for a published setting.
+        temperature: temperature of the vote.
+        selection: origin of the setting, in words.
+        candidates: all k and temperatures of the choice; None for a published setting.
+        holdout: number of held-out images that the choice was made on; None for a published
+            setting.
+        holdout_accuracy: accuracy on the hold-out, in percent; None for a published setting.
     """
 
     k: int
@@ -55,9 +56,9 @@ class Search:
     """How neighbours are searched: exactly by default.
 
     Attributes:
-        index: a clustered index, None for an exact search.
-        parameters: of the index, for the ``protocol`` dict, None for an exact search.
-        measured: recall of the index, for the ``chosen`` dict, empty for an exact search.
+        index: a clustered index; None for an exact search.
+        parameters: parameters of the index for the ``protocol`` dict; None for an exact search.
+        measured: recall of the index for the ``chosen`` dict; empty for an exact search.
     """
 
     index: faiss.Index | None = None
@@ -75,23 +76,23 @@ def evaluate_knn(
 ) -> list[dict]:
     """Measure the accuracy of the weighted k-NN vote on the test images.
 
-    The features are those of the context's layer, without augmentation, scaled to unit length. The
-    bank is the training images without the hold-out. k and temperature are chosen on the hold-out
-    (the smallest k and temperature where several are best). Without a hold-out only the published
-    settings are reported.
+    The features come from the context's layer, without augmentation, scaled to unit length. The
+    bank is the features of the training images without the hold-out. k and temperature are chosen
+    on the hold-out (of several best pairs, the smallest k, then the smallest temperature). Without
+    a hold-out only the published settings are reported.
 
     Args:
         context: what is evaluated.
         ks: numbers of neighbours to choose from.
-        temperatures: of the weights, to choose from.
-        clusters: of the index, see ssl_zoo.evaluation.knn.clustered_index; None for an exact
-            search.
+        temperatures: temperatures of the vote to choose from.
+        clusters: number of clusters of the index, see ssl_zoo.evaluation.knn.clustered_index; None
+            for an exact search.
         probes: number of clusters that a search visits.
-        dtype: of the stored features, 'float32' or 'float16'.
+        dtype: dtype of the stored features, 'float32' or 'float16'.
 
     Returns:
-        The results rows: that of the chosen setting, then those of the published settings. The
-        processes of other ranks than 0 return an empty list.
+        The results rows: that of the chosen setting, then those of the published settings. Ranks
+        other than 0 return an empty list.
 
     Raises:
         ConfigError: an argument is out of range, or nothing can be reported.
@@ -108,7 +109,7 @@ def evaluate_knn(
     bank = context.features(train, 'train', dtype)
     queries = context.features(test, 'test', dtype)
     held_out = val and context.features(val, 'val', dtype)
-    if rank() > 0:  # the other processes have extracted their share of the features
+    if rank() > 0:  # these ranks were needed only to extract their share of the features
         return []
     if clusters is not None and clusters > len(bank.labels):
         raise ConfigError(
@@ -193,7 +194,7 @@ def _choose(
     temperatures: list[float],
     index: faiss.Index | None,
 ) -> KnnSetting:
-    """Choose k and temperature by the accuracy on the hold-out; print the accuracy of all."""
+    """Choose k and temperature by the accuracy on the hold-out; print the accuracy of all pairs."""
     grid = knn_grid(
         bank.values, bank.labels, held_out.values, context.classes, ks, temperatures, index
     )

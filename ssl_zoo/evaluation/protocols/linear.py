@@ -1,4 +1,4 @@
-"""Linear evaluation: linear heads on the frozen encoder, a sweep in one pass over the images."""
+"""Linear evaluation: a sweep of linear heads, trained together on the frozen encoder."""
 
 import shutil
 from dataclasses import dataclass, replace
@@ -31,7 +31,7 @@ class TrainedHeads:
     Attributes:
         network: frozen encoder and heads, in eval mode.
         batches: the labelled images.
-        folder: of the saved heads, to be removed when the results row is written.
+        folder: folder of the saved heads, to be removed when the results row is written.
     """
 
     network: Classifier
@@ -43,8 +43,8 @@ def evaluate_linear(context: EvaluationContext, recipe: Recipe, retrain: bool = 
     """Train linear heads on the frozen encoder, and measure the best on the test images.
 
     The images are randomly cropped and flipped. The encoder is in eval mode and gets no gradient.
-    One head for each setting is trained on the same features. The head that is best on the
-    hold-out after the last epoch is measured.
+    One head for each setting is trained on the same features. After the last epoch the head with
+    the best accuracy on the hold-out is measured on the test images.
 
     Args:
         context: what is evaluated.
@@ -74,7 +74,7 @@ def evaluate_linear(context: EvaluationContext, recipe: Recipe, retrain: bool = 
     head = choice.index
     if retrain:
         everything = Joined(train, context.source('val'))
-        # The peak learning rate follows the batch, which a small set limits.
+        # The peak learning rate depends on the batch size, and a small data set limits the batch.
         choice = choice.with_setting(recipe.settings(len(everything))[choice.index])
         name = 'linear, again on all'
         heads = _train_heads(context, everything, recipe, [choice.setting], name)

@@ -24,13 +24,13 @@ from ssl_zoo.evaluation.recipes import Recipe, Setting
 
 @dataclass(frozen=True)
 class StoredFeatures:
-    """Features of the sets of an evaluation.
+    """Stored features of an evaluation.
 
     Attributes:
-        train: of the training images without the hold-out.
-        held_out: of the hold-out, None without one.
-        test: of the test images.
-        fingerprints: of the training images and the hold-out.
+        train: features of the training images without the hold-out.
+        held_out: features of the hold-out; None without a hold-out.
+        test: features of the test images.
+        fingerprints: fingerprints of the training images and the hold-out.
     """
 
     train: Features
@@ -53,15 +53,15 @@ def evaluate_cached(
         recipe: the sweep of heads, trained with SGD.
         retrain: whether to train the chosen settings again on training images and hold-out
             together.
-        strengths: of the penalty of the logistic regression (L-BFGS); none to leave it out.
-        dtype: of the stored features, 'float32' or 'float16'.
+        strengths: L2 penalties of the logistic regression (L-BFGS); empty for no regression.
+        dtype: dtype of the stored features, 'float32' or 'float16'.
 
     Returns:
         The results rows: that of the heads, then that of the regression.
 
     Raises:
         ConfigError: the hold-out or the test images are missing, there is one class only, or a
-            strength is no penalty.
+            strength is not a finite number above 0.
         Stopped: after Ctrl-C, SIGTERM or SIGUSR1, when the state is saved.
     """
     train = context.source('train')
@@ -134,7 +134,7 @@ def _evaluate_heads(
         heads = train_heads(trained_on, [choice.setting], 'heads, again on all')
         head = 0
     parameters = choice.parameters(recipe, len(trained_on.labels))
-    for name in ('crop', 'flip_p', 'interpolation'):  # of the augmentation, which is left out
+    for name in ('crop', 'flip_p', 'interpolation'):  # stored features have no augmentation
         del parameters[name]
     return context.report(
         'linear_cached',

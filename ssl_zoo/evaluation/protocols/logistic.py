@@ -1,4 +1,4 @@
-"""Logistic regression on frozen features, its strength chosen on the hold-out."""
+"""Logistic regression on frozen features, with the L2 penalty chosen on the hold-out."""
 
 import hashlib
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from ssl_zoo.evaluation.protocols.context import (
     image_names,
 )
 
-HASHED_ROWS = 64  # rows of the features that tell a set of features from others
+HASHED_ROWS = 64  # rows in the hash that identifies a set of features
 
 
 def evaluate_logistic(
@@ -38,11 +38,11 @@ def evaluate_logistic(
     Args:
         context: what is evaluated.
         bank: features of the training images without the hold-out.
-        held_out: features of the hold-out, which the strength is chosen on.
+        held_out: features of the hold-out; the strength is chosen on them.
         queries: features of the test images.
         test: the test images.
         metric: 'top1' or 'mean_per_class'.
-        strengths: of the penalty, in falling order.
+        strengths: L2 penalties to choose from, in falling order.
         retrain: whether to fit again with the hold-out after the choice.
         tool: name of the evaluation, the start of the row's metric.
 
@@ -141,7 +141,7 @@ class _LogisticEvaluation:
 
 
 def join_features(a: Features, b: Features) -> Features:
-    """Return the features of two sets in one."""
+    """Return the features of both sets together."""
     return Features(
         np.concatenate([a.values, b.values]),
         np.concatenate([a.labels, b.labels]),
@@ -150,7 +150,7 @@ def join_features(a: Features, b: Features) -> Features:
 
 
 def _hash(features: Features) -> str:
-    """Hash some rows and all labels."""
+    """Return a hash of some feature rows and all labels."""
     positions = np.linspace(0, len(features.values) - 1, HASHED_ROWS)
     rows = features.values[np.unique(positions.astype(int))]
     content = np.ascontiguousarray(rows).tobytes() + features.labels.tobytes()

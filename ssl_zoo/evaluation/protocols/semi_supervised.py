@@ -26,7 +26,7 @@ from ssl_zoo.evaluation.recipes import Recipe
 from ssl_zoo.evaluation.results import write_row
 from ssl_zoo.storage.digest import sha256_of_file
 
-# Fields that the row of the mean over draws shares with the row of the last draw.
+# Fields that the row of the mean over draws copies from the row of the last draw.
 SHARED_FIELDS = (
     'n',
     'weights',
@@ -55,7 +55,7 @@ class LabelledImages(NamedTuple):
     Attributes:
         train: the images that have labels.
         val: the hold-out without these images, None without a hold-out.
-        fields: of the results row: label_set, list, list_sha256, labelled.
+        fields: fields of the results row: label_set, list, list_sha256, labelled.
     """
 
     train: Source
@@ -68,8 +68,8 @@ def labelled_images(
 ) -> LabelledImages:
     """Select the images that have labels.
 
-    A given list may name any training image, also images of the hold-out, which are then removed
-    from the hold-out. A drawn list has no image of the hold-out.
+    A list from a file may name any training image. Images of the hold-out that the list names are
+    removed from the hold-out. A drawn list has no image of the hold-out.
 
     Args:
         context: gives the images.
@@ -79,7 +79,7 @@ def labelled_images(
         draw: number of the draw, added to the seed.
 
     Raises:
-        ConfigError: the list has all images of the hold-out, or cannot be read.
+        ConfigError: the list names all images of the hold-out, or cannot be read.
     """
     train = context.source('train')
     if path is None and is_imagenet(train) and labels in ('1%', '10%'):
@@ -108,7 +108,7 @@ def _listed_images(
         val = Subset(val, np.array(positions, dtype=np.int64))
         if not len(val):
             raise ConfigError(
-                f'all images of the hold-out are in the list {path}; hold others out with '
+                f'all images of the hold-out are in the list {path}; hold other images out with '
                 f'--cfg-options data.val='
             )
     fields = dict(
@@ -130,8 +130,9 @@ def evaluate_semi_supervised(
 ) -> list[dict]:
     """Fine-tune on a few labels with every setting; measure the best on the test images.
 
-    With random weights this is the supervised baseline, under the same budget. Each draw has its
-    own labels (unless a list is given), head, order, choice and, with random weights, weights.
+    With random weights this is the supervised baseline at the same cost. Each draw has its own
+    labels (unless a list is given), head, order of images and choice of setting; with random
+    weights, each draw also has its own weights.
 
     Args:
         context: what is evaluated.

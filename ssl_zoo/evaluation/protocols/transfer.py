@@ -29,14 +29,14 @@ def transfer_linear(
     """Fit a logistic regression by L-BFGS to frozen features, and measure it on the test images.
 
     There is no augmentation: the short side of an image is resized to the size of the centre crop.
-    The penalty is chosen on the hold-out, and the regression is fitted again with the hold-out
-    (BYOL D.2, SimCLR B.8.1).
+    The penalty is chosen on the hold-out, and the regression is fitted again on training images
+    and hold-out together (BYOL D.2, SimCLR B.8.1).
 
     Args:
-        context: with the other set as its data.
+        context: its data is the set to transfer to.
         metric: 'top1' or 'mean_per_class', see ssl_zoo.data.sources.transfer_sets.TRANSFER_SETS.
-        strengths: of the penalty.
-        dtype: of the stored features, 'float32' or 'float16'.
+        strengths: L2 penalties to choose from.
+        dtype: dtype of the stored features, 'float32' or 'float16'.
 
     Returns:
         The results row.
@@ -82,10 +82,11 @@ def transfer_finetune(
 ) -> dict:
     """Fine-tune the whole network with every setting; measure the best on the test images.
 
-    The chosen setting is trained again with the hold-out (BYOL D.3, SimCLR B.8.1).
+    With ``retrain`` the chosen setting is trained again on training images and hold-out together
+    (BYOL D.3, SimCLR B.8.1).
 
     Args:
-        context: with the other set as its data.
+        context: its data is the set to transfer to.
         metric: 'top1' or 'mean_per_class'.
         recipe: learning rates, weight decays, batch size.
         steps: optimizer steps of each training.
@@ -177,7 +178,7 @@ def _report(
 def _with_steps(recipe: Recipe, steps: int, images: int) -> Recipe:
     """Return the recipe with the epochs that make this number of steps.
 
-    Half a step more keeps Recipe.steps, which rounds down, from losing one.
+    The half step on top keeps Recipe.steps, which rounds down, from returning one step less.
     """
     epochs = (steps + 0.5) * min(recipe.batch_size, images) / images
     return replace(recipe, epochs=(epochs,))

@@ -18,7 +18,7 @@ COMPARISONS = ('to_reference', 'to_baseline')
 
 
 def arms_csv(study: StudyResults) -> str:
-    """Return a row for each arm and metric, with the figures as the tables round them."""
+    """Return a row for each arm and metric, with figures rounded as in the tables."""
     costs = list(cost_cells(study.arms[0])) if study.arms else []
     difference_columns = [name + column for name in COMPARISONS for column in DIFFERENCE_COLUMNS]
     columns = [*ESTIMATE_COLUMNS, *difference_columns]

@@ -1,4 +1,4 @@
-"""Figures of a study: accuracy of all arms, against cost, along an axis; the tuning grid."""
+"""Figures of a study: accuracy of all arms, against cost and along an axis; the tuning grid."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from ssl_zoo.studies.results import ArmResults, StudyResults
 from ssl_zoo.studies.statistics import Estimate
 from ssl_zoo.studies.tuning_results import TuningResults
 
-WIDTH = 4.4  # inches; a page shows it about 420 px wide, so that 8.5 pt are 11 px
+WIDTH = 4.4  # inches; a page shows a figure about 420 px wide, so that 8.5 pt are 11 px
 LEGEND_COLUMNS = 4
 
 
@@ -19,13 +19,14 @@ LEGEND_COLUMNS = 4
 def plot_accuracy(study: StudyResults, metrics: list[dict], width: float = WIDTH) -> Figure | None:
     """Plot a row for each method and a panel for each metric.
 
-    Seeds are circles, their mean is filled, the 95 % interval of the mean is a bar, random weights
-    are a dashed line. With axes, the arms are those with the first label of each.
+    Open circles are seeds, the filled marker is their mean, the bar is the 95 % interval of the
+    mean, and the dashed line is random weights. With axes, the arms are those with the first label
+    of every axis.
 
     Args:
-        study: results.
+        study: results of the study.
         metrics: some of ``study.metrics``.
-        width: of the figure, in inches.
+        width: width of the figure, in inches.
 
     Returns:
         None if nothing is measured.
@@ -103,7 +104,7 @@ def _plot_random_weights(axis: Axes, untrained: list[ArmResults], metric: str) -
 
 
 def axis_limits(arms: list[ArmResults], metric: str) -> tuple[float, float]:
-    """Return the ends of an accuracy axis: all seeds and some room, but not all intervals.
+    """Return the limits of an accuracy axis, which contain all seeds but not all intervals.
 
     The interval of two seeds may be tens of points long, and would dwarf everything else.
     """
@@ -117,10 +118,10 @@ class CostPoint:
     """A point of the figure of accuracy against cost.
 
     Attributes:
-        number: of the arm, for its colour and marker.
+        number: number of the arm, for its colour and marker.
         arm: the arm.
-        device_hours: mean over seeds.
-        estimate: accuracy.
+        device_hours: training cost, mean over seeds.
+        estimate: accuracy over seeds.
     """
 
     number: int
@@ -134,7 +135,7 @@ def plot_against_cost(study: StudyResults, metric: dict) -> Figure | None:
     """Plot the accuracy of each method, with its 95 % interval, against the cost of its training.
 
     Returns:
-        None if no arm has both.
+        None if no arm has both an accuracy and a cost.
     """
     points = _cost_points(study, metric['key'])
     if not points:
@@ -210,17 +211,18 @@ def on_cpu(study: StudyResults) -> bool:
 
 @styled
 def plot_along_axis(study: StudyResults, axis_name: str, metric: dict) -> Figure | None:
-    """Plot how accuracy changes from the first label of an axis on (as arXiv 2006.07733, fig. 3).
+    """Plot the change in accuracy from the first label of an axis (as arXiv 2006.07733, fig. 3).
 
-    Each method has a line through its means and a point for each seed, both paired over seeds.
+    Each method has a line through its means and a point for each seed. Changes are taken seed by
+    seed.
 
     Args:
-        study: results.
+        study: results of the study.
         axis_name: an axis of the study.
         metric: one of ``study.metrics``.
 
     Returns:
-        None if no method has two labels.
+        None if no method has results under two labels.
     """
     labels = study.axes[axis_name]
     changes_of = {}
@@ -250,7 +252,7 @@ def plot_along_axis(study: StudyResults, axis_name: str, metric: dict) -> Figure
 def _changes_along_axis(
     study: StudyResults, method: str, axis_name: str, metric: str
 ) -> dict[int, list[float]]:
-    """Return position of a label -> change from the first label for each seed that has both."""
+    """Return position of a label -> changes from the first label, one per seed that has both."""
     arm_of = {
         arm.axes[axis_name]: arm
         for arm in study.trained
@@ -300,9 +302,9 @@ def _plot_changes(
 
 @styled
 def plot_tuning_grid(tunings: list[TuningResults], key: str) -> Figure | None:
-    """Plot k-NN accuracy on val over the factors tried, a panel for each method.
+    """Plot k-NN accuracy on the hold-out over the factors tried, a panel for each method.
 
-    A ring is around the chosen trial, a cross stands for a trial that failed.
+    A ring marks the chosen trial, a cross a trial that failed.
 
     Args:
         tunings: all tunings of the study.

@@ -1,4 +1,4 @@
-"""The report of a study: one page that needs no network, tables as Markdown and CSV, figures."""
+"""The report of a study: one HTML page that works offline, Markdown and CSV tables, figures."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ METHODS_NOTE = (
     'Curves: means over seeds thick, seeds thin; losses of different methods are different '
     'quantities. Views: the first training images, each beside its views as the network sees them. '
     'Map and neighbours: test images by the features of the backbone, first seed; the images with '
-    'neighbours are the first of their class in the list, so that no one chose them.'
+    'neighbours are the first of their class in the list, not picked by hand.'
 )
 
 
@@ -31,8 +31,8 @@ class Section:
     """A section of the page.
 
     Attributes:
-        title: text.
-        anchor: id that links reach.
+        title: text of the heading.
+        anchor: id of the section, for links.
         content: HTML; empty content leaves the section out.
     """
 
@@ -44,7 +44,7 @@ class Section:
 def write_report(out: str | Path) -> Path:
     """Write ``out/report/``: index.html, table.md, table.csv (arms), runs.csv and figures.
 
-    An unfinished study gets a report of the records that exist.
+    For an unfinished study the report shows the records that exist.
 
     Args:
         out: folder of a study.
@@ -117,7 +117,7 @@ def _record_name(record: dict) -> str:
 
 
 def page_content(study: StudyResults, figures: ReportFigures) -> str:
-    """Return the page's content. Its figures are drawn and saved meanwhile."""
+    """Draw and save the figures, and return the content of the page."""
     results = html.figure_grid(figures.accuracy()) or '<p>No run is finished yet.</p>\n'
     results += _table_html(accuracy_table(study)) + _table_html(reference_table(study))
     axes = html.figure_grid(figures.axes()) + _table_html(baseline_table(study))
@@ -131,7 +131,7 @@ def page_content(study: StudyResults, figures: ReportFigures) -> str:
         Section('Method by method', 'methods', methods_html(study, figures)),
         Section('How to reproduce', 'reproduce', reproduce_html(study)),
     ]
-    points = open_points(study)  # after the figures, which may find more
+    points = open_points(study)  # after the figures, because drawing may find more problems
     if points:
         missing = Section('Failed, missing or doubtful', 'missing', html.bullets(points))
         sections.insert(1, missing)
@@ -165,7 +165,7 @@ def _head_html(study: StudyResults, sections: list[Section]) -> str:
 
 
 def _state_html(study: StudyResults, open_points: int) -> str:
-    """Return how many runs are finished."""
+    """Return the number of finished runs, and a link to the open points."""
     finished = sum(len(arm.runs) for arm in study.trained)
     planned = len(study.trained) * len(study.definition['seeds'])
     failed = sum(record['kind'] == 'run' for record in study.failures)

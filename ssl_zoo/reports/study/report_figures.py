@@ -25,23 +25,23 @@ from ssl_zoo.studies.results import ArmResults, StudyResults
 from ssl_zoo.studies.tuning_results import tuning_results
 
 QUERIES = 5  # images that are shown with neighbours
-NEIGHBOURS = 5  # of each query
+NEIGHBOURS = 5  # neighbours of each query
 VIEWS_ROWS = 4  # images that are shown with their views
 SVG = ('.svg',)
 PNG = ('.png',)
-SVG_AND_PNG = ('.svg', '.png')  # for pages that take no SVG
+SVG_AND_PNG = ('.svg', '.png')  # PNG is for pages that cannot show SVG
 NUMBERS_BELOW = 'the numbers are in the table below'
 
 
 class ReportFigures:
     """Draws the figures of a report.
 
-    Each public method returns figures as HTML, an empty list if there is nothing to draw. A file
-    of the study that cannot be read becomes one of the study's problems.
+    Each public method returns figures as HTML; an empty list if there is nothing to draw. A file
+    of the study that cannot be read is added to ``study.problems``.
 
     Args:
-        study: results.
-        folder: where the files of the figures go.
+        study: results of the study.
+        folder: folder for the files of the figures.
     """
 
     def __init__(self, study: StudyResults, folder: Path) -> None:
@@ -50,7 +50,7 @@ class ReportFigures:
         self._used_names: set[str] = set()
 
     def _path(self, name: str, suffix: str) -> Path:
-        """Return a file that no other figure has."""
+        """Return a file path that no other figure uses."""
         stem = re.sub(r'\W+', '_', name.lower()).strip('_')
         while stem + suffix in self._used_names:
             stem += '_'
@@ -65,7 +65,7 @@ class ReportFigures:
         caption: str,
         suffixes: tuple[str, ...] = SVG,
     ) -> list[str]:
-        """Save a plot in each format. The page shows the first."""
+        """Save a plot in each format. The page shows the first format."""
         if plot is None:
             return []
         paths = [save_figure(plot, self._path(name, suffix)) for suffix in suffixes]
@@ -81,7 +81,7 @@ class ReportFigures:
             self.study.problems.append(text)
 
     def accuracy(self) -> list[str]:
-        """Return a figure for each metric. Also saves accuracy.svg and .png, with all metrics."""
+        """Return a figure for each metric. Also save accuracy.svg and .png with all metrics."""
         figures = []
         for metric in self.study.metrics:
             name = metric['name']
@@ -90,8 +90,8 @@ class ReportFigures:
                 f'accuracy {metric["key"]}',
                 f'{name} accuracy of each method over seeds; {NUMBERS_BELOW}',
                 f'{name}. Circles: seeds. Filled: their mean (orange square: '
-                f'{self.study.reference}). Bar: 95 % interval; it goes on where it meets the '
-                'frame. Dashed line: random weights.',
+                f'{self.study.reference}). Bar: 95 % interval; a bar that meets the frame is cut '
+                'off. Dashed line: random weights.',
             )
         width = 2.1 * len(self.study.metrics) + 0.8
         all_metrics = plots.plot_accuracy(self.study, self.study.metrics, width)
@@ -126,7 +126,7 @@ class ReportFigures:
                 f'cost {metric["key"]}',
                 f'{name} accuracy over the cost of training, a point for each method; the numbers '
                 'are in the table of results',
-                f'{name}. Bars: 95 % interval over seeds; it goes on where it meets the frame.',
+                f'{name}. Bars: 95 % interval over seeds; a bar that meets the frame is cut off.',
             )
         return figures
 
@@ -142,7 +142,7 @@ class ReportFigures:
         )
 
     def val_curves(self) -> list[str]:
-        """Return a figure for each quantity measured on val during training, with all methods."""
+        """Return a figure of all methods for each quantity measured on val during training."""
         logs_of = {}
         for arm in self.study.trained:
             if self.study.at_baseline(arm):
@@ -171,13 +171,13 @@ class ReportFigures:
             try:
                 logs.append(read_log(run['folder']))
             except ConfigError:
-                self._add_problem(f'{arm.name}, seed {seed}: it has no log.jsonl with a curve')
+                self._add_problem(f'{arm.name}, seed {seed}: no log.jsonl with a curve')
         return logs
 
     def of_method(self, method: str) -> list[str]:
         """Return a method's curves, views, map and neighbours.
 
-        All but the curves are of the first seed under the first label of every axis.
+        Views, map and neighbours are those of the first seed under the first label of every axis.
         """
         arms = [arm for arm in self.study.arms if arm.method == method and arm.runs]
         if not arms:
@@ -265,7 +265,7 @@ class ReportFigures:
 
 
 def _first_file(arm: ArmResults, name: str) -> Path | None:
-    """Return the file of this name of the first run that has it."""
+    """Return the file ``name`` of the first run that has such a file."""
     for run in arm.runs.values():
         path = run['folder'] / name
         if path.is_file():

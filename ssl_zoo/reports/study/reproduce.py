@@ -11,7 +11,7 @@ FlatConfig = dict[str, str]  # 'a.b.0' -> JSON text
 
 
 def flatten(value: object, name: str = '') -> FlatConfig:
-    """Return nested settings as dotted names with JSON texts; empty dicts and lists are values."""
+    """Return nested settings as dotted name -> JSON text; empty dicts and lists count as values."""
     if isinstance(value, dict):
         items = list(value.items())
     elif isinstance(value, list):
@@ -27,7 +27,7 @@ def flatten(value: object, name: str = '') -> FlatConfig:
 
 
 def split_shared(configs: list[FlatConfig]) -> tuple[FlatConfig, list[FlatConfig]]:
-    """Return the settings that all configs have in common, and what each has apart from them."""
+    """Return the settings that all configs share, and the other settings of each config."""
     if not configs:
         return {}, []
     shared = {
@@ -40,7 +40,7 @@ def split_shared(configs: list[FlatConfig]) -> tuple[FlatConfig, list[FlatConfig
 
 
 def settings_html(study: StudyResults) -> str:
-    """Return the settings of the runs as they were trained: shared ones, then arm by arm."""
+    """Return the recorded settings of the runs: the shared settings, then the others by arm."""
     arms = [arm for arm in study.trained if _configs(arm)]
     if not arms:
         return '<p>No run has recorded its settings yet.</p>\n'
@@ -104,9 +104,9 @@ def runs_table(study: StudyResults) -> TextTable:
                 ]
             )
     note = (
-        'Folders are relative to the folder of the study, checkpoints to that of the run. SHA-256 '
-        'of the checkpoint (first 16 digits) and manifest of the test images: as the evaluations '
-        'recorded them. Figures and costs of each run: runs.csv.'
+        'Folders are relative to the folder of the study, checkpoints to the folder of the run. '
+        'SHA-256 of the checkpoint (first 16 digits) and manifest of the test images: as the '
+        'evaluations recorded them. Figures and costs of each run: runs.csv.'
     )
     head = ['arm', 'seed', 'folder', 'checkpoint', 'SHA-256', 'test images', 'n', 'device']
     return TextTable('Runs', note, [*head, 'options'], rows)

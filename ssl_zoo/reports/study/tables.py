@@ -11,8 +11,8 @@ NOT_MEASURED = 'not measured'
 ACCURACY_NOTE = (
     'Accuracy on the test images: mean (sample standard deviation) over training seeds, below it '
     "the 95 % interval of the mean (Student's t). The interval says how seeds differ, not how test "
-    'images differ, and it may pass 100 %. One seed has neither; where all seeds gave the same '
-    'there is no interval. '
+    'images differ, and may pass 100 %. One seed has neither deviation nor interval; where all '
+    'seeds gave the same value there is no interval. '
 )
 PAIRED_NOTE = (
     'Mean difference in percentage points, seed by seed, over the {seeds} seeds unless the cell '
@@ -47,12 +47,12 @@ def format_probability(p: float | None) -> str:
 
 
 def three_digits(value: float) -> str:
-    """Return three significant digits, and never a rounded integer part."""
+    """Return a number with three significant digits; its integer part is never rounded."""
     return f'{value:,.0f}' if abs(value) >= 99.95 else f'{value:#.3g}'
 
 
 def accuracy_cell(estimate: Estimate | None, usual_n: int) -> str:
-    """Return mean (deviation), the interval below, and n if it is not the usual one."""
+    """Return mean (deviation), the interval below, and n if it differs from ``usual_n``."""
     if estimate is None:
         return NOT_MEASURED
     first_line = format_percent(estimate.mean)
@@ -90,7 +90,7 @@ def label_cells(study: StudyResults, arm: ArmResults) -> list[str]:
 
 
 def accuracy_table(study: StudyResults) -> TextTable:
-    """Return a row for each arm: accuracies beside costs."""
+    """Return a row for each arm: accuracies and costs."""
     cost_titles = list(cost_cells(study.arms[0])) if study.arms else []
     if on_cpu(study):
         cost_titles = [title.replace('device', 'core') for title in cost_titles]
@@ -129,7 +129,7 @@ def _accuracy_note(study: StudyResults) -> str:
 
 
 def difference_cell(difference: Difference | None, p_holm: float | None, usual_n: int) -> str:
-    """Return mean, interval and p values, and the number of pairs if it is not the usual one."""
+    """Return mean, interval and p values, and the number of pairs if not ``usual_n``."""
     if difference is None:
         return NOT_MEASURED
     lines = [format_points(difference.mean)]
@@ -147,9 +147,11 @@ def difference_cell(difference: Difference | None, p_holm: float | None, usual_n
 
 def reference_table(study: StudyResults) -> TextTable | None:
     """Return a row for each comparison with the reference method; None if there is none."""
-    family = 'adjusted (Holm) over the methods, for each metric apart.'
+    family = 'adjusted (Holm) over the methods, for each metric separately.'
     if study.axes:
-        family = 'adjusted (Holm) over the methods under the same labels, for each metric apart.'
+        family = (
+            'adjusted (Holm) over the methods under the same labels, for each metric separately.'
+        )
     comparisons = [study.against_reference(metric['key']) for metric in study.metrics]
     return _difference_table(study, f'Differences to {study.reference}', family, comparisons)
 
@@ -157,7 +159,7 @@ def reference_table(study: StudyResults) -> TextTable | None:
 def baseline_table(study: StudyResults) -> TextTable | None:
     """Return a row for each comparison with the first labels of the axes; None if there is none."""
     baseline = ', '.join(f'{axis} {labels[0]}' for axis, labels in study.axes.items())
-    family = 'adjusted (Holm) over the labels of a method, for each metric apart.'
+    family = 'adjusted (Holm) over the labels of a method, for each metric separately.'
     comparisons = [study.against_baseline(metric['key']) for metric in study.metrics]
     title = f'Differences to {baseline}, same method'
     return _difference_table(study, title, family, comparisons)

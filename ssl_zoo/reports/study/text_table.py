@@ -1,4 +1,4 @@
-"""A table of texts that a report writes as HTML and as Markdown."""
+"""A table of text cells that a report writes as HTML and as Markdown."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,13 @@ MARKDOWN_SIGNS = '\\`*_[]|'
 
 @dataclass
 class TextTable:
-    """A table of texts. A line break in a text is a line break in the cell.
+    """A table of text cells. A line break in a text is a line break in the cell.
 
     Attributes:
-        title: above the table.
-        note: below the table; '' for none.
+        title: heading above the table.
+        note: text below the table; '' for none.
         head: titles of the columns.
-        rows: texts, as many in each row as there are columns.
+        rows: texts of the cells, one per column in each row.
     """
 
     title: str
@@ -53,7 +53,7 @@ def _markdown_row(texts: list[str]) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Return text that Markdown shows as it is."""
+    """Escape a text, so that Markdown shows it unchanged."""
     for sign, entity in (('&', '&amp;'), ('<', '&lt;'), ('>', '&gt;')):
         text = text.replace(sign, entity)
     for sign in MARKDOWN_SIGNS:

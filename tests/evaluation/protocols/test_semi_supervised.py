@@ -126,7 +126,7 @@ def test_images_of_a_given_list_do_not_stay_in_the_hold_out(context, tmp_path):
     write_list(tmp_path / 'all.txt', whole, np.arange(180))
     with pytest.raises(
         ConfigError,
-        match='all images of the hold-out are in the list .*all.txt; hold others out with '
+        match='all images of the hold-out are in the list .*all.txt; hold other images out with '
         '--cfg-options',
     ):
         labelled_images(s, None, str(tmp_path / 'all.txt'), 0)
@@ -780,7 +780,8 @@ def test_labels_of_one_class_and_data_without_test_images_are_refused(context, t
     ):
         evaluate_semi_supervised(context(), None, str(tmp_path / 'list.txt'), ONE)
     with pytest.raises(
-        ConfigError, match='the config has no data.test: it is what figures are measured on'
+        ConfigError,
+        match='the config has no data.test: all figures are measured on the test images',
     ):
         evaluate_semi_supervised(context('data.test=None'), '4-per-class', None, ONE)
     assert not steps
