@@ -102,7 +102,8 @@ def do_baseline(folder: JobFolder) -> None:
     checkpoints = checkpoints_in(Path(run_folder))
     if not checkpoints:
         raise ConfigError(
-            f'{run_folder} has no checkpoint, and the config in it defines the untrained network'
+            'the untrained network is built from the config in a checkpoint, but '
+            f'{run_folder} has no checkpoint'
         )
     context = measure_figures(folder, checkpoints[0], random_weights=True)
     if folder.task['draw_map']:
