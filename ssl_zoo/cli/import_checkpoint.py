@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for line in report.lines:
         print(line)
     print(f'written    {report.path}')
-    print(f'next       python tools/knn.py {report.path}')
+    print(f'next       ssl-zoo knn {report.path}')
     return 0
 
 

@@ -126,8 +126,7 @@ def build_leaderboard(paths: list[str], metrics: list[str] | None = None) -> Lea
         details = f', and {len(damaged)} damaged lines ({damaged[0]})' if damaged else ''
         raise ConfigError(
             f'there are no figures in {", ".join(paths)}: {len(files)} files results.jsonl'
-            f'{details}; train something first, such as with python tools/train.py '
-            f'configs/byol/digits.py'
+            f'{details}; train something first, such as with ssl-zoo train byol/digits'
         )
     names = sorted({row.fields['metric'] for row in rows})
     for metric in metrics or ():

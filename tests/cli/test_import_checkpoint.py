@@ -66,7 +66,7 @@ def test_a_figure_from_a_file_of_another_library(call, theirs, image_folder, tmp
         "name='resnet18', layers=[1, 1, 1, 1]",
         '16 - batchnorm',
         'optimizer',
-        f'python tools/knn.py {tmp_path}/out/imported.pth',
+        f'ssl-zoo knn {tmp_path}/out/imported.pth',
     ):
         assert said in out, said
     code, out, err = call(

@@ -140,7 +140,7 @@ def test_the_tensor_the_step_and_the_images_are_named(tiny, tmp_path, kind, at, 
         runner.train()
     found = re.match(
         r'not finite at step (\d+): (.*?): \d+ NaN and \d+ infinite of \d+ values\. '
-        r'Images of the batch: (.*?) and (\d+) more\. python tools/replay.py (\S+) does',
+        r'Images of the batch: (.*?) and (\d+) more\. ssl-zoo replay (\S+) does',
         str(error.value),
     )
     assert found and re.match(FAULTS[kind], found[2]), str(error.value)
@@ -278,7 +278,7 @@ workers, log_every, online_eval, checkpoint = 0, 5, dict(every=0), dict(every={1
         r'error: not finite at step \d+: ', done.stderr
     )
     [dump] = (tmp_path / 'run').glob('not_finite_*')
-    assert f'tools/replay.py {dump}' in done.stderr
+    assert f'ssl-zoo replay {dump}' in done.stderr
     told = replay_step(dump)
     assert told[0].split(':')[0] == told[1].split(':')[0]
     lower = build_runner(load_config(tmp_path / 'config.py', ['base_lr=0.01']), tmp_path / 'lower')

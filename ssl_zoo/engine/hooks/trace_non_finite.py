@@ -75,7 +75,7 @@ class TraceHook(Hook):
         step = self.iter // self.runner.plan.accumulate
         images = self._list_images()
         file = self._write_replay_file(step, description)
-        replay = f'python tools/replay.py {file} does the pass again. ' if file else ''
+        replay = f'ssl-zoo replay {file} does the pass again. ' if file else ''
         raise NonFiniteError(
             f'not finite at step {step}: {description}{on_process}. Images of the batch: {images}. '
             f'{replay}Lower base_lr, lengthen warmup_epochs or use precision=float32',

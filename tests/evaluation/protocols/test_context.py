@@ -801,7 +801,7 @@ def test_a_result_that_cannot_be_written_is_still_told(trained, capsys):
 def outcome(arguments, evaluate, monkeypatch, **more):
     err = io.StringIO()
     monkeypatch.setattr(sys, 'stderr', err)
-    code = run_evaluation(evaluation_parser('doc').parse_args(arguments), evaluate, **more)
+    code = run_evaluation(evaluation_parser('knn', 'doc').parse_args(arguments), evaluate, **more)
     return code, err.getvalue()
 
 
@@ -883,7 +883,7 @@ def test_every_argument_reaches_the_subject(trained, tmp_path, monkeypatch):
         and len(found.source('test')) == 50
         and os.environ['NOTED_BY_TEST_SUBJECT'] == '1'
     )
-    plain = evaluation_parser('doc').parse_args(['x.pth'])
+    plain = evaluation_parser('knn', 'doc').parse_args(['x.pth'])
     assert plain == argparse.Namespace(
         checkpoint='x.pth',
         cfg_options=[],
