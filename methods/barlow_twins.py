@@ -8,10 +8,10 @@ From the official code (facebookresearch/barlowtwins):
   - The projector has no biases.
   - The residual branches of ResNet-50 start at 0.
 
-Deviation: the code sums the matrix over its W processes outside of autograd. After DDP's average
-its gradient is therefore 1/W of that of the loss; here it is that of the loss. LARS removes the
-factor for weights, but not for norm parameters and biases: on W processes scale=1/W gives them the
-authors' step.
+Deviation: the official code sums the matrix over its W processes outside of autograd, so that after
+DDP's average the gradient is 1/W of the gradient of the loss. Here it is the gradient of the loss.
+LARS removes the factor 1/W for weights, but not for norm parameters and biases: on W processes
+scale=1/W gives norm parameters and biases the authors' step.
 """
 
 from typing import Any

@@ -13,13 +13,13 @@ follows the code:
 
 Deviations from the code, all of them usual in PyTorch:
   - Convolutions pad symmetrically; the code has TensorFlow's SAME.
-  - Convolutions are drawn as timm draws them (Kaiming normal, fan-out).
+  - Convolutions start with timm's initial weights (Kaiming normal, fan-out).
   - ResNet-18 and 34 have no 1x1 shortcut in their first stage.
   - BatchNorm's running variance is unbiased and starts at 1; haiku debiases its average instead.
   - Brightness, contrast and saturation are torchvision's. The code adds brightness, pivots contrast
     on each channel's mean and scales HSV saturation.
   - Blur reflects the borders; the code pads with zeros. Resizing antialiases.
-  - The code trains a linear classifier on the side; here evaluation does.
+  - The code trains a linear classifier during pretraining; here evaluation trains it.
 """
 
 from collections import OrderedDict
@@ -37,16 +37,16 @@ from ssl_zoo.validation import check_unit_interval
 
 @METHODS.register_module()
 class BYOL(Method):
-    """An online network predicts its own moving average, which sees another view.
+    """The online network predicts its moving average's projection of the other view.
 
     Args:
         backbone: keys of build_backbone, at least ``name``.
         hidden_dim: hidden width of projector and predictor (sec. 3.2: 4096).
         proj_dim: width of projection and prediction (sec. 3.2: 256).
         base_ema: tau_base, the target's decay at the first step (sec. 3.2: 0.996 for 1000 epochs).
-        groups: None for BatchNorm. A number puts GroupNorm with that many groups in its place and
-            standardises weights, in backbone and heads, so that images do not influence each other
-            (BYOL works even without batch statistics, arXiv 2010.10241).
+        groups: None for BatchNorm. A number replaces BatchNorm by GroupNorm with ``groups`` groups
+            and standardises the weights, in backbone and heads, so that images do not influence
+            each other (BYOL works even without batch statistics, arXiv 2010.10241).
     """
 
     n_views = 2
@@ -69,7 +69,7 @@ class BYOL(Method):
         self.base_ema = base_ema
         # f_theta, g_theta
         self.online = encoder_and_projector(backbone, hidden_dim, proj_dim)
-        # f_xi, g_xi: drawn afresh, updated in after_step alone
+        # f_xi, g_xi: random weights of its own, updated in after_step alone
         self.target = EMA(encoder_and_projector(backbone, hidden_dim, proj_dim))
         # q_theta
         self.predictor = mlp(proj_dim, hidden_dim, proj_dim, last_bias=False, init='haiku')
@@ -91,7 +91,7 @@ class BYOL(Method):
 
     def loss(self, views: list[Tensor], **batch: Any) -> dict[str, Tensor | float]:
         x1, x2 = views  # each (B, 3, H, W)
-        # Each view is a forward pass: BatchNorm takes its statistics over one view.
+        # Each view has its own forward pass: BatchNorm takes its statistics over one view.
         q1 = self.predictor(self.online(x1))  # (B, proj_dim)
         q2 = self.predictor(self.online(x2))
         z1 = self.target(x1)  # (B, proj_dim), no gradient

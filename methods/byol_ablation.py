@@ -1,16 +1,17 @@
 """From BYOL to SimCLR: the ablations of BYOL's paper (Grill et al. 2020, arXiv 2006.07733v3).
 
 Section 5 and appendix F write BYOL and SimCLR as one InfoNCE objective, in which beta weighs the
-negatives. To be minimised, and with BYOL's constant, it is
+negatives. As a loss to minimise, and with BYOL's constant, the objective is
 
     L(v, v') = 2 - 2 mean_i S(v_i, v'_i)
                + beta 2 alpha mean_i log( sum_j!=i exp(S(v_i, v_j)/alpha)
                                           + sum_j exp(S(v_i, v'_j)/alpha) )
 
-with S(u, u') the cosine of phi(u) and psi(u'). In BYOL phi predicts, psi is the target network and
-beta = 0. In SimCLR phi and psi are the online projection and beta = 1. The loss here is
-L(v, v') + L(v', v); at beta = 0 it is that of methods/byol.py, whose docstring holds here too.
-Parts that are removed are not built. configs/byol/README.md has the rows of the paper's tables.
+S(u, u') is the cosine of phi(u) and psi(u'). In BYOL phi is the prediction, psi is the projection
+of the target network, and beta = 0. In SimCLR phi and psi are the online projection, and beta = 1.
+The loss here is L(v, v') + L(v', v). At beta = 0 it equals the loss of methods/byol.py, and what
+the docstring of that file says about networks and initial weights holds here too. A removed part is
+not built. configs/byol/README.md has the rows of the paper's tables.
 """
 
 from collections import OrderedDict
@@ -35,12 +36,18 @@ TARGETS = ('ema', 'stop_gradient', 'gradient')
 
 
 def layer_normalize(z: Tensor) -> Tensor:
-    """LayerNorm without parameters, divided by sqrt(D) to the scale of unit vectors [recall]."""
+    """LayerNorm without parameters, divided by sqrt(D) to the scale of unit vectors.
+
+    The factor is not confirmed in a source.
+    """
     return F.layer_norm(as_float32(z), z.shape[1:]) / z.shape[1] ** 0.5
 
 
 def batch_normalize(z: Tensor) -> Tensor:
-    """BatchNorm without parameters, divided by sqrt(D) to the scale of unit vectors [recall]."""
+    """BatchNorm without parameters, divided by sqrt(D) to the scale of unit vectors.
+
+    The factor is not confirmed in a source.
+    """
     return standardize(as_float32(z)) / z.shape[1] ** 0.5
 
 
@@ -53,7 +60,7 @@ NORMALISERS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def attraction(p: Tensor, z: Tensor, normalise: str = 'l2') -> Tensor:
-    """Compute the mean squared distance after ``normalise``, for 'l2' 2 - 2 cos (eq. 2).
+    """Compute the mean squared distance of normalised vectors; for 'l2' it is 2 - 2 cos (eq. 2).
 
     Args:
         p: (B, D) phi of one view.
@@ -95,7 +102,7 @@ class BYOLAblation(Method):
         hidden_dim: as in BYOL.
         proj_dim: as in BYOL.
         proj_layers: number of linear layers of the projector.
-        pred_layers: number of linear layers of the predictor; 0 removes it (table 5b).
+        pred_layers: number of linear layers of the predictor; 0 removes the predictor (table 5b).
         target: psi. 'ema': the target network. 'stop_gradient': the online projection without
             gradient (tau = 0). 'gradient': the online projection with gradient.
         base_ema: tau_base, the target's decay at the first step.
@@ -212,11 +219,10 @@ def _check_options(
         raise ConfigError(f'normalise={normalise!r}: {nearest(normalise, NORMALISERS)}')
     if negatives and normalise != 'l2':
         raise ConfigError(
-            f"negatives={negatives} are weighed by cosines, so normalise must be 'l2', not "
-            f'{normalise!r}'
+            f"negatives={negatives} needs cosines, so normalise must be 'l2', not {normalise!r}"
         )
     if proj_layers < 1 or pred_layers < 0:
         raise ConfigError(
-            f'proj_layers={proj_layers}, pred_layers={pred_layers}, but they must be at least 1 '
-            f'and 0'
+            f'proj_layers={proj_layers}, pred_layers={pred_layers}, but proj_layers must be at '
+            f'least 1 and pred_layers at least 0'
         )

@@ -50,7 +50,7 @@ def dcl_loss(z1: Tensor, z2: Tensor, temperature: float, sigma: float | None = N
     positive = weight * (z1 * z2).sum(1) / temperature  # (B,)
 
     def negatives(z: Tensor) -> Tensor:
-        """Log sum exp over the other images: (B, D) -> (B,)."""
+        """Compute log sum exp over both views of the other images: (B, D) -> (B,)."""
         to_view1 = mask_self(similarity(z, all1))  # (B, N)
         to_view2 = mask_self(similarity(z, all2))
         logits = torch.cat([to_view1, to_view2], dim=1)  # (B, 2N)

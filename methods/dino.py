@@ -5,14 +5,14 @@ Caron et al. 2021, arXiv 2104.14294.
 From the official code (facebookresearch/dino):
   - The teacher sees the first two (global) views, the student all views.
   - Views of one size go through the backbone as one batch.
-  - The teacher starts as a copy, has no stochastic depth and runs in train mode.
-  - The teacher's output is centred by a moving average and sharpened by a temperature that rises by
-    epochs.
+  - The teacher starts as a copy of the student, has no stochastic depth and runs in train mode.
+  - The teacher's output is centred by a moving average and sharpened by a temperature that rises
+    from epoch to epoch.
   - The student's last layer is frozen in the first epoch.
-  - The last layer is weight-normalised: its rows are used with unit length, times a gain for each
-    prototype where ``norm_last_layer=False``.
+  - The last layer is weight-normalised: its rows are scaled to unit length, and with
+    ``norm_last_layer=False`` each row is multiplied by a gain of its own.
 
-Evaluation takes the teacher. Shapes: B images, V views, K prototypes.
+Evaluation uses the teacher's backbone. Shapes: B images, V views, K prototypes.
 """
 
 from typing import Any
@@ -30,7 +30,7 @@ from ssl_zoo.validation import check_positive, check_unit_interval
 
 
 class DINONetwork(nn.Module):
-    """Student or teacher: backbone, a head of three layers, unit length, K prototypes.
+    """Student or teacher: a backbone, a head of three layers, L2 normalisation, K prototypes.
 
     The head has GELU and no BatchNorm.
 
@@ -78,7 +78,7 @@ class DINONetwork(nn.Module):
 
 @METHODS.register_module()
 class DINO(Method):
-    """The student's distribution over prototypes must be the teacher's for another, global view.
+    """The student's distribution over prototypes must match the teacher's for another view.
 
     Args:
         backbone: keys of build_backbone, at least ``name``; the teacher ignores drop_path_rate.
@@ -128,7 +128,7 @@ class DINO(Method):
         self.base_ema = base_ema
         self.student_temperature = student_temperature
         self.frozen_epochs = frozen_epochs
-        # tau_t of each epoch of the warm-up, then the one that holds.
+        # tau_t of each epoch of the warm-up, then tau_t of all later epochs.
         self.teacher_temperatures = torch.linspace(
             warmup_teacher_temperature, teacher_temperature, temperature_warmup_epochs, device='cpu'
         ).tolist()

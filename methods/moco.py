@@ -5,8 +5,8 @@ projection and T = 0.07, v2 a projection of two layers and T = 0.2.
 
 From the official code (facebookresearch/moco):
   - The key network starts as a copy of the query network and follows it with a constant decay.
-  - BatchNorm normalises a key with other images than its query (shuffled BatchNorm, sec. 3.3 of
-    v1). SyncBatchNorm would undo that, so the method does not allow it.
+  - BatchNorm normalises a key together with other images than its query (shuffled BatchNorm,
+    sec. 3.3 of v1). SyncBatchNorm would undo that, so the method does not allow it.
   - The queue starts with random directions.
   - The code updates the key network before it computes the keys of a step; here it is updated at
     the end of the step. The sequence of networks is the same.
@@ -62,8 +62,9 @@ class MoCo(Method):
         queue_size: K (65536).
         temperature: T (v1 sec. 3.3: 0.07; v2 table 1: 0.2).
         decay: m, decay of the key network (0.999, constant).
-        bn_splits: parts of the global batch that BatchNorm normalises separately, as that many GPUs
-            would; with more processes than parts, each process is a part.
+        bn_splits: number of parts of the global batch. BatchNorm normalises each part separately,
+            as each of ``bn_splits`` GPUs would. With more processes than parts, the images of each
+            process are a part.
     """
 
     n_views = 2

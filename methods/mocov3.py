@@ -7,11 +7,11 @@ From the official code (facebookresearch/moco-v3):
   - The cross entropy of each direction is multiplied by 2T.
   - Heads have no biases. The BatchNorm behind the projector (and, for ViTs, behind the predictor)
     has neither scale nor offset.
-  - The momentum encoder has a projector and no predictor. It starts as a copy and follows with a
-    decay that rises to 1 on a cosine.
+  - The momentum encoder has a projector and no predictor. It starts as a copy of the base
+    encoder, and follows the base encoder with a decay that rises to 1 on a cosine.
 
 Deviation: the code updates the momentum encoder before it computes the keys of a step, with the
-decay of that step. Here it is updated at the end of a step, so the decay is one step older.
+decay of that step. Here it is updated at the end of a step, with the decay of the step that ends.
 """
 
 import copy

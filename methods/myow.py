@@ -1,14 +1,14 @@
 """MYOW: Mine Your Own vieW, self-supervised learning through across-sample prediction.
 
 Azabou et al. 2021, arXiv 2102.10106. MYOW is BYOL with a second prediction: from a weakly augmented
-image, the representation of another image, mined as one of its nearest neighbours in a pool. It has
-four views: two for BYOL, one of the image for mining, one for the pool.
+image the network predicts the representation of another image, one of the nearest neighbours in a
+pool. There are four views: two for BYOL, one to find neighbours of the image, one for the pool.
 
 From the official code (nerdslab/myow):
   - The second projector works on the output of the first one (cascaded).
-  - Neighbours are found by cosine between encoder outputs, of the online network for the image, of
-    the target network for the pool.
-  - Both terms are means of 2 - 2 cos, so BYOL's is halved.
+  - Neighbours are found by the cosine between encoder outputs: the online network's for the image,
+    the target network's for the pool.
+  - Both terms are means of 2 - 2 cos, so BYOL's loss is halved.
   - The mined term is weighted w/(1 + w), BYOL's 1/(1 + w); w rises from 0 to 1 over some epochs.
 
 Deviation: the pool is the fourth view of the other images of the same global batch. The code takes
@@ -55,7 +55,7 @@ def mine(y: Tensor, pool: Tensor, k: int) -> Tensor:
         )
     cos = mask_self(similarity(l2_normalize(y), l2_normalize(pool)))  # (B, N)
     neighbours = cos.topk(k, dim=1).indices  # (B, k)
-    # Drawn for all processes' images, so that the choice does not depend on their number.
+    # Drawn for the global batch, so that the choice does not depend on the number of processes.
     choices = broadcast(torch.randint(k, (len(y) * world_size(), 1)).to(y.device))  # (N, 1)
     own_choices = choices[local_rows(len(y), y.device)]  # (B, 1)
     return neighbours.gather(1, own_choices)[:, 0]
@@ -73,7 +73,7 @@ class MYOW(Method):
         mined_dim: output width of the second projector and predictor (64).
         base_ema: the target's decay at the first step (code: 0.98 on CIFAR-10).
         k: neighbours to choose from (1).
-        max_weight: w at the end (1).
+        max_weight: w from ``full_epoch`` on (1).
         from_epoch: epoch until which w is 0 (100 of 800).
         full_epoch: epoch from which w is ``max_weight`` (110 of 800).
     """
@@ -157,7 +157,7 @@ class MYOW(Method):
         return {**terms, 'byol': byol, 'mined': mined}
 
     def _mined_loss(self, x: Tensor, pool: Tensor) -> Tensor:
-        """Compute the distance of the prediction from ``x`` to the mined image of ``pool``."""
+        """Compute the loss of predicting, from ``x``, the mined image of ``pool``."""
         online = self.online
         target = self.target.network
         y = online['f'](x)  # (B, embed_dim)

@@ -1,8 +1,8 @@
 """NNCLR: With a Little Help from My Friends (Dwibedi et al. 2021, arXiv 2104.14548).
 
-The positive of a view is not the other view but the other view's nearest neighbour among older
-projections. There is no momentum encoder: the queue holds the network's own projections of the
-first view (algorithm 1).
+The positive of a view is not the other view, but the nearest neighbour of the other view's
+projection among older projections. There is no momentum encoder: the queue holds the network's own
+projections of the first view (algorithm 1).
 
 No official code is public. Biases and norms of the heads follow lightly's reading of the paper:
 BatchNorm follows every layer of the projector, but not the predictor's last layer.

@@ -1,13 +1,13 @@
 """ReSSL: Relational Self-Supervised Learning with Weak Augmentation.
 
 Zheng et al. 2021, arXiv 2107.09282. The similarities of a strongly augmented view to older images
-must be those of the weakly augmented view. The first view is the strong one (student), the second
-the weak one (teacher).
+must match those of the weakly augmented view. The student gets the first, strongly augmented view;
+the teacher gets the second, weakly augmented view.
 
 From the official code (mingkai-zheng/ReSSL):
   - The head has no BatchNorm.
-  - The teacher starts as a copy, follows with a constant decay and is normalised with shuffled
-    BatchNorm, as in MoCo (methods/moco.py).
+  - The teacher starts as a copy of the student, follows the student with a constant decay and is
+    normalised with shuffled BatchNorm, as in MoCo (methods/moco.py).
 """
 
 import copy
@@ -28,7 +28,7 @@ from ssl_zoo.validation import check_positive, check_unit_interval
 
 @METHODS.register_module()
 class ReSSL(Method):
-    """The student's similarities to a queue of images must be the teacher's, which are sharper.
+    """The student's similarities to a queue of images must match the teacher's, which are sharper.
 
     Args:
         backbone: keys of build_backbone, at least ``name``.
@@ -38,8 +38,9 @@ class ReSSL(Method):
         student_temperature: tau_s (0.1).
         teacher_temperature: tau_t (0.04).
         decay: decay of the teacher (0.999, constant).
-        bn_splits: parts of the global batch that BatchNorm normalises separately, as that many GPUs
-            would; with more processes than parts, each process is a part.
+        bn_splits: number of parts of the global batch. BatchNorm normalises each part separately,
+            as each of ``bn_splits`` GPUs would. With more processes than parts, the images of each
+            process are a part.
     """
 
     n_views = 2

@@ -8,8 +8,8 @@ Where the paper and the official code (google-research/simclr) differ, this file
     bias.
 
 Both views go through the network as one batch, so BatchNorm takes its statistics over both. On
-several processes it takes them over all processes (SyncBatchNorm): with statistics per process a
-network can tell the positive pairs by their statistics (sec. 2.2).
+several processes the statistics are those of all processes (SyncBatchNorm): with statistics per
+process a network can recognise positive pairs by their statistics (sec. 2.2).
 """
 
 from typing import Any

@@ -2,9 +2,10 @@
 
 From the paper and the official code (facebookresearch/simsiam):
   - The predictor keeps its peak learning rate.
-  - All parameters are decayed.
-  - The projector's last BatchNorm has neither scale nor offset. (The code also freezes the bias
-    before it, which that BatchNorm removes. Here there is no such bias.)
+  - Weight decay applies to all parameters.
+  - The projector's last BatchNorm has neither scale nor offset. (In the official
+    code the Linear before this BatchNorm has a frozen bias, which BatchNorm removes. Here that
+    Linear has no bias.)
   - The residual branches of ResNet-50 start at 0.
 """
 

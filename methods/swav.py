@@ -52,7 +52,7 @@ def sinkhorn(scores: Tensor, eps: float, iterations: int) -> Tensor:
 
 @METHODS.register_module()
 class SwAV(Method):
-    """Every view must predict the code (soft cluster assignment) of each of the two large views.
+    """Every view must predict the code (soft cluster assignment) of the other large views.
 
     Args:
         backbone: keys of build_backbone, at least ``name``.
@@ -64,8 +64,8 @@ class SwAV(Method):
         iterations: iterations of Sinkhorn (3).
         frozen_epochs: epochs in which the prototypes are frozen (code: 313 steps of 4096 images, or
             5005 of 256: one epoch).
-        queue_size: older projections of each large view that take part in computing the codes; 0
-            for none (3840 at batch 256).
+        queue_size: number of older projections of each large view that take part in computing the
+            codes; 0 for none (3840 at batch 256).
         queue_from_epoch: epoch from which the queue is filled (15).
     """
 
@@ -133,12 +133,12 @@ class SwAV(Method):
         return dict(loss=sum(terms) / len(terms), feature_std=feature_std(z_of_view[0]))
 
     def _codes(self, i: int, z: Tensor, scores: Tensor) -> Tensor:
-        """Compute the codes of large view i over the global batch and, once it is full, the queue.
+        """Compute the codes of large view i from the global batch and, once full, its queue.
 
         Args:
             i: 0 or 1.
             z: (B, proj_dim) projections of the view; they go into the queue.
-            scores: (B, K) their scores.
+            scores: (B, K) scores of these projections.
 
         Returns:
             (B, K), the codes of this process's images.

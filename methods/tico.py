@@ -1,11 +1,11 @@
 """TiCo: Transformation Invariance and Covariance Contrast (Zhu et al. 2022, arXiv 2206.10698).
 
 A moving average C of the projections' second moments takes the place of negatives: a projection
-must keep away from directions that were often taken.
+must avoid directions that earlier projections often had.
 
 No official code is public. Choices that the paper leaves open:
   - No gradient flows into C (as in lightly and the public reimplementations).
-  - Both directions are averaged.
+  - The loss is the mean of both directions.
   - C gets the mean of both views' moments, once per step.
 """
 
@@ -25,7 +25,7 @@ from ssl_zoo.validation import check_unit_interval
 
 
 def tico_loss(z1: Tensor, z2: Tensor, c: Tensor, rho: float) -> Tensor:
-    """Compute 1 - mean <z1, z2> + rho mean z1^T C z1. The constant makes the least distance 0.
+    """Compute 1 - mean <z1, z2> + rho mean z1^T C z1. The least invariance term is 0.
 
     Args:
         z1: (B, D) unit vectors.
@@ -43,13 +43,13 @@ def tico_loss(z1: Tensor, z2: Tensor, c: Tensor, rho: float) -> Tensor:
 
 @METHODS.register_module()
 class TiCo(Method):
-    """Projections agree with a moving average network's and avoid crowded directions.
+    """Projections match those of a moving average network and avoid frequent directions.
 
     Args:
         backbone: keys of build_backbone, at least ``name``.
         hidden_dim: hidden width of the projector (4096).
         proj_dim: width of the projection (256).
-        beta: share of C that stays at a step (0.9).
+        beta: decay of C (0.9).
         rho: weight of the covariance term (8).
         base_ema: the momentum network's decay at the first step (0.99).
     """

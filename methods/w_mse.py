@@ -9,7 +9,7 @@ From the official code (htdt/self-supervised):
   - The backbone's BatchNorm takes its statistics per view; the head forwards all views as one
     batch.
 
-On several processes the parts are drawn from the batch of all processes, as on one. Shapes: B
+On several processes the parts are drawn from the global batch, as on one process. Shapes: B
 images of this process, N images of all processes, V views.
 """
 
@@ -30,7 +30,7 @@ from ssl_zoo.validation import check_unit_interval
 
 
 def whiten(v: Tensor, eps: float = 0.0) -> Tensor:
-    """Compute W (v - mean), W the inverse of the Cholesky factor of the covariance.
+    """Compute W (v - mean), where W is the inverse of the covariance's Cholesky factor.
 
     The covariance of the result is the identity.
 
@@ -68,8 +68,8 @@ class WMSE(Method):
         backbone: keys of build_backbone, at least ``name``.
         hidden_dim: hidden width of the projector (1024).
         proj_dim: width of the projection (64; 128 on ImageNet).
-        whiten_size: images that are whitened together, at least twice proj_dim (128); it must
-            divide the batch.
+        whiten_size: number of images that are whitened together (128; the paper takes at least
+            twice proj_dim). It must be more than proj_dim and divide the batch.
         eps: see ``whiten``; 0 in the paper.
     """
 

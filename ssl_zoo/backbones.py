@@ -38,9 +38,9 @@ def build_backbone(
             and no max-pool (ResNets only).
         width: factor on the channels of the stem and of every stage, as in BYOL's ResNet-50 2x
             (ResNets only). Values below 1 make the small networks of quick runs.
-        fixed_patches: whether the patch embedding is random and not trained and the positions are
-            fixed sines and cosines, both as in moco-v3's vits.py (arXiv 2104.02057, sec. 4.1; ViTs
-            only).
+        fixed_patches: whether the patch embedding keeps its random weights and the position
+            embedding is fixed sines and cosines, both as in moco-v3's vits.py (arXiv 2104.02057,
+            sec. 4.1; ViTs only).
         padding: 'symmetric', or 'same' for the padding that TensorFlow and haiku call SAME. With a
             stride of 2 and an even size, SAME pads one pixel less at the top and left. DeepMind's
             weights need it (deepmind-research #84; ResNets only).
@@ -118,7 +118,7 @@ def _check_values(name: str, stem: str, padding: str, stem_padding: int) -> None
 
 
 def _nearest_timm_model(name: str) -> str:
-    """Word a suggestion; unlike ``nearest``, without the list of timm's more than 1000 models."""
+    """Suggest similar names. ``nearest`` would also list all of timm's more than 1000 models."""
     similar = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
     listing = 'timm.list_models() names all of them.'
     if not similar:
@@ -135,11 +135,11 @@ def _check_resnet_options_unused(name: str, network: nn.Module, stem: str, paddi
 
 
 def _add_width(width: float, stem_channels: int, timm_arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return ``timm_arguments`` with those that multiply the channels of a ResNet by ``width``."""
+    """Add timm's arguments that multiply the channels of a ResNet by ``width``."""
     if stem_channels < 2 or stem_channels % 2:
         raise ConfigError(
-            f'width={width} gives a stem of {64 * width:g} channels; choose one that gives an even '
-            f'number'
+            f'width={width} gives a stem of {64 * width:g} channels; choose a width that gives an '
+            f'even number'
         )
     # timm fixes a plain stem at 64 channels, but a deep stem (three 3x3 convolutions) is
     # 2 * stem_width wide. With a deep stem the stages fit; _replace_stem then puts a plain one in.
@@ -160,8 +160,8 @@ def _create_timm_model(name: str, arguments: dict[str, Any], width: float) -> nn
     """Build timm's model without a classifier.
 
     Raises:
-        ConfigError: in place of any exception of timm, which checks few arguments: a wrong value
-            fails where it is first used.
+        ConfigError: timm raised an exception of any type. timm checks few arguments, so that a
+            wrong value fails where timm first uses it.
     """
     remark = ''
     if width != 1:
@@ -193,7 +193,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _gives_one_vector_per_image(network: nn.Module) -> bool:
-    """Whether the model has a width of features and, if it is a ResNet, four stages with blocks."""
+    """Whether the model tells the width of its features and, as a ResNet, has four stages."""
     if not hasattr(network, 'head_hidden_size'):
         return False
     if not isinstance(network, ResNet):
@@ -213,7 +213,7 @@ def _replace_stem(network: ResNet, stem: str, channels: int, stem_padding: int) 
         network.maxpool = nn.Identity()
     else:
         conv = nn.Conv2d(3, channels, kernel_size=7, stride=2, padding=3, bias=False)
-    # As timm draws the other convolutions.
+    # timm's initial weights of the other convolutions.
     nn.init.kaiming_normal_(conv.weight, mode='fan_out', nonlinearity='relu')
     network.conv1 = conv
 
@@ -221,9 +221,9 @@ def _replace_stem(network: ResNet, stem: str, channels: int, stem_padding: int) 
 def _init_last_norm_to_one(network: ResNet) -> None:
     """Start the scale of the last BatchNorm of basic blocks (ResNet-18, 34) at 1.
 
-    haiku and torchvision do so. timm starts it at 0, which ``zero_init_last=True`` asks for.
-    Bottlenecks keep timm's 0, which BYOL's released code has too. (The paper's numbers were made
-    with 1; its README finds no difference for ResNet-50 1x and 2x.)
+    haiku and torchvision start it at 1. timm starts it at 0, and ``zero_init_last=True`` in the
+    config keeps 0. Bottlenecks keep timm's 0, as in BYOL's released code. (The paper's numbers were
+    made with 1; the README of the code finds no difference for ResNet-50 1x and 2x.)
     """
     for block in network.modules():
         if isinstance(block, BasicBlock):
@@ -233,8 +233,8 @@ def _init_last_norm_to_one(network: ResNet) -> None:
 def _pad_same(module: nn.Module) -> None:
     """Give convolutions and max-pools of stride 2 the padding SAME.
 
-    Its amount depends on the image size. Layers of stride 1 need no change: SAME pads them
-    symmetrically.
+    The amount of padding depends on the image size. Layers of stride 1 need no change: SAME pads
+    them symmetrically.
     """
     for name, layer in list(module.named_children()):
         if type(layer) is nn.Conv2d and layer.stride[0] > 1:
@@ -266,15 +266,15 @@ def _check_fixed_patches_fit(name: str, network: nn.Module) -> None:
         raise ConfigError(
             f'fixed_patches works for ViTs only, and {name!r} is a {type(network).__name__}'
         )
-    positions = math.prod(network.patch_embed.grid_size) + 1  # and one for the class token
+    positions = math.prod(network.patch_embed.grid_size) + 1  # the last one for the class token
     if (
         network.cls_token is None
         or network.pos_embed is None
         or network.pos_embed.shape[1] != positions
     ):
         raise ConfigError(
-            f'fixed_patches needs a class token and a position for each patch and nothing else, '
-            f'which {name!r} has not; use a plain ViT (vit_small_patch16_224, '
+            f'fixed_patches needs positions of one class token and of each patch, and no others; '
+            f'{name!r} has other positions; use a plain ViT (vit_small_patch16_224, '
             f'vit_base_patch16_224 ...)'
         )
 
@@ -296,7 +296,7 @@ def _fix_patches(network: VisionTransformer) -> None:
 
 
 def _sine_cosine_positions(height: int, width: int, dim: int) -> Tensor:
-    """Sines and cosines of the row, then of the column, as in moco-v3's vits.py.
+    """Compute sines and cosines of the row, then of the column, as in moco-v3's vits.py.
 
     Returns:
         (height * width, dim) float32, patches in row-major order.

@@ -21,13 +21,14 @@ EVALUATION_OPTIONS = ('data', 'workers', 'channels_last')
 def build_method(
     settings: Settings, pretrained: bool = True, microbatch_images: int | None = None
 ) -> Method:
-    """Build the method of a config and its photometric step. Weights are drawn from the seed.
+    """Build the method of a config, with its photometric step. The seed sets the initial weights.
 
     Args:
         settings: from load_config.
-        pretrained: False ignores that the config asks for pretrained weights of the backbone.
-        microbatch_images: images of a forward pass, over all processes; None for the number that
-            the config gives for one process.
+        pretrained: False builds the backbone with random weights even if the config asks for
+            pretrained ones.
+        microbatch_images: images of a forward pass, over all processes, to be checked; None for
+            batch_size / accumulate, or for no check with accumulate='auto'.
 
     Returns:
         The method on the CPU, in training mode.
@@ -66,7 +67,7 @@ def _check_microbatch(method: Method, settings: Settings, images: int) -> None:
 
 
 def _check_image_sizes(method: Method, settings: Settings) -> None:
-    """Raise ConfigError if a ViT takes images of another size than views and evaluation have."""
+    """Raise ConfigError if views or evaluation have images of a size that a ViT refuses."""
     sizes = {view.size for view in settings.build_views()} | {settings.eval_geometry()[0]}
     for network in method.modules():
         if isinstance(network, VisionTransformer) and network.patch_embed.strict_img_size:
@@ -85,8 +86,8 @@ def load_method(
     """Load the method of a checkpoint.
 
     The config stored in the checkpoint is read as data. A method that is not part of the zoo must
-    be imported before (``ssl_zoo.config.loading.import_file``): a checkpoint cannot cause code to
-    be run.
+    be imported first (``ssl_zoo.config.loading.import_file``), because reading a checkpoint runs no
+    code.
 
     Args:
         path: the checkpoint.

@@ -1,8 +1,9 @@
 """Checkpoints: read them without running code, find the newest, check that a run can resume.
 
 mmengine's checkpoints are not used, for three reasons: they hold objects that only a full
-unpickling can read, and resuming executes the config stored in them; a crash while saving leaves a
-torn file at the final path; ``max_keep_ckpts`` removes the old file before the new one is complete.
+unpickling can read, and resuming executes the config stored in them; a crash while saving leaves an
+incomplete file at the final path; ``max_keep_ckpts`` removes the old file before the new file is
+complete.
 """
 
 from collections.abc import Callable
@@ -17,9 +18,8 @@ from ssl_zoo.errors import ConfigError
 from ssl_zoo.storage.digest import sha256_of_tensors
 
 FORMAT = 'ssl_zoo checkpoint 3'
-# Keys of a config that a resumed run cannot change. With these equal, it continues as if it had
-# never
-# stopped.
+# Keys of a config that a resumed run cannot change. With the same values the run continues as if it
+# had never stopped.
 RESUME_INVARIANTS = (
     'method',
     'views',
@@ -41,14 +41,14 @@ RESUME_INVARIANTS = (
     'compile',
     'seed',
 )
-DATA_INVARIANTS = ('mean', 'std', 'on_device')  # the same for the keys of data
+DATA_INVARIANTS = ('mean', 'std', 'on_device')  # such keys in the section data
 
 
 def read_checkpoint(path: str | Path) -> dict:
     """Read a checkpoint to the CPU and check its digest. Nothing in the file is executed.
 
     Raises:
-        ConfigError: there is no such file; or it is not a checkpoint of this library, is torn, was
+        ConfigError: the file is missing, is not a checkpoint of this library, is cut short, was
             changed since it was written, or holds more than tensors and plain values.
     """
     content = read_data(path, FORMAT, 'checkpoint')
@@ -63,18 +63,18 @@ def read_data(path: str | Path, file_format: str, kind: str) -> dict:
 
     Args:
         path: the file.
-        file_format: what its item 'format' must be.
-        kind: what the file should be, for messages, such as 'checkpoint'.
+        file_format: required value of the item 'format'.
+        kind: name of this kind of file in messages, such as 'checkpoint'.
 
     Raises:
-        ConfigError: there is no such file, or it cannot be read, or has another format.
+        ConfigError: the file is missing, cannot be read, or has another format.
     """
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f'there is no {kind} at {path.absolute()}')
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:  # torch raises many types for a torn or foreign file
+    except Exception as error:  # torch raises many types for an incomplete or foreign file
         reason = (str(error) or 'it is too short').splitlines()[0]
         raise ConfigError(
             f'{path} is not a readable {kind}, or holds objects that would run code when loaded '
@@ -101,7 +101,7 @@ def need_items(content: dict, path: str | Path, **types: type) -> None:
             fault = 'of another type' if key in content else 'missing'
             raise ConfigError(
                 f'{path} is not a whole checkpoint: its {key!r} is {fault}; '
-                f'give one that a run has written'
+                f'give a checkpoint that a run has written'
             )
 
 
@@ -119,13 +119,13 @@ def checkpoints_in(work_dir: str | Path) -> list[Path]:
 def newest_checkpoint(work_dir: str | Path, report: Callable[[str], object] = print) -> dict:
     """Read the newest checkpoint that can be read.
 
-    A newer one that cannot be read is reported and renamed to *.unreadable.
+    A newer checkpoint that cannot be read is reported and renamed to *.unreadable.
 
     Returns:
-        Its content, and its path under 'path'.
+        The content of the checkpoint, with its path under 'path'.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: no checkpoint can be read.
     """
     for path in checkpoints_in(work_dir):
         try:
@@ -133,7 +133,7 @@ def newest_checkpoint(work_dir: str | Path, report: Callable[[str], object] = pr
         except ConfigError as error:
             try:
                 path.rename(path.with_name(path.name + '.unreadable'))
-            except OSError:  # a read-only folder: the file may stay
+            except OSError:  # a read-only folder: the file keeps its name
                 report(f'warning: {error}; the one before it is tried')
             else:
                 report(

@@ -1,4 +1,4 @@
-"""The exceptions that users see, and ``nearest``, which words the suggestions in their messages."""
+"""The exceptions that users see, and ``nearest``, which suggests names in their messages."""
 
 import difflib
 import signal
@@ -29,7 +29,7 @@ class Stopped(Exception):
 
     Args:
         signum: number of the signal.
-        step: last optimiser step that was completed.
+        step: last optimizer step that was completed.
         saved: whether the state after that step was saved.
 
     Attributes:
@@ -48,7 +48,7 @@ class NonFiniteError(FloatingPointError):
     """The loss or the weights became infinite or NaN.
 
     Attributes:
-        step: optimiser step at which the value appeared.
+        step: optimizer step at which the value appeared.
     """
 
     def __init__(self, message: str, step: int):

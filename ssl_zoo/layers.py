@@ -37,7 +37,7 @@ def mlp(
 ) -> nn.Sequential:
     """Build an MLP head, (B, dims[0]) -> (B, dims[-1]).
 
-    Each hidden width is Linear, BatchNorm, ReLU; the last layer is a Linear.
+    Each hidden layer is Linear, BatchNorm, ReLU; the last layer is a Linear.
 
     ``mlp(2048, 4096, 256)`` is Linear(2048, 4096), BatchNorm1d(4096), ReLU, Linear(4096, 256).
 
@@ -111,12 +111,12 @@ def multi_crop(network: nn.Module, views: list[Tensor]) -> Tensor:
 class EMA(nn.Module):
     """A network whose parameters are an exponential moving average of another network's.
 
-    It gets no gradient. Only parameters are averaged. Buffers (BatchNorm's running statistics) are
-    the network's own: it is forwarded in train mode and normalises by its own batches, as in the
-    official code of BYOL, MoCo v3 and DINO.
+    The network gets no gradient. Only parameters are averaged. Buffers (BatchNorm's running
+    statistics) are the network's own: in train mode it normalises with the statistics of its own
+    batches, as in the official code of BYOL, MoCo v3 and DINO.
 
     Args:
-        network: a copy of the followed network, or one drawn afresh; its parameters are frozen.
+        network: a copy of the followed network, or a new one; its parameters are frozen.
     """
 
     def __init__(self, network: nn.Module):
@@ -129,7 +129,7 @@ class EMA(nn.Module):
 
     @torch.no_grad()
     def update(self, source: nn.Module, decay: float) -> None:
-        """parameters <- decay * parameters + (1 - decay) * ``source``'s, in their own precision.
+        """Set parameters to decay * parameters + (1 - decay) * parameters of ``source``.
 
         Raises:
             ValueError: the parameters of ``source`` have other shapes.
@@ -149,8 +149,8 @@ class Queue(nn.Module):
     """The newest ``size`` unit vectors, first in, first out (MoCo, arXiv 1911.05722).
 
     Vectors passed to ``add`` stay pending until ``update``, which a method calls in ``after_step``.
-    So a step never meets its own keys, and with gradient accumulation the queue moves once per
-    optimiser step. It starts with random directions, as MoCo's.
+    So a step never compares with its own keys, and with gradient accumulation the queue changes
+    once per optimizer step. The queue starts with random directions, as in MoCo.
 
     Args:
         size: number of vectors.
@@ -174,7 +174,7 @@ class Queue(nn.Module):
         self.register_buffer('keys', F.normalize(torch.randn(size, dim), dim=1))
         # The next vector goes to row written % size.
         self.register_buffer('written', torch.zeros((), dtype=torch.int64))
-        # The value of ``written`` on the host, so that ``full`` need not wait for the device.
+        # The value of ``written`` on the host: ``full`` need not wait for the device.
         self.written_on_host: int | None = 0
         self.pending: list[Tensor] = []
         self.register_load_state_dict_post_hook(_forget_replaced_state)
@@ -238,7 +238,7 @@ class MovingAverage(nn.Module):
 
 
 def _forget_replaced_state(module: Queue | MovingAverage, incompatible_keys: Any) -> None:
-    """After load_state_dict: drop the host's copies, which belong to the replaced state."""
+    """Drop pending tensors and the host's counter, which belong to the replaced state."""
     module.pending = []
     if isinstance(module, Queue):
         module.written_on_host = None
@@ -253,7 +253,7 @@ class StdLinear(nn.Linear):
 
 
 def batchnorm_to_groupnorm(network: nn.Module, groups: int) -> nn.Module:
-    """Replace BatchNorm by GroupNorm, and standardise the weights of convolutions and Linears.
+    """Replace BatchNorm by GroupNorm; standardise the weights of convolutions and Linears.
 
     From "BYOL works even without batch statistics" (arXiv 2010.10241). The new layers keep the
     weights of the replaced ones.
@@ -278,7 +278,7 @@ def batchnorm_to_groupnorm(network: nn.Module, groups: int) -> nn.Module:
         state = layer.state_dict()
         new.load_state_dict({key: state[key] for key in ('weight', 'bias') if key in state})
         for key, parameter in new.named_parameters():
-            # An EMA network stays without gradient.
+            # The parameters of an EMA network stay frozen.
             parameter.requires_grad_(getattr(layer, key).requires_grad)
         setattr(network, name, new)
     return network

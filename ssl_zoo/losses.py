@@ -96,17 +96,17 @@ def soft_cross_entropy(target: Tensor, logits: Tensor) -> Tensor:
 def off_diagonal(matrix: Tensor) -> Tensor:
     """Return the elements that are not on the diagonal: (D, D) -> (D * (D - 1),)."""
     d = len(matrix)
-    # Without its last element, the flat matrix is d - 1 rows of one diagonal element and d others.
+    # The flat matrix without its last element is d - 1 rows: a diagonal element, then d others.
     return matrix.flatten()[:-1].view(d - 1, d + 1)[:, 1:].flatten()
 
 
 def feature_std(z: Tensor) -> Tensor:
-    """Measure how widely directions are distributed; 0 means collapse.
+    """Measure the spread of the directions of vectors; 0 means collapse.
 
     The standard deviation over the batch of each dimension of the unit vectors, averaged over
     dimensions, times sqrt(D). It is 1 for directions all over the sphere, 0 when all are equal.
-    SimSiam (arXiv 2011.10566, fig. 2) shows it without the factor, where the bound is 1/sqrt(D).
-    Methods log it of their projections under the name ``feature_std``.
+    SimSiam (arXiv 2011.10566, fig. 2) plots it without the factor sqrt(D), so with the upper bound
+    1/sqrt(D). Methods log the value for their projections under the name ``feature_std``.
 
     Args:
         z: (B, D), rows of any length.

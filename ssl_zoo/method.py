@@ -1,9 +1,9 @@
 """The contract of a method.
 
-A method subclasses Method and defines one function, ``loss``. What happens once per optimiser step
-(EMA, queue, centre) goes into ``after_step``. MethodHook (engine/hooks/method.py) calls it, and not
-``train_step``: mmengine's DDP wrapper has a ``train_step`` of its own, which would silently replace
-one that a method overrides.
+A method subclasses Method and defines one function, ``loss``. What happens once per optimizer step
+(EMA, queue, centre) goes into ``after_step``, which MethodHook (engine/hooks/method.py) calls. A
+method must not override ``train_step`` for this: on several processes mmengine's DDP wrapper uses
+its own ``train_step`` and silently ignores the method's.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ class Method(BaseModel):
     Attributes:
         backbone: network that is kept after pretraining, (B, 3, H, W) -> (B, embed_dim).
         embed_dim: width of the backbone's output.
-        progress: optimiser steps done / all optimiser steps, in [0, 1); set before each step.
+        progress: optimizer steps done / all optimizer steps, in [0, 1); set before each step.
         epoch: passes over the training images done, with fraction; set before each step.
         n_views: number of views that ``loss`` takes; None for any number from ``min_views`` on.
         min_views: smallest number of views that ``loss`` takes.
@@ -40,8 +40,8 @@ class Method(BaseModel):
         sync_batchnorm: whether BatchNorm takes its statistics over all processes; False for MoCo,
             which needs them per process.
         unused_parameters: whether a step may leave a trained parameter without a gradient.
-        updated_after_step: prefixes of the names in ``state_dict`` that ``after_step`` changes; it
-            changes no others.
+        updated_after_step: prefixes of the names in ``state_dict`` that ``after_step`` changes;
+            ``after_step`` must change nothing else.
         networks: role -> names of the submodules (backbone, projector) of that role. 'online' is
             the trained network, 'target' its moving average, if the method has one.
     """
@@ -64,7 +64,7 @@ class Method(BaseModel):
     networks: dict[str, tuple[str, str]] = {'online': ('backbone', 'projector')}
 
     def loss(self, views: list[Tensor], **batch: Any) -> dict[str, Tensor | float]:
-        """Compute the loss of one micro-batch. The one function that every method must define.
+        """Compute the loss of one micro-batch. Every method must define this function.
 
         Args:
             views: one float tensor (B, 3, H, W) per view, normalised; B images of this process.
@@ -76,7 +76,7 @@ class Method(BaseModel):
         raise NotImplementedError(f'{type(self).__name__} must define loss(self, views, **batch)')
 
     def after_step(self) -> None:
-        """Update what the optimizer does not train. Called once after each optimiser step."""
+        """Update what the optimizer does not train. Called once after each optimizer step."""
 
     def embed(self, images: Tensor) -> Tensor:
         """Compute the backbone's features: (B, 3, H, W) float, normalised -> (B, embed_dim)."""
@@ -85,7 +85,7 @@ class Method(BaseModel):
     def encoder(self, network: str | None = None, layer: str = 'backbone') -> nn.Module:
         """Return the network to evaluate, (B, 3, H, W) float, normalised -> (B, D).
 
-        It shares its weights with the method.
+        The network shares its weights with the method.
 
         Args:
             network: 'online' or 'target'; None for ``main_network``.
@@ -126,10 +126,10 @@ class Method(BaseModel):
         return 'online'
 
     def forward(self, views: list[Tensor], mode: str = 'loss', **batch: Any) -> dict[str, Tensor]:
-        """Call ``loss`` and check its result. mmengine's entry; ``mode`` is its, and ignored."""
+        """Call ``loss`` and check its result. mmengine calls this; ``mode`` is ignored."""
         terms = self.loss(views, **batch)
-        # mmengine minimises the sum of all values whose names contain 'loss': a second one would
-        # silently be trained too.
+        # mmengine minimises the sum of all values whose names contain 'loss': a second such value
+        # would silently be minimised too.
         names_with_loss = [name for name in terms if 'loss' in name]
         if names_with_loss != ['loss']:
             raise ValueError(

@@ -32,8 +32,8 @@ def parameter_groups(
 
     Args:
         method: module with the attributes ``fixed_lr`` and ``lr_scale`` of Method. Parameters whose
-            names start with a prefix in ``fixed_lr`` keep the peak learning rate; those whose names
-            start with a key of ``lr_scale`` have theirs multiplied by its value.
+            names start with a prefix in ``fixed_lr`` keep the peak learning rate. ``lr_scale`` maps
+            a prefix to a factor on the learning rate of the parameters with that prefix.
         weight_decay: L2 coefficient.
         decay_norm_and_bias: whether norm parameters and biases are decayed and adapted too.
         norm_and_bias_lr: factor on the learning rate of norm parameters and biases.
@@ -75,10 +75,10 @@ class LARS(torch.optim.Optimizer):
         g <- g + weight_decay p;   mu <- momentum mu + trust g;   p <- p - lr mu
         trust = trust_coefficient |p| / |g|, or 1 where |p| or |g| is 0; no epsilon, no clipping
 
-    moco-v3, Barlow Twins and VICReg have the same. |g| is the norm of the gradient with the decay
-    in it. The learning rate is not part of the momentum buffer. There is no Nesterov momentum.
+    moco-v3, Barlow Twins and VICReg use the same rule. |g| is the norm of the gradient plus weight
+    decay. The learning rate is not part of the momentum buffer. There is no Nesterov momentum.
     Groups with ``adapt=False`` (norm parameters and biases) have trust = 1, which is plain SGD with
-    momentum. Options give two relatives: ``classic_momentum`` is SimCLR's (google-research/simclr
+    momentum. Two options give variants: ``classic_momentum`` is SimCLR's (google-research/simclr
     lars_optimizer.py), ``larc`` is SwAV's (NVIDIA apex, clip=False).
 
     Args:
@@ -150,7 +150,7 @@ class LARS(torch.optim.Optimizer):
 
 
 def _lr_factors(group: dict[str, Any]) -> tuple[float, float]:
-    """Return the learning rate's factors on what enters the buffer and on what leaves it."""
+    """Return the factors on a gradient that enters the buffer, and on the buffer in the update."""
     if group['classic_momentum']:
         return group['lr'], 1.0
     return 1.0, group['lr']
@@ -161,7 +161,7 @@ def _step_in_cache(
 ) -> None:
     """Update one tensor after the other. For CPUs.
 
-    A tensor stays in the cache from the norms to the update, and reading a norm costs nothing.
+    A tensor stays in the cache from its norm to its update, and reading the norm needs no wait.
     """
     lr_into_buffer, lr_of_buffer = _lr_factors(group)
     weight_decay = group['weight_decay']
@@ -177,7 +177,7 @@ def _step_in_cache(
 
 
 def _trust(p: Tensor, gradient: Tensor, g: Tensor, group: dict[str, Any]) -> float:
-    """Compute the trust ratio of one tensor; ``g`` is ``gradient`` with the weight decay in it."""
+    """Compute the trust ratio of one tensor; ``g`` is ``gradient`` plus weight decay."""
     p_norm = p.norm().item()
     g_norm = (gradient if group['larc'] else g).norm().item()
     if not (p_norm > 0 and g_norm > 0):  # also where a norm is NaN
@@ -197,7 +197,7 @@ def _step_foreach(
     """Update all tensors at once. For GPUs: no value is read back to the host.
 
     Args:
-        params: parameters; of sharded ones, the shards of this process (see ``local_shards``).
+        params: parameters, or this process's shards of them (see ``local_shards``).
         grads: their gradients.
         buffers: their momentum buffers, updated in place.
         group: the options of the parameter group.

@@ -12,13 +12,13 @@ def progress_bar(
 ) -> tqdm:
     """Make a progress bar with the time left. Rank 0 alone shows it.
 
-    It is redrawn five times per second on a terminal, and every 30 seconds into a file.
+    The bar is redrawn five times per second on a terminal, and every 30 seconds into a file.
 
     Args:
         total: units of the whole work.
-        description: what the work is.
+        description: label of the bar.
         unit: name of a unit.
-        done: units done before.
+        done: units done before the bar starts.
         shown: False for a bar that prints nothing.
     """
     return tqdm(

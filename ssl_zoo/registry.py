@@ -62,7 +62,7 @@ class Registry(_Registry):
         except ConfigError:
             raise
         except Exception as error:
-            # The class fails on a value without saying which: name the line for the author.
+            # The exception may not name the wrong value, so the message names the line of code.
             line = traceback.extract_tb(error.__traceback__)[-1]
             raise ConfigError(
                 f'{label} cannot be built with these values: {type(error).__name__}: {error} '

@@ -10,7 +10,7 @@ from ssl_zoo.validation import check_arguments
 if TYPE_CHECKING:
     from ssl_zoo.config.settings import Settings
 
-# Arguments of an optimizer that the run sets, with the config key that they follow from.
+# Arguments of an optimizer that the run sets -> config key that the value comes from, or None.
 SET_BY_RUN = dict(lr='base_lr', weight_decay='weight_decay', params=None, adapt=None)
 
 
@@ -104,7 +104,7 @@ def check_accumulation(settings: 'Settings') -> None:
 
 
 def check_optimizer(settings: 'Settings') -> None:
-    """The optimizer is not given what the run sets."""
+    """The config gives the optimizer no argument that the run sets."""
     for key, stated_in in SET_BY_RUN.items():
         if key in settings.optimizer:
             origin = f', from {stated_in}' if stated_in else ''
@@ -126,7 +126,7 @@ def check_backbone(settings: 'Settings') -> None:
 
 
 def check_method_arguments(settings: 'Settings') -> None:
-    """The method has the arguments that the config gives; checked before data is read."""
+    """The method has the arguments that the config gives. Checked before any data is read."""
     name = settings.method['type']
     arguments = [key for key in settings.method if key != 'type']
     check_arguments(METHODS.find(name), arguments, f'method {name!r}')

@@ -19,7 +19,7 @@ class Constraint:
     """A condition on one value.
 
     Attributes:
-        holds: whether a value, whose type is right, is allowed.
+        holds: function that tells whether a value of the right type is allowed.
         allowed: the allowed values in words, such as 'a number above 0'.
     """
 
@@ -60,8 +60,8 @@ def check_fields(instance: Any, prefix: str) -> None:
     """Raise ConfigError for the first field of a dataclass that violates its constraint.
 
     Args:
-        instance: of a dataclass; the values have the types of their fields.
-        prefix: what stands before a field's name in the message, such as 'schedule.'.
+        instance: instance of a dataclass, whose values have the types of their fields.
+        prefix: text before a field's name in the message, such as 'schedule.'.
     """
     for item in fields(instance):
         constraint = item.metadata.get('constraint')
@@ -71,6 +71,6 @@ def check_fields(instance: Any, prefix: str) -> None:
 
 
 def require(holds: bool, key: str, value: object, allowed: str) -> None:
-    """Raise ConfigError with key, value and allowed values unless ``holds``."""
+    """Unless ``holds``, raise ConfigError with the key, the value and the allowed values."""
     if not holds:
         raise ConfigError(f'{key}={value!r}, but it must be {allowed}')

@@ -10,12 +10,12 @@ T = TypeVar('T')
 
 
 def fill_dataclass(cls: type[T], values: dict | T, prefix: str) -> T:
-    """Make a ``cls`` from a dict of its fields.
+    """Make an instance of ``cls`` from a dict of its fields.
 
     Args:
         cls: a dataclass with annotations that isinstance understands.
-        values: its fields by name; an instance of ``cls`` is returned unchanged.
-        prefix: what stands before a key in messages, such as 'data.'.
+        values: field name -> value; an instance of ``cls`` is returned unchanged.
+        prefix: text before a key in messages, such as 'data.'.
 
     Raises:
         ConfigError: ``values`` is not a dict, or has an unknown key, a value of a wrong type, or
@@ -46,7 +46,7 @@ def _is_required(field: Field) -> bool:
 def _check_type(key: str, value: object, allowed: type) -> None:
     if allowed is tuple and isinstance(value, list):
         return
-    if isinstance(value, bool):  # an int to isinstance, but not to whoever writes a config
+    if isinstance(value, bool):  # isinstance counts a bool as an int; a config may not
         fits = allowed in (bool, bool | None, bool | str)
     elif isinstance(value, int) and allowed in (float, float | None):
         fits = True

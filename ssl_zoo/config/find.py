@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def shipped_configs() -> Path:
-    """Return the folder of the shipped configs: inside the package, in a clone beside it."""
+    """Return the folder of the shipped configs: inside the package, or beside it in a clone."""
     installed = PACKAGE / 'configs'
     return installed if installed.is_dir() else PACKAGE.parent / 'configs'
 
@@ -33,7 +33,8 @@ def find_config(path: str | Path) -> Path:
             'configs/byol/digits.py' as in a clone.
 
     Raises:
-        ConfigError: neither a file nor a shipped config; the message names the nearest ones.
+        ConfigError: ``path`` is neither a file nor a shipped config; the message names the nearest
+            configs.
     """
     return _find(Path(path), 'config', '', config_names())
 
@@ -46,7 +47,8 @@ def find_study(path: str | Path) -> Path:
             'configs/studies/digits.py' as in a clone.
 
     Raises:
-        ConfigError: neither a file nor a shipped study; the message names the nearest ones.
+        ConfigError: ``path`` is neither a file nor a shipped study; the message names the nearest
+            studies.
     """
     return _find(Path(path), 'study', 'studies/', study_names())
 

@@ -18,8 +18,8 @@ from ssl_zoo.errors import ConfigError
 def load_config(path: str | Path, options: list[str] | None = None) -> Settings:
     """Read a config file, apply ``key=value`` options, fill in presets, check all keys and values.
 
-    A config is a Python program, which reading runs. Names in it that begin with _ are its own
-    variables.
+    A config is a Python program, and reading it runs it. Variables whose names begin with _ are not
+    config keys.
 
     Args:
         path: the file, or the name of a shipped config, such as 'byol/digits'.

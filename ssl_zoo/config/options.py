@@ -16,12 +16,12 @@ def apply_option(cfg: dict, option: str) -> None:
 
     Args:
         cfg: nested dicts and lists.
-        option: such as 'epochs=300' or 'views.0.crop=(0.2, 1)'. Its value is a Python literal, or
-            else a string. The last key may be new, for a later check of the config; those before
-            it must exist.
+        option: such as 'epochs=300' or 'views.0.crop=(0.2, 1)'. The value is a Python literal, or
+            else a string. All keys but the last must exist; a later check of the config reports a
+            last key that is unknown.
 
     Raises:
-        ConfigError: not of the form key=value, or a key that the config does not have.
+        ConfigError: ``option`` is not of the form key=value, or names a key that does not exist.
     """
     key, equals, text = option.partition('=')
     if not equals or not key:
@@ -43,13 +43,13 @@ def apply_option(cfg: dict, option: str) -> None:
 def _value_of(text: str) -> object:
     try:
         return ast.literal_eval(text)
-    # TypeError: of {[]: 1}; MemoryError and RecursionError: of brackets nested deeply.
+    # TypeError: for {[]: 1}; MemoryError and RecursionError: for deeply nested brackets.
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return WORDS.get(text.lower(), text)
 
 
 def _step_into(container: object, name: str, walked: list[str], option: str) -> object:
-    """The value under one key of a dict or list; ``walked`` are the keys before it."""
+    """Return the value under one key of a dict or list; ``walked`` are the keys before it."""
     if isinstance(container, list):
         return container[_index_in(container, name, walked, option)]
     if not isinstance(container, dict):

@@ -6,9 +6,9 @@ from ssl_zoo.errors import ConfigError
 
 
 def apply_preset(cfg: dict) -> dict:
-    """Fill what a config does not state from the preset whose epochs are nearest in ratio.
+    """Fill missing keys of a config from the preset whose epochs are nearest in ratio.
 
-    SimSiam's authors chose BYOL's hyperparameters for other lengths so (arXiv 2011.10566,
+    SimSiam's authors chose BYOL's hyperparameters for other lengths in this way (arXiv 2011.10566,
     footnote 6): 200 and 400 epochs take those for 300, 800 epochs take those for 1000.
 
     Args:
@@ -18,7 +18,7 @@ def apply_preset(cfg: dict) -> dict:
         The config without ``presets``.
 
     Raises:
-        ConfigError: ``presets`` is something else.
+        ConfigError: ``presets`` is not such a list.
     """
     cfg = dict(cfg)
     presets = cfg.pop('presets', None)

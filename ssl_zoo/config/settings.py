@@ -52,13 +52,13 @@ random_seed = Constraint(
 
 @dataclass
 class Data:
-    """Where the images come from.
+    """The images, and how they are normalised and cropped for evaluation.
 
     Attributes:
         train: source of the training images, dict(type=..., ...). Labels, if it has any, serve
             evaluation alone.
-        val: images for choices and for online evaluation: a source; or the number (int) or fraction
-            (float) of training images to hold out.
+        val: images for choosing hyperparameters and for online evaluation: a source; or the number
+            (int) or fraction (float) of training images to hold out.
         train_on_val: train on the held-out images too, without their labels, as the papers do.
         test: labelled source for the results at the end of training; None takes the labelled images
             of val.
@@ -90,7 +90,7 @@ class Data:
 
 @dataclass
 class OnlineEvaluation:
-    """k-NN accuracy and feature std of the embeddings during training.
+    """k-NN accuracy, feature std and RankMe of the backbone's features during training.
 
     Attributes:
         every: epochs between evaluations; 0 for none.
@@ -130,7 +130,7 @@ class Checkpoints:
 
 @dataclass
 class Parallel:
-    """How several processes train one method. A resumed run may change it.
+    """How several processes train one method. A resumed run may change these keys.
 
     Attributes:
         strategy: 'ddp' keeps the whole method on each process; 'fsdp' shards parameters and
@@ -151,7 +151,7 @@ class Schedule:
         start: learning rate at the first step of the warm-up, as a fraction of the peak.
         end: learning rate at the end of the cosine, as a fraction of the peak.
         per_epoch: hold the value of an epoch's first step for the whole epoch (MoCo v2, SimSiam).
-            The warm-up is always by steps.
+            The warm-up changes at every step.
         milestones: epochs of shape 'steps', rising.
         gamma: factor on the learning rate at each milestone.
     """
@@ -168,7 +168,8 @@ class Schedule:
 class Settings:
     """All keys of a config.
 
-    ``load_config`` makes them from a file; the work directory of a run holds them resolved.
+    ``load_config`` makes Settings from a file. A run writes the final values to config.py in its
+    work directory.
 
     Attributes:
         method: dict(type=..., backbone=dict(name=...), ...).
@@ -178,15 +179,15 @@ class Settings:
             weight decay.
         epochs: passes over the training images; training takes epochs * images // batch_size steps.
         batch_size: images per optimizer step, summed over processes; the learning rate does not
-            depend on their number.
+            depend on the number of processes.
         base_lr: peak learning rate per 256 images of batch_size.
         weight_decay: L2 coefficient of the weights.
         decay_norm_and_bias: apply weight_decay to norm parameters and biases too.
-        weight_decay_end: value that a half cosine takes weight_decay to at the last step (DINO);
-            None keeps it constant.
+        weight_decay_end: final weight decay, reached on a half cosine from weight_decay (DINO);
+            None for a constant weight_decay.
         norm_and_bias_lr: factor on the learning rate of norm parameters and biases (Barlow Twins).
-        clip_grad: norm to which each parameter's gradient is scaled down if it is larger (DINO);
-            None for no limit.
+        clip_grad: largest norm of a parameter's gradient; a larger gradient is scaled down to it
+            (DINO). None for no limit.
         warmup_epochs: epochs of linear warm-up from ``schedule.start`` to the peak.
         schedule: see Schedule.
         accumulate: forward and backward passes per optimizer step; 'auto' takes the fewest that
@@ -201,18 +202,18 @@ class Settings:
             backbone again, which takes less memory.
         precision: 'float32', or 'bf16' for autocast to bfloat16.
         channels_last: memory format of networks and views.
-        workers: loader processes; None for the number of cores minus one, at most 8.
-        seed: seed of weights, order and views.
+        workers: loader processes of each training process; None for its share of the machine's
+            cores minus one, at most 8.
+        seed: seed of the initial weights, the order of images and the views.
         log_every: steps between progress lines.
         online_eval: see OnlineEvaluation.
         checkpoint: see Checkpoints.
         parallel: see Parallel.
         imports: Python files to import first, relative to the config, which register methods or
-            data sets.
+            sources.
 
-    A config file may also hold ``presets``, a list of partial configs with an ``epochs`` each:
-        ``load_config`` fills what
-    the file does not state from the preset whose epochs are nearest in ratio.
+    A config file may also hold ``presets``, a list of partial configs with an ``epochs`` each.
+    ``load_config`` fills missing keys from the preset whose epochs are nearest in ratio.
     """
 
     method: dict
@@ -247,17 +248,17 @@ class Settings:
     imports: list = field(default_factory=list)
 
     def build_views(self) -> list[View]:
-        """The views, checked. Raises ConfigError for a mistake in one."""
+        """Build and check the views. Raises ConfigError for a mistake in a view."""
         return build_views(self.views)
 
     def eval_geometry(self) -> tuple[int, int]:
-        """(size, resize) of evaluation in pixels: the centre crop, and the short side before it."""
+        """Return side of the centre crop and short side before the crop, in pixels."""
         size = self.data.eval_size or self.build_views()[0].size
         default_resize = round(size * 256 / 224) if size >= 96 else size
         return size, self.data.eval_resize or default_resize
 
     def to_builtin(self) -> dict:
-        """As nested dicts, lists and plain values, for checkpoints and for the work directory."""
+        """Return nested dicts, lists and plain values, for checkpoints and the work directory."""
         return to_builtin(asdict(self))
 
 

@@ -18,15 +18,15 @@ RESIZE = dict(
 
 
 def crop_box(params: np.ndarray, height: int, width: int) -> tuple[int, int, int, int]:
-    """The crop of one image.
+    """Compute the crop of one image.
 
     Sides are rounded and clipped to the image, as in BYOL's official code; torchvision draws again,
     up to ten times.
 
     Args:
         params: (len(PARAMS),), see ssl_zoo.data.views.
-        height: of the image in pixels.
-        width: of the image in pixels.
+        height: height of the image in pixels.
+        width: width of the image in pixels.
 
     Returns:
         (left, top, right, bottom) in pixels.
@@ -43,14 +43,12 @@ def crop_box(params: np.ndarray, height: int, width: int) -> tuple[int, int, int
 def crop(pixels: np.ndarray, views: list[View], params: np.ndarray, out: list[Tensor]) -> None:
     """Crop one image for every view and resize the crops with antialiasing.
 
-    The flip is left to the photometric step.
-
-    On average within one grey level of Pillow's resize, whose weights are rounded less coarsely, in
-    a fifth of its time.
+    The photometric step does the flip. The pixels are on average within one grey level of Pillow's
+    resize, whose weights are rounded less coarsely; Pillow takes five times as long.
 
     Args:
         pixels: (H, W, 3) uint8, RGB.
-        views: the recipes.
+        views: recipe of each view.
         params: (len(views), len(PARAMS)) float32, the parameters of each view.
         out: for each view a contiguous uint8 tensor (3, size, size), which receives its crop.
     """
@@ -69,12 +67,12 @@ def crop(pixels: np.ndarray, views: list[View], params: np.ndarray, out: list[Te
 
 
 def crop_boxes(params: np.ndarray, height: int, width: int) -> Tensor:
-    """The crops of B images of one size.
+    """Compute the crops of B images of one size.
 
     Args:
         params: (B, len(PARAMS)) float32.
-        height: of the images in pixels.
-        width: of the images in pixels.
+        height: height of the images in pixels.
+        width: width of the images in pixels.
 
     Returns:
         (B, 4) float32 on the host: left, top, right, bottom in pixels.
@@ -83,11 +81,11 @@ def crop_boxes(params: np.ndarray, height: int, width: int) -> Tensor:
 
 
 def crop_batch(images: Tensor, boxes: Tensor, size: int, interpolation: str) -> Tensor:
-    """The crops of `crop`, up to rounding, of a batch of images of one size, on any device.
+    """Crop and resize a batch of images of one size on any device; equals `crop` up to rounding.
 
-    Two batched matrix products, whose matrices hold the box and the resampling weights of each
-    image. The arithmetic is Pillow's: along rows first, rounded to grey levels between the two
-    passes and at the end.
+    Two batched matrix products resample along rows, then along columns. The matrices hold the
+    resampling weights of each image and its box. As in Pillow, values are rounded to grey levels
+    after each of the two.
 
     Args:
         images: (B, 3, H, W) uint8.
@@ -117,13 +115,13 @@ def _to_grey_levels(x: Tensor) -> Tensor:
 def _resampling_weights(
     start: Tensor, length: Tensor, total: int, size: int, interpolation: str
 ) -> Tensor:
-    """The antialiased filter that resamples a stretch of a line of pixels.
+    """Compute the antialiased filter that resamples a segment of a line of pixels.
 
     Args:
-        start: (B,) first pixel of the stretch.
-        length: (B,) pixels of the stretch.
-        total: pixels of the line.
-        size: pixels after resampling.
+        start: (B,) first pixel of the segment.
+        length: (B,) number of pixels of the segment.
+        total: number of pixels of the line.
+        size: number of pixels after resampling.
         interpolation: 'bicubic' or 'bilinear'.
 
     Returns:
@@ -134,8 +132,8 @@ def _resampling_weights(
     scale = length / size
     target = torch.arange(size, device=start.device) + 0.5
     source = torch.arange(total, device=start.device) + 0.5
-    # Distances in output pixels where the filter shrinks the stretch, in input pixels where it
-    # enlarges it.
+    # Distances are in output pixels if the filter shrinks the segment, in input pixels if it
+    # enlarges the segment.
     distance = ((source - start - scale * target[:, None]) / scale.clamp(min=1)).abs()
     if interpolation == 'bilinear':
         weights = (1 - distance).clamp(min=0)
@@ -146,7 +144,7 @@ def _resampling_weights(
 
 
 def _keys_cubic(distance: Tensor) -> Tensor:
-    """Keys' cubic convolution kernel with a = -1/2, as in Pillow."""
+    """Compute Keys' cubic convolution kernel with a = -1/2, as in Pillow."""
     near = (1.5 * distance - 2.5) * distance**2 + 1
     far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
     return torch.where(distance < 1, near, torch.where(distance < 2, far, 0.0))

@@ -29,24 +29,24 @@ SUFFIXES = (
 )
 
 JPEG_START = b'\xff\xd8\xff'
-START_OF_SCAN = 0xDA  # the pixels begin
+START_OF_SCAN = 0xDA  # the pixels follow
 APP1 = 0xE1  # EXIF or XMP
 START_OF_FRAME = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-# Segments with a length that may stand before the pixels: C4 to FE without the markers D0 to D9,
-# which have no length.
+# Segments that may come before the pixels and state their length: C4 to FE, without the markers D0
+# to D9, which state none.
 BEFORE_SCAN = set(range(0xC4, 0xFF)) - set(range(0xD0, 0xDA))
 
 
 def read_pixels(data: bytes | np.ndarray, name: str | Path = 'an image') -> np.ndarray:
-    """The pixels of `read_image`, from the bytes of an image file.
+    """Decode the bytes of an image file to the same pixels as `read_image`.
 
-    Plain JPEG files are decoded by libjpeg-turbo without Pillow: the same pixels in 3/4 of the
-    time. Pillow decodes what it treats by rules of its own (CMYK, more than 8 bits, other formats)
-    and what libjpeg-turbo refuses.
+    libjpeg-turbo decodes plain JPEG files without Pillow: the same pixels in 3/4 of the time.
+    Pillow decodes all other files (CMYK, more than 8 bits, other formats) and those that
+    libjpeg-turbo refuses.
 
     Args:
         data: the file's bytes, or a uint8 array of them.
-        name: of the file, for messages.
+        name: name of the file, for messages.
 
     Returns:
         (H, W, 3) uint8, contiguous and writeable.
@@ -56,20 +56,18 @@ def read_pixels(data: bytes | np.ndarray, name: str | Path = 'an image') -> np.n
     """
     header = _jpeg_header(data)
     if header.plain:
-        with suppress(
-            ValueError
-        ):  # damaged: Pillow names the reason, or reads the file all the same
+        with suppress(ValueError):  # damaged: Pillow names the reason, or can read the file
             pixels = simplejpeg.decode_jpeg(data, 'RGB')
             return _turn_upright(pixels, data) if header.tagged else pixels
     return np.array(read_image(_NamedBytesIO(bytes(data), str(name))))
 
 
 class _JpegHeader(NamedTuple):
-    """What stands before the pixels of a JPEG file.
+    """Facts from the header of a JPEG file.
 
     Attributes:
         plain: 8 bits, one or three channels, no more pixels than Pillow accepts.
-        tagged: there is EXIF or XMP, which may turn the image.
+        tagged: the file has EXIF or XMP data, which may rotate the image.
     """
 
     plain: bool
@@ -99,7 +97,7 @@ def _jpeg_header(data: bytes | np.ndarray) -> _JpegHeader:
 
 
 def _is_plain_frame(data: bytes | np.ndarray, position: int) -> bool:
-    """Whether a start of frame announces pixels that libjpeg-turbo and Pillow decode alike."""
+    """Whether libjpeg-turbo and Pillow decode the pixels after this start of frame alike."""
     bits = data[position + 4]
     height = _uint16(data, position + 5)
     width = _uint16(data, position + 7)
@@ -116,7 +114,7 @@ def _turn_upright(pixels: np.ndarray, data: bytes | np.ndarray) -> np.ndarray:
     """Apply the EXIF orientation of a JPEG file to its pixels.
 
     Raises:
-        ValueError: tags that Pillow cannot read.
+        ValueError: Pillow cannot read the tags.
     """
     try:
         with warnings.catch_warnings():
@@ -146,7 +144,7 @@ class _NamedBytesIO(io.BytesIO):
 
 
 def read_image(file: str | Path | BinaryIO) -> Image.Image:
-    """The first frame of an image file as upright RGB, 8 bits per channel.
+    """Read the first frame of an image file as upright RGB, 8 bits per channel.
 
     EXIF orientation is applied; transparency is dropped; palette and grayscale images become colour
     images; CMYK is converted; 16-bit and floating point values are scaled, where Pillow's own
@@ -160,7 +158,7 @@ def read_image(file: str | Path | BinaryIO) -> Image.Image:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # odd tags and large images are read all the same
+            warnings.simplefilter('ignore')  # files with odd tags and large images can be read
             with Image.open(file) as image:
                 image.load()  # frame 0; a truncated file raises here
                 return to_rgb(ImageOps.exif_transpose(image))
@@ -191,8 +189,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def _scale_to_8_bits(image: Image.Image) -> Image.Image:
     """Scale 16-bit, 32-bit and float values to 0 to 255.
 
-    16-bit integers span 0 to 65535; Pillow also opens them as 32-bit 'I'. Floats that fit are taken
-    as 0 to 1. Otherwise the range is the smallest usual one that holds the values.
+    16-bit integers span 0 to 65535; Pillow also opens them as 32-bit 'I'. The range of other
+    values is the smallest usual one that holds them: 1 (floats only), 255 or 65535, else their
+    maximum.
     """
     if image.mode.startswith('I;16'):
         usual_ranges = [65535]

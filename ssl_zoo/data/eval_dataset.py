@@ -8,11 +8,11 @@ from torch.utils.data import Dataset
 from ssl_zoo.data.sources import Source
 from ssl_zoo.errors import UnreadableImage
 
-MAX_ASPECT_RATIO = 16  # of the part of an image that is resized
+MAX_ASPECT_RATIO = 16  # long side / short side of an image before it is resized
 
 
 def _middle_of_long_image(image: Image.Image) -> Image.Image:
-    """Crop a very long image to MAX_ASPECT_RATIO: resized in one piece it could fill the memory."""
+    """Crop a very long image to MAX_ASPECT_RATIO, because resizing it whole may fill the memory."""
     longest = MAX_ASPECT_RATIO * min(image.size)
     if max(image.size) <= longest:
         return image
@@ -31,7 +31,7 @@ class EvalDataset(Dataset):
         source: the images.
         size: side of the crop in pixels.
         resize: short side of the image before the crop, in pixels.
-        interpolation: 'bicubic' or 'bilinear', Pillow's.
+        interpolation: Pillow's 'bicubic' or 'bilinear'.
     """
 
     def __init__(self, source: Source, size: int, resize: int, interpolation: str = 'bicubic'):

@@ -15,12 +15,12 @@ from ssl_zoo.storage.atomic import atomic_write
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 CAPTION_OFFSET = 4  # pixels between an image and its caption
-CAPTION_PADDING = 6  # pixels that a row with captions is higher than its images and lines
+CAPTION_PADDING = 6  # pixels added to the height of a row with captions
 SWATCH_SIDE = 10
 SIGN_WIDTH = 12
 FRAME_WIDTH = 2
 DASH = 5  # pixels of a line of a dashed frame, and of the space after it
-ROW_BOTTOMS_KEY = 'row_bottoms'  # of the PNG text chunk that `crop_rows` reads
+ROW_BOTTOMS_KEY = 'row_bottoms'  # key of the PNG text chunk that `crop_rows` reads
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Frame:
     """A frame around an image, and a sign before its caption.
 
     Attributes:
-        colour: of both, such as '#0072b2'.
+        colour: colour of frame and sign, such as '#0072b2'.
         dashed: whether the frame is a dashed line.
         sign: 'tick', 'cross' or '' for none.
     """
@@ -45,7 +45,7 @@ class SheetColumn:
     Attributes:
         title: text above the column.
         side: length of the longer side of its images, in pixels.
-        width: least width of the column in pixels, as room for captions.
+        width: smallest width of the column in pixels, as room for captions.
         indent: additional pixels to the left of the column.
         swatch: colour of a small square before the title, '' for none.
     """
@@ -77,12 +77,12 @@ class ImageSheet:
     """A sheet of images.
 
     Attributes:
-        columns: what all cells of a column have in common.
-        rows: cells, as many in each row as there are columns.
+        columns: titles and sizes of the columns.
+        rows: the cells; each row has one cell per column.
         footer: text below the last row; '' for none.
         gap: pixels between cells and around them.
         head: height of the titles in pixels.
-        font_size: of captions and footer; titles are 2 larger.
+        font_size: size of captions and footer; the size of titles is 2 larger.
     """
 
     columns: list[SheetColumn]
@@ -209,7 +209,7 @@ class ImageSheet:
             y += self._line_height
 
     def save_png(self, path: Path) -> None:
-        """Write the sheet; the file says where its rows end, see ``crop_rows``.
+        """Write the sheet and, in a text chunk for ``crop_rows``, the ends of its rows.
 
         Raises:
             OSError: the file cannot be written.
@@ -228,8 +228,8 @@ def crop_rows(path: Path, rows: int) -> Image.Image:
     """Return the titles and the first rows of a PNG file that ``ImageSheet.save_png`` wrote.
 
     Args:
-        path: the file. A PNG that does not say where rows end is returned whole.
-        rows: number of rows; a sheet with fewer is returned whole.
+        path: the file. A PNG without the ends of its rows is returned whole.
+        rows: number of rows; a sheet with fewer rows is returned whole.
 
     Raises:
         OSError: the file cannot be read, or is no image.

@@ -15,7 +15,7 @@ from ssl_zoo.storage.atomic import write_or_raise
 from ssl_zoo.storage.digest import sha256_of_file
 
 # google-research/simclr, imagenet_subsets/: 12,811 and 128,116 file names; 12 or 13 and 128 or 129
-# of each class. The 1 % lie within the 10 %.
+# of each class. The 1 % list is part of the 10 % list.
 ADDRESS = 'https://raw.githubusercontent.com/google-research/simclr/master/imagenet_subsets/'
 # Labels -> (file name, SHA-256).
 OFFICIAL = {
@@ -27,7 +27,7 @@ PER_CLASS = re.compile(r'(\d{1,18})-per-class', re.ASCII)
 
 
 def is_imagenet(source: Source) -> bool:
-    """Whether the classes are ImageNet-1k's: a thousand names, each an n and eight digits."""
+    """Whether the classes are ImageNet-1k's: 1000 names of the letter n and eight digits."""
     classes = source.classes or []
     return len(classes) == 1000 and all(re.fullmatch(r'n\d{8}', name) for name in classes)
 
@@ -44,7 +44,7 @@ def official_list(labels: str, folder: str | Path | None = None, address: str = 
         the path of the list, a text file with one file name per line.
 
     Raises:
-        MissingData: the list cannot be fetched, or its SHA-256 is another.
+        MissingData: the list cannot be fetched, or has another SHA-256.
     """
     name, sha256 = OFFICIAL[labels]
     folder = _cache_folder() if folder is None else Path(folder)
@@ -72,7 +72,7 @@ def _fetch(url: str, path: Path, sha256: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         download_url_to_file(url, str(path), hash_prefix=sha256, progress=False)
     except (OSError, RuntimeError, HTTPException, ValueError) as error:
-        # RuntimeError: another SHA-256.
+        # RuntimeError: the file has another SHA-256.
         raise MissingData(
             f'could not fetch the official list {url} ({error}); fetch it by hand and give it '
             f'with --list'
@@ -80,21 +80,21 @@ def _fetch(url: str, path: Path, sha256: str) -> None:
 
 
 def draw_labels(source: Source, labels: str, seed: int) -> np.ndarray:
-    """Draw labelled images, as equal in number over the classes as these allow.
+    """Draw labelled images, balanced over the classes.
 
-    With one seed a smaller choice lies within a larger one.
+    With the same seed, a smaller draw is a subset of a larger draw.
 
     Args:
         source: a source with labels.
         labels: a share such as '1%', or a number such as '4-per-class'.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Returns:
         (n,) int64, sorted positions in the source.
 
     Raises:
-        ConfigError: another form of `labels`, more labels than a class has images, fewer labels
-            than classes.
+        ConfigError: `labels` has another form, or asks for more labels than a class has images or
+            for fewer labels than classes.
     """
     n = _number_of_labels(source, labels)
     return np.sort(balanced_order(source, seed=mix(3, seed))[:n])
@@ -129,8 +129,8 @@ def _number_of_labels(source: Source, labels: str) -> int:
 def read_list(path: str | Path, source: Source) -> np.ndarray:
     """Find the images that a text file lists, one per line.
 
-    A line is a name in the source or, as in SimCLR's lists, the last part of one. All lines have
-    the form of the first.
+    Each line is the name of an image in the source or, as in SimCLR's lists, the last part of a
+    name (the file name). All lines have the form of the first line.
 
     Args:
         path: the text file.
@@ -140,8 +140,8 @@ def read_list(path: str | Path, source: Source) -> np.ndarray:
         (n,) int64, sorted positions in the source.
 
     Raises:
-        MissingData: no such file.
-        ConfigError: a file that cannot be read, no names, names that are repeated or not in the
+        MissingData: there is no such file.
+        ConfigError: the file cannot be read or has no names; a name is repeated or not in the
             source.
     """
     lines = _read_lines(path)
@@ -181,7 +181,7 @@ def _read_lines(path: str | Path) -> list[str]:
 
 
 def _positions_by_name(path: str | Path, first_line: str, source: Source) -> dict[str, int]:
-    """name -> position, or last part of the name -> position if the first line is no name."""
+    """Map name -> position, or last part of the name -> position if the first line is no name."""
     names = [source.name(i) for i in range(len(source))]
     position = {name: i for i, name in enumerate(names)}
     if first_line in position:

@@ -16,13 +16,13 @@ from ssl_zoo.data.stream_sampler import StreamSampler
 from ssl_zoo.data.view_dataset import ViewDataset
 from ssl_zoo.distributed.process_group import rank_info
 
-GRACE_SECONDS = 30  # a worker lives on after SIGTERM
+GRACE_SECONDS = 30  # seconds that a worker goes on after SIGTERM
 M_TRIM_THRESHOLD = -1  # parameters of glibc's mallopt
 M_MMAP_THRESHOLD = -3
 
 
 def default_workers() -> int:
-    """Workers per process: its share of the machine's cores less one, at most 8."""
+    """Return the workers per process: its share of the machine's cores minus one, at most 8."""
     cores = (os.cpu_count() or 2) // rank_info().local_size
     return min(max(cores - 1, 0), 8)
 
@@ -30,8 +30,8 @@ def default_workers() -> int:
 def keep_freed_memory() -> None:
     """Tell glibc to keep freed blocks of up to 32 MiB for the next image.
 
-    By default glibc returns the pages and fetches and clears new ones for each image: a fifth of
-    the time of a JPEG.
+    By default glibc returns the pages of an image to the system and gets new, cleared pages for the
+    next: a fifth of the time that a JPEG takes.
     """
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
@@ -47,10 +47,9 @@ def _return_batch(batch: dict) -> dict:
 def _init_worker(worker_number: int) -> None:
     """Leave SIGINT, SIGUSR1 and SIGTERM to the main process, and limit the worker's threads.
 
-    A terminal or scheduler sends these signals to the whole process group.
-    The main process still needs batches while it ends its step, so a worker lives on for
-    GRACE_SECONDS after SIGTERM. Not longer: SIGTERM is also what Python ends left-over workers with
-    at exit, and then Python waits for them.
+    A terminal or scheduler sends these signals to the whole process group. The main process still
+    needs batches to end its step, so a worker goes on for GRACE_SECONDS after SIGTERM. A longer
+    time would delay Python's exit: Python sends SIGTERM to left-over workers and waits for them.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
@@ -66,8 +65,8 @@ def _data_loader(dataset: Dataset, workers: int, **arguments) -> DataLoader:
         collate_fn=_return_batch,
         worker_init_fn=_init_worker,
         pin_memory=torch.cuda.is_available(),
-        # A loader draws a seed for its workers. It must not draw it from torch's global generator,
-        # the training's.
+        # A loader draws a seed for its workers. Without this generator it would draw from torch's
+        # global generator and change the training's random numbers.
         generator=torch.Generator(),
         **arguments,
     )
@@ -82,15 +81,15 @@ def train_loader(
     share: tuple[int, int] = (0, 1),
     timeout: float = 0,
 ) -> Iterable[dict]:
-    """This rank's share of the batches `start` to `stop` - 1 of the stream (StreamSampler).
+    """Make a loader of this rank's share of the batches `start` to `stop` - 1 (StreamSampler).
 
     The views depend neither on the number of workers nor on the number of ranks.
 
     Args:
         dataset: makes the batches, see ViewDataset.__getitems__.
         batch_size: images in a batch, over all ranks.
-        workers: worker processes; 0 for a DataLoader without workers; None for no DataLoader: the
-            batches are made in this process, as for images held on the device.
+        workers: number of worker processes; 0 for a DataLoader without workers; None for no
+            DataLoader: this process makes the batches, as for images held on the device.
         start: number of the first batch.
         stop: number of the batch before which the stream ends; None for no end.
         share: (rank, world size).
@@ -113,14 +112,14 @@ def eval_loader(
     workers: int = 0,
     interpolation: str = 'bicubic',
 ) -> DataLoader:
-    """All images of a source once, in order, in the batches of EvalDataset.
+    """Make a loader of all images of a source, once and in order, in batches of EvalDataset.
 
     Args:
         source: the images.
         size: side of the centre crop in pixels.
         resize: short side of the image before the crop, in pixels.
         batch_size: images in a batch.
-        workers: worker processes.
+        workers: number of worker processes.
         interpolation: 'bicubic' or 'bilinear'.
     """
     dataset = EvalDataset(source, size, resize, interpolation)

@@ -15,23 +15,23 @@ from ssl_zoo.errors import ConfigError, UnreadableImage
 class DeviceDataset(ViewDataset):
     """A ViewDataset whose images are held on a device and cropped there, without workers.
 
-    The crops equal a loader's up to rounding. Order, parameters and replacement of unreadable
-    images are the same.
+    The crops equal those of a ViewDataset up to rounding. The order, the parameters and the
+    replacements of unreadable images are the same.
 
     Args:
         source: images of one size.
-        views: the recipes, one per view.
-        seed: of the views' parameters.
-        device: that of the training.
+        views: recipe of each view.
+        seed: seed of the views' parameters.
+        device: device of the training.
         compiled: compile the crop with torch.compile.
 
     Attributes:
         images: (n, 3, H, W) uint8 on the device; zeros in place of unreadable images.
-        failed: reason for each unreadable image.
+        failed: position of an unreadable image -> reason.
 
     Raises:
-        ConfigError: images of several sizes, no readable image, more images than the host's or
-            device's memory holds.
+        ConfigError: the images have several sizes, none can be read, or they do not fit into the
+            memory of host or device.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class DeviceDataset(ViewDataset):
         device = self.images.device
         images = self.images[index.to(device, non_blocking=True)]
         crop = maybe_compile(crop_batch, self.compiled)
-        # All boxes are sent before the first crop.
+        # All boxes are sent to the device before the first crop.
         boxes = [
             crop_boxes(view_params, *images.shape[2:]).to(device, non_blocking=True)
             for view_params in params
@@ -88,7 +88,7 @@ class DeviceDataset(ViewDataset):
 
 
 def _read_all(source: Source) -> tuple[np.ndarray, dict[int, str]]:
-    """(n, H, W, 3) uint8, zeros for unreadable images, and the reason for each of these."""
+    """Read (n, H, W, 3) uint8, with zeros for unreadable images, and a dict position -> reason."""
     images = None
     first_readable = None
     failed = {}
@@ -129,7 +129,7 @@ def _allocate(n: int, height: int, width: int) -> np.ndarray:
 
 
 def _to_device(images: np.ndarray, device: torch.device) -> Tensor:
-    """(n, H, W, 3) on the host -> (n, 3, H, W) on the device."""
+    """Copy (n, H, W, 3) on the host -> (n, 3, H, W) on the device."""
     try:
         return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).contiguous()
     except torch.OutOfMemoryError:

@@ -3,8 +3,8 @@
 Step 3 of the four from image bytes to the loss, see ssl_zoo.data. One implementation serves CPU and
 GPU. Each operation equals torchvision's functional of the same name applied image by image;
 torchvision's own classes draw one set of parameters for a whole batch (torchvision issue 8484). The
-parameters stay on the host, so that choosing the images that an operation changes never waits for
-the device.
+parameters stay on the host: to select the images that an operation changes, the host need not wait
+for the device.
 """
 
 from collections.abc import Callable
@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from ssl_zoo.data.views import COLUMN, JITTER_ORDERS, View
 
-LUMA = (0.2989, 0.5870, 0.1140)  # torchvision's rgb_to_grayscale
+LUMA = (0.2989, 0.5870, 0.1140)  # weights of R, G and B in torchvision's rgb_to_grayscale
 CONTRAST = 1  # numbers of the operations in JITTER_ORDERS
 SATURATION = 2
 HUE = 3
 BLUR_BLOCK = 32  # pixels that one band matrix blurs
-CHUNK_VALUES = 2**20  # values of a batch that one core works on at a time: its caches hold them
+CHUNK_VALUES = 2**20  # values of a batch that one core processes at a time: they fit its caches
 
 
 @lru_cache
@@ -30,12 +30,12 @@ def _compile(function: Callable) -> Callable:
 
 
 def maybe_compile(function: Callable, compiled: bool) -> Callable:
-    """The function, or its torch.compile'd form, made once per process."""
+    """Return the function, or its form from torch.compile, which is made once per process."""
     return _compile(function) if compiled else function
 
 
 def _per_image(values: Tensor, device: torch.device) -> Tensor:
-    """(B,) on the host -> (B, 1, 1, 1) on the device, without waiting for the device."""
+    """Copy (B,) on the host -> (B, 1, 1, 1) on the device, without waiting for the device."""
     return values.view(-1, 1, 1, 1).to(device, non_blocking=True)
 
 
@@ -47,7 +47,7 @@ def horizontal_flip(x: Tensor, params: Tensor) -> Tensor:
         params: (B, len(PARAMS)) float32 on the host.
 
     Returns:
-        (B, C, H, W); `x` itself where no image is flipped.
+        (B, C, H, W); `x` itself if no image is flipped.
     """
     flip = params[:, COLUMN['flip']] > 0
     if not flip.any():
@@ -56,17 +56,17 @@ def horizontal_flip(x: Tensor, params: Tensor) -> Tensor:
 
 
 def grayscale(x: Tensor) -> Tensor:
-    """(B, 3, H, W) RGB -> (B, 1, H, W) luma."""
+    """Compute the luma: (B, 3, H, W) RGB -> (B, 1, H, W)."""
     r, g, b = x.unbind(1)
     return (LUMA[0] * r + LUMA[1] * g + LUMA[2] * b).unsqueeze(1)
 
 
 def shift_hue(x: Tensor, shift: Tensor) -> Tensor:
-    """Rotate the hue of images; value and saturation of HSV stay.
+    """Rotate the hue of images; their value and saturation (HSV) stay the same.
 
     Args:
         x: (B, 3, H, W) in [0, 1].
-        shift: (B,) in turns. Images with a shift of 0 are returned bit by bit.
+        shift: (B,) in turns. Images with a shift of 0 are returned unchanged.
 
     Returns:
         (B, 3, H, W) in [0, 1].
@@ -86,22 +86,23 @@ def shift_hue(x: Tensor, shift: Tensor) -> Tensor:
     # Channel n of an HSV colour is value - chroma * clamp(min(k, 4 - k), 0, 1) with k = (n + hue)
     # mod 6, n = 5, 3, 1.
     k = torch.stack([hue + 5, hue + 3, hue + 1], dim=1)
-    k = k - 6 * torch.floor(k / 6)  # mod 6: compilers vectorise no remainder
+    k = k - 6 * torch.floor(k / 6)  # mod 6: compilers do not vectorise the remainder
     shifted = high.unsqueeze(1) - chroma.unsqueeze(1) * torch.minimum(k, 4 - k).clamp(0, 1)
     return torch.where((shift == 0).view(-1, 1, 1, 1), x, shifted)
 
 
 def blend(x: Tensor, image_weight: Tensor, use_mean: Tensor, use_gray: Tensor) -> Tensor:
-    """Three operations in a row, each brightness, contrast, saturation or none for each image.
+    """Apply brightness, contrast and saturation, each once or not, in an order of each image.
 
-    All three blend an image with a reference: black (brightness), the mean of its luma (contrast),
-    its luma (saturation). A weight of 1 leaves the image as it is.
+    Each of the three blends an image with a reference: black (brightness), the mean of its luma
+    (contrast), its luma (saturation). A weight of 1 leaves
+    the image as it is.
 
     Args:
         x: (B, 3, H, W) in [0, 1].
         image_weight: (3, B, 1, 1, 1), weight of the image in each of the three operations.
-        use_mean: (3, B, 1, 1, 1), 1 where the reference is the mean luma, else 0.
-        use_gray: (3, B, 1, 1, 1), 1 where the reference is the luma, else 0.
+        use_mean: (3, B, 1, 1, 1), 1 if the reference is the mean luma, else 0.
+        use_gray: (3, B, 1, 1, 1), 1 if the reference is the luma, else 0.
 
     Returns:
         (B, 3, H, W) in [0, 1].
@@ -114,14 +115,14 @@ def blend(x: Tensor, image_weight: Tensor, use_mean: Tensor, use_gray: Tensor) -
 
 
 def _blend_coefficients(params: Tensor) -> Tensor:
-    """What `blend` does before and after the hue shift, for images that jitter in different orders.
+    """Compute the arguments of `blend` before and after the hue shift, for images of any order.
 
     Args:
         params: (B, len(PARAMS)) on the host.
 
     Returns:
-        (3, 6, B) float32: image weight, mean luma, luma; three operations before the hue shift,
-        three after it.
+        (3, 6, B) float32. First dimension: image_weight, use_mean, use_gray of `blend`. Second
+        dimension: three operations before the hue shift, then three after it.
     """
     order_index = params[:, COLUMN['order']].long()  # (B,)
     order = torch.from_numpy(JITTER_ORDERS)[order_index.clamp(min=0)]  # (B, 4)
@@ -140,16 +141,17 @@ def _blend_coefficients(params: Tensor) -> Tensor:
 
 
 def jitter(x: Tensor, params: Tensor, compiled: bool = False) -> Tensor:
-    """Brightness, contrast, saturation and hue, in the order drawn for each image.
+    """Change brightness, contrast, saturation and hue, in the order drawn for each image.
 
-    All images are blended up to three times, shifted in hue, and blended up to three times: the
-    operations that come before the hue shift in an image's order are among the first three.
+    The whole batch is blended three times, shifted in hue, and blended three times. An operation
+    that comes before the hue shift in an image's order is among the first three blends; unused
+    blends have a weight of 1.
 
     Args:
         x: (B, 3, H, W) float32 in [0, 1].
         params: (B, len(PARAMS)) float32 on the host; images with an `order` below 0 stay as they
             are.
-        compiled: compile the operations.
+        compiled: whether to compile the operations.
 
     Returns:
         (B, 3, H, W) float32 in [0, 1].
@@ -160,19 +162,19 @@ def jitter(x: Tensor, params: Tensor, compiled: bool = False) -> Tensor:
     hue = hue.to(x.device, non_blocking=True)
     before_hue = coefficients[:, :3].reshape(3, 3, -1, 1, 1, 1).unbind(0)
     after_hue = coefficients[:, 3:].reshape(3, 3, -1, 1, 1, 1).unbind(0)
-    # Three compiled functions and not one: the compiler would compute the blends again for every
-    # pass over the pixels.
+    # Three compiled functions, not one: in a single function the compiled code would compute the
+    # blends again in every pass over the pixels.
     x = maybe_compile(blend, compiled)(x, *before_hue)
     x = maybe_compile(shift_hue, compiled)(x, hue)
     return maybe_compile(blend, compiled)(x, *after_hue)
 
 
 def blur(x: Tensor, sigma: Tensor, kernel: int) -> Tensor:
-    """Gaussian blur with a sigma per image; borders are reflected.
+    """Apply a Gaussian blur with a sigma per image; borders are reflected.
 
-    Two batched matrix products, along rows and along columns. The band matrix of an image holds its
-    Gaussian. It maps BLUR_BLOCK + kernel - 1 pixels to BLUR_BLOCK, so that few of its entries are
-    zeros, and serves every block of a line.
+    Two batched matrix products, along rows and along columns. The band matrix of an image holds
+    its Gaussian. The matrix maps BLUR_BLOCK + kernel - 1 pixels to BLUR_BLOCK, so that few of its
+    entries are zeros, and is used for every block of a line.
 
     Args:
         x: (B, C, H, W) float32.
@@ -183,7 +185,7 @@ def blur(x: Tensor, sigma: Tensor, kernel: int) -> Tensor:
         (B, C, H, W) float32.
 
     Raises:
-        ValueError: images of at most kernel // 2 pixels.
+        ValueError: a side of the images has at most kernel // 2 pixels.
     """
     height, width = x.shape[2:]
     margin = kernel // 2
@@ -207,7 +209,7 @@ def blur(x: Tensor, sigma: Tensor, kernel: int) -> Tensor:
 
 
 def solarize_and_normalise(x: Tensor, solarize: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Invert values from 0.5 where solarize is set, then normalise.
+    """Invert values of at least 0.5 in images with `solarize` set, then normalise all images.
 
     Args:
         x: (B, 3, H, W) in [0, 1].
@@ -224,7 +226,7 @@ def grayscale_where(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def _blur_where(x: Tensor, params: Tensor, kernel: int) -> Tensor:
-    """Blur the images whose sigma is above 0, in place where they are not all."""
+    """Blur the images whose sigma is above 0; `x` may be changed in place."""
     all_sigmas = params[:, COLUMN['sigma']]
     rows = (all_sigmas > 0).nonzero()[:, 0]
     if not len(rows):
@@ -240,16 +242,16 @@ def _blur_where(x: Tensor, params: Tensor, kernel: int) -> Tensor:
 def augment(
     x: Tensor, params: Tensor, kernel: int, mean: Tensor, std: Tensor, compiled: bool = False
 ) -> Tensor:
-    """The photometric step of one view. Operations that no image of the batch has are skipped.
+    """Run the photometric step of one view; skip operations that no image of the batch needs.
 
     Args:
         x: (B, 3, H, W) uint8, or float32 in [0, 255].
-        params: (B, len(PARAMS)) float32 on the host. All decisions are made there: no value of the
-            device is read.
+        params: (B, len(PARAMS)) float32 on the host. The host makes all decisions and reads no
+            value from the device.
         kernel: width of the blur in pixels.
         mean: (1, 3, 1, 1), for values in [0, 1].
         std: (1, 3, 1, 1), for values in [0, 1].
-        compiled: compile the operations, which then pass fewer times over the pixels.
+        compiled: whether to compile the operations, which then read the pixels fewer times.
 
     Returns:
         (B, 3, H, W) float32, normalised.
@@ -269,17 +271,17 @@ def augment(
 class Photometric(nn.Module):
     """The data preprocessor of a method: cropped uint8 views -> normalised float32 views.
 
-    Runs without gradient and outside autocast, so that training in bfloat16 sees views computed in
-    float32.
+    It runs without gradient and outside autocast, so that views are computed in float32 when the
+    training is in bfloat16.
 
     Args:
-        views: the recipes, one per view.
-        mean: of each channel, for values in [0, 1].
-        std: of each channel, for values in [0, 1].
+        views: recipe of each view.
+        mean: mean of each channel, for values in [0, 1].
+        std: standard deviation of each channel, for values in [0, 1].
         channels_last: memory format of the views.
 
     Attributes:
-        compiled: compile the operations with torch.compile.
+        compiled: whether torch.compile compiles the operations.
     """
 
     def __init__(
@@ -316,7 +318,7 @@ class Photometric(nn.Module):
 
     @torch.no_grad()
     def forward(self, data: dict, training: bool = True) -> dict:
-        """Augment a batch of ViewDataset.
+        """Augment a batch from ViewDataset.
 
         Args:
             data: `views`, a list of (B, 3, H, W) uint8; `params`, a list of (B, len(PARAMS))
@@ -336,7 +338,7 @@ class Photometric(nn.Module):
         return dict(views=views, index=index)
 
     def _augment_in_chunks(self, x: Tensor, params: Tensor, view: View) -> Tensor:
-        """On a CPU, augment in chunks that its caches hold; else operations wait for the memory."""
+        """Augment a batch; on a CPU in chunks that fit its caches, to save memory accesses."""
         out = torch.empty(
             x.shape, dtype=torch.float32, device=x.device, memory_format=self.memory_format
         )

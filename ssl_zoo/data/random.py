@@ -6,7 +6,7 @@ words of 32 random bits.
 
 For the views of training images the key is the run's seed, and the counter is (image index, epoch,
 view number, block). Block b gives the numbers 4 b to 4 b + 3 of the view. So the parameters of a
-view depend on nothing else: neither on the batch nor on workers, processes or resumes.
+view depend on the seed and the counter alone, not on the batch, workers, processes or resumes.
 """
 
 import random
@@ -24,7 +24,7 @@ WEYL_1 = 0xBB67AE85
 
 
 def philox(counter: np.ndarray, seed: int) -> np.ndarray:
-    """Philox-4x32-10 for many counters at once.
+    """Compute Philox-4x32-10 for many counters at once.
 
     Args:
         counter: (..., 4) non-negative integers below 2**32.
@@ -51,7 +51,7 @@ def philox(counter: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _philox_words(c0: int, c1: int, c2: int, c3: int, seed: int) -> tuple[int, int]:
-    """The first two words of `philox` for one counter, in Python integers.
+    """Compute the first two words of `philox` for one counter, in Python integers.
 
     numpy takes ten times as long for one counter, and training calls `mix` at every step.
     """
@@ -70,10 +70,10 @@ def _philox_words(c0: int, c1: int, c2: int, c3: int, seed: int) -> tuple[int, i
 
 
 def uniform(n: int, *counter: np.ndarray | int, seed: int) -> np.ndarray:
-    """Uniform numbers for each element of a counter.
+    """Draw n uniform numbers for each element of a counter.
 
     Args:
-        n: numbers for each element.
+        n: number of uniform numbers for each element.
         counter: the first three words of the counter, integers below 2**32 or arrays that broadcast
             to shape (...).
         seed: the key.
@@ -93,7 +93,7 @@ def mix(*numbers: int) -> int:
     """Derive one 63-bit seed from several integers. Neighbouring integers give unrelated seeds.
 
     Args:
-        numbers: non-negative integers below 2**64, in an order that counts.
+        numbers: non-negative integers below 2**64, whose order matters.
 
     Returns:
         A seed in [0, 2**63).
@@ -106,11 +106,11 @@ def mix(*numbers: int) -> int:
 
 
 def permutation(n: int, *numbers: int) -> np.ndarray:
-    """A random permutation of range(n), a pure function of its arguments.
+    """Draw a permutation of range(n) as a pure function of the arguments.
 
     Args:
         n: length.
-        numbers: integers that `mix` makes the key from, such as (seed, epoch).
+        numbers: integers from which `mix` derives the key, such as (seed, epoch).
 
     Returns:
         (n,) int64.
@@ -123,7 +123,7 @@ def permutation(n: int, *numbers: int) -> np.ndarray:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed the global generators of torch (CPU and GPU), numpy and Python, for dropout and such.
+    """Seed the global generators of torch (CPU and GPU), numpy and Python, for example for dropout.
 
     Args:
         seed: non-negative integer below 2**63; numpy gets its lower 32 bits.

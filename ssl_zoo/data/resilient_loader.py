@@ -11,22 +11,21 @@ from ssl_zoo.errors import ConfigError
 
 
 class ResilientLoader:
-    """The batches of a loader one after the other; workers that die or do not answer are replaced.
+    """Yields a loader's batches in order, and replaces workers that die or do not answer.
 
     The batches do not depend on the worker that makes them, so a new loader continues with the
     batch that was lost.
 
     Args:
-        make_loader: builds the loader that begins with a given batch: ``make_loader(batch
-            number)``.
+        make_loader: ``make_loader(number)`` builds a loader that begins with that batch.
         first: number of the first batch.
-        warn: called with a sentence when workers were lost.
+        warn: called with a message when workers were lost.
 
     Attributes:
         workers: the worker processes; empty for a loader without workers.
     """
 
-    MAX_ATTEMPTS = 3  # to get one batch
+    MAX_ATTEMPTS = 3  # attempts to get one batch
     # torch's handler of SIGCHLD, which it installs once per process; SIG_DFL until then.
     torch_handler: Any = signal.SIG_DFL
 
@@ -40,12 +39,12 @@ class ResilientLoader:
         self.workers: set[BaseProcess] = set()
 
     def next(self) -> dict:
-        """The next batch.
+        """Return the next batch.
 
         Raises:
             ConfigError: the workers were lost MAX_ATTEMPTS times at this batch.
             StopIteration: the loader has ended.
-            Exception: an exception of the data set, as it was raised.
+            Exception: the data set raised it.
         """
         for attempt in range(1, self.MAX_ATTEMPTS + 1):
             try:
@@ -83,10 +82,10 @@ class ResilientLoader:
             self._start()
         if not self.workers:
             return next(self.batches)
-        # torch raises from a signal handler when a worker dies, wherever the main process is: in
-        # the middle of a step that would leave half of an update. So the handler is installed only
-        # while the main process waits for a batch. It is read from the class: read from the
-        # instance it would be a method, with `self` as a further argument.
+        # When a worker dies, torch raises from a signal handler, wherever the main process is. In
+        # the middle of a step that would leave half an update, so the handler is installed only
+        # while the main process waits for a batch. The handler is read from the class: read from
+        # the instance it would be a method, with `self` as a further argument.
         signal.signal(signal.SIGCHLD, ResilientLoader.torch_handler)
         try:
             dead = [worker.pid for worker in self.workers if not worker.is_alive()]
@@ -105,7 +104,7 @@ class ResilientLoader:
             ResilientLoader.torch_handler = handler
 
     def close(self, lost: bool = False) -> None:
-        """End the workers now, and not when the last traceback that refers to them is dropped.
+        """End the workers now, not only when the last traceback that refers to them is deleted.
 
         Args:
             lost: the workers were lost. One of them may hang, so all are killed before the loader
@@ -120,7 +119,7 @@ class ResilientLoader:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if lost:
             _kill(workers)
-        # What dropping the iterator would do, if nothing else referred to it.
+        # Deleting the iterator would do the same, if nothing else referred to it.
         batches._shutdown_workers()
         _kill(workers)
 

@@ -13,13 +13,13 @@ def hold_out(source: Source, share: int | float) -> tuple[np.ndarray, np.ndarray
 
     Args:
         source: n images.
-        share: number of images held out (int), or their share of the source (float below 1).
+        share: number of images to hold out (int), or fraction of the source (float below 1).
 
     Returns:
         (n - k,) and (k,) int64: sorted positions of the images that stay and of those held out.
 
     Raises:
-        ConfigError: a share that leaves no image on one side.
+        ConfigError: no image would be held out, or no image would stay.
     """
     n = round(share * len(source)) if isinstance(share, float) else share
     if not 0 < n < len(source):
@@ -36,9 +36,10 @@ class DataSettings(Protocol):
 
     Attributes:
         train: config of the training images.
-        val: config of the hold-out, or what is cut from `train`, see `hold_out`; None for none.
+        val: config of the hold-out, or its size if it is cut from `train` (see `hold_out`); None
+            for no hold-out.
         test: config of the test images, or None.
-        train_on_val: pretrain on the images that are held out, too.
+        train_on_val: whether to pretrain on the held-out images too.
     """
 
     train: dict
@@ -52,7 +53,7 @@ def data_sources(data: DataSettings, labelled: bool = False) -> dict[str, Source
 
     Args:
         data: the settings of the sources.
-        labelled: require labels for training and test images, as an evaluation does.
+        labelled: whether training and test images must have labels, as an evaluation needs.
 
     Returns:
         `whole`, all of data.train; `train`, the images to pretrain on; `bank`, the images of
@@ -60,8 +61,8 @@ def data_sources(data: DataSettings, labelled: bool = False) -> dict[str, Source
         `test`, None where the config has none.
 
     Raises:
-        ConfigError: images that are missing (MissingData), labels that are missing, classes that
-            training does not have.
+        ConfigError: images are missing (MissingData), labels are missing, or val or test images
+            have classes that the training images do not have.
     """
     whole = build_source(data.train)
     train, bank, val = _split_validation(whole, data)
@@ -89,7 +90,7 @@ def data_sources(data: DataSettings, labelled: bool = False) -> dict[str, Source
 
 
 def _split_validation(whole: Source, data: DataSettings) -> tuple[Source, Source, Source | None]:
-    """The images to pretrain on, those that are not held out, and the hold-out."""
+    """Return the images to pretrain on, the images that are not held out, and the hold-out."""
     if isinstance(data.val, dict):
         return whole, whole, build_source(data.val)
     if not data.val:
@@ -113,12 +114,12 @@ def align_classes(source: Source, reference: Source, name: str) -> None:
     """Renumber the labels of a source, in place, to the numbers of the reference's classes.
 
     Args:
-        source: with labels and classes, all of which the reference has.
+        source: source with labels; the reference must have all of its classes.
         reference: the training images.
-        name: of the source in `data`, for the message.
+        name: key of the source in the section `data` of the config, for the message.
 
     Raises:
-        ConfigError: classes that the reference does not have.
+        ConfigError: the reference does not have all classes.
     """
     unknown = sorted(set(source.classes) - set(reference.classes))
     if unknown:

@@ -9,7 +9,7 @@ from ssl_zoo.data.random import permutation
 
 
 def order_of(epoch: int, n: int, seed: int) -> np.ndarray:
-    """The order of an epoch over n images, for sources with the default `Source.order`.
+    """Return the order of an epoch over n images, for sources with the default `Source.order`.
 
     Returns:
         (n,) int64, a permutation of range(n).
@@ -18,16 +18,16 @@ def order_of(epoch: int, n: int, seed: int) -> np.ndarray:
 
 
 class StreamSampler(Sampler):
-    """Batches of (epoch, image) from one permutation after the other.
+    """Batches of (epoch, image) from a stream of permutations, one per epoch.
 
-    The stream has no end and drops no images.     Batch k holds the positions k * batch_size to (k
-    + 1) * batch_size - 1 of the stream; position p is image p % n of epoch p // n. BYOL's official
-    code counts in the same way: K = epochs * n // batch_size steps. So a run can start at any
-    batch.
+    The stream has no end and drops no images. Batch k holds the positions k * batch_size to
+    (k + 1) * batch_size - 1 of the stream; position p is element p % n of the permutation of epoch
+    p // n. So a run can start at any batch. BYOL's official code counts in the same way:
+    K = epochs * n // batch_size steps.
 
     Args:
-        n: images in the source.
-        batch_size: images in a batch, over all ranks.
+        n: number of images in the source.
+        batch_size: number of images in a batch, over all ranks.
         order: epoch -> (n,) permutation of range(n).
         start: number of the first batch.
         stop: number of the batch before which the stream ends; None for no end.

@@ -11,20 +11,20 @@ from ssl_zoo.data.sources import Source
 from ssl_zoo.data.views import View, sample
 from ssl_zoo.errors import UnreadableImage
 
-MAX_REPLACEMENTS = 100  # unreadable images in a row, after which nearly all must be unreadable
+MAX_REPLACEMENTS = 100  # attempts to read; if all fail, nearly all images must be unreadable
 
 
 class ViewDataset(Dataset):
     """(epoch, image) -> cropped uint8 views, and the parameters for the photometric step.
 
     An unreadable image is replaced by another one, so that batches keep their size, and is
-    reported. The replacement is fixed, and far away in the source: the neighbours in a folder are
-    often damaged together.
+    reported. The replacement is fixed, and far away in the source, because neighbours in a folder
+    are often damaged together.
 
     Args:
         source: the images.
-        views: the recipes, one per view.
-        seed: of the views' parameters.
+        views: recipe of each view.
+        seed: seed of the views' parameters.
     """
 
     def __init__(self, source: Source, views: list[View], seed: int):
@@ -43,10 +43,10 @@ class ViewDataset(Dataset):
 
         Returns:
             `views`, a list of (B, 3, size, size) uint8, not yet flipped; `params`, a list of (B,
-            len(PARAMS)) float32, both with one entry per view; `index`, (B,) int64, the images
-            shown; `unreadable`, a list of (image, reason). Without readable images `views` is None
-            and `params` and `index` are missing. The main process reports that: an error raised
-            here would reach the user with a worker's traceback.
+            len(PARAMS)) float32, both with one entry per view; `index`, (B,) int64, positions of
+            the images read; `unreadable`, a list of (image, reason). If no readable image is found,
+            `views` is None, `params` and `index` are missing, and the main process raises the
+            error: an error raised here would reach the user with a worker's traceback.
         """
         epochs = np.array([epoch for epoch, _ in keys])
         indices = np.array([i for _, i in keys])
@@ -56,7 +56,7 @@ class ViewDataset(Dataset):
             torch.empty(len(keys), 3, view.size, view.size, dtype=torch.uint8)
             for view in self.views
         ]
-        # One image after the other: it is cropped for all views while the cache holds it.
+        # Each image is cropped for all views while it is in the cache.
         for k, requested in enumerate(indices.tolist()):
             pixels, i, failed = self._first_readable(requested)
             unreadable += failed
@@ -75,7 +75,7 @@ class ViewDataset(Dataset):
         )
 
     def _params(self, epochs: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        """(views, images, len(PARAMS)) float32."""
+        """Draw the parameters: (views, images, len(PARAMS)) float32."""
         return np.stack(
             [
                 sample(view, number, epochs, indices, self.seed)
@@ -84,11 +84,11 @@ class ViewDataset(Dataset):
         )
 
     def _first_readable(self, i: int) -> tuple[np.ndarray | None, int, list[tuple[int, str]]]:
-        """The first readable image among image i and its replacements.
+        """Find the first readable image among image i and its replacements.
 
         Returns:
-            its pixels, (H, W, 3) uint8, None if there is none; its position; (image, reason) of the
-            unreadable ones before it.
+            pixels (H, W, 3) uint8, or None if no image can be read; position of the image; (image,
+            reason) of the unreadable images before it.
         """
         failed: list[tuple[int, str]] = []
         for _ in range(min(len(self.source), MAX_REPLACEMENTS)):
@@ -100,10 +100,10 @@ class ViewDataset(Dataset):
         return None, i, failed
 
     def _replacement(self, i: int) -> int:
-        """The image that replaces an unreadable one.
+        """Return the position of the image that replaces unreadable image i.
 
-        The step is coprime to n, so that replacements of replacements reach every image once, and
-        about 0.618 n, the golden section, so that they spread over the source.
+        The step is coprime to n, so that a chain of replacements reaches every image once. The step
+        is about 0.618 n (the golden section), so that the chain spreads over the source.
         """
         n = len(self.source)
         candidates = range(int(n * 0.618), 2 * n + 2)

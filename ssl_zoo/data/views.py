@@ -1,4 +1,4 @@
-"""A view as data: its recipe (View), and the parameters drawn for an image (`sample`).
+"""A view as data: its recipe (View), and the parameters drawn for each image (`sample`).
 
 Step 1 of the four from image bytes to the loss, see ssl_zoo.data.
 """
@@ -16,7 +16,7 @@ from ssl_zoo.errors import ConfigError, nearest
 PARAMS = (
     'area',  # of the crop, relative to the image's
     'ratio',  # width / height of the crop
-    'top',  # position of the crop among those that fit, in [0, 1)
+    'top',  # position of the crop among all positions that fit, in [0, 1)
     'left',
     'flip',  # 0 or 1
     'order',  # of the jitter: index into JITTER_ORDERS, -1 for no jitter
@@ -31,8 +31,8 @@ PARAMS = (
 COLUMN = {name: i for i, name in enumerate(PARAMS)}
 
 # The uniform numbers drawn for one view, in the order of the generator's counter. `jitter` and
-# `blur` decide whether the operation is applied. Appending a draw leaves the others as they are;
-# reordering them changes every view.
+# `blur` decide whether the operation is applied. A draw appended at the end does not change the
+# others; another order changes every view.
 DRAWS = (
     'area',
     'ratio',
@@ -54,10 +54,10 @@ DRAWS = (
 # (24, 4) int64: the orders of brightness 0, contrast 1, saturation 2, hue 3.
 JITTER_ORDERS = np.array(list(permutations(range(4))))
 
-# Raised when the same parameters come to make other pixels, so that no run resumes on them.
+# Increase it when the same parameters give other pixels: a run then resumes no older checkpoint.
 VIEW_VERSION = 2
 
-LARGEST_SIZE = 16384  # pixels; a larger size is a slip and would end for lack of memory
+LARGEST_SIZE = 16384  # pixels; a larger size is a typing error and would need too much memory
 INTERPOLATIONS = ('bicubic', 'bilinear')
 
 
@@ -76,7 +76,7 @@ class View:
         jitter: largest change of brightness, contrast, saturation and hue, as in torchvision's
             ColorJitter. The order of the four is drawn for each image.
         jitter_p: probability of the colour jitter.
-        gray_p: probability of grayscale.
+        gray_p: probability of the conversion to grayscale.
         blur_p: probability of the Gaussian blur.
         blur_sigma: smallest and largest sigma of the blur, in pixels.
         solarize_p: probability of solarize.
@@ -161,10 +161,10 @@ def build_views(recipes: list[dict]) -> list[View]:
     """Build the views of a config.
 
     Args:
-        recipes: one dict per view with attributes of View; lists stand for tuples.
+        recipes: one dict per view with attributes of View; lists are converted to tuples.
 
     Raises:
-        ConfigError: no recipes, an unknown key, a bad value, no size.
+        ConfigError: there are no recipes, or a recipe has an unknown key, a bad value or no size.
     """
     if not isinstance(recipes, (list, tuple)) or not recipes:
         raise ConfigError(f'views={recipes!r}, but it must be a list with one dict per view')
@@ -187,7 +187,7 @@ def _build_view(recipe: dict, i: int) -> View:
 
 
 def describe(view: View) -> str:
-    """The recipe in one line: size, crop, and the attributes that are not at their default."""
+    """Describe a recipe in one line: size, crop, and attributes that differ from the default."""
     defaults = {field.name: field.default for field in fields(View)}
     shown = {
         name: value
@@ -206,7 +206,7 @@ def sample(
 ) -> np.ndarray:
     """Draw the parameters of one view for n images.
 
-    They are a pure function of (seed, epoch, image index, view number).
+    The parameters are a pure function of (seed, epoch, image index, view number).
 
     Args:
         view: the recipe.

@@ -1,4 +1,4 @@
-"""The interface of a data source: a number of images, read by position, with labels or without."""
+"""The interface of a data source: images read by position, with or without labels."""
 
 import hashlib
 import io
@@ -12,7 +12,7 @@ from ssl_zoo.data.random import permutation
 class Source:
     """Base class of all data sources.
 
-    A subclass defines `__len__` and one of `read` and `pixels`, and registers itself with
+    A subclass defines `__len__` and `read` or `pixels`, and registers itself with
     `@SOURCES.register_module()`; the keys of `data.train=dict(type=..., ...)` are the arguments of
     its `__init__`.
 
@@ -26,8 +26,8 @@ class Source:
 
     def __init_subclass__(cls, **arguments):
         super().__init_subclass__(**arguments)
-        # Derive `read` from `pixels` or `pixels` from `read`, where the nearest class that defines
-        # one of them (this class or a mixin) does not define both.
+        # If the nearest class that defines `read` or `pixels` (this class or a mixin) defines only
+        # one of them, derive the other.
         defined = next(
             names for base in cls.__mro__ if (names := {'read', 'pixels'} & vars(base).keys())
         )
@@ -39,11 +39,11 @@ class Source:
             )
 
     def __len__(self) -> int:
-        """The number of images."""
+        """Return the number of images."""
         raise NotImplementedError
 
     def read(self, i: int) -> Image.Image:
-        """Image i as an upright RGB image.
+        """Return image i as an upright RGB image.
 
         Raises:
             UnreadableImage: with the reason.
@@ -53,7 +53,7 @@ class Source:
         )
 
     def pixels(self, i: int) -> np.ndarray:
-        """Image i as training reads it: (H, W, 3) uint8, equal to `read`.
+        """Return image i as training reads it: (H, W, 3) uint8, the pixels of `read`.
 
         Raises:
             UnreadableImage: with the reason.
@@ -63,11 +63,11 @@ class Source:
         )
 
     def name(self, i: int) -> str:
-        """The name of image i in messages, lists and the manifest."""
+        """Return the name of image i in messages, lists and the manifest."""
         return f'{type(self).__name__} image {i}'
 
     def encoded(self, i: int) -> tuple[str, bytes]:
-        """Image i as an image file: as it is stored, or PNG if it is not stored as a file.
+        """Return image i as an image file: the stored file, or a PNG if it is not stored as a file.
 
         Returns:
             the suffix, such as '.png', and the file's bytes.
@@ -80,14 +80,14 @@ class Source:
         return '.png', file.getvalue()
 
     def order(self, epoch: int, seed: int, only: np.ndarray | None = None) -> np.ndarray:
-        """The order in which an epoch visits the images: a pure function of its arguments.
+        """Return the order in which an epoch visits the images, a pure function of the arguments.
 
         Args:
             epoch: number of the epoch.
             seed: the run's seed.
-            only: positions of the images to visit; None for all. The default order does not depend
-                on which they are. A source where neighbours must be read together keeps the
-                relative order of all its images.
+            only: positions of the images to visit; None for all. The default order depends
+                only on their number. A source whose neighbouring images must be read together keeps
+                the relative order that all its images have.
 
         Returns:
             (n,) int64, a permutation of range(n), where n is len(self) or len(only).
@@ -95,7 +95,7 @@ class Source:
         return permutation(len(self) if only is None else len(only), seed, epoch)
 
     def manifest(self) -> str:
-        """The first 16 hexadecimal digits of the SHA-256 over all names and labels, in order."""
+        """Return the first 16 hexadecimal digits of the SHA-256 over all names and labels."""
         digest = hashlib.sha256()
         for i in range(len(self)):
             label = '' if self.labels is None else self.labels[i]

@@ -10,13 +10,13 @@ from ssl_zoo.registry import SOURCES
 
 
 def balanced_order(source: Source, seed: int = 0) -> np.ndarray:
-    """A fixed order in which the first k images are stratified for every k: classes take turns.
+    """Return a fixed order in which classes take turns: the first k images are balanced for any k.
 
-    Within a class the order is random. Without labels the whole order is.
+    Within a class the order is random; without labels the whole order is random.
 
     Args:
-        source: n images.
-        seed: of the order.
+        source: source of n images.
+        seed: seed of the order.
 
     Returns:
         (n,) int64, a permutation of range(n).
@@ -25,7 +25,7 @@ def balanced_order(source: Source, seed: int = 0) -> np.ndarray:
     if source.labels is None:
         return order
     labels = source.labels[order]
-    turn = np.empty(len(order), dtype=np.int64)  # of an image within its class
+    turn = np.empty(len(order), dtype=np.int64)  # position of an image within its class
     for label in np.unique(labels):
         of_class = labels == label
         turn[of_class] = np.arange(of_class.sum())
@@ -36,8 +36,8 @@ def build_source(cfg: dict) -> Source:
     """Build a source from its config.
 
     Args:
-        cfg: `type`, a name in SOURCES; the arguments of that type; `limit`, optional: keep this
-            number of images, a fixed choice balanced over the classes.
+        cfg: `type`, a name in SOURCES; the arguments of that type; `limit`, optional: number
+            of images to keep, a fixed choice balanced over the classes.
 
     Raises:
         ConfigError: an unknown type, unknown or bad arguments, files that are missing (MissingData)

@@ -16,9 +16,9 @@ TRAIN_PER_CLASS = 30
 class Caltech101(ImageFiles):
     """Caltech-101, 101 classes: 30 images of each are 'train', the other 5,647 are 'test'.
 
-    'train' has 3,030 images, a fixed choice.
+    'train' is a fixed choice of 3,030 images.
 
-    torchvision leaves the background class out. The published protocol counts it as one more: 102
+    torchvision leaves the background class out. The published protocol counts it as a class: 102
     classes, 3,060 training images.
 
     Args:

@@ -7,7 +7,7 @@ from ssl_zoo.registry import SOURCES
 
 
 def _joined_splits(split: str) -> tuple[str, ...]:
-    """The splits to join where torchvision has no 'trainval'."""
+    """Return the splits to join where torchvision has no 'trainval'."""
     return ('train', 'val') if split == 'trainval' else (split,)
 
 
@@ -35,7 +35,8 @@ class Food101(ImageFiles):
 class FGVCAircraft(ImageFiles):
     """FGVC-Aircraft, 100 variants: 3,334 'train', 3,333 'val' and 3,333 'test' images.
 
-    'trainval' is 'train' and 'val'. The credits in the lowest 20 rows of each image are left on.
+    'trainval' is 'train' and 'val'. The lowest 20 rows of each image, which hold
+    credits, are not cropped.
 
     Args:
         root: folder of fgvc-aircraft-2013b.

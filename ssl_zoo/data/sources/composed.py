@@ -1,4 +1,4 @@
-"""Sources made from other sources: a subset of one, two joined."""
+"""Sources made from other sources: a subset of a source, or two sources joined."""
 
 import numpy as np
 from PIL import Image
@@ -9,7 +9,7 @@ from ssl_zoo.data.sources.base import Source
 class Joined(Source):
     """Two sources, one after the other.
 
-    Classes are those of the first source. There are labels where both sources have labels.
+    Classes are those of the first source. There are labels only if both sources have labels.
     """
 
     def __init__(self, first: Source, second: Source):
@@ -23,7 +23,7 @@ class Joined(Source):
         return len(self.first) + len(self.second)
 
     def _locate(self, i: int) -> tuple[Source, int]:
-        """The source that holds image i, and its position there."""
+        """Return the source that holds image i, and the position of the image in that source."""
         if i < len(self.first):
             return self.first, i
         return self.second, i - len(self.first)
@@ -50,7 +50,7 @@ class Subset(Source):
 
     Args:
         source: the other source.
-        indices: (n,) positions in it, in the order of the subset.
+        indices: (n,) positions in ``source``, in the order of the subset.
     """
 
     def __init__(self, source: Source, indices: np.ndarray):

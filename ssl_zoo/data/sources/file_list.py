@@ -11,18 +11,18 @@ from ssl_zoo.registry import SOURCES
 class FileList(ImageFiles):
     """Images listed in a text file, one per line: a path, optionally followed by a tab and a class.
 
-    A class is a number below 100,000 or a name. Names are numbered in sorted order. A number may
-    follow a space instead of a tab, as in Caffe's lists, if it does so in every line. Empty lines
-    are skipped. All lines have a class or none.
+    A class is a number below 100,000 or a name. Named classes are numbered in the sorted order of
+    their names. A space instead of a tab may precede the number, as in Caffe's lists, if it does in
+    every line. Empty lines are skipped. Either all lines have a class, or none.
 
     Args:
         path: the text file, UTF-8.
-        root: folder that relative paths start from; that of the text file by default.
+        root: folder that relative paths start from; by default the folder of the text file.
 
     Raises:
-        MissingData: no such text file or folder.
-        ConfigError: text that is not UTF-8, an empty list, a class in only some lines, files that
-            do not exist.
+        MissingData: there is no such text file or folder.
+        ConfigError: the text is not UTF-8 or empty, only some lines have a class, or images do not
+            exist.
     """
 
     def __init__(self, path: str, root: str | None = None):
@@ -64,7 +64,7 @@ def _read_lines(listing: Path) -> list[str]:
 
 
 def _parse_lines(lines: list[str], listing: Path) -> tuple[list[str], list[str] | None]:
-    """The paths, and their classes or None."""
+    """Return the paths, and their classes or None."""
     separator = _class_separator(lines)
     if separator is None:
         return [line.strip() for line in lines], None
@@ -79,7 +79,7 @@ def _parse_lines(lines: list[str], listing: Path) -> tuple[list[str], list[str] 
 
 
 def _class_separator(lines: list[str]) -> str | None:
-    """The separator of path and class: a tab, a space if every line ends in a number, or None."""
+    """Return the separator of path and class: tab, space (each line ends in a number), or None."""
     if any('\t' in line for line in lines):
         return '\t'
     numbered = all(
@@ -89,12 +89,12 @@ def _class_separator(lines: list[str]) -> str | None:
 
 
 def _is_class_number(text: str) -> bool:
-    """Whether a class is a number: '7', but not '01440764', which is a name made of digits."""
+    """Whether a class is a number, such as '7'; '01440764' is a name made of digits."""
     return text.isascii() and text.isdigit() and len(text) <= 5 and str(int(text)) == text
 
 
 def _number_classes(names: list[str]) -> tuple[list[int], list[str]]:
-    """Labels and class names of images with these classes."""
+    """Return the label of each image, and the name of each class."""
     if all(_is_class_number(name) for name in names):
         labels = [int(name) for name in names]
         return labels, [str(i) for i in range(max(labels) + 1)]

@@ -10,7 +10,7 @@ from ssl_zoo.registry import SOURCES
 
 
 def _images_below(folder: Path) -> list[str]:
-    """Image files below a folder: at any depth, through links, without hidden files and folders.
+    """Find image files at any depth below a folder; follow links, skip hidden files and folders.
 
     Returns:
         sorted paths relative to the folder.
@@ -21,7 +21,7 @@ def _images_below(folder: Path) -> list[str]:
     while pending:
         current = pending.pop()
         resolved = current.resolve()
-        if resolved in visited:  # a link that leads back up
+        if resolved in visited:  # a link to a folder that was visited before
             continue
         visited.add(resolved)
         for entry in os.scandir(current):
@@ -45,7 +45,7 @@ class ImageFolder(ImageFiles):
         root: the folder that holds the class folders.
 
     Raises:
-        MissingData: no such folder, no class folders, no images.
+        MissingData: there is no such folder, no class folder, or no image.
     """
 
     def __init__(self, root: str):
@@ -78,7 +78,7 @@ class Images(ImageFiles):
         root: the folder.
 
     Raises:
-        MissingData: no such folder, no images.
+        MissingData: there is no such folder, or no image.
     """
 
     def __init__(self, root: str):

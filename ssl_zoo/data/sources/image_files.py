@@ -8,7 +8,7 @@ from ssl_zoo.data.decode import SUFFIXES, read_pixels
 from ssl_zoo.data.sources.base import Source
 from ssl_zoo.errors import MissingData, UnreadableImage
 
-# Files whose existence is checked: asking a network drive for each of a million files would take
+# Number of files whose existence is checked: on a network drive the check of a million files takes
 # minutes.
 MAX_CHECKED_FILES = 10_000
 
@@ -18,8 +18,8 @@ class ImageFiles(Source):
 
     Args:
         root: the folder.
-        files: paths relative to root, with '/', so that the manifest does not depend on the place
-            of root.
+        files: paths relative to root, with '/', so that the manifest does not depend on where
+            root is.
         labels: label of each file, or None.
         classes: name of each class, or None.
     """
@@ -60,11 +60,11 @@ class ImageFiles(Source):
 
 
 def existing_folder(root: str, content: str) -> Path:
-    """The folder that `root` names, with ~ expanded.
+    """Return the folder that `root` names, with ~ expanded.
 
     Args:
         root: path of the folder.
-        content: what it should hold, for the message.
+        content: what the folder should hold, for the message.
 
     Raises:
         MissingData: there is no such folder.
@@ -80,11 +80,11 @@ def existing_folder(root: str, content: str) -> Path:
 
 
 def missing_files(folder: Path, files: list[str]) -> tuple[list[str], int]:
-    """Check that files exist. Of more than twice MAX_CHECKED_FILES files, a sample is checked.
+    """Check that files exist. Of 2 * MAX_CHECKED_FILES files or more, only a sample is.
 
     Args:
         folder: the folder.
-        files: paths relative to it.
+        files: paths relative to ``folder``.
 
     Returns:
         the checked files that are missing, and the number of files checked.

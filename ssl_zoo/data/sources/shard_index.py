@@ -15,20 +15,20 @@ from ssl_zoo.storage.digest import sha256_of_json
 
 FORMAT = 1  # of the stored index
 MAX_CLASSES = 100_000  # as in FileList
-PROGRESS_BAR_SHARDS = 50  # number of shards from which on a progress bar is shown
-LABEL_BYTES = 100  # read of a .cls file; a longer label is no number below MAX_CLASSES
+PROGRESS_BAR_SHARDS = 50  # a progress bar is shown for at least this number of shards
+LABEL_BYTES = 100  # bytes read of a .cls file; a longer label is no number below MAX_CLASSES
 
 
 class ShardIndex(NamedTuple):
-    """Where the n images of S shards are, in their order. 33 bytes for an image, and its key.
+    """Where the n images of S shards are, in order. It takes 33 bytes and the key for an image.
 
     Attributes:
         counts: (S,) int64, images in each shard.
-        offsets: (n,) int64, first byte of the image in its shard.
-        sizes: (n,) int64, bytes of the image.
+        offsets: (n,) int64, position of the image's first byte in its shard.
+        sizes: (n,) int64, number of bytes of the image.
         suffixes: (n,) uint8, index into SUFFIXES.
         labels: (n,) int64, or (0,) for shards without labels.
-        ends: (n,) int64, end of the image's key in `keys`.
+        ends: (n,) int64, position of the end of the image's key in `keys`.
         keys: uint8, all keys in UTF-8, one after the other.
     """
 
@@ -41,10 +41,10 @@ class ShardIndex(NamedTuple):
     keys: np.ndarray
 
     def fits(self, lengths: np.ndarray) -> bool:
-        """Whether the index is whole, and every image lies within its shard.
+        """Whether the index is complete, and every image lies within its shard.
 
         Args:
-            lengths: (S,) int64, bytes of each shard.
+            lengths: (S,) int64, number of bytes of each shard.
         """
         return self._has_valid_shapes(len(lengths)) and self._has_valid_values(lengths)
 
@@ -82,17 +82,17 @@ def load_or_build_index(
 ) -> ShardIndex:
     """Load the index stored beside the first shard, or build it and store it where possible.
 
-    A stored index of other shards, or of another state of these, is not used.
+    A stored index of other shards, or of shards that have changed since, is not used.
 
     Args:
-        paths: of the shards.
-        names: of the shards, which do not depend on the folder that holds them.
-        stats: (bytes, time of change in ns) of each shard.
+        paths: paths of the shards.
+        names: names of the shards, which do not depend on the folder that holds them.
+        stats: (number of bytes, modification time in ns) of each shard.
 
     Raises:
-        MissingData: no images.
-        ConfigError: two images with one key, labels for some images only, a shard that is no intact
-            plain tar archive.
+        MissingData: the shards have no images.
+        ConfigError: two images have the same key, only some images have labels, or a shard is not
+            an intact uncompressed tar archive.
     """
     lengths = np.array([length for length, _ in stats], dtype=np.int64)
     state = sha256_of_json([FORMAT, names, stats])
@@ -103,7 +103,7 @@ def load_or_build_index(
     index = _build(paths, lengths)
     try:
         atomic_write(path, lambda file: np.savez(file, state=np.array(state), **index._asdict()))
-    except OSError:  # shards are often kept where nobody may write
+    except OSError:  # the folder of shards is often read-only
         pass
     return index
 
@@ -114,16 +114,14 @@ def _load(path: Path, state: str) -> ShardIndex | None:
             if str(stored['state']) != state:
                 return None
             return ShardIndex(*(stored[name] for name in ShardIndex._fields))
-    except (
-        Exception
-    ):  # no index, or a damaged one, which makes zipfile and numpy raise nearly anything
+    except Exception:  # no index, or a damaged one: zipfile and numpy raise many types
         return None
 
 
 def _build(paths: list[str], lengths: np.ndarray) -> ShardIndex:
     """Scan all shards and join their indices."""
     indices = []
-    first_shard: dict[bool, str] = {}  # with labels (True), without labels (False)
+    first_shard: dict[bool, str] = {}  # has labels (True or False) -> first such shard
     shown = len(paths) >= PROGRESS_BAR_SHARDS
     with progress_bar(len(paths), 'index of the shards', 'shards', shown=shown) as progress:
         for path, length in zip(paths, lengths.tolist(), strict=True):
@@ -149,7 +147,7 @@ def _build(paths: list[str], lengths: np.ndarray) -> ShardIndex:
 
 
 def _scan(path: str, length: int) -> ShardIndex:
-    """The index of one shard. It takes about 500 bytes for an image while it is made."""
+    """Make the index of one shard; this takes about 500 bytes of memory for each image."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -177,7 +175,7 @@ def _scan(path: str, length: int) -> ShardIndex:
 def _images_and_labels(
     fd: int, path: str, length: int
 ) -> tuple[dict[str, tuple[int, int, int]], dict[str, int]]:
-    """key -> (offset, size, index into SUFFIXES) of the images of a shard, and key -> label."""
+    """Map key -> (offset, size, index into SUFFIXES) of a shard's images, and key -> label."""
     images = {}
     labels = {}
     for name, offset, size in members(fd, length):
@@ -201,7 +199,7 @@ def _images_and_labels(
 
 
 def _check_pairs(path: str, images: dict, labels: dict) -> None:
-    """Raise ConfigError unless all images or none have a label, and all labels an image."""
+    """Raise ConfigError for a label without an image, or if only some images have labels."""
     without_image = next((key for key in labels if key not in images), None)
     if without_image is not None:
         raise ConfigError(

@@ -13,15 +13,15 @@ COMPRESSED_NAME = re.compile(r'\.(tar\.\w+|tgz|tbz2?|txz)$')
 
 
 def find_shards(shards: str) -> list[str]:
-    """The absolute paths of the shards that a folder, a file or a pattern names.
+    """Return the absolute paths of the shards that a folder, a file or a pattern names.
 
     Args:
         shards: see TarShards. Ranges and lists in braces keep their order; matches of a folder or
             of * are sorted.
 
     Raises:
-        MissingData: no shards, or a file that the pattern names is missing.
-        ConfigError: no path on this machine, a pattern of more than MAX_SHARDS.
+        MissingData: there are no shards, or a file that the pattern names is missing.
+        ConfigError: ``shards`` is not a path on this machine, or stands for more than MAX_SHARDS.
     """
     if not isinstance(shards, str) or '://' in shards or shards.startswith('pipe:'):
         raise ConfigError(
@@ -65,13 +65,13 @@ def _shards_in(folder: Path) -> list[str]:
 
 
 def _matching_files(pattern: str) -> list[str]:
-    if os.path.isfile(pattern):  # a name that happens to hold * or []
+    if os.path.isfile(pattern):  # a file whose name contains * or []
         return [pattern]
     return [path for path in sorted(glob(pattern)) if os.path.isfile(path)]
 
 
 def _expand_braces(pattern: str) -> list[str]:
-    """The names of a pattern with ranges {000..146} and lists {a,b}, in order, each once."""
+    """Expand the ranges {000..146} and lists {a,b} of a pattern, in order, each name once."""
     pending = [pattern]
     expanded = []
     while pending:
@@ -92,7 +92,7 @@ def _expand_braces(pattern: str) -> list[str]:
             )
         before = name[: braces.start()]
         after = name[braces.end() :]
-        # Reversed: the last one added is expanded next.
+        # Reversed, because the last name added is expanded next.
         pending += [before + option + after for option in reversed(options)]
     return list(dict.fromkeys(expanded))
 

@@ -14,41 +14,42 @@ from ssl_zoo.data.sources.shard_paths import find_shards
 from ssl_zoo.errors import ConfigError, MissingData, UnreadableImage
 from ssl_zoo.registry import SOURCES
 
-# Files that a process keeps open: two windows of shards are read around the seam between them.
+# Number of files that a process keeps open: near the end of a window of shards, the next window is
+# read too.
 OPEN_SHARDS = 64
 
 
 @SOURCES.register_module()
 class TarShards(Source):
-    """Uncompressed tar archives as WebDataset writes them.
+    """Images in uncompressed tar archives, as WebDataset writes them.
 
-    Files with one key are a sample: an image and at most one label. The key is a file's path up to
-    the first dot of its name. The rest of the name is the kind of file: an image suffix, or cls for
-    the class, a number below 100,000. Other files are ignored. Images are numbered through the
-    shards, those of one shard in the order of the archive. Their positions are read once, from the
-    headers, and stored beside the shards where possible.
+    Files with the same key are a sample: an image and at most one label. The key is a file's path
+    up to the first dot of its name. The rest of the name is an image suffix, or cls for a file that
+    holds the class, a number below 100,000. Other files are ignored. Images are numbered in the
+    order of the shards, and within a shard in the order of the archive. Their positions are read
+    once, from the headers, and stored beside the shards if the folder is writable.
 
-    An epoch reads from at most `window` shards at a time, which the page cache can hold: it visits
-    the shards in random order and shuffles the images of each `window` of them together. With a
-    window of all shards the order is that of an image folder with the same images. All ranks and
-    workers share this one stream of positions. So no node, rank or worker needs shards of its own,
-    the number of shards need not divide evenly, every image is visited once, and a run resumes at
-    any batch.
+    An epoch visits the shards in random order and shuffles the images of each `window` shards
+    together, so that it reads from at most `window` shards at a time, which the page cache can
+    hold. With a window of all shards the order is that of an image folder with the same images. All
+    ranks and workers share one stream of positions. So no node, rank or worker needs shards of its
+    own, the number of shards need not be a multiple of the number of ranks, every image is visited
+    once, and a run can resume at any batch.
 
     Args:
         shards: a folder of .tar files, one such file, or a pattern such as
             '/data/train-{000000..000146}.tar' or '/data/*.tar'.
         window: number of shards that are shuffled together.
-        classes: text file with the name of class 0, 1, ... in each line; by default classes are
-            named by their numbers.
+        classes: text file with the names of classes 0, 1, ..., one per line; by default the names
+            are the numbers.
 
     Attributes:
         index: see ShardIndex.
 
     Raises:
-        MissingData: no shards, no images, no file of class names.
-        ConfigError: a shard that is compressed or cut short, images without a label among others
-            with one, class names that do not fit the labels.
+        MissingData: there are no shards, no images, or no file of class names.
+        ConfigError: a shard is compressed or cut short, only some images have a label, or the class
+            names do not fit the labels.
     """
 
     def __init__(self, shards: str, window: int = 16, classes: str | None = None):
@@ -84,7 +85,7 @@ class TarShards(Source):
         shard = self._shard_of(i)
         size = int(self.index.sizes[i])
         try:
-            # The reference keeps the file open until it is read.
+            # The variable keeps the file open until the bytes are read.
             file = _open_shard(self.paths[shard], *self.stats[shard])
             data = os.pread(file.fd, size, int(self.index.offsets[i]))
         except OSError as error:
@@ -120,16 +121,16 @@ class TarShards(Source):
         if windows == 1:
             return order
         window_of_shard = np.empty(shards, dtype=np.int32)
-        # Windows of nearly equal numbers of shards.
+        # The windows have nearly equal numbers of shards.
         window_of_shard[permutation(shards, seed, epoch, 1)] = np.arange(shards) * windows // shards
         window_of_image = np.repeat(window_of_shard, self.index.counts)
         return order[np.argsort(window_of_image[order], kind='stable')]
 
 
 class _OpenFile:
-    """A file descriptor, closed with its last reference.
+    """A file that is closed when the last reference is dropped.
 
-    One thread may still read while another opens many files.
+    So a thread can still read a file that another thread has pushed out of the cache.
     """
 
     def __init__(self, path: str):
@@ -142,10 +143,10 @@ class _OpenFile:
 
 @lru_cache(maxsize=OPEN_SHARDS)
 def _open_shard(path: str, length: int, mtime: int) -> _OpenFile:
-    """Open a shard, once per process. Forked workers share it: pread moves no position.
+    """Open a shard, once per process. Forked workers can share it: pread uses no file position.
 
     Raises:
-        OSError: the file cannot be opened, or its length or time of change is another than at the
+        OSError: the file cannot be opened, or its length or modification time has changed since the
             start.
     """
     file = _OpenFile(path)

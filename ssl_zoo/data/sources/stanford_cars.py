@@ -25,7 +25,7 @@ class StanfordCars(ImageFiles):
         root: folder of stanford_cars, which holds devkit, cars_train, cars_test and
             cars_test_annos_withlabels.mat.
         split: 'train' or 'test'.
-        download: accepted for the sake of the other data sets; no files are fetched.
+        download: ignored; accepted because the other data sets have this argument.
 
     Raises:
         ConfigError: another split, files that are missing (MissingData) or damaged, no scipy.

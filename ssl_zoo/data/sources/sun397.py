@@ -1,4 +1,4 @@
-"""SUN397 with the first of its authors' partitions, which torchvision does not know."""
+"""SUN397 in the first of its authors' partitions, which torchvision does not have."""
 
 from pathlib import Path
 
@@ -16,9 +16,9 @@ PARTITION_FILES = dict(train='Training_01.txt', test='Testing_01.txt')
 class SUN397(ImageFiles):
     """SUN397: 397 scenes, 19,850 'train' and 19,850 'test' images.
 
-    The splits are the first of the authors' ten partitions. The partitions are in Partitions.zip
-    (https://vision.princeton.edu/projects/2010/SUN/), to be unpacked by hand: Training_01.txt and
-    Testing_01.txt are looked for in root/SUN397, root/SUN397/Partitions and root.
+    The splits are the first of the authors' ten partitions. Download and unpack Partitions.zip
+    (https://vision.princeton.edu/projects/2010/SUN/) by hand: its files Training_01.txt and
+    Testing_01.txt must be in root/SUN397, root/SUN397/Partitions or root.
 
     Args:
         root: folder of SUN397.
@@ -26,7 +26,7 @@ class SUN397(ImageFiles):
         download: fetch the images (37 GB) if they are missing.
 
     Raises:
-        ConfigError: another split, no partition (MissingData), files that are missing (MissingData)
+        ConfigError: another split, files that are missing (MissingData), partition files included,
             or damaged.
     """
 
@@ -48,7 +48,7 @@ class SUN397(ImageFiles):
 
 
 def _find_partition(root: str, split: str, download: bool) -> Path:
-    """The text file that names the images of a split."""
+    """Find the text file that names the images of a split."""
     folder = Path(root).expanduser()
     images = folder / FOLDERS['SUN397']
     name = PARTITION_FILES[split]

@@ -1,6 +1,6 @@
 """Locate the files in an uncompressed tar archive without reading them: ustar, GNU and PAX headers.
 
-Python's tarfile takes a damaged header for the end of the archive, and takes more than twice the
+Python's tarfile treats a damaged header as the end of the archive, and takes more than twice the
 time. Format: POSIX.1-2017, "pax Interchange Format", and the GNU tar manual, "Basic Tar Format".
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 BLOCK = 512
-MAX_EXTENSION_BYTES = 1 << 20  # of a PAX or GNU header; a damaged one may claim any number
+MAX_EXTENSION_BYTES = 1 << 20  # of a PAX or GNU header; a damaged header may claim any size
 COMPRESSED_STARTS = (
     (b'\x1f\x8b', 'gzip'),
     (b'BZh', 'bzip2'),
@@ -40,7 +40,7 @@ class _Header(NamedTuple):
     Attributes:
         type_flag: one byte, see REGULAR and EXTENSIONS.
         name: path in the archive.
-        size: bytes of content that follow.
+        size: number of bytes of content after the header.
     """
 
     type_flag: bytes
@@ -53,19 +53,19 @@ def members(fd: int, length: int) -> Iterator[tuple[str, int, int]]:
 
     Args:
         fd: file descriptor of the archive, open for reading.
-        length: bytes of the archive.
+        length: number of bytes of the archive.
 
     Yields:
         (name, offset, size in bytes) of each regular file, in the order of the archive. Every file
         lies within the archive. Bytes of a name that are not UTF-8 are kept as surrogates.
 
     Raises:
-        DamagedArchive: an archive that is compressed, cut short or no tar archive, several archives
-            in one file, sparse files.
+        DamagedArchive: the file is compressed, cut short, not a tar archive or several archives in
+            one file, or it holds sparse files.
     """
     _check_uncompressed(os.pread(fd, BLOCK, 0))
     position = 0
-    # Records of PAX and GNU headers for the file that follows.
+    # Records of PAX and GNU headers that describe the next file.
     extensions: dict[str, bytes] = {}
     while (block := os.pread(fd, BLOCK, position)) != bytes(BLOCK):
         if len(block) < BLOCK:
@@ -124,9 +124,9 @@ def _check_end(end: int, length: int) -> None:
 
 
 def _parse_header(block: bytes, extensions: dict[str, bytes]) -> _Header:
-    """Parse a header of 512 bytes. Raises ValueError if it is none."""
+    """Parse a block of 512 bytes. Raises ValueError if the block is not a header."""
     checksum = block[148:156]
-    # The sum of all bytes, with the checksum's own field counted as spaces.
+    # The checksum is the sum of all bytes, with the field of the checksum counted as spaces.
     if _parse_number(checksum) != sum(block) - sum(checksum) + 8 * ord(' '):
         raise ValueError
     type_flag = block[156:157]
@@ -142,7 +142,7 @@ def _parse_header(block: bytes, extensions: dict[str, bytes]) -> _Header:
 
 
 def _read_extension(fd: int, start: int, header: _Header) -> dict[str, bytes]:
-    """The records of a PAX or GNU header. Raises ValueError if they are damaged."""
+    """Return the records of a PAX or GNU header. Raises ValueError if they are damaged."""
     if header.type_flag not in (PAX_HEADER, GNU_LONG_NAME):
         return {}
     if header.size > MAX_EXTENSION_BYTES:
@@ -157,10 +157,10 @@ def _parse_number(field: bytes) -> int:
     """Parse octal digits, or a binary number, marked by the first bit (GNU tar above 8 GiB).
 
     Returns:
-        the number, -1 for a negative binary one.
+        the number; -1 for any negative binary number.
 
     Raises:
-        ValueError: other characters.
+        ValueError: the field has other characters.
     """
     if not field[0] & 0x80:
         return int(field.split(b'\0')[0].strip() or b'0', 8)
@@ -172,13 +172,13 @@ def _parse_number(field: bytes) -> int:
 def _parse_name(block: bytes) -> bytes:
     name = block[:100].split(b'\0')[0]
     prefix = block[345:500].split(b'\0')[0]
-    if prefix and block[257:263] == b'ustar\0':  # GNU tar keeps times where ustar has the prefix
+    if prefix and block[257:263] == b'ustar\0':  # GNU tar stores times where ustar has the prefix
         return prefix + b'/' + name
     return name
 
 
 def _parse_pax_records(content: bytes) -> dict[str, bytes]:
-    """The records '<length> <key>=<value>\\n' of a PAX header. Raises ValueError for others."""
+    """Parse the records '<length> <key>=<value>\\n' of a PAX header. Raises ValueError."""
     records = {}
     start = 0
     while start < len(content):

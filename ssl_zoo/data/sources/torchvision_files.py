@@ -41,11 +41,11 @@ class LabelledFiles(NamedTuple):
 
 
 def torchvision_files(name: str, root: str, download: bool, *splits: dict) -> LabelledFiles:
-    """The files of one of torchvision's data sets, or of several of its splits joined.
+    """List the files of a data set of torchvision, or of several of its splits joined.
 
     Args:
-        name: of the class in torchvision.datasets, a key of FOLDERS.
-        root: folder of FOLDERS[name].
+        name: name of the class in torchvision.datasets, a key of FOLDERS.
+        root: folder that holds FOLDERS[name].
         download: fetch the files if they are missing.
         splits: for each split to join, the further arguments of torchvision's class.
 
@@ -56,7 +56,8 @@ def torchvision_files(name: str, root: str, download: bool, *splits: dict) -> La
     """
     folder = Path(root).expanduser()
     own_folder = folder / FOLDERS[name]
-    # Checked here: torchvision does not say where it looked, and creates Caltech-101's folder.
+    # Checked here, because torchvision's error does not say where it looked, and torchvision
+    # creates Caltech-101's folder.
     if not download and not own_folder.is_dir():
         raise MissingData(
             f'looked for the folder {FOLDERS[name]} of {name} in {folder.absolute()}, but there is '
@@ -69,8 +70,8 @@ def torchvision_files(name: str, root: str, download: bool, *splits: dict) -> La
     for split in splits:
         data = torchvision_set(name, root, download, **split)
         split_files, split_labels, split_classes = _contents(name, data)
-        # DTD counts the classes in each split: with different classes the same number would mean
-        # two of them.
+        # DTD numbers the classes in each split. If the splits have different classes, the same
+        # number means different classes.
         if classes not in (None, split_classes):
             raise ConfigError(
                 f'the parts of {name} in {own_folder.absolute()} do not have the same classes '
@@ -101,10 +102,10 @@ def _check_labels(
 
 
 def _contents(name: str, data) -> tuple[list, list, list[str]]:
-    """Image files, labels and class names of a data set of torchvision, without decoding an image.
+    """Return image files, labels and class names of a data set of torchvision.
 
-    torchvision has no public names for them. These are its private ones, the same from 0.26 to
-    0.29; no other place uses any.
+    torchvision has no public attributes for them. Its private attributes, which only this function
+    uses, are the same from 0.26 to 0.29.
     """
     if name == 'StanfordCars':
         files = [file for file, _ in data._samples]

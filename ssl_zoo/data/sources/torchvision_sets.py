@@ -19,7 +19,7 @@ def torchvision_set(name: str, root: str, download: bool, **arguments: Any) -> '
     """Build a data set of torchvision.datasets.
 
     Args:
-        name: of its class.
+        name: name of its class.
         root: folder of the files, ~ expanded.
         download: fetch the files if they are missing.
         arguments: further arguments of the class.
@@ -30,7 +30,7 @@ def torchvision_set(name: str, root: str, download: bool, **arguments: Any) -> '
     Raises:
         MissingData: the files are missing.
         ConfigError: some files are missing, the files cannot be read or fetched, or scipy, which
-            reads some, is missing.
+            reads .mat files, is missing.
     """
     from torchvision import datasets
 
@@ -45,8 +45,7 @@ def torchvision_set(name: str, root: str, download: bool, **arguments: Any) -> '
 
 
 def _explain(error: Exception, name: str, folder: Path, download: bool) -> ConfigError:
-    # RuntimeError is what torchvision raises for missing files, and in one place for a missing
-    # scipy.
+    # torchvision raises RuntimeError for missing files, and in one place for a missing scipy.
     if isinstance(error, (RuntimeError, ImportError)):
         if 'scipy' in str(error).lower():
             return ConfigError(
@@ -70,7 +69,7 @@ def _explain(error: Exception, name: str, folder: Path, download: bool) -> Confi
     if isinstance(error, OSError):
         action = f'fetch {name} into' if download else f'read {name} in'
         return ConfigError(f'could not {action} {folder}: {error}')
-    # Annotations cut short or edited: torchvision does not check before it reads.
+    # The annotations are cut short or edited: torchvision reads them without checks.
     return ConfigError(
         f'the files of {name} in {folder} are not as torchvision expects them '
         f'({type(error).__name__}: {error}); remove them and fetch {name} again'

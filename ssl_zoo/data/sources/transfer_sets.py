@@ -1,6 +1,7 @@
-"""The data sets of transfer evaluations: metric and splits that the papers report.
+"""The data sets of transfer evaluations, with the metrics and splits of the papers.
 
-They are those of SimCLR (arXiv 2002.05709, appendix B.8) and BYOL (arXiv 2006.07733, appendix D).
+The data sets are those of SimCLR (arXiv 2002.05709, appendix B.8) and BYOL (arXiv 2006.07733,
+appendix D).
 Birdsnap, which torchvision does not have, and VOC 2007, where an image has several labels, are left
 out.
 """
@@ -15,7 +16,7 @@ class TransferSet(NamedTuple):
 
     Attributes:
         metric: 'top1', or 'mean_per_class', the mean of the accuracies of the classes.
-        train_split: the split that they train on; they test on 'test'.
+        train_split: the split that the papers train on; they test on 'test'.
     """
 
     metric: str
@@ -37,11 +38,11 @@ TRANSFER_SETS = dict(
 
 
 def transfer_sources(name: str, root: str, download: bool = False) -> tuple[dict, dict]:
-    """The configs of the two sources (train, test) on which the papers report a data set.
+    """Return the configs of the sources (train, test) that the papers use for a data set.
 
     Args:
         name: a key of TRANSFER_SETS.
-        root: folder of the data set, as the source's own argument.
+        root: argument of the source: folder of the data set.
         download: fetch the files if they are missing.
 
     Raises:

@@ -16,21 +16,21 @@ from ssl_zoo.errors import ConfigError, UnreadableImage
 from ssl_zoo.progress_bar import progress_bar
 from ssl_zoo.storage.atomic import atomic_write
 
-PLAN_FILE = 'shards.json'  # what the shards hold, and the options they were made with
+PLAN_FILE = 'shards.json'  # facts of the data set, and the options that made the shards
 CLASSES_FILE = 'classes.txt'
 
 
 def write_shards(source: Source, folder: Path, per_shard: int, in_order: bool) -> int:
     """Write shard-000000.tar, shard-000001.tar, ..., PLAN_FILE, and CLASSES_FILE for named classes.
 
-    The bytes are a function of the arguments alone. Whole shards of an earlier call with the same
-    arguments are kept, so that a call continues where an earlier one stopped.
+    The bytes are a function of the arguments alone. Complete shards of an earlier call with
+    the same arguments are kept, so that a call continues where an earlier call stopped.
 
     Args:
         source: the images.
         folder: receives the files; it is created.
-        per_shard: images in a shard.
-        in_order: write the images in the order of the source, and not in a fixed random order.
+        per_shard: number of images in a shard.
+        in_order: True for the order of the source, False for a fixed random order.
 
     Returns:
         the number of shards.
@@ -74,7 +74,7 @@ def _prepare_folder(folder: Path, plan: dict, classes: list[str] | None) -> None
         text = ''.join(f'{name}\n' for name in classes).encode(errors='surrogateescape')
         atomic_write(folder / CLASSES_FILE, lambda file: file.write(text))
     atomic_write(folder / PLAN_FILE, lambda file: file.write(json.dumps(plan).encode()))
-    for unfinished in folder.glob('shard-*.tar.tmp.*'):  # of a killed call
+    for unfinished in folder.glob('shard-*.tar.tmp.*'):  # files of a killed call
         unfinished.unlink()
 
 
@@ -88,7 +88,7 @@ def _read_plan(folder: Path) -> dict | str | None:
 
 
 def _is_whole(path: Path, images: int, labelled: bool) -> bool:
-    """Whether the shard exists and holds all its files."""
+    """Whether the shard exists and holds all of its files."""
     files_per_image = 2 if labelled else 1
     try:
         with open(path, 'rb') as file:
