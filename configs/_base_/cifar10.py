@@ -3,8 +3,8 @@
 # These read it from image folders:
 #   data.train="{'type': 'ImageFolder', 'root': 'data/cifar10/train'}"
 #   data.test="{'type': 'ImageFolder', 'root': 'data/cifar10/test'}"
-# The labels of 5,000 training images are held out for choices. Pretraining uses these images
-# without their labels, as in published tables.
+# The labels of 5,000 training images are held out to choose hyper-parameters. Pretraining
+# uses these images without their labels, as in published tables.
 data = dict(
     train=dict(type='CIFAR10', root='data/cifar10'),
     val=5000,

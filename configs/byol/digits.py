@@ -5,7 +5,7 @@
 Cost: 55 to 66 seconds on two CPU cores (AMD EPYC, shared), from the command to its end.
 Accuracy, ours, on the 360 test images, seeds 0, 1, 2, mean (std): k-NN 96.85 % (0.98), logistic
 regression on 2 labels per class 83.52 % (0.86). The same backbone with random weights: 91.30 %
-(0.70) and 57.26 % (2.91). Hyper-parameters were chosen on train and val.
+(0.70) and 57.26 % (2.91). Hyper-parameters were chosen on the training and validation images.
 """
 
 _base_ = '../_base_/digits.py'

@@ -20,7 +20,7 @@ method = dict(
     backbone=dict(name='resnet50'),
     hidden_dim=4096,
     proj_dim=256,
-    groups=16,  # [recall], uncertain: unconfirmed
+    groups=16,  # from memory, unconfirmed
 )
 
 # BYOL, table 6.

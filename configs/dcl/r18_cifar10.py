@@ -6,7 +6,7 @@
 
 The recipe of lightly's cifar10_benchmark.py. lightly forwards the views separately, and its head
 does not end with a BatchNorm; here both are SimCLR's (methods/dcl.py). method.sigma=0.5 gives DCLW.
-The negatives are those of one pass, so accumulate stays 1.
+The negatives come from the images of one pass, so keep accumulate=1.
 
 Cost: not measured by us.
 Accuracy, for comparison: lightly 87.4 %, DCLW 87.1 % (k-NN, best of 800 epochs, batch 512). Ours:

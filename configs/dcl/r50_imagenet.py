@@ -4,7 +4,7 @@
 
 Batch, epochs, temperature, head and views (SimCLR's) are the paper's. We could not confirm its
 optimiser; here it is lightly's for DCL (benchmarks/imagenet/resnet50/dcl.py): LARS with SimCLR's
-square-root rule. The negatives are those of one pass, so accumulate stays 1.
+square-root rule. The negatives come from the images of one pass, so keep accumulate=1.
 
 Cost: not measured by us.
 Accuracy, linear probe, top-1: 66.9 %, and 68.2 % with tuned hyper-parameters (authors, abstract:
@@ -30,7 +30,7 @@ views = [_view, _view]
 optimizer = dict(type='LARS', momentum=0.9, trust_coefficient=1e-3)
 batch_size = 256
 epochs = 200
-base_lr = 1.2  # lightly: 0.075 sqrt(256); the paper's [recall]: SGD, unconfirmed
+base_lr = 1.2  # lightly: 0.075 sqrt(256); the paper's: SGD, from memory, unconfirmed
 weight_decay = 1e-6  # lightly, SimCLR's paper
 warmup_epochs = 10
 precision = 'bf16'

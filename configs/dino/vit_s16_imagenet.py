@@ -2,9 +2,9 @@
 
     python tools/train.py configs/dino/vit_s16_imagenet.py
 
-The "boosted" run of the official README. What the README does not say are the defaults of the
-official main_dino.py. Options for the README's plain run: --cfg-options epochs=100 batch_size=512
-method.teacher_temperature=0.04 method.temperature_warmup_epochs=0 schedule.end=1e-3
+The "boosted" run of the official README. Values that the README does not state are the defaults of
+the official main_dino.py. Options for the README's plain run: --cfg-options epochs=100
+batch_size=512 method.teacher_temperature=0.04 method.temperature_warmup_epochs=0 schedule.end=1e-3
 method.norm_last_layer=True
 Deviation: the small crops are blurred with a kernel of 9 pixels, which cuts off the tails of PIL's
 blur of sigma 2.
@@ -12,7 +12,7 @@ blur of sigma 2.
 Cost: 2.6 days on 16 GPUs for the boosted run, 1.75 days on 8 for the plain one (authors, README).
 Accuracy: 76.1 % linear, 73.3 % k-NN for the boosted run; 73.8 % and 69.3 % for the plain one
 (authors, README). The released network has 77.0 % and 74.5 %, after 800 epochs with other crops
-[recall]: unconfirmed. Ours: not measured.
+(from memory, unconfirmed). Ours: not measured.
 """
 
 _base_ = '../_base_/imagenet.py'

@@ -4,8 +4,9 @@
     python tools/train.py configs/moco/r50_imagenet.py --cfg-options method.bn_splits=8 epochs=800
 
 The method is that of He et al. 2019, arXiv 1911.05722. On one process, method.bn_splits=8
-normalises eighths of a batch separately, as the authors' eight GPUs did. Without it key and query
-share their statistics, by which the network can tell the positive (v1, sec. 3.3).
+normalises eighths of a batch separately, as the authors' eight GPUs did. Without this option key
+and query share BatchNorm statistics, from which the network can recognise the positive (v1, sec.
+3.3).
 
 Cost: not measured by us.
 Accuracy, linear probe, top-1: 67.5 % (std 0.1) at 200 epochs, 71.1 % at 800 (authors). Ours: not

@@ -7,11 +7,11 @@
 The authors' recipe: nerdslab/myow, scripts/cifar-train.py with the options of docs/cifar.md, where
 it runs on two GPUs of 256 images (batch_size=512). method.max_weight=0 gives BYOL alone. The
 authors' code draws one set of augmentations per batch; here every image has its own.
-methods/myow.py describes the pool. The paper has no ImageNet recipe, so neither has the zoo.
+methods/myow.py describes the pool. The paper has no ImageNet recipe, so the zoo has none either.
 
 Cost: not measured by us.
-Accuracy, linear probe: about 92.1 %, BYOL 91.7 % (authors, paper) [recall]: unconfirmed. Ours: not
-measured.
+Accuracy, linear probe: about 92.1 %, BYOL 91.7 % (authors, paper; from memory, unconfirmed). Ours:
+not measured.
 """
 
 _base_ = '../_base_/cifar10.py'

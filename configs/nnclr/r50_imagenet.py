@@ -2,14 +2,14 @@
 
     python tools/train.py configs/nnclr/r50_imagenet.py
 
-No official code is public. Widths of the heads and batch are the paper's as quoted by lightly; we
-could not confirm in a source what is marked [recall]. The negatives are those of one pass: with
-accumulate=N on one GPU there are N times fewer.
+No official code is public. Widths of the heads and batch are the paper's as quoted by lightly; the
+values marked "from memory" could not be confirmed in a source. The negatives come from the images
+of one pass: with accumulate=N on one GPU there are N times fewer negatives.
 
 Cost: not measured by us.
 Accuracy, linear probe, top-1: 75.6 % (authors, abstract, their best); 75.4 % with two views and
 1000 epochs (authors, as quoted by others); 69.4 / 70.7 / 74.2 / 74.9 % at 100 / 200 / 400 / 800
-epochs [recall]: unconfirmed. Ours: not measured.
+epochs (from memory, unconfirmed). Ours: not measured.
 """
 
 _base_ = '../_base_/imagenet.py'
@@ -20,11 +20,11 @@ method = dict(
     proj_hidden=2048,
     proj_dim=256,
     pred_hidden=4096,
-    temperature=0.1,  # [recall]: unconfirmed
-    queue_size=98304,  # [recall]: unconfirmed
+    temperature=0.1,  # from memory, unconfirmed
+    queue_size=98304,  # from memory, unconfirmed
 )
 
-# BYOL's views [recall]: unconfirmed.
+# BYOL's views: from memory, unconfirmed.
 _both = dict(
     size=224,
     crop=(0.08, 1.0),
@@ -41,8 +41,8 @@ views = [
 optimizer = dict(type='LARS', momentum=0.9, trust_coefficient=1e-3)
 batch_size = 4096
 epochs = 1000
-base_lr = 0.3  # [recall]: unconfirmed
-weight_decay = 1e-6  # [recall]: unconfirmed
+base_lr = 0.3  # from memory, unconfirmed
+weight_decay = 1e-6  # from memory, unconfirmed
 warmup_epochs = 10
 precision = 'bf16'
 channels_last = True

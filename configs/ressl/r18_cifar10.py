@@ -19,7 +19,7 @@ method = dict(
     backbone=dict(name='resnet18', stem='cifar'),
     hidden_dim=4096,
     proj_dim=256,
-    queue_size=4096,  # the paper's for small data sets [recall]: unconfirmed
+    queue_size=4096,  # the paper's for small data sets: from memory, unconfirmed
     student_temperature=0.1,
     teacher_temperature=0.04,
     decay=0.99,  # solo-learn: 0.99 at the start

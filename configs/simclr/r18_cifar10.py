@@ -4,8 +4,8 @@
 
 --cfg-options data.train.download=True data.test.download=True fetches the images.
 
-The recipe of the official README for ResNet-18 on CIFAR-10. The negatives are those of one pass,
-so accumulate stays 1.
+The recipe of the official README for ResNet-18 on CIFAR-10. The negatives come from the images of
+one pass, so keep accumulate=1.
 
 Cost: not measured by us.
 Accuracy, linear probe: about 91 % (authors, README). For comparison: 91.1 % (SimSiam's authors,

@@ -3,8 +3,8 @@
     python tools/train.py configs/simclr/r50_imagenet.py
     python tools/train.py configs/simclr/r50_imagenet.py --cfg-options method.proj_layers=3
 
-method.proj_layers=3 is the head of v2 (arXiv 2006.10029). The negatives are those of one pass: with
-accumulate=N on one GPU there are N times fewer, which is not the paper's run.
+method.proj_layers=3 is the head of v2 (arXiv 2006.10029). The negatives come from the images of one
+pass: with accumulate=N on one GPU there are N times fewer negatives, which is not the paper's run.
 
 Cost: about 6 hours on 32 TPU v3 for 100 epochs (authors, README of the official code). Ours: not
 measured.

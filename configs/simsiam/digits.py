@@ -4,8 +4,8 @@
 
 Cost, ours: one to four minutes on two CPU cores, alone or beside other work.
 Accuracy, ours: docs/studies.md, the table of all methods, made by tools/train_all.py.
-Hyper-parameters were chosen on train and val, some of them after the test figures of earlier
-choices were known.
+Hyper-parameters were chosen on the training and validation images, some of them after the test
+figures of earlier choices were known.
 """
 
 _base_ = '../_base_/digits.py'

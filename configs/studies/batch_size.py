@@ -4,8 +4,8 @@
         --cfg-options data.train.download=True data.test.download=True
     python tools/study.py configs/studies/batch_size.py --small --jobs 2
 
-After figure 3a of BYOL (Grill et al. 2020, arXiv 2006.07733). As the authors did, a step keeps the
-full batch and its learning rate, and is split into ever smaller passes whose gradients are
+After figure 3a of BYOL (Grill et al. 2020, arXiv 2006.07733). As in the paper, a step keeps the
+full batch and its learning rate, but is split into more and smaller passes, whose gradients are
 averaged. So only the images that BatchNorm sees, and SimCLR's negatives, become fewer. The authors'
 figures are in configs/byol/README.md. The full study (CIFAR-10, ResNet-18) is not measured; results
 of the small version (digits) are in docs/studies.md.

@@ -6,10 +6,11 @@
         --cfg-options data.train.download=True data.test.download=True
 
 All methods share images, hold-out, backbone, batches of 256, epochs, warm-up and normalisation, and
-all that take any two views share these two. ReSSL (strong and weak) and MYOW (four views) keep
-theirs. Each method has its own (configs/<method>/r18_cifar10.py) heads, loss, optimizer, weight
-decay and shape of the schedule, and SimCLR has its own zero_init_last, which changes the start of
-its backbone. The learning rate is the best of three on the hold-out.
+all methods that take any two views share the same two views. ReSSL (a strong and a weak view) and
+MYOW (four views) keep their own views. Each method has its own (configs/<method>/r18_cifar10.py)
+heads, loss, optimizer, weight decay and shape of the schedule, and SimCLR has its own
+zero_init_last, which changes the start of its backbone. The learning rate is the best of three on
+the hold-out.
 
 The small version is BYOL, SimCLR and MoCo v2 on two CPU cores. The full study is not measured;
 results of the small version are in docs/studies.md.

@@ -3,8 +3,8 @@
     python tools/train.py configs/swav/bs256_r50_imagenet.py
     python tools/train.py configs/swav/bs256_r50_imagenet.py --cfg-options epochs=400
 
-The recipe of the official scripts/swav_200ep_bs256_pretrain.sh, and the authors' longer run. Theirs
-had four GPUs of 64 images with synchronised BatchNorm.
+The recipe of the official scripts/swav_200ep_bs256_pretrain.sh, and the authors' longer run. The
+authors used four GPUs of 64 images with synchronised BatchNorm.
 Deviation: the small crops are blurred with a kernel of 9 pixels; the official code's is 23 for all
 sizes.
 

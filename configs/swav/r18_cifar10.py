@@ -5,8 +5,8 @@
 --cfg-options data.train.download=True data.test.download=True fetches the images.
 
 The paper has no CIFAR recipe. This is the recipe of lightly's cifar10_benchmark.py: two crops of
-32 px, 512 prototypes that are never frozen, Adam. Sinkhorn sees the images of one pass, so
-accumulate stays 1.
+32 px, 512 prototypes that are never frozen, Adam. Sinkhorn's codes are computed from the images of
+one pass, so keep accumulate=1.
 
 Cost: not measured by us.
 Accuracy, for comparison: lightly 88.4 % (k-NN, best of 800 epochs); solo-learn 89.17 % (online

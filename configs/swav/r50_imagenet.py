@@ -4,8 +4,8 @@
     python tools/train.py configs/swav/r50_imagenet.py --cfg-options epochs=200
 
 The recipe of the official scripts/swav_800ep_pretrain.sh; shorter runs change epochs alone.
-Sinkhorn sees the images of one pass: with accumulate=N on one GPU they are N times fewer, and the
-queue of bs256_r50_imagenet.py is needed.
+Sinkhorn's codes are computed from the images of one pass: with accumulate=N on one GPU, from N
+times fewer images, and the queue of bs256_r50_imagenet.py is needed.
 Deviation: BatchNorm takes its statistics over all processes; the authors' took them over 8 GPUs,
 512 images.
 Deviation: the small crops are blurred with a kernel of 9 pixels; the official code's is 23 for all

@@ -7,7 +7,7 @@
 We could not confirm whether the paper has a CIFAR recipe. Optimiser, heads and decay are lightly's
 for Imagenette (imagenette_benchmark.py, ResNet-18, batch 256, 800 epochs), beta and rho the paper's
 as lightly quotes them. The views are those of solo-learn for BYOL on CIFAR-10. lightly's decay
-reaches 1 after 10 epochs, ours at the end; lightly's loss takes one direction, ours both.
+reaches 1 after 10 epochs, ours at the end; lightly's loss has one direction, ours has both.
 
 Cost: not measured by us.
 Accuracy: we know no figure on CIFAR-10 (lightly, Imagenette, another data set: 85.6 %, k-NN, best

@@ -4,7 +4,7 @@
 
 No official code is public, and we could not confirm the paper's optimiser, batch and epochs. This
 is lightly's recipe (benchmarks/imagenet/resnet50/tico.py) with its heads, and with beta and rho as
-it quotes the paper. lightly's loss takes one direction, ours both.
+lightly quotes them from the paper. lightly's loss has one direction, ours has both.
 
 Cost: not measured by us.
 Accuracy, linear probe, top-1: 49.7 % (lightly, 100 epochs; k-NN 26.6 %). The authors': not

@@ -4,7 +4,7 @@
 
 Cost, ours: one to four minutes on two CPU cores, alone or beside other work.
 Accuracy, ours: docs/studies.md, the table of all methods, made by tools/train_all.py.
-Hyper-parameters were chosen on train and val.
+Hyper-parameters were chosen on the training and validation images.
 """
 
 _base_ = '../_base_/digits.py'

@@ -4,8 +4,8 @@
 
 The recipe of the official main_vicreg.py. Options for the run on one node of its README:
 --cfg-options epochs=100 batch_size=512 base_lr=0.3
-Variance and covariance are those of one pass: with accumulate=N on one GPU they have N times fewer
-images.
+Variance and covariance are computed from the images of one pass: with accumulate=N on one GPU, from
+N times fewer images.
 
 Cost: not measured by us.
 Accuracy, linear probe, top-1: 73.2 % at 1000 epochs (authors); 68.6 % at 100 epochs (authors, table

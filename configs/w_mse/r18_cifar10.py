@@ -10,7 +10,7 @@ divide the images of a pass.
 Deviation: the code jitters before it crops; here the crop comes first, as in all recipes.
 
 Cost: not measured by us.
-Accuracy, linear probe: 91.55 %, W-MSE 4 91.99 % (authors, paper) [recall]: unconfirmed. For
+Accuracy, linear probe: 91.55 %, W-MSE 4 91.99 % (authors, paper; from memory, unconfirmed). For
 comparison: solo-learn 88.67 % (online probe, its own recipe). Ours: not measured.
 """
 

@@ -4,12 +4,12 @@
 
 The README of the official code (htdt/self-supervised) has no recipe for ImageNet. Optimiser, drops
 of the learning rate, width and size of the whitened parts are its recipe for STL-10 and Tiny
-ImageNet; batch and epochs are [recall]: unconfirmed; the views are SimCLR's. 256 images are
+ImageNet; batch and epochs are from memory and unconfirmed; the views are SimCLR's. 256 images are
 whitened together, so 256 must divide the images of a pass.
 
 Cost: not measured by us.
-Accuracy, linear probe, top-1: 69.4 / 72.6 % at 100 / 400 epochs with four views (authors) [recall]:
-unconfirmed. Ours: not measured.
+Accuracy, linear probe, top-1: 69.4 / 72.6 % at 100 / 400 epochs with four views (authors; from
+memory, unconfirmed). Ours: not measured.
 """
 
 _base_ = '../_base_/imagenet.py'
@@ -30,8 +30,8 @@ _view = dict(
 views = [_view, _view, _view, _view]
 
 optimizer = dict(type='Adam')
-batch_size = 1024  # [recall]: unconfirmed
-epochs = 100  # [recall]: unconfirmed
+batch_size = 1024  # from memory, unconfirmed
+epochs = 100  # from memory, unconfirmed
 base_lr = 5e-4  # 2e-3 for a batch of 1024: official README, STL-10 and Tiny ImageNet
 weight_decay = 1e-6
 decay_norm_and_bias = True  # official code: all parameters
