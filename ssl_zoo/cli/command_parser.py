@@ -1,4 +1,4 @@
-"""The parser of a command's arguments; imports nothing heavy, so that help is fast."""
+"""The parser of a command's arguments. Imports no slow package, so that --help is fast."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ def command_parser(command: str, description: str) -> argparse.ArgumentParser:
 
     Args:
         command: name of the command, such as 'train'.
-        description: text above the arguments in the help, printed as it is: the docstring of the
+        description: text above the arguments in the help, printed unchanged: the docstring of the
             command's module.
     """
     return argparse.ArgumentParser(
@@ -21,7 +21,7 @@ def command_parser(command: str, description: str) -> argparse.ArgumentParser:
 
 
 def program_name(command: str) -> str:
-    """Return how the command was called: 'tools/train.py' or 'ssl-zoo train'."""
+    """Return the command as the user called it: 'tools/train.py' or 'ssl-zoo train'."""
     script = Path(sys.argv[0]).absolute()
     if script.parent.name == 'tools' and script.suffix == '.py':
         return f'tools/{script.name}'

@@ -3,8 +3,8 @@
     ssl-zoo compare RUN_A/predictions/linear_top1_....npz RUN_B/predictions/linear_....npz
 
 Every evaluation saves its predictions and prints the name of the file. The test is paired: it
-counts the images that only one of the networks has right. The result is about these two networks on
-images like these, not about two methods: for methods, compare over training seeds.
+counts the images that only one of the two networks classifies correctly. The result is about these
+two networks on images like these, not about two methods: for methods, compare over training seeds.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from ssl_zoo.cli.command_parser import command_parser
 
 
 def describe_predictions(row: dict) -> str:
-    """Return what the predictions are of: method, network, protocol and checkpoint of the row.
+    """Return the origin of predictions: method, network, protocol and checkpoint of the row.
 
     Raises:
         ConfigError: the protocol of the row is not a dict of the fields that its name needs.

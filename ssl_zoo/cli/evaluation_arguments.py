@@ -1,4 +1,4 @@
-"""The command line that the evaluation commands share."""
+"""The command-line arguments that all evaluation commands share."""
 
 import argparse
 import io
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from ssl_zoo.cli.command_parser import command_parser
 
-if TYPE_CHECKING:  # they import torch, which help must not wait for
+if TYPE_CHECKING:  # these modules import torch, and --help must not wait for torch
     from ssl_zoo.evaluation.protocols.context import EvaluationContext
     from ssl_zoo.evaluation.recipes import Recipe
 
-# Seconds. Process 0 does some parts of an evaluation alone, and the others wait for it.
+# Seconds. Rank 0 does some parts of an evaluation alone, and the other ranks wait for rank 0.
 TIMEOUT = 4 * 3600
 
 
@@ -82,12 +82,12 @@ def add_dtype_argument(parser: argparse.ArgumentParser, condition: str = '') -> 
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that change a recipe. An argument that is not given is None."""
+    """Add the arguments that change a recipe. The default of each argument is None."""
     parser.add_argument(
         '--lrs',
         nargs='+',
         type=float,
-        help='learning rates to choose from, per 256 images where those of the recipe are',
+        help="learning rates to choose from; per 256 images if the recipe's are",
     )
     parser.add_argument(
         '--weight-decays', nargs='+', type=float, help='weight decays to choose from'
@@ -124,7 +124,7 @@ def run_evaluation(
     """Build the context and call ``evaluate`` with it, on every process that torchrun started.
 
     Args:
-        args: of a parser from evaluation_parser.
+        args: arguments from a parser that evaluation_parser made.
         evaluate: the evaluation.
 
     Returns:

@@ -11,9 +11,9 @@
 The format safetensors also writes a model card, README.md, beside the file. The format onnx needs
 `pip install 'ssl_zoo[export]'`.
 
-The file is read back by the other library's own classes and run on test images beside the
-checkpoint's network. No file is left if a feature differs by more than 0.0001 (if all features are
-below 1: by more than 0.0001 times the largest).
+The file is read back by the other library's own classes, and its features of test images are
+compared with those of the checkpoint. No file is left if a feature differs by more than 0.0001 (if
+all features are below 1: by more than 0.0001 times the largest).
 """
 
 import argparse
@@ -24,7 +24,7 @@ from ssl_zoo.cli.command_parser import command_parser
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of the command line."""
+    """Build the parser of the command line."""
     parser = command_parser('export', __doc__)
     parser.add_argument(
         'checkpoint',

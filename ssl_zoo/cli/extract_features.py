@@ -25,10 +25,10 @@ def main(argv: list[str] | None = None) -> int:
         '--data',
         nargs='+',
         choices=('train', 'val', 'test'),
-        help="sets of the config; default: all that it has; 'train' is without the hold-out",
+        help="sets of the config; default: all its sets; 'train' is without the hold-out",
     )
     parser.add_argument(
-        '--source', help="another set, as in a config: \"{'type': ..., 'root': ...}\""
+        '--source', help="another data set, as in a config: \"{'type': ..., 'root': ...}\""
     )
     add_dtype_argument(parser)
     args = parser.parse_args(argv)
@@ -58,7 +58,7 @@ def _sources(context, args: argparse.Namespace) -> dict:
 
 
 def _parse_source(text: str) -> dict:
-    """Return the dict that ``--source`` gives. Raises ConfigError if it gives none."""
+    """Return the dict that ``--source`` gives. Raises ConfigError if the text is not a dict."""
     from ssl_zoo.errors import ConfigError
 
     try:

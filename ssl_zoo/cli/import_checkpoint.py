@@ -1,4 +1,4 @@
-"""Import a checkpoint of another library: the result is a checkpoint that every evaluation takes.
+"""Import a checkpoint of another library as a checkpoint for every evaluation command.
 
     ssl-zoo import moco_v2_800ep_pretrain.pth.tar --out work_dirs/moco_v2
     ssl-zoo import pretrain_res50x1.pkl --out work_dirs/byol_deepmind \\
@@ -20,7 +20,7 @@ from ssl_zoo.cli.command_parser import command_parser
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of the command line."""
+    """Build the parser of the command line."""
     parser = command_parser('import', __doc__)
     parser.add_argument(
         'file',

@@ -6,7 +6,7 @@
 
 k and temperature are chosen on the hold-out of the config (data.val), and the accuracy is measured
 on its test images (data.test). The accuracies with DINO's and lightly's settings are printed, too.
-The features are stored in the work directory, and later evaluations read them there.
+The features are stored in the work directory, where later evaluations find them.
 """
 
 import sys

@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
         'paths',
         nargs='+',
         metavar='PATH',
-        help='file results.jsonl, or a folder that is searched for files of this name',
+        help='a file results.jsonl, or a folder that is searched for such files',
     )
     parser.add_argument(
         '--metric', nargs='+', metavar='NAME', help='show only these metrics, such as knn_top1'
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
         '--out',
         default='work_dirs/leaderboard.html',
         metavar='FILE',
-        help='the page; default: work_dirs/leaderboard.html',
+        help='HTML file of the page; default: work_dirs/leaderboard.html',
     )
     parser.add_argument('--csv', metavar='FILE', help='write the table as CSV, too')
     args = parser.parse_args(argv)

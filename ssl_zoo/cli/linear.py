@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         help=(
             'penalties of the logistic regression, with --cached; default: 45 from 1e5 to 1e-6; '
-            'no number: leave the regression out'
+            'without a number: no regression'
         ),
     )
     add_dtype_argument(parser, ', with --cached')
@@ -71,12 +71,12 @@ def _evaluate(context, args: argparse.Namespace) -> None:
     recipe = change_recipe(linear_preset(args.preset), args)
     if args.cached and (args.crop or args.flip_p is not None):
         raise ConfigError(
-            '--crop and --flip-p do nothing with --cached, whose features have no augmentation; '
+            '--crop and --flip-p do nothing with --cached: stored features have no augmentation; '
             'leave them out'
         )
     if args.strengths is not None and not args.cached:
         raise ConfigError(
-            '--strengths are of the logistic regression, which comes with --cached; add --cached, '
+            '--strengths are for the logistic regression, which needs --cached; add --cached, '
             'or leave --strengths out'
         )
     if args.cached:

@@ -1,4 +1,4 @@
-"""The command ``ssl-zoo``: run the function of the command that its first argument names."""
+"""The program ``ssl-zoo``: run the command that its first argument names."""
 
 import sys
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ class Command(NamedTuple):
     """One command of ``ssl-zoo``.
 
     Attributes:
-        module: its module in ssl_zoo.cli, imported only when the command is called.
+        module: the command's module in ssl_zoo.cli, imported only when the command is called.
         summary: one line for the list of commands.
     """
 
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        argv: the name of the command and its arguments; default: those of the process.
+        argv: the name of the command and its arguments; default: the arguments of the process.
 
     Returns:
         The exit code: that of the command, 2 for an unknown command, 130 after Ctrl-C.

@@ -4,9 +4,9 @@
     ssl-zoo make-shards "{'type': 'CIFAR10', 'root': 'data'}" shards --per-shard 5000
 
 OUT_DIR gets shard-000000.tar, shard-000001.tar, ...; classes.txt if the classes have names; and
-shards.json, which says what the shards hold. A sample is 000001234.png, the bytes of the image's
-file (PNG if the source has no files), and 000001234.cls, its class; the number is the image's
-position in the source. The same command writes the same bytes, and continues where it was stopped.
+shards.json, which describes the shards. A sample is 000001234.png, the bytes of the image's file
+(PNG if the source has no files), and 000001234.cls, the class; the number is the position of the
+image in the source. The same command writes the same bytes, and continues where it was stopped.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('source', help="the images, as in a config: \"{'type': ..., 'root': ...}\"")
     parser.add_argument('out_dir', help='folder for the shards')
     parser.add_argument(
-        '--per-shard', type=int, default=1000, metavar='N', help='images in a shard; default: 1000'
+        '--per-shard', type=int, default=1000, metavar='N', help='images per shard; default: 1000'
     )
     parser.add_argument(
         '--in-order',
@@ -41,7 +41,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def parse_source(text: str) -> dict:
-    """The config of a source from the command line. Raises ConfigError for other text."""
+    """Return the config of a source from the command line. Raises ConfigError for other text."""
     from ssl_zoo.errors import ConfigError
 
     try:

@@ -1,4 +1,4 @@
-"""Begin a method of your own: a method file with a working toy loss, a config and a test.
+"""Start a method of your own: write a method file with a working toy loss, a config and a test.
 
 ssl-zoo new-method my_method --out my_methods    # in a folder of your own
 ssl-zoo new-method my_method                     # inside a clone of the repository
@@ -21,11 +21,11 @@ CLONE = Path(__file__).resolve().parents[2]
 
 
 def files(name: str, out: Path | None) -> dict[Path, str]:
-    """Make the texts of the method, its config and its test.
+    """Return the texts of the method, the config and the test.
 
     Args:
         name: name of the method's file without .py, such as 'my_method'.
-        out: folder of the files; None for their places in the clone.
+        out: folder of the files; None for the usual folders in the clone.
 
     Returns:
         Path -> text, in the order method, config, test.
@@ -58,7 +58,7 @@ def _class_name(name: str) -> str:
 
 
 def mistake(name: str, out: Path | None, paths: Sequence[Path]) -> str | None:
-    """Return what is wrong with the name or the place, in one sentence; None if nothing is.
+    """Return an error message if the name or the folder cannot be used, else None.
 
     Args:
         name: name of the method's file without .py.

@@ -2,8 +2,8 @@
 
 METHOD = '''"""{title}: what it is (authors, year, arXiv number).
 
-Where the paper and its official code differ, say here which one this file follows, and what
-deviates from both.
+If the paper and its official code differ, say here whether this file follows the paper or the code,
+and what deviates from both.
 """
 
 from torch import Tensor
@@ -57,8 +57,8 @@ class {cls}(Method):
         # 'loss' is minimised, all other values are logged.
         return dict(loss=toy_loss(z1, z2), feature_std=feature_std(z1))
 
-    # What must happen once per optimiser step (EMA, queue, centre) goes into after_step(self).
-    # Name what it changes: updated_after_step = ('target',)
+    # Updates once per optimizer step (EMA, queue, centre) go into after_step(self).
+    # Name the attributes that after_step changes: updated_after_step = ('target',)
 '''
 
 CONFIG = '''"""{title} on scikit-learn's digits: a short run that shows whether the method learns.

@@ -4,7 +4,7 @@
     ssl-zoo plot work_dirs/all/*/seed_0 --keys val/knn loss --out curves.svg
 
 Each run has a line, named after its folder. Without --keys the figure shows loss, k-NN, learning
-rate, decay, RankMe and feature std, as far as they were logged.
+rate, decay, RankMe and feature std, if they were logged.
 """
 
 import argparse

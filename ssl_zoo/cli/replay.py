@@ -1,9 +1,9 @@
-"""Repeat a pass that gave values which are not finite, and name the first such tensor.
+"""Repeat a training pass that gave non-finite values, and name the first non-finite tensor.
 
     ssl-zoo replay work_dirs/byol_r50_imagenet/<run>/not_finite_step_00012345.pth
     ssl-zoo replay FILE --precision float32          # to see whether float32 avoids it
 
-The pass runs on one process, with the batch of all processes. If the config names Python files of
+The pass runs in one process, with the batch of all processes. If the config names Python files of
 your own in ``imports``, give them with --imports.
 """
 

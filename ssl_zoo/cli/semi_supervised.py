@@ -6,10 +6,10 @@
     ssl-zoo semi-supervised CHECKPOINT --list my_labels.txt
 
 For ImageNet, 1 % and 10 % are SimCLR's official lists, which are downloaded once and verified. For
-other data sets lists are drawn, balanced over classes, with the 1 % among the 10 %, and written to
-the work directory. The setting is chosen of BYOL's grid (5 learning rates, 30 or 50 epochs) on the
-hold-out of the config (data.val), and the test images are evaluated once. The same command
-continues a stopped evaluation.
+other data sets the lists are drawn at random, balanced over classes, and written to the work
+directory; the 1 % are among the 10 %. The setting is chosen from BYOL's grid (5 learning rates, 30
+or 50 epochs) on the hold-out of the config (data.val), and the test images are evaluated once. The
+same command continues a stopped evaluation.
 """
 
 import sys

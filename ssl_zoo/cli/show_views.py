@@ -6,8 +6,8 @@
     ssl-zoo show-views configs/swav/r50_imagenet.py --cfg-options \\
         data.train="{'type': 'Images', 'root': '/my/photos'}" data.val=None
 
-Needs no training and no network. The views are those that tools/train.py with the same config, seed
-and data gives the network for these images in that epoch.
+The command needs no checkpoint. The views are exactly those that training with the same config,
+seed and data feeds to the network for these images in that epoch.
 """
 
 import argparse

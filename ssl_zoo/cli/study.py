@@ -6,8 +6,8 @@
     sbatch --array=0-7 tools/slurm_study.sh configs/studies/cifar10.py
 
 Learning rates are chosen first, from the same number of trials for each method on a hold-out. The
-same command continues a study that was stopped, tries again what failed, and repeats nothing that
-is done. The report is OUT/report/index.html.
+same command continues a study that was stopped, tries failed jobs again, and repeats no finished
+job. The report is OUT/report/index.html.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         '--small', action='store_true', help="the study's version for two CPU cores"
     )
     parser.add_argument('--out', help='folder of the study; default: work_dirs/studies/<name>')
-    parser.add_argument('--seeds', nargs='+', type=int, help="instead of the study's own")
+    parser.add_argument('--seeds', nargs='+', type=int, help="replace the study's own seeds")
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -113,7 +113,7 @@ def _check_processes(args: argparse.Namespace) -> None:
 
 
 def _environments(devices: list[str] | None, processes: int, threads: int) -> list[dict]:
-    """Return the variables of each process."""
+    """Return the environment variables of each process."""
     common = {'OMP_NUM_THREADS': str(threads)}
     if devices:
         return [{**common, 'CUDA_VISIBLE_DEVICES': device} for device in devices]

@@ -21,7 +21,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--work-dir',
         help='folder of the run; default: work_dirs/<config>/<date and time>, with --resume the '
-        'newest one of them, with --resume CHECKPOINT the one that holds the checkpoint',
+        'newest of these folders, with --resume CHECKPOINT the folder of the checkpoint',
     )
     parser.add_argument(
         '--resume',
@@ -29,8 +29,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         const=True,
         default=False,
         metavar='CHECKPOINT',
-        help='continue from the newest checkpoint of the work directory, or from this one; '
-        "'auto': from the newest if there is one, else start, for jobs that are started again",
+        help='continue from the newest checkpoint of the work directory, or from this checkpoint; '
+        "'auto': continue from the newest checkpoint if there is one, else start from scratch",
     )
     parser.add_argument(
         '--cfg-options',
@@ -49,7 +49,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def default_work_dir(config: str, resume: bool | str) -> Path:
-    """The work directory if --work-dir is not given.
+    """Return the work directory if --work-dir is not given.
 
     Args:
         config: the argument of the command.
@@ -68,7 +68,7 @@ def default_work_dir(config: str, resume: bool | str) -> Path:
 
 
 def train(args: argparse.Namespace) -> int:
-    """Train on the processes that were started together; return the exit code."""
+    """Train on all processes that were started together; return the exit code."""
     from ssl_zoo.config.loading import load_config
     from ssl_zoo.distributed.objects import on_rank0
     from ssl_zoo.distributed.process_group import process_group

@@ -3,9 +3,9 @@
     ssl-zoo train-all configs/*/digits*.py --seeds 0 1 2
     ssl-zoo train-all configs/*/digits*.py --seeds 0 1 2 --jobs 2
 
-Each run is tools/train.py in a process of its own, in OUT/<config>/seed_<N>. The same command
-continues runs that were stopped, and repeats none that is done. A run that fails does not stop the
-others. The table is also written to OUT/table.md.
+Each run is tools/train.py in its own process, with the work directory OUT/<config>/seed_<N>. The
+same command continues runs that were stopped, and repeats no finished run. A run that fails does
+not stop the others. The table is also written to OUT/table.md.
 """
 
 import argparse
@@ -99,7 +99,7 @@ def _check(args: argparse.Namespace, configs: list[str]) -> None:
             'as configs/*/digits*.py'
         )
     if len(set(args.seeds)) < len(args.seeds):
-        raise ConfigError(f'--seeds has {args.seeds}, one of them twice; give each once')
+        raise ConfigError(f'--seeds has {args.seeds}, one of them twice; give each seed once')
     if args.jobs < 1:
         raise ConfigError(f'--jobs is {args.jobs}, but it must be at least 1')
 

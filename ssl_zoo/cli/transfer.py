@@ -7,8 +7,8 @@
 Linear (default): logistic regression by L-BFGS on frozen features, 45 strengths. Fine-tuned: 20,000
 steps of 256 images for each of 7 learning rates and 8 weight decays; --steps, --lrs and
 --weight-decays make it shorter. Choices are made on a hold-out of the training images, and the
-chosen setting is trained again with the hold-out. The metric is that which the papers report for
-the set. The same command continues a stopped evaluation.
+chosen setting is trained again on training images and hold-out. The metric is the one that papers
+report for the set. The same command continues a stopped evaluation.
 """
 
 import argparse
@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs='+',
         type=float,
         default=STRENGTHS,
-        help='penalties; default: 45 from 1e5 to 1e-6',
+        help='penalties of the logistic regression; default: 45 from 1e5 to 1e-6',
     )
     add_dtype_argument(parser)
     add_recipe_arguments(parser)
@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _data_options(args: argparse.Namespace) -> list[str]:
-    """Return the options that put the other set into the config of the checkpoint."""
+    """Return the options that put the transfer set into the config of the checkpoint."""
     from ssl_zoo.data.sources.transfer_sets import transfer_sources
     from ssl_zoo.errors import ConfigError
 

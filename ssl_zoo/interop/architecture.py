@@ -1,4 +1,4 @@
-"""The backbone and the projector that weights belong to, found from their names and shapes."""
+"""Find the backbone and the projector of a checkpoint from the names and shapes of its weights."""
 
 import ast
 import math
@@ -25,23 +25,24 @@ RESNETS: dict[tuple[str, tuple[int, ...]], str] = {
     ('bottleneck', (3, 8, 36, 3)): 'resnet152',
     ('bottleneck', (3, 24, 36, 3)): 'resnet200',
 }
-# The names whose blocks have twice the channels inside, as torchvision's wide ResNets.
+# Names of the ResNets with twice the channels inside a block, torchvision's wide ResNets.
 WIDE_RESNETS = dict(resnet50='wide_resnet50_2', resnet101='wide_resnet101_2')
-# The name that stands for ResNets of any other depths.
+# Names for ResNets of any other depths, by kind of block; ``layers`` gives the depths.
 ANY_RESNET = dict(bottleneck='resnet50', basic='resnet18')
 # timm's names of ViTs and their numbers of heads, by embedding dimension.
 VITS = {192: ('tiny', 3), 384: ('small', 6), 768: ('base', 12), 1024: ('large', 16)}
 VIT_DEPTHS = dict(tiny=12, small=12, base=12, large=24)
-# Arguments that a model of timm brings with it when the user names one.
+# Arguments that are fixed by timm's model when the user names a model.
 NAMED_MODEL_ARGUMENTS = ('layers', 'depth', 'embed_dim', 'patch_size')
 
 
 def parse_backbone(text: str | None) -> dict:
-    """The arguments of build_backbone that --backbone gives: a model of timm, or a dict written in
-    Python; {} for None.
+    """Return the arguments of build_backbone that --backbone gives; {} for None.
+
+    The text is the name of a timm model, or a dict written in Python.
 
     Raises:
-        ConfigError: the text begins like a dict and is none, or has keys that are no strings.
+        ConfigError: the text begins like a dict but is not one, or a key is not a string.
     """
     if text is None:
         return {}
@@ -60,14 +61,15 @@ def parse_backbone(text: str | None) -> dict:
 
 
 def backbone_arguments(shapes: Shapes, found: ForeignCheckpoint, given: dict) -> dict:
-    """Arguments of build_backbone for a backbone whose weights have these shapes.
+    """Return the arguments of build_backbone for a backbone whose weights have these shapes.
 
     Args:
-        shapes: by timm's names.
+        shapes: shapes of the weights, by timm's names.
         found: the checkpoint, for the arguments that its layout implies.
-        given: arguments of the user, which replace those found.
+        given: arguments from the user; they replace the arguments found.
     Raises:
-        ConfigError: the names are of no ResNet or ViT, or the weights do not show all arguments.
+        ConfigError: the names are not those of a ResNet or ViT, or the weights do not determine
+            all arguments.
     """
     if _is_resnet(shapes):
         arguments = _resnet_arguments(shapes, found)
@@ -150,8 +152,8 @@ def _vit_arguments(shapes: Shapes, found: ForeignCheckpoint, given: dict) -> dic
     depth = len({name.split('.')[1] for name in shapes if name.startswith('blocks.')})
     if depth != VIT_DEPTHS[size]:
         arguments['depth'] = depth
-    # (1, 1 + patches, D): one position for the class token; 224 px and patches of 16 px if there
-    # are no positions.
+    # pos_embed is (1, 1 + patches, D), with one position for the class token. Without pos_embed,
+    # 197 positions are assumed: 224 px and patches of 16 px.
     n_positions = (shapes.get('pos_embed') or (1, 197, 0))[1]
     img_size = math.isqrt(max(n_positions - 1, 0)) * patch_size
     if img_size != 224:
@@ -162,8 +164,10 @@ def _vit_arguments(shapes: Shapes, found: ForeignCheckpoint, given: dict) -> dic
 def _check_heads_are_known(
     embed_dim: int, heads: int | None, found: ForeignCheckpoint, given: dict
 ) -> None:
-    """Raise ConfigError if neither the weights nor the user say how many heads a ViT has: no shape
-    depends on their number."""
+    """Raise ConfigError if neither the weights nor the user give the number of heads of a ViT.
+
+    No shape depends on the number of heads.
+    """
     if 'num_heads' in given:
         return
     if heads is None and 'name' not in given:
@@ -174,22 +178,21 @@ def _check_heads_are_known(
     if embed_dim in (192, 384) and found.ambiguous_heads:
         raise ConfigError(
             f'a ViT of width {embed_dim} has 12 heads in MoCo v3 ({found.ambiguous_heads}) and '
-            f'{heads} elsewhere, and the weights do not show which; give it with --backbone '
+            f'{heads} elsewhere, and the weights do not show the number; give it with --backbone '
             f'"{{\'num_heads\': 12}}" or "{{\'num_heads\': {heads}}}"'
         )
 
 
 def projector_layers(found: ForeignCheckpoint, width: int) -> tuple[list | None, list[str]]:
-    """The layers of the projector, see ssl_zoo.interop.imported_method.build_projector, and what
-    could not be imported.
+    """Return the layers of the projector, and lines for the report on what was not imported.
 
     Args:
-        found: its networks' projectors get names that begin with a layer's number, if they have a
-            single layer without one.
-        width: features of the backbone.
+        found: the checkpoint. Projectors of a single layer get names that begin with its number.
+        width: number of features of the backbone.
     Returns:
-        None in place of the layers if a network has no projector or one of another shape, with a
-        line for the report.
+        layers: for ssl_zoo.interop.imported_method.build_projector; None if a network has no
+            projector, or one that cannot be built, or if the projectors differ.
+        notes: a line for the report if a projector could not be imported.
     """
     for network in found.networks.values():
         network.projector = _with_layer_numbers(network.projector)
@@ -209,8 +212,10 @@ def projector_layers(found: ForeignCheckpoint, width: int) -> tuple[list | None,
 
 
 def _with_layer_numbers(weights: Weights) -> Weights:
-    """Names of an nn.Sequential: those of a single layer ('weight') become those of layer 0
-    ('0.weight')."""
+    """Return the weights under the names of an nn.Sequential.
+
+    The names of a single layer ('weight') become those of layer 0 ('0.weight').
+    """
     return {
         (name if name.split('.')[0].isdigit() else f'0.{name}'): value
         for name, value in weights.items()
@@ -218,8 +223,10 @@ def _with_layer_numbers(weights: Weights) -> Weights:
 
 
 def _sequential_layers(network: ForeignNetwork, width: int) -> list | None:
-    """The layers of a projector, None if there is none. A layer without weights is an activation
-    function."""
+    """Return the layers of a projector; None if there is no projector.
+
+    A layer without weights is an activation function.
+    """
     weights = network.projector
     if not weights:
         return None
@@ -243,4 +250,4 @@ def _layer(i: int, shapes: Shapes, activation: str) -> list:
     if len(shapes.get('weight', ())) == 2:
         outputs, inputs = shapes['weight']
         return ['linear', inputs, outputs, 'bias' in shapes]
-    raise ConfigError(f'its layer {i} is neither a linear one nor a BatchNorm')
+    raise ConfigError(f'its layer {i} is neither a linear layer nor a BatchNorm')

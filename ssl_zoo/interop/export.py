@@ -1,8 +1,7 @@
-"""Export a trained backbone for other libraries, and verify that they compute the same features
-with it.
+"""Export a trained backbone for another library, and verify that both compute the same features.
 
-The file is written under a temporary name, read back by the other library's own classes, and gets
-its name only if the features of real images agree with ssl_zoo's.
+The file is written under a temporary name and read back by the other library's own classes. The
+file gets its final name only if the features of real images agree with ssl_zoo's.
 """
 
 import copy
@@ -34,22 +33,22 @@ from ssl_zoo.storage.atomic import atomic_write
 from ssl_zoo.storage.digest import sha256_of_file
 from ssl_zoo.validation import check_positive
 
-# The largest difference of a feature that is ascribed to another order of the same sums.
+# The largest difference of a feature that is attributed to sums in another order.
 TOLERANCE = 1e-4
-# Images that are compared at a time: a bound on memory. The ONNX graph is traced with another batch
-# size, so that the comparison also shows that the graph takes any.
+# Images that are compared at a time, to bound memory. The ONNX graph is traced with another batch
+# size, so the comparison also tests that the graph accepts any batch size.
 BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
 class Verification:
-    """The result of comparing the features of a file that was read back with those of the backbone.
+    """The comparison of the features of a file that was read back with those of the backbone.
 
     Attributes:
         difference: largest absolute difference of a feature.
         scale: largest absolute feature of the backbone.
         images: number of images compared.
-        source: the set that they are from, 'test', 'val' or 'train'.
+        source: set of the images, 'test', 'val' or 'train'.
     """
 
     difference: float
@@ -65,8 +64,11 @@ class Verification:
 
     @property
     def tolerance(self) -> float:
-        """The largest difference allowed: relative to the largest feature where that is below 1, as
-        small features prove less."""
+        """The largest difference allowed.
+
+        The tolerance is relative to the largest feature if that is below 1, because an absolute
+        tolerance would prove little for small features.
+        """
         return TOLERANCE * min(1.0, self.scale)
 
     @property
@@ -77,12 +79,12 @@ class Verification:
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """What is known of a file when its features have been verified.
+    """A file whose features have been verified.
 
     Attributes:
-        verification: the comparison that it passed.
-        sha256: digest of its bytes.
-        card: text of the model card, None for a format without one.
+        verification: the comparison that the file passed.
+        sha256: SHA-256 of the file.
+        card: text of the model card; None for a format without a card.
     """
 
     verification: Verification
@@ -98,12 +100,12 @@ def export(
     Features are compared in float32 on the CPU.
 
     Args:
-        context: the checkpoint and which of its networks.
-        format_name: one of FORMATS. 'safetensors' (with timm's names) writes a model card,
+        context: the checkpoint, and the network to export.
+        format_name: one of FORMATS. 'safetensors' (with timm's names) also writes a model card,
             README.md, beside the file.
-        out: the file. Neither it nor the card may exist.
-        images: number of images to compare, of the run's test set; without one of its validation
-            set, else of its training set.
+        out: the file to write. Neither the file nor the card may exist.
+        images: number of images to compare, from the test set of the run; from the validation set
+            if there is no test set; else from the training set.
     Returns:
         The comparison that the file passed.
     Raises:
@@ -130,7 +132,7 @@ def export(
         return result
 
     exported = _write_verified(path, context, encoder, exporter, verify, card_path is not None)
-    if card_path:  # after the file, which it describes
+    if card_path:  # written after the file that the card describes
         _write_card(card_path, path, exported)
     _print_summary(context, format_name, path, card_path, exported)
     _print_code(exporter, preprocessing)
@@ -149,14 +151,14 @@ def compare_features(
 
     Args:
         encoder: (B, 3, H, W) float32 -> (B, D).
-        read: returns the other library's function of the same shapes.
+        read: returns the other library's encoder for a file, with the same shapes.
         path: the file.
         source: the images.
-        source_name: their name, for messages.
+        source_name: name of the images for messages.
         preprocessing: what happens to an image before the encoder.
     Raises:
         ConfigError: the other library cannot read or run the file, no image can be read, or all
-            features are 0, so that their equality shows nothing.
+            features are 0, so that equal features would prove nothing.
     """
     try:
         other = read(path)
@@ -189,8 +191,7 @@ def compare_features(
 
 
 def _both_features(encoder: nn.Module, other: Features) -> Features:
-    """A function (B, 3, H, W) -> (B, 2, D): the encoder's features, and those of the other
-    library."""
+    """Return a function (B, 3, H, W) -> (B, 2, D): features of the encoder and of ``other``."""
 
     def features(x: Tensor) -> Tensor:
         expected = encoder(x)
@@ -234,8 +235,7 @@ def _check_paths(format_name: str, path: Path, card_path: Path | None) -> None:
 
 
 def _verification_images(data: Data, images: int) -> tuple[Source, str]:
-    """Images at equal distances in the test, validation or training set, and the name of the
-    set."""
+    """Return evenly spaced images of the test, validation or training set, and the set's name."""
     names = [name for name in ('test', 'val', 'train') if isinstance(getattr(data, name), dict)]
     name = names[0]
     try:
@@ -261,8 +261,11 @@ def _write_verified(
     verify: Callable[[Path], Verification],
     has_card: bool,
 ) -> ExportedFile:
-    """Write the file; raise ConfigError before it gets its name if it cannot be written or fails
-    the verification."""
+    """Write and verify the file under a temporary name, then rename it.
+
+    Raises:
+        ConfigError: the file cannot be written or fails the verification; no file is left.
+    """
     results = []
 
     def write(file: BinaryIO) -> None:
@@ -320,7 +323,7 @@ def _print_summary(
 
 
 def _print_code(exporter: ExportFormat, preprocessing: Preprocessing) -> None:
-    """Print code that loads the file and code that prepares its images, indented by four spaces."""
+    """Print code that loads the file, and code that prepares images, indented by four spaces."""
     print('to load it:')
     for line in exporter.code:
         print(f'    {line}')

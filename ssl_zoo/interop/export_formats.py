@@ -1,5 +1,4 @@
-"""The formats of exported backbones: how each file is written, read back by the other library, and
-loaded by the user."""
+"""The export formats: write a backbone, read it back with the other library, code for the user."""
 
 import importlib.util
 from collections.abc import Callable
@@ -40,7 +39,7 @@ class ExportFormat:
 
     Attributes:
         write: writes the backbone into an open file.
-        read: returns the features' function of a file, computed by the other library alone.
+        read: returns a function images -> features for a file, using the other library alone.
         code: lines of Python for the user that load the file from its folder.
     """
 
@@ -50,7 +49,7 @@ class ExportFormat:
 
 
 def first_line(error: Exception) -> str:
-    """The type of an error and the first line of its text."""
+    """Return the type of an error and the first line of its text."""
     lines = str(error).splitlines() or ['']
     return printable(f'{type(error).__name__}: {lines[0]}')
 
@@ -58,11 +57,11 @@ def first_line(error: Exception) -> str:
 def export_format(
     context: EvaluationContext, encoder: nn.Module, format_name: str, file_name: str
 ) -> ExportFormat:
-    """How a backbone is exported.
+    """Return how a backbone is written and read in a format.
 
     Args:
         context: the checkpoint.
-        encoder: its backbone, float32 on the CPU, (B, 3, H, W) -> (B, D).
+        encoder: backbone of the checkpoint, float32 on the CPU, (B, 3, H, W) -> (B, D).
         format_name: one of FORMATS.
         file_name: name of the file, for the code that loads it.
     Raises:
@@ -123,7 +122,7 @@ def _onnx(context: EvaluationContext, encoder: nn.Module, file_name: str) -> Exp
     if size >= ONNX_LIMIT:
         raise ConfigError(
             f'this backbone has {size / 2**30:.1f} GiB of weights, and an ONNX file holds less '
-            'than 2; use --format timm or safetensors'
+            'than 2 GiB; use --format timm or safetensors'
         )
 
     def write(file: BinaryIO) -> None:
@@ -153,8 +152,8 @@ def _check_onnx_packages() -> None:
 
 
 def _onnx_program(encoder: nn.Module, size: int) -> torch.onnx.ONNXProgram:
-    """The graph of a backbone for any number of images of size x size pixels."""
-    example = torch.zeros(2, 3, size, size)  # two: torch.export takes a size of 1 for a constant
+    """Return the graph of a backbone for any number of images of size x size pixels."""
+    example = torch.zeros(2, 3, size, size)  # 2, because torch.export takes a 1 for a constant
     try:
         return torch.onnx.export(
             encoder,

@@ -1,5 +1,4 @@
-"""The networks that a checkpoint of another library holds, under names that do not depend on the
-library."""
+"""The networks of another library's checkpoint, under names that do not depend on the library."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,10 +14,10 @@ class ForeignNetwork:
 
     Attributes:
         backbone: parameters and buffers of the backbone, by timm's names.
-        projector: those of the projector, by the names of an ``nn.Sequential`` ('0.weight'). Empty
-            without a projector.
-        activation: activation function of the projector, 'relu' or 'gelu'. The file does not store
-            it; the layout implies it.
+        projector: parameters and buffers of the projector, by the names of an ``nn.Sequential``
+            ('0.weight'). Empty without a projector.
+        activation: activation function of the projector, 'relu' or 'gelu'. The layout implies the
+            function, because the file does not store it.
     """
 
     backbone: Weights
@@ -32,15 +31,15 @@ class ForeignCheckpoint:
 
     Attributes:
         layout: name of the layout, one of ``ssl_zoo.interop.layouts.NAMES``.
-        networks: role to network; the roles are 'online' and, where the file has a second network,
+        networks: role -> network; the roles are 'online' and, if the file has a second network,
             'target'.
         main: role of the network that evaluations use by default.
         left_out: names in the file that the import does not use.
-        backbone: arguments of ``build_backbone`` that the weights' shapes do not show.
-        ambiguous_heads: source of the ViTs that have 12 heads where other libraries' ViTs of the
-            same width have fewer. If it is not empty, the user must give the number of heads.
-        steps: optimiser steps done, 0 if the file does not record them.
-        dataset: lower-case name of the training set, '' if the file does not record it.
+        backbone: arguments of ``build_backbone`` that the shapes of the weights do not determine.
+        ambiguous_heads: source of ViTs with 12 heads, where other libraries' ViTs of the same width
+            have fewer heads. If not '', the user must give the number of heads.
+        steps: optimizer steps done; 0 if the file does not record them.
+        dataset: lower-case name of the training set; '' if the file does not record the name.
     """
 
     layout: str
@@ -54,7 +53,7 @@ class ForeignCheckpoint:
 
 
 def abbreviate(names: Iterable[str], most: int = 5) -> str:
-    """The first names of a long list and the number of the others, for an error message."""
+    """Return the first names of a long list and the number of other names, for a message."""
     names = list(names)
     text = ', '.join(names[:most])
     if len(names) > most:

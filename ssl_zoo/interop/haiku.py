@@ -1,5 +1,6 @@
-"""Checkpoints of DeepMind's BYOL: a pickled named tuple of haiku's two-level mappings, module to
-parameter name to array.
+"""Checkpoints of DeepMind's BYOL: a pickled named tuple of haiku's two-level mappings.
+
+Each mapping is module -> parameter name -> array.
 
 Source: byol/byol_experiment.py of deepmind-research.
 """
@@ -16,9 +17,9 @@ from ssl_zoo.interop.safe_unpickling import InertObject, LazyTensor
 
 # The first fields of the named tuple, in its order.
 STATE_FIELDS = ('online_params', 'target_params', 'online_state', 'target_state')
-# haiku's names of parameters, and torch's.
+# haiku's names of parameters -> torch's.
 PARAMETERS = dict(w='weight', b='bias', scale='weight', offset='bias')
-# Modules of the projector, and their positions in an nn.Sequential. Position 2 is the ReLU.
+# Modules of the projector -> their positions in an nn.Sequential. Position 2 is the ReLU.
 PROJECTOR_MODULES = dict(linear='0', batch_norm='1', linear_1='3')
 STEM_MODULES = dict(conv='conv1', batchnorm='bn1')
 BLOCK_MODULES = dict(conv='conv', batchnorm='bn')
@@ -26,8 +27,10 @@ SHORTCUT_MODULES = dict(conv='downsample.0', batchnorm='downsample.1')
 
 
 def experiment_state(content: Any) -> dict[str, dict | None] | None:
-    """The mappings of STATE_FIELDS in a checkpoint of DeepMind's BYOL, None for any other
-    content."""
+    """Return the mappings of STATE_FIELDS in a checkpoint of DeepMind's BYOL.
+
+    Return None for any other content.
+    """
     if not isinstance(content, dict):
         return None
     state = content.get('experiment_state')
@@ -40,13 +43,13 @@ def experiment_state(content: Any) -> dict[str, dict | None] | None:
 
 
 def from_haiku(content: dict, state: dict[str, dict | None]) -> ForeignCheckpoint:
-    """The networks of a checkpoint of DeepMind's BYOL.
+    """Return the networks of a checkpoint of DeepMind's BYOL.
 
     Args:
-        content: what read_foreign returns.
-        state: what experiment_state returns for it.
+        content: content of the checkpoint, from read_foreign.
+        state: mappings of the content, from experiment_state.
     Raises:
-        ConfigError: a network is no ResNet v1 of haiku.
+        ConfigError: a network is not a ResNet v1 of haiku.
     """
     networks = {}
     left_out = []
@@ -74,8 +77,10 @@ def _steps(content: dict) -> int:
 
 
 def _mapping(value: Any) -> dict | None:
-    """The dict that haiku's FlatMapping or frozendict holds (haiku/_src/data_structures.py), or a
-    plain dict; else None."""
+    """Return the dict in haiku's FlatMapping or frozendict, or a plain dict; else None.
+
+    Source: haiku/_src/data_structures.py.
+    """
     if not isinstance(value, dict):
         return None
     if not isinstance(value, InertObject) or value:
@@ -93,10 +98,9 @@ def _mapping(value: Any) -> dict | None:
 
 
 def _to_timm(parameters: dict, averages: dict) -> tuple[ForeignNetwork, list[str]]:
-    """A network by timm's names, and the modules that belong to neither its backbone nor its
-    projector.
+    """Return a network by timm's names, and the modules outside its backbone and projector.
 
-    The names are of haiku's ResNet v1 (haiku/_src/nets/resnet.py, byol/utils/networks.py).
+    haiku's names are those of its ResNet v1 (haiku/_src/nets/resnet.py, byol/utils/networks.py).
     """
     network = ForeignNetwork({})
     unused = []
@@ -120,7 +124,7 @@ def _to_timm(parameters: dict, averages: dict) -> tuple[ForeignNetwork, list[str
             elif key == 'average':
                 new = f'running_{average[2]}'
             else:
-                continue  # 'hidden' is the average before the correction of its start, as Adam's
+                continue  # 'hidden' is the average before bias correction, as in Adam
             if new is None or not isinstance(array, LazyTensor):
                 raise ConfigError(
                     f"the file has {module}/{key}, which haiku's ResNet does not have"
@@ -130,8 +134,10 @@ def _to_timm(parameters: dict, averages: dict) -> tuple[ForeignNetwork, list[str
 
 
 def _timm_name(path: str) -> tuple[str | None, str]:
-    """The part of the network ('backbone' or 'projector') that a module of haiku belongs to and its
-    name there; else (None, '')."""
+    """Return the part of the network ('backbone' or 'projector') and timm's name of a haiku module.
+
+    Return (None, '') for a module outside both parts.
+    """
     if match := re.fullmatch(r'projector/(linear(?:_1)?|batch_norm)', path):
         return 'projector', PROJECTOR_MODULES[match[1]]
     if match := re.fullmatch(r'(?:[^/]+/~/)?initial_(conv|batchnorm)(?:_1)?', path):
@@ -150,7 +156,7 @@ def _timm_name(path: str) -> tuple[str | None, str]:
 
 
 def _in_torch_order(array: LazyTensor, is_weight: bool) -> LazyTensor:
-    """A haiku array in torch's order of dimensions.
+    """Return a haiku array with its dimensions in torch's order.
 
     Weights of convolutions: (height, width, in, out) -> (out, in, height, width). Weights of linear
     layers: (in, out) -> (out, in). Everything else, such as a scale of (1, 1, 1, C): -> (C,).

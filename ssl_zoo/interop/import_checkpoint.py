@@ -1,8 +1,7 @@
-"""Import a checkpoint of another library: the result is a checkpoint of ssl_zoo that every
-evaluation takes.
+"""Import a checkpoint of another library as a checkpoint of ssl_zoo for every evaluation.
 
 The foreign file is read as data, its layout is recognised, its weights are compared name by name
-with the network that they belong to, and the checkpoint is written.
+with those of the network, and the checkpoint is written.
 """
 
 import re
@@ -31,17 +30,17 @@ from ssl_zoo.storage.digest import sha256_of_file
 from ssl_zoo.versions import versions
 
 FILE = 'imported.pth'
-# Names of what follows the features, in networks that keep it with the backbone.
+# Names of layers after the features, in networks that keep such layers with the backbone.
 HEADS = re.compile(r'(fc|head|heads|head_dist|classifier|last_linear|projection_head|prototypes)\.')
 
 
 @dataclass
 class ImportReport:
-    """What an import has done.
+    """The result of an import.
 
     Attributes:
         path: the checkpoint that was written.
-        lines: text for the user: the networks, their data, what was left out, warnings.
+        lines: text for the user: networks, data, names that were left out, warnings.
     """
 
     path: Path
@@ -55,24 +54,23 @@ def import_checkpoint(
     backbone: str | None = None,
     options: Sequence[str] = (),
 ) -> ImportReport:
-    """Write ``out``/imported.pth, a checkpoint for every evaluation, from a file of another
-    library.
+    """Write ``out``/imported.pth, a checkpoint for every evaluation, from another library's file.
 
-    Evaluations use by default the network that the library itself evaluates: the trained one, or
-    for DINO the average that follows it. lightly evaluates the average in files with a
+    By default evaluations use the network that the library itself evaluates: the trained network,
+    or for DINO its moving average. lightly evaluates the moving average in files with a
     student_backbone (DINO) or a query_backbone (MoCo v2).
 
     Args:
         file: a checkpoint in one of the layouts of ssl_zoo.interop.layouts.NAMES.
         out: a folder that has no imported.pth.
-        layout: the file's layout; 'auto' recognises it.
-        backbone: a model of timm, or arguments of build_backbone written as a dict; by default what
-            the weights' shapes show.
+        layout: the file's layout; 'auto' recognises the layout by the names in the file.
+        backbone: a model of timm, or arguments of build_backbone written as a dict; by default the
+            arguments are found from the shapes of the weights.
         options: changes to the data part of the config, such as
             'data.test.root=/data/imagenet/val'.
     Raises:
-        ConfigError: the file cannot be read, has no known layout, or holds a backbone of other
-            names or shapes than the network; or the checkpoint cannot be written.
+        ConfigError: the file cannot be read, has no known layout, or holds a backbone whose names
+            or shapes differ from the network's; or the checkpoint cannot be written.
     """
     path = Path(out) / FILE
     if path.exists():
@@ -84,7 +82,7 @@ def import_checkpoint(
     online = found.networks['online'].backbone
     shapes = {name: tuple(value.shape) for name, value in online.items()}
     arguments = backbone_arguments(shapes, found, parse_backbone(backbone))
-    with torch.device('meta'):  # for its names and shapes; without memory for weights
+    with torch.device('meta'):  # gives names and shapes without memory for weights
         network = build_backbone(**arguments)
     _leave_out_heads(found, network)
     backbones = {
@@ -117,15 +115,17 @@ def _leave_out_heads(found: ForeignCheckpoint, network: nn.Module) -> None:
 
 
 def _fitted(weights: Weights, network: nn.Module, part: str) -> dict[str, Tensor]:
-    """The weights as a state_dict of the network, in the network's dtypes.
+    """Return the weights as a state_dict of the network, in the network's dtypes.
 
     Args:
+        weights: weights from the file, by the network's names.
+        network: the network that the weights should fit.
         part: name of the network for messages, such as 'online backbone'.
     Raises:
         ConfigError: a name or a shape is not the network's, or a value is not finite.
     """
     expected = network.state_dict()
-    # torch counts the batches of BatchNorm since version 0.4.1; older files do not have them.
+    # torch counts BatchNorm's batches since version 0.4.1; older files lack the counters.
     counters = {name for name in expected if name.endswith('num_batches_tracked')}
     _check_names(weights, expected, counters, part)
     _check_shapes(weights, expected, part)
@@ -154,7 +154,7 @@ def _check_names(weights: Weights, expected: dict, optional: set[str], part: str
     if differences:
         raise ConfigError(
             f'the {part} in the file {" and ".join(differences)}; name the model with --backbone '
-            'if it is another one'
+            'if the file holds another model'
         )
 
 
@@ -165,13 +165,17 @@ def _check_shapes(weights: Weights, expected: dict, part: str) -> None:
         if shape != expected_shape:
             raise ConfigError(
                 f'the {part} in the file has {name} of shape {shape}, and the network has it of '
-                f'shape {expected_shape}; name the model with --backbone if it is another one'
+                f'shape {expected_shape}; name the model with --backbone if the file holds another '
+                'model'
             )
 
 
 def _with_options(config: dict, options: Sequence[str]) -> dict:
-    """The config after the user's changes. Raises ConfigError for one that is not about data and
-    evaluation."""
+    """Return the config with the user's options applied.
+
+    Raises:
+        ConfigError: an option changes more than data and evaluation.
+    """
     for option in options:
         key = option.split('=')[0].split('.')[0]
         if key not in EVALUATION_OPTIONS:

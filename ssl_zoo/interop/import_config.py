@@ -1,5 +1,4 @@
-"""The config of an imported checkpoint: the networks, and the data set that the library most likely
-evaluates them on."""
+"""The config of an imported checkpoint: its networks, and the data set that most likely fits."""
 
 from ssl_zoo.config.builtin_values import to_builtin
 from ssl_zoo.interop.foreign_checkpoint import ForeignCheckpoint
@@ -9,7 +8,7 @@ SOLO_LEARN_NORMALISATION = dict(
     CIFAR10=dict(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)),
     CIFAR100=dict(mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762)),
 )
-# Normalisation of SwAV: 0.228, where others have 0.229 (facebookresearch/swav,
+# Normalisation of SwAV: std 0.228, where other libraries have 0.229 (facebookresearch/swav,
 # src/multicropdataset.py and eval_linear.py).
 SWAV_NORMALISATION = dict(mean=(0.485, 0.456, 0.406), std=(0.228, 0.224, 0.225))
 
@@ -17,11 +16,11 @@ SWAV_NORMALISATION = dict(mean=(0.485, 0.456, 0.406), std=(0.228, 0.224, 0.225))
 def imported_config(
     backbone: dict, projector: list | None, found: ForeignCheckpoint, source: dict
 ) -> dict:
-    """A config of the method Imported, of plain values.
+    """Return a config of the method Imported, made of plain values.
 
-    Its data are ImageNet's folders; for a network with a CIFAR stem CIFAR-10, unless the file names
-    CIFAR-100. Optimizer, epochs, batch size and learning rate are placeholders: the settings
-    require them, and imported weights do not train.
+    The data are ImageNet's folders; for a network with a CIFAR stem the data are CIFAR-10, unless
+    the file names CIFAR-100. Optimizer, epochs, batch size and learning rate are placeholders: the
+    settings require them, but imported weights are not trained.
 
     Args:
         backbone: arguments of build_backbone.

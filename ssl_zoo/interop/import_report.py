@@ -1,5 +1,4 @@
-"""The text that an import prints: what was imported, what was left out, and what the user should
-check."""
+"""The text that an import prints: imported parts, parts left out, and points to check."""
 
 import re
 from collections import Counter
@@ -19,12 +18,12 @@ def report_lines(
     backbone: dict,
     notes: list[str],
 ) -> list[str]:
-    """Lines for the terminal.
+    """Return the lines for the terminal.
 
     Args:
         found: the foreign checkpoint.
         method: the method Imported with the weights.
-        settings: those of the imported checkpoint.
+        settings: settings of the imported checkpoint.
         backbone: arguments of build_backbone.
         notes: parts that could not be imported, and why.
     """
@@ -62,21 +61,21 @@ def _network_line(found: ForeignCheckpoint, role: str, layers: list | None) -> s
 
 
 def _left_out(found: ForeignCheckpoint, notes: list[str]) -> str:
-    """Names that were not imported, grouped by their first part, and the notes."""
+    """Return the names that were not imported, grouped by their first part, and the notes."""
     groups = Counter(name if ' ' in name else name.split('.')[0] for name in found.left_out)
     parts = [name if n == 1 else f'{name} ({n} names)' for name, n in groups.items()]
     return ', '.join(parts + notes) or 'nothing'
 
 
 def _warnings(found: ForeignCheckpoint, backbone: dict, data: dict) -> list[str]:
-    """What the user should check before trusting a figure."""
+    """Return warnings: points that the user should check before trusting a figure."""
     warnings = []
     matches = [re.match(r'(\w+_backbone)\.', name) for name in found.left_out]
     others = sorted({match[1] for match in matches if match})
     if others:
         warnings.append(
-            f'the file also has {" and ".join(others)}, which this layout does not know and which '
-            'is left out: check that the networks above are the ones you mean, or try another '
+            f'the file also has {" and ".join(others)}, unknown to this layout and left out: '
+            'check that the networks above are the ones you mean, or try another '
             '--layout'
         )
     is_cifar10 = backbone.get('stem') == 'cifar' and data['train'].get('type') == 'CIFAR10'

@@ -1,5 +1,4 @@
-"""The method of an imported checkpoint: networks that can be evaluated and exported, and no
-loss."""
+"""The method of an imported checkpoint: networks for evaluation and export, without a loss."""
 
 from collections import OrderedDict
 from typing import Any, NoReturn
@@ -15,13 +14,13 @@ ACTIVATIONS = dict(relu=nn.ReLU, gelu=nn.GELU)
 
 
 def build_projector(layers: list[list]) -> nn.Sequential:
-    """A projector, (B, D) -> (B, D'), from plain values that a config can hold.
+    """Build a projector, (B, D) -> (B, D'), from plain values that a config can hold.
 
     Args:
         layers: one list per layer: ['linear', inputs, outputs, has_bias], ['batchnorm', width,
             has_scale_and_offset], ['relu'] or ['gelu'].
     Raises:
-        ConfigError: a layer is of another kind.
+        ConfigError: a layer is of an unknown kind.
     """
     modules = []
     for kind, *arguments in layers:
@@ -46,8 +45,7 @@ class Imported(Method):
     Args:
         backbone: arguments of build_backbone, at least ``name``.
         projector: layers for build_projector; None for no projector.
-        target: whether the checkpoint has a second network, the average that followed the first in
-            training.
+        target: whether the checkpoint has a second network, the moving average of the first.
         main: network that evaluations use by default, 'online' or 'target' (DINO's teacher).
         source: origin of the weights: file, SHA-256, layout, steps.
     Raises:
@@ -72,7 +70,7 @@ class Imported(Method):
                 parts['projector'] = build_projector(projector)
             setattr(self, role, nn.Sequential(OrderedDict(parts)))
         if target:
-            self.target.requires_grad_(False)  # as the target network of a method with an EMA
+            self.target.requires_grad_(False)  # like every target network that is an EMA
         self.networks = {role: (f'{role}.backbone', f'{role}.projector') for role in roles}
         self.main = main
         self.source = source

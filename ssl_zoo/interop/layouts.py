@@ -1,10 +1,9 @@
-"""The layouts of other libraries' checkpoints: under which names they keep their networks.
+"""The layouts of other libraries' checkpoints: the names under which each library stores networks.
 
-timm's ResNets and ViTs have the names of torchvision's ResNets and of the original ViTs, which
-nearly all of these libraries build on. So a layout consists mostly of prefixes. ``LAYOUTS`` says
-for each library where its networks are and gives the source of the names; ``RECOGNITION`` says by
-which names a file is recognised. DeepMind's BYOL is no table of prefixes: see
-ssl_zoo.interop.haiku.
+Nearly all of these libraries build on torchvision's ResNets and on the original ViTs, and timm uses
+the same names. So a layout consists mostly of prefixes. ``LAYOUTS`` gives the prefixes of each
+library's networks and the source of the names. ``RECOGNITION`` lists the names by which a layout is
+recognised. DeepMind's BYOL does not fit a table of prefixes: see ssl_zoo.interop.haiku.
 """
 
 import re
@@ -18,7 +17,7 @@ from ssl_zoo.interop.haiku import experiment_state, from_haiku
 from ssl_zoo.interop.safe_unpickling import InertObject, LazyTensor
 from ssl_zoo.interop.solo_learn import training_set_name
 
-# Pattern and replacement of re.sub, applied one after the other to every name.
+# Pairs of pattern and replacement for re.sub, applied in order to every name.
 Renaming = tuple[tuple[str, str | Callable[[re.Match], str]], ...]
 
 
@@ -28,8 +27,7 @@ class Prefixes:
 
     Attributes:
         backbone: prefix of the backbone's names.
-        projectors: possible prefixes of the projector's names; the first that the file has is
-            taken.
+        projectors: possible prefixes of the projector's names; the first prefix in the file counts.
     """
 
     backbone: str
@@ -38,12 +36,12 @@ class Prefixes:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a library keeps its networks.
+    """The names under which a library stores its networks.
 
     Attributes:
-        source: where the names are from.
-        online: possible prefixes of the trained network; the first that the file has is taken.
-        target: possible prefixes of the network that follows the online network as an average.
+        source: source of the names.
+        online: possible prefixes of the trained network; the first prefix in the file counts.
+        target: possible prefixes of the target network, the moving average of the online network.
         backbone_renaming: from the library's names of a backbone to timm's.
         projector_renaming: from the library's names of a projector to those of an
             ``nn.Sequential``.
@@ -62,12 +60,12 @@ class Layout:
 
 @dataclass(frozen=True)
 class Sign:
-    """What shows that a file has a layout.
+    """A sign that a file has a layout.
 
     Attributes:
         layout: the layout's name.
-        prefixes: alternatives. The file has the layout if of one alternative every prefix begins a
-            name in the file.
+        prefixes: alternative sets of prefixes. The file has the layout if, for one alternative,
+            every prefix begins a name in the file.
         key: key that the file's content must have as well, '' for none.
     """
 
@@ -102,7 +100,7 @@ MMPRETRAIN_BACKBONE: Renaming = (
     (r'^ln1\.', 'norm.'),
 )
 # mmpretrain/models/necks/nonlinear_neck.py: fc0, bn0, relu, fc1 ... are layers 0, 1, 2, 3 ...;
-# mocov2_neck.py and others: an nn.Sequential of the name mlp.
+# mocov2_neck.py and others: an nn.Sequential named mlp.
 MMPRETRAIN_PROJECTOR: Renaming = (
     (r'^fc(\d+)\.', lambda match: f'{3 * int(match[1])}.'),
     (r'^bn(\d+)\.', lambda match: f'{3 * int(match[1]) + 1}.'),
@@ -142,8 +140,8 @@ LAYOUTS = {
     ),
     'lightly': Layout(
         source='lightly-ai/lightly, benchmarks/imagenet/resnet50 and examples',
-        # MoCo v2 (benchmarks/imagenet/resnet50/mocov2.py) trains query_backbone; its backbone is
-        # the average that follows it.
+        # MoCo v2 (benchmarks/imagenet/resnet50/mocov2.py) trains query_backbone; ``backbone`` is
+        # the moving average of query_backbone.
         online=(
             Prefixes('query_backbone.', ('query_projection_head.',)),
             Prefixes('student_backbone.', ('student_projection_head.', 'student_head.')),
@@ -203,7 +201,7 @@ LAYOUTS = {
 }
 NAMES = ('auto', *LAYOUTS, 'deepmind_byol')
 
-# What the first names of a backbone begin with, whatever library it is from.
+# Beginnings of the first names of a backbone, in every library.
 BACKBONE_STARTS = (
     'conv1.',
     'cls_token',
@@ -213,7 +211,7 @@ BACKBONE_STARTS = (
     'stem.',
     'downsample_layers.',
 )
-# The first sign that a file shows decides: layouts further down share names with those further up.
+# The first sign that a file shows decides: a later layout may share names with an earlier one.
 RECOGNITION = (
     Sign('dino', (('student.', 'teacher.'),)),
     Sign('moco', (('encoder_q.conv1.',),)),
@@ -258,13 +256,13 @@ RECOGNITION = (
 # Names beside a backbone that only mmpretrain has.
 MMPRETRAIN_PARTS = ('neck.', 'head.', 'target_net.', 'data_preprocessor.')
 
-# Keys below which a file may hold a state_dict, and those of DINO's two networks.
+# Keys below which a file may hold a state_dict, and the keys of DINO's two networks.
 STATE_DICT_KEYS = ('state_dict', 'model', 'model_state_dict')
 DINO_KEYS = ('student', 'teacher')
-# lightly's trained networks whose average, called backbone, is what its own benchmarks evaluate
-# (forward of dino.py and mocov2.py there).
+# Prefixes of trained networks whose moving average, called backbone, is the network that lightly's
+# own benchmarks evaluate (forward of its dino.py and mocov2.py).
 AVERAGE_IS_EVALUATED = ('student_backbone.', 'query_backbone.')
-# DINO's prototypes, which lightly keeps in its heads: no layer of the projector.
+# DINO's prototypes: lightly stores them in its heads, but they are not part of the projector.
 PROTOTYPES = 'last_layer'
 
 
@@ -272,14 +270,14 @@ PROTOTYPES = 'last_layer'
 
 
 def find_networks(content: Any, layout: str = 'auto') -> ForeignCheckpoint:
-    """The networks in a foreign checkpoint.
+    """Return the networks in a foreign checkpoint.
 
     Args:
-        content: what read_foreign returns.
+        content: content of the checkpoint, from read_foreign.
         layout: one of NAMES; 'auto' recognises the layout by the names in the file.
     Raises:
-        ConfigError: there is no layout of this name, the file does not have this layout, or
-            ('auto') none.
+        ConfigError: there is no layout of this name, the file does not have this layout, or (with
+            'auto') the file has no known layout.
     """
     if layout not in NAMES:
         raise ConfigError(f'the layout is {layout!r}: {nearest(layout, NAMES)}')
@@ -312,8 +310,10 @@ def _describe(content: Any) -> str:
 
 
 def _named_tensors(content: Any) -> Weights:
-    """The tensors of a checkpoint by name; those of DINO's networks begin with 'student.' and
-    'teacher.'."""
+    """Return the tensors of a checkpoint by name.
+
+    The names of DINO's two networks begin with 'student.' and 'teacher.'.
+    """
     if not isinstance(content, dict):
         return {}
     if all(isinstance(content.get(key), dict) for key in DINO_KEYS):
@@ -331,8 +331,10 @@ def _named_tensors(content: Any) -> Weights:
 
 
 def _without_wrappers(state: dict) -> dict:
-    """The state without what wrappers put in front of names: DataParallel 'module.', torch.compile
-    '_orig_mod.'."""
+    """Return the state without the prefixes of wrappers.
+
+    DataParallel adds 'module.', torch.compile adds '_orig_mod.'.
+    """
     return {
         re.sub(r'^((module|_orig_mod)\.)+', '', name): value
         for name, value in state.items()
@@ -345,7 +347,7 @@ def _has_prefix(weights: Weights, prefix: str) -> bool:
 
 
 def _recognize(content: dict, weights: Weights) -> str:
-    """The name of the layout of a file."""
+    """Return the name of a file's layout."""
     for sign in RECOGNITION:
         if sign.key and sign.key not in content:
             continue
@@ -362,8 +364,10 @@ def _recognize(content: dict, weights: Weights) -> str:
 
 
 def _check_stem_is_known(content: dict, weights: Weights) -> None:
-    """Raise ConfigError for a CIFAR stem in a file that solo-learn or mmpretrain may have written:
-    they pad it differently."""
+    """Raise ConfigError for a CIFAR stem if the library that wrote the file is unknown.
+
+    The padding of the stem depends on the library, and the weights do not show the padding.
+    """
     stem = weights.get('backbone.conv1.weight')
     if stem is None or stem.shape[-1:] != (3,):
         return
@@ -390,7 +394,7 @@ def _extract_networks(layout_name: str, weights: Weights, content: dict) -> Fore
             _renamed(
                 weights, projector, _projector_prefix(weights, chosen), layout.projector_renaming
             ),
-            # The files of these two libraries do not store it: DINO's heads have GELU.
+            # No file stores the activation function: DINO's heads have GELU.
             'gelu' if layout_name == 'dino' or prototypes else 'relu',
         )
         used.update(backbone, projector)
@@ -407,13 +411,16 @@ def _extract_networks(layout_name: str, weights: Weights, content: dict) -> Fore
 
 
 def _choose_prefixes(layout_name: str, weights: Weights) -> dict[str, Prefixes]:
-    """For each role the first prefixes of the layout that the file has. Raises ConfigError without
-    an online network."""
+    """Return for each role the first prefixes of the layout that occur in the file.
+
+    Raises:
+        ConfigError: the file has no online network.
+    """
     layout = LAYOUTS[layout_name]
     chosen: dict[str, Prefixes] = {}
     for role, alternatives in (('online', layout.online), ('target', layout.target)):
         for prefixes in alternatives:
-            # lightly's backbone may be the online network or the average that follows it, not both.
+            # lightly's ``backbone`` is either the online network or its moving average, not both.
             is_taken = prefixes in chosen.values()
             if not is_taken and (layout_name == 'timm' or _has_backbone(weights, prefixes)):
                 chosen[role] = prefixes
@@ -441,8 +448,7 @@ def _projector_prefix(weights: Weights, prefixes: Prefixes) -> str | None:
 
 
 def _split_names(weights: Weights, prefixes: Prefixes) -> tuple[list[str], list[str], list[str]]:
-    """Names of a network's backbone, of its projector, and of its prototypes, which belong to
-    neither."""
+    """Return the names of a network's backbone, of its projector, and of its prototypes."""
     head = _projector_prefix(weights, prefixes)
     backbone = []
     projector = []
@@ -459,7 +465,7 @@ def _split_names(weights: Weights, prefixes: Prefixes) -> tuple[list[str], list[
 
 
 def _renamed(weights: Weights, names: list[str], prefix: str | None, renaming: Renaming) -> Weights:
-    """The weights of these names without their prefix and by their new names."""
+    """Return the weights ``names``, without ``prefix`` and under their new names."""
     out = {}
     for name in names:
         new = name.removeprefix(prefix or '')
@@ -477,7 +483,7 @@ def _main_role(layout: Layout, prefixes: dict[str, Prefixes]) -> str:
 
 
 def _unused_names(content: dict, weights: Weights, used: set[str]) -> list[str]:
-    """Names of tensors that no network uses, and keys of the file that are no state_dict."""
+    """Return the names of tensors that no network uses, and keys of the file without weights."""
     tensors = [name for name in weights if name not in used]
     keys = [
         f'{key} (of the file)'
@@ -488,14 +494,13 @@ def _unused_names(content: dict, weights: Weights, used: set[str]) -> list[str]:
 
 
 def _steps(content: dict) -> int:
-    """Optimiser steps that Lightning has counted, 0 if the file does not hold them."""
+    """Return the optimizer steps that Lightning has counted; 0 if the file has no count."""
     steps = content.get('global_step')
     return steps if type(steps) is int and steps > 0 else 0
 
 
 def _add_known_facts(found: ForeignCheckpoint, content: dict) -> None:
-    """Add what a layout implies about its backbones and what the shapes of the weights do not
-    show."""
+    """Add facts about the backbones that the layout implies and the shapes do not show."""
     if found.layout == 'mocov3':
         found.backbone = dict(num_heads=12)
     elif found.layout == 'solo_learn':
@@ -506,7 +511,7 @@ def _add_known_facts(found: ForeignCheckpoint, content: dict) -> None:
 
 
 def _has_fixed_positions(network: ForeignNetwork) -> bool:
-    """Whether a ViT may be MoCo v3's: its fixed position embeddings are 0 at the class token."""
+    """Return whether a ViT may be MoCo v3's: its position embedding is 0 at the class token."""
     positions = network.backbone.get('pos_embed')
     if positions is None or len(positions.shape) != 3 or 0 in positions.shape:
         return False

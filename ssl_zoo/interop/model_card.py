@@ -1,5 +1,4 @@
-"""The model card of an exported backbone: what its checkpoint and the results beside it say, and
-nothing else."""
+"""The model card of an exported backbone: only facts from its checkpoint and recorded results."""
 
 import json
 from collections.abc import Sequence
@@ -15,8 +14,8 @@ from ssl_zoo.evaluation.protocols.describe import describe_row
 from ssl_zoo.evaluation.results import rows_of
 from ssl_zoo.versions import versions
 
-# Keys of a data set's config that name folders and files of the machine: a published card does not
-# repeat them.
+# Keys of a data set's config that name folders and files of the machine: a published card leaves
+# them out.
 PRIVATE_DATA_KEYS = ('root', 'path', 'shards', 'classes', 'list')
 # Keys of the config that the section on training shows.
 TRAINING_KEYS = (
@@ -31,13 +30,13 @@ TRAINING_KEYS = (
     'views',
 )
 EXPORT_PACKAGES = ('ssl_zoo', 'torch', 'torchvision', 'timm')
-# Rows that agree in these keys measure the same: the last one counts.
+# Rows that agree in these keys measure the same quantity: the last row counts.
 MEASUREMENT_KEYS = ('metric', 'protocol', 'test_manifest', 'n', 'weights')
 NOT_RECORDED = 'not recorded'
 
 
 def file_metadata(context: EvaluationContext) -> dict[str, str]:
-    """The metadata inside an exported file, as text."""
+    """Return the metadata inside an exported file, as text."""
     preprocessing = context.preprocessing
     return dict(
         written_by=f'ssl_zoo {__version__}',
@@ -59,8 +58,10 @@ def file_metadata(context: EvaluationContext) -> dict[str, str]:
 
 
 def preprocessing_code(preprocessing: Preprocessing) -> tuple[str, ...]:
-    """Lines of Python that define ``transform``, from an RGB Pillow image to the input that
-    evaluations give the network."""
+    """Return lines of Python that define ``transform``: RGB Pillow image -> input of the network.
+
+    The input is the same as in evaluations.
+    """
     interpolation = f'InterpolationMode.{preprocessing.interpolation.upper()}'
     resize = f'Resize({preprocessing.resize}, {interpolation})'
     crop = f'CenterCrop({preprocessing.size})'
@@ -82,8 +83,7 @@ def model_card(
     code: tuple[str, ...],
     verification: str,
 ) -> str:
-    """The text of README.md beside an exported file, with the front matter that the Hugging Face
-    Hub reads.
+    """Return README.md for an exported file, with front matter for the Hugging Face Hub.
 
     Format: https://huggingface.co/docs/hub/model-cards
 
@@ -91,10 +91,10 @@ def model_card(
         context: the checkpoint.
         encoder: the backbone.
         file_name: name of the exported file.
-        size: of the file, in bytes.
-        sha256: of the file.
-        code: lines of Python that load it.
-        verification: what reading the file back has shown.
+        size: size of the file, in bytes.
+        sha256: SHA-256 of the file.
+        code: lines of Python that load the file.
+        verification: result of the comparison after the file was read back.
     """
     config = context.settings.to_builtin()
     method = config['method']['type']
@@ -114,7 +114,7 @@ def model_card(
         f'# {method}: {_cell(backbone_name)}, {context.network} backbone',
         '',
         f'Written by ssl_zoo {__version__} from a checkpoint and the results beside it. '
-        'What they do not say is not here.',
+        'This card repeats what they record and adds nothing.',
         '',
         '| | |',
         '|---|---|',
@@ -160,7 +160,7 @@ def _exported_with() -> str:
 
 
 def _checkpoint_facts(context: EvaluationContext, config: dict) -> dict[str, str]:
-    """Facts on the checkpoint and on how its weights were made, by name."""
+    """Return facts about the checkpoint and the origin of its weights, by name."""
     content = read_checkpoint(context.path)
     used = content.get('versions') or {}
     packages = ', '.join(f'{name} {version}' for name, version in used.items()) or NOT_RECORDED
@@ -179,7 +179,7 @@ def _checkpoint_facts(context: EvaluationContext, config: dict) -> dict[str, str
 
 
 def _training_history(content: dict, config: dict, step: int) -> dict[str, str]:
-    """Facts on how a checkpoint was trained."""
+    """Return facts about the training of a checkpoint."""
     images = content.get('images')
     batch_size = config['batch_size']
     dataset = {
@@ -200,7 +200,7 @@ def _training_history(content: dict, config: dict, step: int) -> dict[str, str]:
 
 
 def _origin(source: dict) -> dict[str, str]:
-    """Facts on the file that a checkpoint was imported from."""
+    """Return facts about the file that a checkpoint was imported from."""
     steps = source.get('steps')
     file = _cell(source.get('file', NOT_RECORDED))
     layout = _cell(source.get('layout', NOT_RECORDED))
@@ -212,7 +212,7 @@ def _origin(source: dict) -> dict[str, str]:
 
 
 def _results_table(context: EvaluationContext) -> list[str]:
-    """The results of this network; of several measurements of the same quantity the last."""
+    """Return a table of the network's results; of repeated measurements the last counts."""
     rows = {}
     for row in rows_of(Path(context.work_dir, 'results.jsonl')):
         has_value = isinstance(row.get('value'), (int, float))
@@ -239,11 +239,11 @@ def _results_table(context: EvaluationContext) -> list[str]:
 
 
 def _is_of_network(row: dict, context: EvaluationContext) -> bool:
-    """Whether a row of results was measured on the backbone that is exported.
+    """Return whether a results row was measured on the exported backbone.
 
-    Rows of evaluation commands name the checkpoint's hash and the network. Rows that training
-    writes name the checkpoint's file, and are of the network that the method's ``backbone`` belongs
-    to.
+    Rows of evaluation commands hold the checkpoint's hash and the network. Rows that training
+    writes hold the checkpoint's file name, and measure the network that contains the method's
+    ``backbone``.
     """
     if 'checkpoint_sha256' in row:
         measured = (row['checkpoint_sha256'], row.get('network'), row.get('layer'))
@@ -257,7 +257,7 @@ def _is_of_network(row: dict, context: EvaluationContext) -> bool:
 
 
 def _protocol(row: dict) -> str:
-    """The sentence of a row's protocol; rows of older versions have it as text."""
+    """Return the sentence of a row's protocol; older versions stored the sentence itself."""
     protocol = row.get('protocol')
     return describe_row(row) if isinstance(protocol, dict) else str(protocol)
 
@@ -273,6 +273,6 @@ def _interval(row: dict) -> str:
 
 
 def _cell(value: object) -> str:
-    """Text for one cell of a Markdown table."""
+    """Return text for one cell of a Markdown table."""
     text = ' '.join(str(value).split())
     return printable(text).replace('|', '\\|').replace('`', "'")

@@ -3,13 +3,14 @@
 PyTorch's checkpoints and DeepMind's are pickles, and a pickle is a program: it names functions and
 calls them. torch.load with weights_only=True refuses every published checkpoint that holds a class
 of its authors (argparse.Namespace, the dicts of omegaconf and Lightning, mmengine's history),
-although the tensors in it are plain. The reader of this module imports nothing that a pickle names:
+although the tensors in the checkpoint are plain. The reader of this module imports nothing that a
+pickle names:
 
-- The few names that tensors and arrays are made of stand for functions of this module. These
-  functions record where the numbers lie.
-- Every other name stands for ``InertObject``, which stores its arguments and does nothing.
-- Numbers are read later, for the tensors that are wanted, after their types and sizes have been
-  checked.
+- The few names that rebuild tensors and arrays are replaced by functions of this module. These
+  functions record the location of the numbers in the file.
+- Every other name is replaced by ``InertObject``, which stores its arguments and does nothing.
+- Numbers are read later, only for the tensors that are needed, after their types and sizes have
+  been checked.
 
 Which attack each rule stops:
 
@@ -18,9 +19,9 @@ Which attack each rule stops:
   or class changes an object made for this file alone.
 - ``_BoundedFile``: a few bytes of a pickle claim a value of terabytes, to exhaust the memory before
   a byte is read.
-- ``_ForeignUnpickler`` is Python's unpickler, not that in C: the one in C allocates a table as long
-  as the largest memo number in the file.
-- ``_ForeignUnpickler._bytearray``: Python's own opcode allocates a bytearray of the claimed length
+- ``_ForeignUnpickler`` derives from the unpickler written in Python: the unpickler in C allocates a
+  table as long as the largest memo number in the file.
+- ``_ForeignUnpickler._bytearray``: the base class allocates a bytearray of the claimed length
   before it reads.
 - ``_check_members``: a compressed zip member expands to a thousand times its size.
 - ``_sizes``, ``_check_storage_size`` and ``LazyTensor.read``: a tensor claims a size or an offset
@@ -61,10 +62,10 @@ STORAGE_DTYPES = {
     'BoolStorage': torch.bool,
 }
 # numpy's codes of the number types that are read: kind and bytes. Object arrays ('O') hold pickled
-# objects and are not among them.
+# objects and are not read.
 ARRAY_TYPES = frozenset('f2 f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 b1'.split())
 
-# Names in a pickle that stand for a function of this module, (module, name) each.
+# Names in a pickle that are replaced by functions of this module, each (module, name).
 REBUILD_TENSOR = {
     ('torch._utils', '_rebuild_tensor'),
     ('torch._utils', '_rebuild_tensor_v2'),
@@ -87,21 +88,20 @@ ENCODE_TEXT = {('_codecs', 'encode')}
 
 
 class InertObject(dict):
-    """Stands for an object of any class in a pickle. It stores what the object was made from and
-    runs nothing.
+    """Replaces an object of any class in a pickle: stores its arguments and state, runs nothing.
 
-    It is a mapping, because many classes in checkpoints are: the items that the pickle sets are its
-        items.
+    An InertObject is a mapping, because many classes in checkpoints are mappings. It holds the
+    items that the pickle sets.
 
     Attributes:
         args: arguments of the constructor or of the function that made the object.
-        state: what the pickle passed to ``__setstate__``, None if it passed nothing.
+        state: the argument of ``__setstate__`` in the pickle; None without a call.
     """
 
     args: tuple
     state: Any
     __slots__ = ('args', 'state')
-    # By identity, as a pickle may use the object as a key of a dict.
+    # Hash and equality by identity, because a pickle may use the object as a key of a dict.
     __hash__ = object.__hash__  # type: ignore[assignment]
     __eq__ = object.__eq__
 
@@ -137,8 +137,8 @@ class Storage:
     Attributes:
         dtype: type of the numbers.
         key: name of the storage in the file.
-        numel: how many numbers it has.
-        start: position of the first number in the storage that this one is a view of.
+        numel: number of its elements.
+        start: position of the first element in the underlying storage, for a view of a storage.
     """
 
     dtype: torch.dtype
@@ -148,7 +148,7 @@ class Storage:
 
 
 class LazyTensor:
-    """A tensor or an array of a file whose numbers have not been read yet.
+    """A tensor or array in a file; its numbers have not been read yet.
 
     Args:
         shape: size of each dimension.
@@ -162,16 +162,16 @@ class LazyTensor:
         self._load = load
 
     def read(self) -> Tensor:
-        """The numbers, as a new tensor of ``shape``.
+        """Return the numbers as a new tensor of ``shape``.
 
         Raises:
-            ConfigError: the file does not have these numbers, or has another number of them.
+            ConfigError: the file does not have these numbers, or too many or too few.
         """
         try:
             tensor = self._load()
         except ConfigError:
             raise
-        except Exception as error:  # of any type: torch, zipfile and the system have many
+        except Exception as error:  # torch, zipfile and the system raise many types
             reason = (str(error) or 'too short').splitlines()[0]
             _refuse(f'a tensor that cannot be read ({type(error).__name__}: {reason})')
         if not isinstance(tensor, Tensor) or tuple(tensor.shape) != self.shape:
@@ -180,8 +180,7 @@ class LazyTensor:
 
 
 class _LazyArray(LazyTensor):
-    """numpy's array. A pickle makes an empty one first and passes its content to
-    ``__setstate__``."""
+    """Replaces numpy's array: a pickle makes an empty array, then calls its ``__setstate__``."""
 
     __slots__ = ()
 
@@ -192,7 +191,7 @@ class _LazyArray(LazyTensor):
         _, shape, dtype, fortran_order, raw = state
         shape = _sizes(shape)
         if isinstance(raw, str):
-            raw = raw.encode('latin1')  # how a pickle of Python 2 holds bytes
+            raw = raw.encode('latin1')  # a pickle of Python 2 holds bytes as text
         if not isinstance(dtype, _ArrayType) or not isinstance(raw, bytes):
             return  # an array of objects stays without content
         if len(raw) != math.prod(shape) * int(dtype.code[1:]):
@@ -201,13 +200,17 @@ class _LazyArray(LazyTensor):
         order: Any = 'F' if fortran_order else 'C'
         self.shape = shape
         self._load = lambda: torch.from_numpy(
-            values.reshape(shape, order=order).astype(dtype.code)  # in this machine's byte order
+            values.reshape(shape, order=order).astype(dtype.code)  # to this machine's byte order
         )
 
 
 class _ArrayType:
-    """numpy's dtype. ``code``: one of ARRAY_TYPES; ``byte_order``: '<', '>' or '=' (this
-    machine's)."""
+    """Replaces numpy's dtype.
+
+    Attributes:
+        code: one of ARRAY_TYPES.
+        byte_order: '<', '>' or '=' (this machine's).
+    """
 
     __slots__ = ('code', 'byte_order')
 
@@ -224,8 +227,7 @@ def _refuse(content: str) -> NoReturn:
 
 
 def _sizes(values) -> tuple[int, ...]:
-    """The values as a tuple. Raises ConfigError for any that is not a whole number of at least
-    0."""
+    """Return the values as a tuple. Raises ConfigError unless all are whole numbers, at least 0."""
     values = tuple(values)
     if not all(type(value) is int and value >= 0 for value in values):
         _refuse(f'a tensor of size {values}')
@@ -238,7 +240,7 @@ def _check_storage_size(n_bytes: int, storage: Storage) -> None:
 
 
 def _to_tensor(raw: bytes, storage: Storage) -> Tensor:
-    """The bytes of a storage as a tensor, (N,), in the storage's dtype."""
+    """Return the bytes of a storage as a tensor, (N,), in the storage's dtype."""
     _check_storage_size(len(raw), storage)
     if not raw:
         return torch.empty(0, dtype=storage.dtype)  # torch.frombuffer refuses an empty buffer
@@ -254,17 +256,15 @@ def _filled_array(state) -> _LazyArray:
 class _BoundedFile:
     """A file that refuses to read more bytes than are left in it.
 
-    A few bytes of a pickle may claim a value of any length, and the memory for it would be taken
-    before a byte is read.
+    A few bytes of a pickle may claim a value of any length, and the memory for the value would be
+    allocated before a byte is read.
 
     Args:
         file: the open file.
-        size: its length in bytes.
+        size: length of the file in bytes.
     """
 
-    SMALL = (
-        2**16
-    )  # bytes that are read without asking for the position in the file, which costs time
+    SMALL = 2**16  # short reads are not checked, because asking for the file position costs time
 
     def __init__(self, file: IO[bytes], size: int):
         self.file = file
@@ -282,12 +282,11 @@ class _BoundedFile:
 
 
 class _ForeignUnpickler(pickle._Unpickler):
-    """An unpickler that looks up no name of the pickle: a name gives a function of this module, or
-    InertObject.
+    """An unpickler that replaces every name by a function of this module or by InertObject.
 
-    The base class is the unpickler written in Python. A few bytes can make that in C allocate any
-    amount of memory, because it keeps the objects that a pickle numbers in a table as long as the
-    largest number.
+    The base class is the unpickler written in Python. A few bytes can make the unpickler in C
+    allocate any amount of memory, because its table of memoised objects is as long as the largest
+    memo number in the pickle.
 
     Args:
         file: the pickle.
@@ -295,7 +294,7 @@ class _ForeignUnpickler(pickle._Unpickler):
     """
 
     dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
-    # The base class sets these when it loads.
+    # The base class sets these attributes in load().
     read: Callable[[int], bytes]
     append: Callable[[object], None]
 
@@ -305,17 +304,20 @@ class _ForeignUnpickler(pickle._Unpickler):
         self.storage_dtypes: dict[str, torch.dtype] = {}
 
     def _bytearray(self):
-        # numpy writes arrays as bytearrays in protocol 5. pickle's own method allocates the claimed
-        # length before it reads; this one reads first, and the file gives no more bytes than it
-        # has.
+        # numpy writes arrays as bytearrays in protocol 5. The method of the base class allocates
+        # the claimed length before it reads. This method reads first, and _BoundedFile refuses to
+        # read more bytes than the file has.
         (length,) = struct.unpack('<Q', self.read(8))
         self.append(bytearray(self.read(length)))
 
     dispatch[pickle.BYTEARRAY8[0]] = _bytearray
 
     def find_class(self, module: str, name: str):
-        """What stands for ``module.name``. Functions are made anew for every file: attributes that
-        a pickle sets on them stay in it."""
+        """Return the replacement of ``module.name``.
+
+        Functions are made anew for every file, so attributes that a pickle sets on a function do
+        not affect other files.
+        """
         package = module.split('.')[0]
         full_name = (module, name)
         if package == 'torch' and name in STORAGE_DTYPES:
@@ -341,12 +343,15 @@ class _ForeignUnpickler(pickle._Unpickler):
         if package in ('jax', 'jaxlib') and name == '_reconstruct_array':
             return lambda function, args, state, *rest: _filled_array(state)
         if package == 'dill' and name.startswith(('_create_', '_load_type', '_get_attr')):
-            return lambda *args: InertObject  # dill makes classes, of which it then makes objects
+            return lambda *args: InertObject  # dill makes a class, then objects of the class
         return InertObject
 
     def persistent_load(self, pid) -> Storage:
-        """The storage of a tensor: ('storage', dtype, key, device, number of elements, view
-        metadata)."""
+        """Return the storage of a tensor.
+
+        Args:
+            pid: ('storage', dtype, key, device, number of elements, view metadata).
+        """
         if not isinstance(pid, tuple) or len(pid) < 5:
             _refuse('a storage of an unknown kind')
         kind, dtype, key, _, numel = pid[:5]
@@ -375,24 +380,23 @@ class _ForeignUnpickler(pickle._Unpickler):
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """Bytes as protocol 2 writes them: as text in latin1."""
+    """Return bytes that protocol 2 has written as text in latin1."""
     if encoding != 'latin1':
         _refuse('text in another encoding')
     return str.encode(text, 'latin1')
 
 
 def read_foreign(path: str | Path) -> Any:
-    """The content of a file of another library, with a LazyTensor in the place of every tensor and
-    array.
+    """Return the content of another library's file, with a LazyTensor for every tensor and array.
 
     Nothing in the file is executed: an object of any class is read as an InertObject. Numbers are
     read when ``LazyTensor.read`` is called, so the file must stay where it is.
 
     Args:
-        path: a file of torch.save (zip, or that of torch before 1.6), a safetensors file, or a
-            pickle of arrays.
+        path: a file of torch.save (a zip, or the format of torch before 1.6), a safetensors file,
+            or a pickle of arrays.
     Returns:
-        The object that was saved; for safetensors a dict of names to LazyTensor.
+        The object that was saved; for safetensors a dict, name -> LazyTensor.
     Raises:
         ConfigError: there is no such file, it is of another kind, or it is damaged.
     """
@@ -418,8 +422,10 @@ def read_foreign(path: str | Path) -> Any:
 
 
 def _read_zip(path: Path) -> Any:
-    """The content of a file of torch.save since torch 1.6: a zip archive with FOLDER/data.pkl and
-    FOLDER/data/KEY for each storage."""
+    """Return the content of a file of torch.save since torch 1.6.
+
+    Such a file is a zip archive with FOLDER/data.pkl, and FOLDER/data/KEY for each storage.
+    """
     with zipfile.ZipFile(path) as archive:
         folder = _archive_folder(archive, path)
         _check_members(archive, path.stat().st_size)
@@ -428,7 +434,7 @@ def _read_zip(path: Path) -> Any:
         def read_storage(storage: Storage) -> Tensor:
             with zipfile.ZipFile(path) as archive:
                 name = f'{folder}data/{storage.key}'
-                # Before the member is read: it may be larger than the memory.
+                # Checked before the member is read, because it may be larger than the memory.
                 _check_storage_size(archive.getinfo(name).file_size, storage)
                 return _to_tensor(archive.read(name), storage)
 
@@ -439,7 +445,7 @@ def _read_zip(path: Path) -> Any:
 
 
 def _archive_folder(archive: zipfile.ZipFile, path: Path) -> str:
-    """The folder of data.pkl, with a slash at the end."""
+    """Return the folder of data.pkl, with a slash at the end."""
     names = set(archive.namelist())
     pickles = [name for name in names if name.count('/') == 1 and name.endswith('/data.pkl')]
     if not pickles:
@@ -458,8 +464,10 @@ def _archive_folder(archive: zipfile.ZipFile, path: Path) -> str:
 
 
 def _check_members(archive: zipfile.ZipFile, archive_size: int) -> None:
-    """Refuse compressed members: they may expand to a thousand times their size before any check.
-    torch.save does not compress."""
+    """Refuse compressed members, which may expand to a thousand times their size before any check.
+
+    torch.save does not compress.
+    """
     for member in archive.infolist():
         is_plain = member.compress_type == zipfile.ZIP_STORED
         if not is_plain or not member.file_size == member.compress_size <= archive_size:
@@ -470,20 +478,23 @@ def _check_byte_order(archive: zipfile.ZipFile, folder: str, path: Path) -> None
     name = folder + 'byteorder'
     if name not in archive.namelist():
         return
-    # 'little' or 'big': a longer member is not read.
+    # The member holds 'little' or 'big'; a longer member is not read.
     if archive.getinfo(name).file_size > 8 or archive.read(name) != sys.byteorder.encode():
         _refuse_byte_order(path)
 
 
 def _refuse_byte_order(path: Path) -> NoReturn:
     raise ConfigError(
-        f'{path} was written on a machine of another byte order; save it again on one like this'
+        f'{path} was written on a machine with another byte order; save it again on a machine with '
+        'the byte order of this one'
     )
 
 
 def _read_pickle(path: Path) -> Any:
-    """The content of a plain pickle, or of a file of torch before 1.6: five pickles, and after them
-    the numbers of all storages."""
+    """Return the content of a plain pickle, or of a file of torch before 1.6.
+
+    The latter holds five pickles, and after them the numbers of all storages.
+    """
     with open(path, 'rb') as opened:
         file = _BoundedFile(opened, path.stat().st_size)
         content = _ForeignUnpickler(file).load()
@@ -493,12 +504,12 @@ def _read_pickle(path: Path) -> Any:
 
 
 def _read_legacy(path: Path, file: _BoundedFile) -> Any:
-    """The content of a file of torch before 1.6, whose magic number has been read.
+    """Return the content of a file of torch before 1.6; the magic number has been read.
 
-    The rest of the file: the protocol version, the system's properties, the content, the storages'
-        keys, the storages.
+    The rest of the file: the protocol version, the system's properties, the content, the keys of
+    the storages, the storages.
     """
-    offsets: dict[str, int] = {}  # of each storage's numbers, in bytes from the start of the file
+    offsets: dict[str, int] = {}  # key of a storage -> its position in the file, in bytes
 
     def read_storage(storage: Storage) -> Tensor:
         with open(path, 'rb') as opened:

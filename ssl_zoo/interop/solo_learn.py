@@ -1,20 +1,20 @@
-"""The data set's name in the settings that a checkpoint of solo-learn stores."""
+"""Find the name of the data set in the settings of a solo-learn checkpoint."""
 
 from typing import Any
 
 from ssl_zoo.interop.safe_unpickling import InertObject
 
-# Keys below which solo-learn has kept the settings of the data, from the outermost to the innermost
+# Keys below which solo-learn's versions store the settings of the data, outermost level first
 # (main_pretrain.py, solo/args).
 NESTED_KEYS = (('cfg', 'extra_args'), ('data',))
 
 
 def training_set_name(content: dict) -> str:
-    """The lower-case name of the training set in Lightning's ``hyper_parameters``, '' if there is
-    none as text.
+    """Return the lower-case name of the training set in Lightning's ``hyper_parameters``.
 
-    Older versions of solo-learn store ``dataset`` among the settings themselves; later ones store
-    it below ``data``, in mappings of omegaconf.
+    Return '' if there is no name, or it is not text. Older versions of solo-learn store ``dataset``
+    at the top level of the settings; later versions store ``dataset`` below ``data``, in mappings
+    of omegaconf.
     """
     settings = [_unwrap(content.get('hyper_parameters'))]
     for keys in NESTED_KEYS:
@@ -34,8 +34,10 @@ def training_set_name(content: dict) -> str:
 
 
 def _unwrap(value: Any) -> Any:
-    """The content of an omegaconf container or node (omegaconf/base.py: _content, _val) or of a
-    namespace; else the value itself."""
+    """Return the content of an omegaconf container or node, or of a namespace; else the value.
+
+    Source: omegaconf/base.py (_content, _val).
+    """
     is_object = isinstance(value, InertObject) and not value
     if not is_object or not isinstance(value.state, dict):
         return value

@@ -1,8 +1,7 @@
-"""How timm and torchvision build a backbone of ssl_zoo, and under which names they keep its
-weights.
+"""How timm and torchvision build a backbone of ssl_zoo, and their names for its weights.
 
 The backbones of ssl_zoo are timm's, and so are the names of their weights. torchvision's ResNets
-have the same names, its ViTs others.
+use the same names, torchvision's ViTs use other names.
 """
 
 import inspect
@@ -24,13 +23,13 @@ from ssl_zoo.layers import StdConv2d, batchnorm_to_groupnorm
 USE_OTHER_FORMATS = 'use --format timm, safetensors or onnx'
 USE_ONNX = 'use --format onnx, which holds the network itself'
 
-# Arguments of build_backbone that code with timm alone can express. With any other, the code calls
-# build_backbone.
+# Arguments of build_backbone that code with timm alone can express. With any other argument, the
+# code calls build_backbone.
 TIMM_ARGUMENTS = {'name', 'stem', 'width', 'fixed_patches', 'pretrained', 'timm_arguments'}
-# Those among them that timm.create_model does not take.
+# The TIMM_ARGUMENTS that timm.create_model does not take.
 SSL_ZOO_ARGUMENTS = {'name', 'stem', 'width', 'fixed_patches'}
 
-# timm's names of the parts of a ViT, and torchvision's. Both keep q, k and v as one matrix, in this
+# timm's names of the parts of a ViT -> torchvision's. Both store q, k and v as one matrix, in this
 # order.
 VIT_PARAMETERS = dict(cls_token='class_token', pos_embed='encoder.pos_embedding')
 VIT_PARTS = {'patch_embed.proj.': 'conv_proj.', 'norm.': 'encoder.ln.'}
@@ -53,11 +52,11 @@ class RebuildRecipe:
 
     Attributes:
         build: builds the network with random weights.
-        code: lines of Python for the user that build it as ``model``.
-        load: loads a state_dict with the names that ``rename`` gives, removes a classifier that
-            ssl_zoo does not have, and returns the network.
+        code: lines of Python for the user that build the network as ``model``.
+        load: loads a state_dict with the names from ``rename``, removes a classifier that ssl_zoo
+            does not have, and returns the network.
         load_code: lines of Python for the user that do the same with a dict ``weights``.
-        rename: from ssl_zoo's state_dict to the names and shapes of the library.
+        rename: converts ssl_zoo's state_dict to the names and shapes of the library.
     """
 
     build: Build
@@ -68,11 +67,11 @@ class RebuildRecipe:
 
 
 def timm_recipe(encoder: nn.Module, backbone: dict | None) -> RebuildRecipe:
-    """How ``timm.create_model`` builds a backbone.
+    """Return how ``timm.create_model`` builds a backbone.
 
-    A CIFAR stem or another width take two or three more lines of code. What timm cannot express
-    (weight standardisation, padding as in TensorFlow) takes ssl_zoo's ``build_backbone``, and the
-    code calls it.
+    A CIFAR stem or another width takes two or three more lines of code. For features that timm
+    cannot express (weight standardisation, padding as in TensorFlow) the code calls ssl_zoo's
+    ``build_backbone``.
 
     Args:
         encoder: the backbone.
@@ -84,8 +83,8 @@ def timm_recipe(encoder: nn.Module, backbone: dict | None) -> RebuildRecipe:
     is_named = isinstance(backbone, dict) and 'name' in backbone
     if not is_named or not all(str(key).isidentifier() for key in backbone):
         raise ConfigError(
-            'the config of this checkpoint has no method.backbone=dict(name=...), so no code can '
-            f'be given that builds the network; {USE_ONNX}'
+            'the config of this checkpoint has no method.backbone=dict(name=...), so the code that '
+            f'builds the network is unknown; {USE_ONNX}'
         )
     arguments = {key: value for key, value in backbone.items() if key != 'pretrained'}
     if _arguments_beyond_timm(arguments):
@@ -104,7 +103,7 @@ def timm_recipe(encoder: nn.Module, backbone: dict | None) -> RebuildRecipe:
 
 
 def _arguments_beyond_timm(backbone: dict) -> set[str]:
-    """Arguments of build_backbone in a config that code with timm alone cannot express."""
+    """Return the arguments in a config that code with timm alone cannot express."""
     known = set(inspect.signature(build_backbone).parameters)
     return (known - TIMM_ARGUMENTS).intersection(backbone)
 
@@ -136,8 +135,10 @@ def _groupnorm_network(encoder: nn.Module, arguments: dict) -> tuple[Build, tupl
 
 
 def _timm_network(encoder: nn.Module, backbone: dict) -> tuple[Build, tuple[str, ...]]:
-    """The network with timm alone: a ResNet's stem is replaced where its kernel or its width is not
-    timm's."""
+    """Return the network and its code with timm alone.
+
+    The stem of a ResNet is replaced if its kernel or its width is not timm's.
+    """
     name = backbone['name']
     arguments = {key: value for key, value in backbone.items() if key not in SSL_ZOO_ARGUMENTS}
     is_cifar = backbone.get('stem') == 'cifar'
@@ -149,8 +150,8 @@ def _timm_network(encoder: nn.Module, backbone: dict) -> tuple[Build, tuple[str,
         channels = conv.out_channels
         stem = dict(kernel_size=conv.kernel_size, stride=conv.stride, padding=conv.padding)
         if has_other_width:
-            # As in build_backbone: only timm's deep stem has a width, so that stem is built and
-            # replaced.
+            # As in build_backbone: timm has a width argument only for the deep stem, so the deep
+            # stem is built and then replaced.
             arguments['channels'] = [channels << i for i in range(4)]
             arguments['stem_type'] = 'deep'
             arguments['stem_width'] = channels // 2
@@ -178,9 +179,9 @@ def _timm_network(encoder: nn.Module, backbone: dict) -> tuple[Build, tuple[str,
 
 
 def torchvision_recipe(encoder: nn.Module, backbone: dict | None) -> RebuildRecipe:
-    """How torchvision builds a backbone: as a ResNet (basic blocks or bottlenecks, any depth) or a
-    VisionTransformer.
+    """Return how torchvision builds a backbone.
 
+    The backbone must be a ResNet (basic blocks or bottlenecks, any depth) or a VisionTransformer.
     The names are from torchvision/models/resnet.py and vision_transformer.py.
 
     Args:
@@ -226,7 +227,7 @@ def _torchvision_resnet(encoder: ResNet, name: str) -> RebuildRecipe:
     if arguments:
         call += f', {_as_code(arguments)}'
     call += ')'
-    # A model of torchvision with the same name and the same weights is shorter to write.
+    # If a named torchvision model has the same weights, its name makes the code shorter.
     named = getattr(torchvision.models, name, None)
     if named and _shapes(_on_meta(named).state_dict()) == _shapes(_on_meta(build).state_dict()):
         build = named
@@ -254,7 +255,7 @@ def _check_torchvision_has_resnet(encoder: ResNet, name: str) -> None:
         raise ConfigError(
             'torchvision has no ResNet of this width: its stem has 64 channels and this one '
             f'{conv.out_channels} (its '
-            "wide_resnet50_2 widens the middle of each block alone, BYOL's 2x all of it); "
+            "wide_resnet50_2 widens only the middle of each block, BYOL's 2x the whole block); "
             f'{USE_OTHER_FORMATS}'
         )
     if conv.kernel_size != (7, 7):
@@ -308,8 +309,10 @@ def _check_torchvision_has_vit(encoder: VisionTransformer) -> None:
 
 
 def _torchvision_vit_name(name: str) -> str:
-    """torchvision's name of a ViT's parameter; a parameter that torchvision does not have keeps its
-    name."""
+    """Return torchvision's name of a ViT's parameter.
+
+    A parameter that torchvision does not have keeps its name.
+    """
     front = ''
     parts = VIT_PARTS
     if name.startswith('blocks.'):
@@ -328,8 +331,10 @@ def _load_all(model: nn.Module, weights: State) -> nn.Module:
 
 
 def _loader_without(head: str) -> Callable[[nn.Module, State], nn.Module]:
-    """A function that loads all weights but those of a classifier and replaces the classifier by
-    the identity."""
+    """Return a function that loads all weights except a classifier's, and removes the classifier.
+
+    The classifier is replaced by the identity.
+    """
 
     def load(model: nn.Module, weights: State) -> nn.Module:
         keys = model.load_state_dict(weights, strict=False)
@@ -356,13 +361,13 @@ def _as_code(arguments: dict) -> str:
 
 
 def _on_meta(build: Build) -> nn.Module:
-    """The network on the meta device, where its weights take no memory."""
+    """Return the network on the meta device, where its weights take no memory."""
     with torch.device('meta'):
         return build()
 
 
 def _n_standardized(network: nn.Module) -> int:
-    """Number of weight-standardised convolutions."""
+    """Return the number of weight-standardised convolutions."""
     return sum(isinstance(layer, StdConv2d) for layer in network.modules())
 
 
@@ -375,8 +380,7 @@ def _without(state: State, prefix: str) -> State:
 
 
 def _check_same_weights(ours: State, theirs: State, library: str, advice: str) -> None:
-    """Raise ConfigError for the first weight that one network lacks or that has another shape in
-    it."""
+    """Raise ConfigError for the first weight that one network lacks or whose shapes differ."""
     our_shapes = _shapes(ours)
     their_shapes = _shapes(theirs)
     for key in [*our_shapes, *their_shapes]:

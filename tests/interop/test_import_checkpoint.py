@@ -630,9 +630,7 @@ def test_a_backbone_that_is_left_out_is_a_warning(tmp_path):
     assert [
         line
         for line in report.lines
-        if line.startswith(
-            'warning    the file also has key_backbone, which this layout does not know'
-        )
+        if line.startswith('warning    the file also has key_backbone, unknown to this layout')
     ]
 
 
