@@ -1,4 +1,4 @@
-"""Shared by the benchmarks: alternating rounds, ratios, the machine, images, JSON."""
+"""Functions that the benchmarks share: alternating rounds, ratios, the machine, images, JSON."""
 
 import argparse
 import io
@@ -25,14 +25,14 @@ def arguments(doc: str, rounds: int = 5) -> argparse.ArgumentParser:
         '--rounds',
         type=int,
         default=rounds,
-        help='alternating rounds, of which the median is taken',
+        help='number of alternating rounds; figures are medians over rounds',
     )
-    parser.add_argument('--json', help='write the figures there')
+    parser.add_argument('--json', help='file for the figures')
     return parser
 
 
 def machine() -> dict:
-    """What the figures depend on."""
+    """Return the hardware and versions that the figures depend on."""
     model = (
         next(
             (
@@ -58,7 +58,7 @@ def machine() -> dict:
 def alternate(
     runs: dict[str, Callable[[], object]], rounds: int, warm_up: int = 1
 ) -> dict[str, list[float]]:
-    """Seconds of each run in each round; every other round goes backwards."""
+    """Return the seconds of each run in each round; every other round is in reverse order."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for r in range(rounds + warm_up):
         for name in list(runs) if r % 2 else list(runs)[::-1]:
@@ -72,7 +72,7 @@ def alternate(
 
 
 def rows_of(times: dict[str, list[float]], items: int, base: str) -> dict[str, dict]:
-    """Return the median of items per second, and of the speed relative to ``base``, over rounds."""
+    """Return medians over rounds: items/s, milliseconds per item, speed relative to ``base``."""
     return {
         name: dict(
             per_second=items / statistics.median(t),
@@ -96,7 +96,7 @@ def write(path: str | None, **figures) -> None:
 def jpegs(folder: str | None, n: int = 100) -> list[bytes]:
     """Return the bytes of the first ``n`` JPEG files below a folder.
 
-    Without a folder they are made from noise: clouds of 500 x 375 pixels in about 100 kB each.
+    Without a folder, JPEGs are made from noise: clouds of 500 x 375 pixels, about 100 kB each.
     """
     if folder:
         files = sorted(

@@ -12,7 +12,8 @@ Each variant takes three optimiser steps on the same global batches:
 The table compares b with a, d with c, and f with e: the losses, every gradient of every step,
 BatchNorm's running statistics, and after the last step the weights, their averages, queues and
 centres. A figure is the largest difference in its column, relative to the largest value of its
-tensor. f differs from e for methods with a ``batch_coupling``: a pass holds half of the batch.
+tensor. f differs from e for methods with a ``batch_coupling``, because a pass sees half of the
+batch.
 """
 
 import argparse
@@ -64,11 +65,11 @@ VARIANTS = {
     'BYOL, batch-normalised': ('BYOLAblation', dict(negatives=0.0, normalise='batch')),
     'BYOL without negatives': ('BYOLAblation', dict(negatives=0.0)),
 }
-# Processes, passes per step, with BatchNorm.
+# Case -> (processes, passes per step, whether with BatchNorm).
 CASES = dict(
     a=(1, 1, True), b=(2, 1, True), c=(1, 2, True), d=(2, 2, True), e=(1, 1, False), f=(1, 2, False)
 )
-# 2 processes; 2 processes and 2 passes; 2 passes without BatchNorm.
+# Pairs of cases: 2 processes; 2 processes and 2 passes; 2 passes without BatchNorm.
 COMPARED = dict(processes='ba', both='dc', passes='fe')
 
 
@@ -98,19 +99,19 @@ def settings_of(name: str):
 
 
 class GivenViews(nn.Module):
-    """Stands in for the preprocessor: the views are made already."""
+    """Replaces the data preprocessor: the views are made already."""
 
     def forward(self, data, training=False):
         return data
 
 
 def trained(name: str, passes: int, batchnorm: bool) -> dict[str, dict[str, torch.Tensor]]:
-    """Train STEPS steps; return what they leave, {kind: {name: tensor}}.
+    """Train STEPS steps; return losses, gradients and final state as {kind: {name: tensor}}.
 
     Args:
         name: a method or one of VARIANTS.
         passes: forward and backward passes per step.
-        batchnorm: whether BatchNorm stays; else GroupNorm takes its place.
+        batchnorm: whether to keep BatchNorm; False replaces it by GroupNorm.
     """
     settings = settings_of(name)
     method = build_method(settings, microbatch_images=BATCH // passes)
@@ -119,7 +120,7 @@ def trained(name: str, passes: int, batchnorm: bool) -> dict[str, dict[str, torc
         batchnorm_to_groupnorm(method, 4)
     method.double().train()
     method.data_preprocessor = GivenViews()
-    # Late in training, when all parts of a method are at work.
+    # Late enough in training that all parts of a method are active.
     method.progress = 0.5
     method.epoch = 10_000.0
     model = wrapped(method) if world_size() > 1 else method
@@ -135,7 +136,7 @@ def trained(name: str, passes: int, batchnorm: bool) -> dict[str, dict[str, torc
         batch_views = views(batch, True)['views']  # (BATCH, 3, H, W) each
         wrapper.before_step = lambda step=step: out['gradient'].update(gradients(method, step))
         for part in range(passes):
-            # Processes must not count on equal generators.
+            # Different seeds per rank, because ranks must not rely on equal random generators.
             torch.manual_seed(mix(6, step, part, rank()))
             rows = slice(
                 part * BATCH // passes + rank(), (part + 1) * BATCH // passes, world_size()
@@ -153,7 +154,7 @@ def trained(name: str, passes: int, batchnorm: bool) -> dict[str, dict[str, torc
 
 
 def wrapped(method: Method) -> nn.Module:
-    """The method for several processes, as the trainer wraps it."""
+    """Return the method, wrapped for several processes as the trainer does."""
     if method.sync_batchnorm:
         convert_sync_batchnorm(method, torch.device('cpu'))
     with warnings.catch_warnings():
@@ -172,8 +173,10 @@ def gradients(method: Method, step: int) -> dict[str, torch.Tensor]:
 
 
 def state_by_kind(method: Method) -> dict[str, dict[str, torch.Tensor]]:
-    """The floating-point tensors of the method's state: trained weights, statistics, averages and
-    queues."""
+    """Return the floating-point tensors of the method's state by kind.
+
+    Kinds are trained weights, statistics, and averages with queues.
+    """
     trained_names = {name for name, p in method.named_parameters() if p.requires_grad}
     out: dict[str, dict[str, torch.Tensor]] = {}
     for name, value in method.state_dict().items():
@@ -207,7 +210,8 @@ def work(number: int, folder: str, chosen: list[str], processes: int) -> None:
 def difference(a: dict, b: dict) -> dict[str, float]:
     """Return {kind: largest relative difference}.
 
-    It is relative to the largest value of the tensor, or to 1e-6 of the largest of its kind.
+    A difference is relative to the largest value of its tensor, or to 1e-6 of the largest value of
+    its kind if that is more.
     """
     worst = {}
     for kind in a:
@@ -216,7 +220,7 @@ def difference(a: dict, b: dict) -> dict[str, float]:
         )
         least = 1e-6 * max(
             v.abs().max().item() for v in b[kind].values()
-        )  # what is 0 but for rounding stays below that
+        )  # tensors that are 0 up to rounding stay below this value
         worst[kind] = max(
             (a[kind][key] - value).abs().max().item() / max(value.abs().max().item(), least, 1e-300)
             for key, value in b[kind].items()

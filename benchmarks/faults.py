@@ -4,9 +4,9 @@
 
 There are six runs: BYOL with two loader workers, MoCo in bf16 with its queue, and BYOL on two
 processes, each twice. A run trains 20 epochs on 140 digits, with a checkpoint after every epoch and
-k-NN and a linear probe after every second. Each run is killed five times with SIGKILL: in turn
-during a step, while it writes a checkpoint, and during an evaluation, after a random delay. Of two
-processes one is killed, and torchrun ends the other.
+k-NN and a linear probe after every second epoch. Each run is killed five times with SIGKILL: in
+turn during a step, while it writes a checkpoint, and during an evaluation, after a random delay. Of
+two processes one is killed, and torchrun ends the other.
 
 A run survives a kill if it resumes from the newest complete checkpoint and ends with the weights,
 averages, queue and optimiser state of an undisturbed run, bit for bit. After a kill, the remaining
@@ -31,10 +31,10 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 PHASES = ('step', 'saving', 'evaluation')
-# How often a phase is entered before the kill: a start makes some progress before it is killed.
+# Range of the number of entries into a phase before the kill, so that each start makes progress.
 ENTRIES = dict(step=(8, 25), saving=(1, 3), evaluation=(1, 2))
-# Limit of the delay of a kill: a step takes about 20 ms, writing a checkpoint 10 ms, an evaluation
-# 100 ms.
+# Maximum delay of a kill, in seconds: a step takes about 20 ms, writing a checkpoint 10 ms, an
+# evaluation 100 ms.
 SECONDS = dict(step=0.02, saving=0.012, evaluation=0.15)
 LIMIT = 60  # seconds that processes may take to end after a kill
 BYOL = 'dict(type="BYOL", backbone=_backbone, hidden_dim=1024, proj_dim=64, base_ema=0.9)'
@@ -62,7 +62,7 @@ parallel = dict(timeout=60)
 
 
 def child(arguments: list[str]) -> int:
-    """Train as tools/train.py does, and write to a file what is being done: '<process> <phase>'."""
+    """Train as tools/train.py does, and write the current '<process> <phase>' to a file."""
     from ssl_zoo.cli.train import main as train
     from ssl_zoo.engine.hooks.checkpoint import CheckpointHook
     from ssl_zoo.engine.hooks.online_evaluation import OnlineEvaluationHook
@@ -72,7 +72,7 @@ def child(arguments: list[str]) -> int:
     path = Path(f'{os.environ["PHASE_FILE"]}.{os.environ.get("RANK", 0)}')
 
     def announce(cls: type, name: str, phase: str) -> None:
-        """Replace a method by one that writes the phase before it and 'between' after it."""
+        """Wrap a method: write the phase before the call, and 'between' after the call."""
         original = getattr(cls, name)
 
         def announced(*args, **kwargs):
@@ -97,7 +97,7 @@ class Leg:
     Args:
         folder: holds config.py; the log and the phases are written there.
         processes: 1, or 2 started by torchrun.
-        name: of the run's work directory below the folder.
+        name: name of the run's work directory below the folder.
     """
 
     def __init__(self, folder: Path, processes: int, name: str):
@@ -130,8 +130,8 @@ class Leg:
         """Send SIGKILL to a process of the run.
 
         Args:
-            phase: the phase in which it is killed.
-            entries: how often the process enters the phase before that.
+            phase: the phase in which the process is killed.
+            entries: number of times that the process enters the phase before the kill.
             delay: seconds from entering the phase to the kill.
             victim: the rank of the process.
 
@@ -166,13 +166,13 @@ class Leg:
         return self.read_log()
 
     def read_log(self) -> str:
-        """What this start has written to the log of the run."""
+        """Return the text that this start has written to the log of the run."""
         self.log.seek(self.before)
         return self.log.read()
 
 
 def newest(work_dir: Path) -> int:
-    """The step of the newest complete checkpoint, 0 if there is none."""
+    """Return the step of the newest complete checkpoint, 0 if there is none."""
     return max(
         (int(p.stem.split('_')[1]) for p in (work_dir / 'checkpoints').glob('step_*.pth')),
         default=0,
@@ -180,7 +180,7 @@ def newest(work_dir: Path) -> int:
 
 
 def final_state(work_dir: Path) -> dict:
-    """The tensors of the newest checkpoint: the method's, the optimiser's, and the step."""
+    """Return the tensors of method and optimizer in the newest checkpoint, and its step."""
     from ssl_zoo.checkpoint import read_checkpoint
 
     content = read_checkpoint(max((work_dir / 'checkpoints').glob('step_*.pth')))
@@ -195,9 +195,9 @@ class Count:
     """Kills of a campaign.
 
     Attributes:
-        tried: by phase.
-        survived: those after which the run ended as the run without faults.
-        slowest: the most seconds until all processes had ended after a kill.
+        tried: number of kills by phase.
+        survived: number of kills, by phase, after which the run ended like the run without faults.
+        slowest: longest time until all processes had ended after a kill, in seconds.
     """
 
     tried: Counter[str] = field(default_factory=Counter)
@@ -210,14 +210,14 @@ class FaultyRun:
 
     Args:
         home: folder with its config.
-        name: of the run, for messages.
-        number: of its config in RUNS.
-        repetition: of this config, 0 or 1.
-        draw: generator of the moments.
-        count: where the longest end of processes is noted.
+        name: name of the run, for messages.
+        number: number of its config in RUNS.
+        repetition: number of the repetition of this config, 0 or 1.
+        draw: random generator of the moments of the kills.
+        count: the count in which the slowest end of processes is noted.
 
     Attributes:
-        kills: the phases in which it was killed.
+        kills: the phases in which the run was killed.
         notes: what went wrong, for the terminal.
     """
 
@@ -233,10 +233,10 @@ class FaultyRun:
         self.count = count
         self.kills: list[str] = []
         self.notes: list[str] = []
-        self.step = 0  # of the newest complete checkpoint at the last kill
+        self.step = 0  # step of the newest complete checkpoint at the last kill
 
     def kill(self) -> bool:
-        """Start or resume the run and kill it. False if it ended before."""
+        """Start or resume the run and kill it. Return False if the run ended before the kill."""
         phase = PHASES[(len(self.kills) + self.first_phase) % 3]
         leg = Leg(self.home, self.processes, self.folder)
         entries = self.draw.randint(*ENTRIES[phase])
@@ -256,8 +256,11 @@ class FaultyRun:
         return True
 
     def finish(self, reference: dict) -> bool:
-        """Let the run end; whether it ended as the run without faults, and was resumed each time
-        from the newest checkpoint."""
+        """Let the run end; return whether the run survived all kills.
+
+        The run must end like the run without faults, and each resume must start from the newest
+        checkpoint.
+        """
         log = Leg(self.home, self.processes, self.folder).finish()
         work_dir = self.home / self.folder
         state = final_state(work_dir) if newest(work_dir) else {}
@@ -275,7 +278,7 @@ class FaultyRun:
 
 
 def figures(work_dir: Path) -> list[float]:
-    """The values of the results of a run."""
+    """Return the values of the results of a run."""
     path = work_dir / 'results.jsonl'
     lines = path.read_text().splitlines() if path.exists() else []
     return [json.loads(line)['value'] for line in lines]
@@ -293,7 +296,7 @@ def run_without_faults(home: Path, name: str, epochs: int) -> dict:
 
 
 def run_campaign(folder: Path, kills: int, epochs: int, draw: random.Random) -> Count:
-    """Kill every run of RUNS, twice each."""
+    """Run every config of RUNS twice, with kills."""
     count = Count()
     kills_per_run = max(kills // (2 * len(RUNS)), 1)
     for number, name in enumerate(RUNS):

@@ -7,19 +7,19 @@
 
 step: images/s in bf16
 
-- of our step, eager and compiled, from views in the GPU's memory;
+- of our step, eager, compiled and with CUDA graphs, from views in the GPU's memory;
 - of our step fed by our input path from JPEG bytes;
 - of lightly's step on the same views;
 
-and the share of the device's bf16 peak that our step reaches. The peak is the best of large matrix
-products, the operations of the step are counted by torch.
+and the share of the device's bf16 peak that each step reaches. The peak is the best speed of large
+matrix products; torch counts the operations of the step.
 
 profile: the ten costliest kernels of our step.
 
 cifar: trains configs/byol/r18_cifar10.py with the images on the device, bf16 and compile=True until
 the k-NN accuracy on held-out images has reached each target.
 
---tiny shrinks everything to run on a CPU, as a check that it runs; its figures mean nothing.
+--tiny shrinks everything to check on a CPU that the script runs; its figures mean nothing.
 """
 
 import copy
@@ -87,7 +87,7 @@ class Ours:
 
 
 class There(nn.Module):
-    """Views that are there, in the step's memory format."""
+    """Replaces the data preprocessor: returns ready views in the step's memory format."""
 
     def __init__(self, batch: int):
         super().__init__()
@@ -141,7 +141,7 @@ class Lightly:
 
 
 def peak(tiny: bool) -> float:
-    """The most bf16 operations per second of matrix products of 8192 x 8192."""
+    """Return the highest measured bf16 operations/s, for matrix products of 8192 x 8192."""
     n = 256 if tiny else 8192
     best = 0.0
     a, b = (torch.randn(n, n, device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
@@ -199,7 +199,7 @@ def steps(args) -> list[dict]:
 
 
 def from_jpegs(batch: int, args) -> float:
-    """Images/s of the compiled step fed by the loader."""
+    """Return images/s of the compiled step fed by the loader."""
     ours = Ours(batch, True, args.tiny)
     files = jpegs(args.images, 20 if args.tiny else 1000)
     batches = 3 if args.tiny else 30
@@ -300,7 +300,9 @@ def main() -> None:
     parser.add_argument('--batches', type=int, nargs='+', default=[512, 1024])
     parser.add_argument('--images', help='a folder of JPEG files; without it, made here from noise')
     parser.add_argument('--targets', type=float, nargs='+', default=[85, 90])
-    parser.add_argument('--cfg-options', nargs='+', default=[], help='of the CIFAR run')
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], help='changes to the config of the CIFAR run'
+    )
     parser.add_argument('--tiny', action='store_true', help='small enough for a CPU')
     args = parser.parse_args()
     if DEVICE.type == 'cpu' and not args.tiny:

@@ -1,11 +1,11 @@
-"""Plot how cost grows: training speed over workers and processes, evaluation over images.
+"""Plot how speed and cost scale: training over workers and processes, evaluation over images.
 
     pip install -e '.[bench]'
     python benchmarks/growth.py [--images FOLDER] [--rounds 3] [--out docs] [--json FILE]
 
-growth_input.png: images/s of the training loader (JPEG bytes to two crops of 224 px) over its
-workers, and of training on the digits over processes of one thread each, both beside the straight
-line through the first point.
+growth_input.png: images/s of the training loader (JPEG bytes to two crops of 224 px) over the
+number of its workers, and images/s of training on the digits over the number of single-threaded
+processes, both beside the line of proportional speed through the first point.
 
 growth_evaluation.png: seconds of feature extraction and of the k-NN search over the number of
 training images, with the slope in log-log axes; slope 1 is proportional.
@@ -37,7 +37,7 @@ from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
-# safe for the colour-blind (Okabe and Ito)
+# Colours that colour-blind readers can tell apart (Okabe and Ito).
 BLUE = '#0072B2'
 ORANGE = '#D55E00'
 GRAY = '#777777'
@@ -45,7 +45,7 @@ BATCH = 32
 
 
 def over_workers(files: list[bytes], counts: list[int], rounds: int) -> dict[int, float]:
-    """Images/s of the loader once its first batches are there."""
+    """Return images/s of the loader, measured after its first batches."""
     torch.set_num_threads(1)
     dataset = ViewDataset(input_path.Bytes(files), input_path.VIEWS, seed=0)
     seconds = {n: [] for n in counts}
@@ -66,7 +66,7 @@ def over_workers(files: list[bytes], counts: list[int], rounds: int) -> dict[int
 def over_processes(counts: list[int], rounds: int, shared: bool) -> dict[int, float]:
     """Return images/s of training the digits, from the last progress line of two epochs.
 
-    Each process has one thread. ``shared``: BatchNorm uses the statistics of all processes.
+    Each process has one thread. With ``shared``, BatchNorm uses the statistics of all processes.
     """
     rates: dict[int, list[float]] = {n: [] for n in counts}
     for _ in range(rounds):
@@ -117,7 +117,7 @@ def over_processes(counts: list[int], rounds: int, shared: bool) -> dict[int, fl
 def over_images(counts: list[int], rounds: int) -> dict[str, dict[int, float]]:
     """Return the seconds of extracting features and of 1,000 queries' k-NN against them.
 
-    The network is the CIFAR ResNet-18, an eighth wide, at 32 px.
+    The network is the CIFAR ResNet-18 at an eighth of its width, at 32 px.
     """
     torch.set_num_threads(os.cpu_count())
     from on_device import Clouds
@@ -149,8 +149,7 @@ def slope(points: dict[int, float]) -> float:
 
 
 def draw_rates(axis: Axes, lines: dict[str, dict[int, float]], xlabel: str, title: str) -> None:
-    """Draw images/s over a number of workers or processes, beside the rate in proportion to the
-    first point."""
+    """Draw images/s over a number of workers or processes, and the line of proportional speed."""
     counts = list(next(iter(lines.values())))
     one = max(points[1] for points in lines.values())
     in_proportion = [one * max(n, 1) for n in counts]

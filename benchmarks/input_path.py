@@ -9,8 +9,8 @@ BYOL examples, and torchvision's v2 classes on uint8 tensors.
 The work is equal: two antialiased crops of 224 px (ours and torchvision's bicubic; lightly's
 bilinear, which costs less) with the same areas, and the same colour jitter, grayscale, blur,
 solarize and normalisation with the same probabilities; the result is float32. ``host part`` is the
-work of our loader's workers if the device does the photometric step: decoding and cropping to
-uint8 (the device then mirrors as well).
+work of our loader's workers when the device does the photometric step: decoding and cropping to
+uint8 (flips are then also done on the device).
 
 Before the timing, our crops are compared with Pillow's crops of the same boxes: they may differ by
 one grey level on average.
@@ -58,7 +58,7 @@ class Bytes(Source):
 
 
 class Ours:
-    """Batches of BATCH images, made by the data set that the training's loader has."""
+    """Makes batches of BATCH images with the data set of the training loader."""
 
     def __init__(self, files: list[bytes], photometric: bool, compiled: bool = False):
         self.dataset = ViewDataset(Bytes(files), VIEWS, seed=0)
@@ -123,9 +123,9 @@ class Torchvision:
 
 
 def fidelity(files: list[bytes]) -> tuple[float, float]:
-    """Return the mean absolute difference of our crops to Pillow's, in grey levels.
+    """Return the mean absolute difference between our crops and Pillow's, in grey levels.
 
-    The first figure is over all images, the second of the worst image.
+    The first figure is the mean over all images, the second that of the worst image.
     """
     batch = ViewDataset(Bytes(files), VIEWS, seed=0).__getitems__(
         [(0, i) for i in range(len(files))]
@@ -173,7 +173,7 @@ def parts(files: list[bytes], rounds: int) -> dict[str, float]:
 
 
 def could_be_halved(files: list[bytes]) -> float:
-    """The share of images both of whose crops are at least twice as large as the views."""
+    """Return the share of images with both crops at least twice as large as the views."""
     params = ViewDataset(Bytes(files), VIEWS, seed=0)._params(
         np.zeros(len(files), int), np.arange(len(files))
     )
@@ -189,7 +189,7 @@ def could_be_halved(files: list[bytes]) -> float:
 
 def measure(files: list[bytes], rounds: int, peers: bool = True, compiled: bool = True) -> dict:
     torch.set_num_threads(1)
-    keep_freed_memory()  # as in our loader's workers; here for all
+    keep_freed_memory()  # as in our loader's workers; here it also helps the peers
     mean, worst = fidelity(files)
     if mean >= 1:
         raise SystemExit(f"our crops differ from Pillow's by {mean:.2f} grey levels on average")

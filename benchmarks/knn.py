@@ -6,9 +6,9 @@
 
 Both get the same random features on the sphere, with a class structure, and the same number of
 threads. Both start from features and end with a class for each query; our time includes scaling to
-unit length. lightly's function gets the queries in batches, as in its own classifier (of 256 in its
-ImageNet benchmark), and all at once. Rounds alternate; a ratio is the median over rounds. Before
-the timing, both must give the same classes, except for ties. --json FILE writes the figures.
+unit length. lightly's function gets the queries in batches, as in its own classifier (256 queries
+in its ImageNet benchmark), and all at once. Rounds alternate; a ratio is the median over rounds.
+Before the timing, both must give the same classes, except for ties. --json FILE writes the figures.
 """
 
 import argparse
@@ -52,8 +52,7 @@ def lightly_predict(
 
 
 def compare(args: argparse.Namespace) -> None:
-    """Measure one search of ssl_zoo beside lightly's in batches of several sizes, and a grid of
-    settings."""
+    """Measure one search of ssl_zoo and lightly's in batches of several sizes, then a grid."""
     bank, labels = data(args.bank, args.dim, args.classes, 2)
     queries, _ = data(args.queries, args.dim, args.classes, 3)
     normalized = [
@@ -95,8 +94,10 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def check_equal_classes(runs: dict[str, Callable[[], np.ndarray]]) -> dict[str, float]:
-    """Run each once, which also warms up; the share of queries with ssl_zoo's class. Exit if it is
-    below 0.999."""
+    """Return for each run the share of queries with ssl_zoo's class; exit if one is below 0.999.
+
+    Each run is called once, which also warms up.
+    """
     answers = {name: run() for name, run in runs.items()}
     equal = {name: float((answer == answers['ssl_zoo']).mean()) for name, answer in answers.items()}
     if min(equal.values()) < 0.999:
@@ -107,7 +108,7 @@ def check_equal_classes(runs: dict[str, Callable[[], np.ndarray]]) -> dict[str, 
 def rows_of_times(
     times: dict[str, list[float]], equal: dict[str, float]
 ) -> dict[str, dict[str, float]]:
-    """Medians over rounds of the seconds and of the ratio to ssl_zoo's."""
+    """Return medians over rounds: the seconds, and their ratio to ssl_zoo's seconds."""
     rows = {}
     for name, seconds in times.items():
         ratios = [a / b for a, b in zip(seconds, times['ssl_zoo'], strict=True)]
@@ -146,7 +147,7 @@ def compare_grids(
 def slope(args) -> None:
     """Measure the search time at three sizes of the bank, in 2048 dimensions.
 
-    It is proportional to queries x bank x dim.
+    The time is proportional to queries x bank x dim.
     """
     queries = data(2000, 2048, 1000, 3)[0]
     sizes = (20_000, 40_000, 80_000)

@@ -1,11 +1,11 @@
-"""Measure what linear evaluation of 12 settings costs beside one setting.
+"""Measure the cost of linear evaluation with 12 settings, relative to one setting.
 
     python benchmarks/linear_sweep.py                            # ResNet-18, 32 px, 10 classes
     python benchmarks/linear_sweep.py --name resnet50 --stem imagenet --size 224 --classes 1000 \\
         --batch 32 --steps 2
 
-Heads are trained on a frozen encoder with random weights, from images in memory: the time of
-loading would be the same for both and bring the ratio nearer to 1. Rounds alternate; the ratio is
+Heads are trained on a frozen encoder with random weights, from images in memory: the loading time
+would be the same for both and bring the ratio nearer to 1. Rounds alternate; the ratio is
 the median over rounds of the time with 12 settings / the time with 1. --cached measures heads on
 stored features, where no encoder hides their cost.
 """
@@ -27,7 +27,7 @@ from ssl_zoo.evaluation.recipes import LINEAR, Setting
 
 
 class Batches:
-    """The same batch again and again."""
+    """Yields the same batch at every step."""
 
     def __init__(self, x: torch.Tensor, classes: int, steps: int):
         self.x = x
@@ -59,7 +59,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def measure(args: argparse.Namespace) -> tuple[dict[int, list[float]], int]:
-    """Seconds of each round with one setting and with several, and the number of features."""
+    """Return the seconds of each round, by number of settings, and the number of features."""
     torch.manual_seed(0)
     encoder = build_backbone(args.name, args.stem).eval()
     images = torch.randn(args.batch, 3, args.size, args.size)

@@ -1,4 +1,4 @@
-"""Measure what the training loop (mmengine's Runner, our hooks) adds to a bare PyTorch loop.
+"""Measure the time that the training loop (mmengine's Runner, our hooks) adds to a bare loop.
 
     python benchmarks/loop.py [--rounds 5] [--steps 400] [--json FILE]
 
@@ -28,7 +28,7 @@ BATCH = 8
 
 @METHODS.register_module(force=True)
 class OneLayer(Method):
-    """A network of one layer. ``sleep``: seconds that its loss takes."""
+    """A network of one layer; computing its loss also sleeps for ``sleep`` seconds."""
 
     n_views = 2
 
@@ -46,7 +46,7 @@ class OneLayer(Method):
 
 
 class ReadyViews(nn.Module):
-    """The data preprocessor of the runs: it returns the same views at every step."""
+    """Replaces the data preprocessor: returns the same views at every step."""
 
     def __init__(self):
         super().__init__()

@@ -1,11 +1,11 @@
-"""Measure the memory of a training step beside lightly's, and of evaluation over the images.
+"""Measure the memory of a training step and of lightly's, and of evaluation by number of images.
 
     pip install -e '.[bench]'
     python benchmarks/memory.py [--method BYOL] [--batch 256] [--json FILE]
     python benchmarks/memory.py --tools 20000 200000     # needs the images of data/cifar10/train
 
 A step: CIFAR ResNet-18, float32, one process for each kind of step. The figure is the growth of the
-process's peak memory over three steps after a warm-up step; on a GPU the peak that torch allocated.
+process's peak memory over three steps after a warm-up step; on a GPU, torch's peak allocation.
 
 Tools: extract_features and k-NN on a list of the given number of lines, which repeats a few
 thousand images. The figure is the peak of the anonymous memory of all the tool's processes. Pages
@@ -30,7 +30,7 @@ KINDS = ('lightly', 'ssl_zoo', 'ssl_zoo, compiled', 'ssl_zoo, recompute')
 
 
 def one(kind: str, method: str, batch: int) -> float:
-    """MiB that three steps take."""
+    """Return the memory that three steps take, in MiB."""
     import step
 
     from ssl_zoo.engine.recompute import recompute_activations
@@ -51,7 +51,7 @@ def one(kind: str, method: str, batch: int) -> float:
             run()
         return torch.cuda.max_memory_allocated() / 2**20
     ctypes.CDLL(None).malloc_trim(0)
-    Path('/proc/self/clear_refs').write_text('5')  # the peak begins anew
+    Path('/proc/self/clear_refs').write_text('5')  # resets the peak
     before = _status('VmRSS')
     for _ in range(3):
         run()
@@ -79,7 +79,7 @@ def steps(method: str, batch: int, kinds=KINDS) -> dict[str, float]:
 
 
 def watched(*command: str) -> tuple[float, float]:
-    """The most MiB of anonymous memory of a process and those below it, and its seconds."""
+    """Return the peak anonymous memory of a process and its children in MiB, and its seconds."""
     started = time.perf_counter()
     most = 0.0
     process = subprocess.Popen(
@@ -100,7 +100,7 @@ def watched(*command: str) -> tuple[float, float]:
             try:
                 total += _status('RssAnon', pid)
                 queue += map(int, Path(f'/proc/{pid}/task/{pid}/children').read_text().split())
-            except (OSError, StopIteration):  # it has just ended
+            except (OSError, StopIteration):  # the process has just ended
                 pass
         most = max(most, total)
         time.sleep(0.05)
@@ -148,7 +148,7 @@ def briefly_trained(work_dir: Path) -> str:
 
 
 def write_list(path: Path, images: list[Path], n: int) -> None:
-    """Write ``n`` lines of image and class, in which the images repeat in a scattered order."""
+    """Write ``n`` lines of image and class; images repeat in a scattered order."""
     scattered = [images[(i * 7919) % len(images)] for i in range(n)]
     path.write_text(''.join(f'{image}\t{image.parent.name}\n' for image in scattered))
 
@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument('--batch', type=int, default=256)
     parser.add_argument('--one', choices=KINDS, help='the figure of one kind, in this process')
     parser.add_argument(
-        '--tools', type=int, nargs='+', metavar='N', help='the evaluation tools over so many images'
+        '--tools', type=int, nargs='+', metavar='N', help='measure evaluation with N images'
     )
     args = parser.parse_args()
     if args.one:

@@ -6,7 +6,7 @@
 The work: 5,120 images of 32 px, the two views of configs/byol/r18_cifar10.py (no blur, solarize in
 the second), batches of 256, float32 at the end. lightly's loader is its BYOLTransform with
 input_size=32 and without blur, as in its CIFAR-10 example, behind a DataLoader in this process;
-with more threads it gets as many workers. Ours holds the images on the device
+with more threads, lightly's loader gets as many workers. Ours holds the images on the device
 (data.on_device=True) and draws, crops, jitters and normalises whole batches there; on a CPU with
 one thread, so that both have one core.
 """
@@ -30,7 +30,7 @@ BATCH = 256
 
 
 class Clouds(Source):
-    """Smooth noise of 32 px."""
+    """A source of smooth noise images of 32 px."""
 
     def __init__(self, n: int):
         rng = np.random.default_rng(0)

@@ -6,8 +6,8 @@
 LARS is compared with torch's foreach SGD, timm's LARS and lightly's LARS. All get the same
 parameters, gradients and groups (weight decay on weights alone) and take one step per round. LARS
 must read parameters and gradients once more than SGD, for the norms. The EMA update is compared
-with the same arithmetic on one tensor of as many values, which memory bandwidth bounds, and with
-lightly's update_momentum.
+with the same arithmetic on one tensor with as many values, which is limited by memory bandwidth,
+and with lightly's update_momentum.
 """
 
 import copy

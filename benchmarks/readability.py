@@ -1,12 +1,11 @@
-"""Measure how readable the code is: packed lines, long functions, and the path from the command to
-BYOL's loss.
+"""Measure the readability of the code: packed lines, long functions, and calls up to BYOL's loss.
 
     python benchmarks/readability.py
     python benchmarks/readability.py --tree OTHER_CLONE --functions --json FILE
 
-Needs no package for the counts. The path needs what training needs: the script runs tools/train.py
-in a process of its own until BYOL calls its loss, and prints the calls on the stack. Files and
-calls of the project are counted, those of PyTorch and mmengine are not.
+The counts need no package. The call path needs the packages of training: the script runs
+tools/train.py in a new process until BYOL calls its loss, and prints the calls on the stack. Only
+files and calls of the project are counted, not those of PyTorch and mmengine.
 """
 
 import argparse
@@ -28,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ('ssl_zoo/**/*.py', 'methods/*.py')
 LINKED = 'ssl_zoo/methods'  # in a clone a symbolic link to methods/
 MAX_COLUMNS = 100
-MAX_TOKENS = 25  # in a line
+MAX_TOKENS = 25  # per line
 MAX_FUNCTION_LINES = 45  # without the docstring
 CODE_TOKENS = (tokenize.NAME, tokenize.OP, tokenize.NUMBER, tokenize.STRING)
 
@@ -42,8 +41,8 @@ class Counts:
     """Counts over the Python files of a tree.
 
     Attributes:
-        files: Python files of the package and of the methods.
-        lines: their lines.
+        files: number of Python files of the package and of the methods.
+        lines: number of lines in these files.
         long_lines: lines of more than MAX_COLUMNS columns.
         code_lines: lines with a token of code.
         dense_lines: lines with more than MAX_TOKENS tokens of code.
@@ -107,20 +106,22 @@ def add_file(counts: Counts, text: str, name: str) -> None:
 
 
 def tokens_per_line(text: str) -> Counter[int]:
-    """The number of code tokens that begin in each line; comments, line ends and indentation are
-    none."""
+    """Return the number of code tokens that begin in each line.
+
+    Comments, line ends and indentation are not code tokens.
+    """
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     return Counter(token.start[0] for token in tokens if token.type in CODE_TOKENS)
 
 
 def is_packed(node: ast.Assign) -> bool:
-    """Whether an assignment is like ``a, b = x, y``. Unpacking a call's result is not packed."""
+    """Return whether an assignment is like ``a, b = x, y``; unpacking a call's result is not."""
     has_tuple_target = any(isinstance(target, ast.Tuple) for target in node.targets)
     return has_tuple_target and isinstance(node.value, ast.Tuple)
 
 
 def function_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Lines of a function from ``def`` on, without its docstring."""
+    """Return the number of lines of a function from ``def`` on, without its docstring."""
     lines = node.end_lineno - node.lineno + 1
     if ast.get_docstring(node) is not None:
         docstring = node.body[0]
@@ -129,12 +130,12 @@ def function_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 def readme_words(tree: Path) -> int:
-    """Words of README.md, its code and tables included."""
+    """Return the number of words in README.md, including code and tables."""
     return len((tree / 'README.md').read_text().split())
 
 
 def path_to_loss(tree: Path) -> list[Call]:
-    """The project's calls from the command of training to BYOL's loss, outermost first.
+    """Return the project's calls from the training command to BYOL's loss, outermost first.
 
     Raises:
         RuntimeError: the training of this tree does not reach the loss.
@@ -162,7 +163,7 @@ def trace(tree: Path, work_dir: str) -> None:
         if event == 'call' and frame.f_code.co_name == LOSS:
             calls = [asdict(call) for call in project_calls(frame, tree)]
             print(f'\n{json.dumps(calls)}', flush=True)
-            os._exit(0)  # no handler of the training may take it for an error and report it
+            os._exit(0)  # without an exception that a handler of the training could report
 
     sys.setprofile(profile)
     runpy.run_path(str(tree / COMMAND), run_name='__main__')
@@ -170,7 +171,7 @@ def trace(tree: Path, work_dir: str) -> None:
 
 
 def project_calls(frame: FrameType | None, tree: Path) -> list[Call]:
-    """The calls on a stack from the command on whose files are below the tree, outermost first."""
+    """Return the calls on a stack from the command on, outermost first, with files in the tree."""
     calls = []
     while frame is not None:
         file = Path(frame.f_code.co_filename).resolve()
@@ -178,7 +179,7 @@ def project_calls(frame: FrameType | None, tree: Path) -> list[Call]:
             calls.append(Call(file.relative_to(tree).as_posix(), frame.f_code.co_name))
         frame = frame.f_back
     calls.reverse()
-    while calls and calls[0].file != COMMAND:  # this script, which has started the command
+    while calls and calls[0].file != COMMAND:  # calls of this script, before the command
         calls.pop(0)
     return calls
 

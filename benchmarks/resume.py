@@ -3,14 +3,16 @@
     python benchmarks/resume.py                          # the matrix; --json FILE writes it as well
     python benchmarks/resume.py --cases BYOL DINO --columns 1 2
 
-Every case trains 14 steps on 140 digits (7 to an epoch) three times: undisturbed; stopped by
-SIGTERM after step 4 and resumed; and, in the column '1 -> 2', stopped on one process and resumed on
-two with other workers. In columns of two processes one of them gets the signal.
+Every case trains 14 steps on 140 digits (7 steps per epoch), once undisturbed, and once stopped by
+SIGTERM after step 4 and resumed. In the column '1 -> 2' the run is stopped on one process and
+resumed on two processes with another number of loader workers. In columns of two processes one
+process gets the signal.
 
 Compared are all weights, statistics, averages, queues and centres, the optimiser's state, the
-images of every step and their views (SHA-256), and the losses in log.jsonl. 'identical' means every
-bit. Another number of processes rounds sums in another order: there the images and views must be
-identical, and the table gives the largest relative difference of a step's loss.
+images of every step and their views (SHA-256), and the losses in log.jsonl. 'identical' means equal
+in every bit. Another number of processes changes the order of sums and so their rounding: in the
+column '1 -> 2' the images and views must be identical, and the table gives the largest relative
+difference of a step's loss.
 """
 
 import argparse
@@ -169,7 +171,7 @@ class Watcher(Hook):
 
 
 def run(changes: dict, work_dir: Path, stop: int | None = None, resume: bool = False) -> list:
-    """One leg of a run: what each step saw."""
+    """Train one leg of a run; return the images and views of each step."""
     runner = build_runner(settings_from_dict({**BASE, **changes}), work_dir, resume)
     runner.logger.setLevel(logging.CRITICAL)
     watcher = Watcher(stop)
@@ -180,7 +182,7 @@ def run(changes: dict, work_dir: Path, stop: int | None = None, resume: bool = F
 
 
 def work(number: int, folder: str, cases: list[str], column: str, leg: int) -> None:
-    """What one process does of a column: leg 0 whole and stopped runs, leg 1 the resumed ones."""
+    """Do one process's part of a column: leg 0 is whole and stopped runs, leg 1 resumed runs."""
     warnings.filterwarnings('ignore')
     torch.set_num_threads(1)
     os.environ.update(RANK=str(number), LOCAL_RANK=str(number))
@@ -235,7 +237,7 @@ def losses(place: Path) -> dict:
 
 
 def verdict(place: Path, column: str) -> str:
-    """'identical', or what differs."""
+    """Return 'identical', or a description of the difference."""
     seen = {
         **json.loads((place / 'seen0.json').read_text()),
         **json.loads((place / 'seen1.json').read_text()),

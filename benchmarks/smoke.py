@@ -1,10 +1,10 @@
-"""Check in under 3 minutes that nothing has become slow: small measurements against floors.
+"""Check in under 3 minutes that nothing has become slow: small measurements against limits.
 
     pip install -e '.[bench]'
     python benchmarks/smoke.py
 
-The exit code is 1 if a figure is below its floor. The floors leave room for a noisy machine: a
-figure below one has changed by more than noise, or the machine is very busy.
+The exit code is 1 if a figure misses its limit, a minimum or a maximum. The limits leave room for
+noise: a figure that misses its limit has changed by more than noise, or the machine is very busy.
 """
 
 import sys
@@ -35,7 +35,7 @@ FLOORS = {
 
 
 def figures():
-    """(name, value) one after the other."""
+    """Yield (name, value) of each measurement."""
     rows = input_path.measure(jpegs(None, 40), rounds=3, peers=False)['rows']
     yield 'input path: host part, x lightly', rows['ssl_zoo, host part']['ratio']
     yield (

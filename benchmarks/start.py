@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def seconds_to(line: str | None, *command: str, **environment: str) -> float:
-    """Seconds until a process prints ``line``, or until it ends."""
+    """Return the seconds until a process prints ``line``; with None, until the process ends."""
     started = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, *command],

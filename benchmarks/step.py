@@ -1,4 +1,4 @@
-"""Measure the time of a training step beside lightly's step and beside the backbone alone.
+"""Compare the time of a training step with lightly's step and with the backbone alone.
 
     pip install -e '.[bench]'
     python benchmarks/step.py [--methods BYOL SimCLR MoCo] [--batches 64 256] [--json FILE] \\
@@ -9,10 +9,10 @@ CIFAR ResNet-18 at 32 px, views made beforehand, SGD. lightly's step is that of 
 CIFAR ResNet-18, heads, losses and EMA; forward, loss, backward, step; under autocast for bf16. Ours
 is the step of the training loop (ZooOptimWrapper, channels_last), eager and with compile=True.
 
-Equal work is checked before the timing: the numbers of parameters agree within 1 %, and as many
-images pass through the backbones. ``backbone alone`` is the compiled backbone in channels_last,
-forward and backward for the trained network and forward for the averaged one, with nothing else.
-The share of its speed that our step reaches is printed.
+Equal work is checked before the timing: the numbers of parameters agree within 1 %, and the same
+number of images passes through the backbones. ``backbone alone`` is the compiled backbone in
+channels_last, forward and backward for the trained network and forward for the averaged network,
+with nothing else. The share of this speed that our step reaches is printed.
 """
 
 import copy
@@ -63,7 +63,7 @@ def settings_of(method: str, batch: int, precision: str, compiled: bool) -> Sett
 
 
 class Ours:
-    """The loop's step on views that are there."""
+    """The step of the training loop on ready views."""
 
     def __init__(
         self, method: str, views: list[torch.Tensor], precision: str, compiled: bool, seed: int = 0
@@ -98,7 +98,7 @@ class Ours:
 
 
 class Alone:
-    """The backbone's forward and backward passes, and those of the average."""
+    """The forward and backward passes of the backbone, and the forward pass of its average."""
 
     def __init__(self, method: str, views: list[torch.Tensor], precision: str):
         ours = Ours(method, views, precision, False).method
@@ -206,7 +206,7 @@ def views_of(batch: int) -> list[torch.Tensor]:
 
 
 def equal_work(ours: Ours, theirs: Lightly) -> tuple[int, int]:
-    """Parameters of both in all, averages included."""
+    """Check that both steps do equal work; return the parameters of each, averages included."""
     mine, other = (
         sum(p.numel() for p in model.parameters()) for model in (ours.method, theirs.model)
     )

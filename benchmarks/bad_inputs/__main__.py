@@ -1,15 +1,15 @@
-"""Bad inputs for every tool: does each answer with a sentence, and does none damage anything?
+"""Try bad inputs on every tool: a tool must answer with an error message and damage nothing.
 
     python benchmarks/bad_inputs [--only train knn] [--examples 300]
 
 The random inputs need hypothesis: pip install -e '.[test]'.
 
-An input is handled if the exit code is not 0, no traceback is shown, stderr has a sentence, files
-that existed have not changed, nothing in a file was executed, no temporary file is left, and where
-new files are left the working command works in the same folder. A legal input must succeed. Tools
-run in this process, some inputs also in a process of their own. Then random options, bytes and
-lists are read: each gives its result or a ConfigError. The script prints the numbers of inputs
-tried and handled, and exits with 1 if any was not handled.
+An input is handled if the exit code is not 0, no traceback is shown, stderr has an error message,
+existing files have not changed, no code in a file was executed, no temporary file is left, and, if
+new files are left, the working command still works in the same folder. A legal input must succeed.
+Tools run in this process; some inputs are also tried in a new process. Then random options, bytes
+and lists are read: each must give a result or a ConfigError. The script prints the numbers of
+inputs tried and handled, and exits with 1 if an input was not handled.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help='tools, processes, random; default: all',
     )
     parser.add_argument(
-        '--examples', type=int, default=300, help='of each kind of random input; default: 300'
+        '--examples', type=int, default=300, help='random inputs of each kind; default: 300'
     )
     args = parser.parse_args(argv)
     _, hard_limit = resource.getrlimit(resource.RLIMIT_AS)

@@ -1,4 +1,4 @@
-"""The campaign: try an input on a tool and judge what the tool has said and done."""
+"""The campaign: try an input on a tool, and judge the tool's output and its effect on files."""
 
 import contextlib
 import hashlib
@@ -25,7 +25,7 @@ from files import make_files
 from inputs import WORKING
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 60  # that a tool may take for an input: none of them has much to do
+SECONDS = 60  # limit for a tool and an input: no input needs much time
 USER_MODULES = 'ssl_zoo_user.'  # prefix of the modules that a tool imports from a user's files
 SENTENCE = re.compile(r'(error: |stopped|\d+ of \d+ runs failed)\s*\S+')  # in stderr
 
@@ -36,7 +36,7 @@ class OutOfTime(BaseException):
 
 @contextlib.contextmanager
 def time_limit(seconds: float):
-    """Raise OutOfTime in the block after so many seconds."""
+    """Raise OutOfTime in the block after ``seconds``."""
 
     def stop(*_):
         raise OutOfTime(f'not done after {seconds} s')
@@ -52,13 +52,13 @@ def time_limit(seconds: float):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a tool did with an input.
+    """The outcome of a tool for an input.
 
     Attributes:
-        code: exit code, None if an exception came out of the tool.
+        code: exit code; None if the tool raised an exception.
         out: stdout.
         err: stderr.
-        exception: the traceback of that exception.
+        exception: traceback of the exception.
     """
 
     code: int | None
@@ -74,8 +74,8 @@ class Failure:
     Attributes:
         tool: the tool, or the kind of random input.
         text: the input.
-        fault: what is wrong.
-        output: last lines of what the tool printed.
+        fault: description of the fault.
+        output: last lines of the tool's output.
     """
 
     tool: str
@@ -89,9 +89,9 @@ class Result:
     """The count of a campaign.
 
     Attributes:
-        tried: number of inputs of each tool or kind.
-        handled: number of those that were handled.
-        failures: the others.
+        tried: number of inputs tried, for each tool or kind.
+        handled: number of inputs handled, for each tool or kind.
+        failures: the inputs that were not handled.
     """
 
     tried: Counter[str] = field(default_factory=Counter)
@@ -99,7 +99,7 @@ class Result:
     failures: list[Failure] = field(default_factory=list)
 
     def add(self, tool: str, text: str, fault: str | None, output: str = '') -> None:
-        """Count an input; ``fault`` None: it was handled."""
+        """Count an input. If ``fault`` is None, the input was handled."""
         self.tried[tool] += 1
         if fault is None:
             self.handled[tool] += 1
@@ -109,7 +109,7 @@ class Result:
         print(f'not handled: {tool}  {text}'[:200], file=sys.stderr, flush=True)
 
     def summary(self) -> str:
-        """The failures, and a table of the inputs tried and handled."""
+        """Return the failures, and a table of the inputs tried and handled."""
         lines = []
         for failure in self.failures:
             lines.append(f'NOT HANDLED  {failure.tool}  {shortened(failure.text)}')
@@ -124,14 +124,16 @@ class Result:
 
 
 def shortened(text: str) -> str:
-    """The text without the folder's path and without long repetitions of one character."""
+    """Return the text without the folder's path and without long repetitions of one character."""
     text = re.sub(r'/\S*?/home\b', 'HOME', text)
     return re.sub(r'(.)\1{49,}', r'\1...\1', text)[:400]
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below a folder, by path. An index of shards is a cache, made anew if it
-    is damaged: it is left out."""
+    """Return the SHA-256 of every file below a folder, by path.
+
+    Indexes of shards are left out: an index is a cache that is made anew if damaged.
+    """
     return {
         str(path): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob('*'))
@@ -149,7 +151,7 @@ class Campaign:
         home: an empty folder for the files.
 
     Attributes:
-        names: what stands for the names in braces of inputs.py.
+        names: values for the names in braces in inputs.py.
         marker: a file that exists only if a tool has executed code of a bad file.
         result: the count so far.
     """
@@ -174,7 +176,7 @@ class Campaign:
         self.before = digests(home)
 
     def main(self, tool: str) -> Callable[[list[str]], int]:
-        """The main function of a tool."""
+        """Return the main function of a tool."""
         module = 'import_checkpoint' if tool == 'import' else tool
         command: ModuleType = importlib.import_module(f'ssl_zoo.cli.{module}')
         return command.main
@@ -206,15 +208,17 @@ class Campaign:
                 code = exit_code(stop)
                 if isinstance(stop.code, str):
                     err.write(stop.code)
-            except BaseException:  # of any type: it is what the campaign looks for
+            except BaseException:  # the campaign looks for exceptions of every type
                 exception = traceback.format_exc()
         return Outcome(code, out.getvalue(), err.getvalue(), exception)
 
     @staticmethod
     @contextlib.contextmanager
     def _process_state():
-        """Restore the folder, the environment, the arguments, the modules and the process group of
-        this process after the block."""
+        """Restore the state of this process after the block.
+
+        The state is the current folder, environment, arguments, modules and process group.
+        """
         environment = dict(os.environ)
         argv = sys.argv
         folder = os.getcwd()
@@ -233,7 +237,7 @@ class Campaign:
                 torch.distributed.destroy_process_group()
 
     def start(self, tool: str, words: list[str], env: dict[str, str], cwd: Path) -> Outcome:
-        """Run a tool in a process of its own."""
+        """Run a tool in a new process."""
         done = subprocess.run(
             [sys.executable, str(ROOT / 'tools' / f'{tool}.py'), *words],
             cwd=cwd,
@@ -245,8 +249,10 @@ class Campaign:
         return Outcome(done.returncode, done.stdout, done.stderr)
 
     def split(self, line: str, cwd: Path) -> tuple[list[str], dict[str, str]]:
-        """The arguments and the environment of a command line. The folders that it names with @ are
-        copied to ``cwd``."""
+        """Return the arguments and the environment of a command line.
+
+        Folders that the line names with @ are copied to ``cwd``.
+        """
         words = shlex.split(line.format(**self.names))
         env = {}
         while words and (match := re.fullmatch(r'([A-Z_]+)=(.*)', words[0])):
@@ -264,7 +270,7 @@ class Campaign:
         Args:
             tool: the tool.
             line: a line of inputs.py.
-            call: how the tool is run; by default in this process.
+            call: function that runs the tool; by default in this process.
         """
         mark = ''
         if line[:2] in ('+ ', '? '):
@@ -285,8 +291,10 @@ class Campaign:
         self.result.add(name, shlex.join([*variables, *words]), fault, output)
 
     def fault_of_working_command(self, tool: str, words: list[str], cwd: Path) -> str | None:
-        """Run the working command in a folder where a bad input has left files. None if it works
-        there."""
+        """Run the working command in a folder where a bad input has left files.
+
+        Return the fault; None if the command works.
+        """
         work_dir = 'work'
         if '--work-dir' in words:
             work_dir = words[words.index('--work-dir') + 1]
@@ -299,7 +307,7 @@ class Campaign:
         return f'then the working command gives {outcome.code} in the same folder'
 
     def judge(self, mark: str, outcome: Outcome) -> str | None:
-        """What is wrong with what a tool has said, None for nothing."""
+        """Return the fault in a tool's output and exit code; None if there is no fault."""
         code = outcome.code
         if outcome.exception:
             return 'an exception reaches the user'
@@ -314,13 +322,13 @@ class Campaign:
         return None
 
     def damage(self, cwd: Path, before: dict[str, str], code: int | None) -> str | None:
-        """What a tool has done to files that it should not have done, None for nothing.
+        """Return the damage that a tool has done to files; None if there is no damage.
 
         New files in the campaign's folder are removed.
 
         Args:
             cwd: folder that the tool ran in.
-            before: digests of the files in it before.
+            before: digests of the files in ``cwd`` before the tool ran.
             code: the tool's exit code.
         """
         if self.marker.exists():
@@ -351,7 +359,7 @@ class Campaign:
 
 
 def exit_code(stop: SystemExit) -> int:
-    """The exit code of a process that ends with this exception."""
+    """Return the exit code of a process that ends with this exception."""
     if stop.code is None:
         return 0
     return stop.code if isinstance(stop.code, int) else 1

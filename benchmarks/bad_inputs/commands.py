@@ -1,4 +1,4 @@
-"""From the tables of inputs.py to the command lines of a tool."""
+"""Make the command lines of a tool from the tables of inputs.py."""
 
 import re
 import shlex
@@ -12,19 +12,19 @@ TABLES = dict(
     make_shards=inputs.MAKE_SHARDS,
     replay=inputs.REPLAY,
 )
-# An input: its marks and variables of the environment, its first word, the other words.
+# Groups of an input: mark and environment variables, the first word, the other words.
 LINE = re.compile(r'((?:\+ |\? )?(?:[A-Z_]+=\S* )*)(\S+)(.*)')
 TRAIN = '{good} --work-dir work --cfg-options'
 DRY_RUN = '{good} --dry-run --cfg-options'
 
 
 def tools() -> list[str]:
-    """The tools that have inputs."""
+    """Return the names of the tools that have inputs."""
     return [*inputs.WORKING, 'replay']
 
 
 def commands(tool: str) -> list[str]:
-    """The command lines of a tool, with the marks that inputs.py explains."""
+    """Return the command lines of a tool, with the marks that inputs.py explains."""
     if tool == 'train':
         return train_commands()
     if tool in inputs.TOOL_ARGUMENTS:
@@ -33,13 +33,12 @@ def commands(tool: str) -> list[str]:
 
 
 def table_lines(table: str) -> list[str]:
-    """The lines of a table: its first and last line, those of the quotes, are empty."""
+    """Return the lines of a table, without the empty lines beside the quotes."""
     return table.split('\n')[1:-1]
 
 
 def train_commands() -> list[str]:
-    """Command lines for bad configs, for bad and legal options, for other arguments, and for dry
-    runs."""
+    """Return train's command lines: configs, bad and legal options, other arguments, dry runs."""
     options = table_lines(inputs.OPTIONS)
     return [
         *(f'{line} --work-dir work' for line in table_lines(inputs.CONFIGS)),
@@ -52,14 +51,13 @@ def train_commands() -> list[str]:
 
 
 def without_quotes(line: str) -> str:
-    """Several options in one pair of quotes without the quotes, so that they become several
-    arguments."""
+    """Remove the quotes around several options, so that the options become several arguments."""
     is_several = line.startswith('"') and ' ' in line and "'" not in line
     return line[1:-1] if is_several else line
 
 
 def quoted(line: str) -> str:
-    """The options of a line, each as an argument of a shell."""
+    """Return the options of a line, each quoted as a shell argument."""
     options = [line]
     if line.startswith('"'):
         options = re.split(r' (?=\w+[.\w]*=)', shlex.split(line)[0])
@@ -67,26 +65,30 @@ def quoted(line: str) -> str:
 
 
 def evaluation_commands(tool: str) -> list[str]:
-    """Command lines of a tool that evaluates: bad checkpoints, the arguments of all such tools, its
-    own arguments."""
+    """Return the command lines of an evaluation tool.
+
+    They are bad checkpoints, the arguments of all evaluation tools, and the tool's own arguments.
+    """
     lines = [f'{{home}}/{name}' for name in inputs.CHECKPOINTS]
     lines += table_lines(inputs.EVALUATION)
     lines += table_lines(inputs.TOOL_ARGUMENTS[tool])
-    if tool == 'transfer':  # it takes its images from its own arguments, not from data.train
+    if tool == 'transfer':  # transfer takes images from its own arguments, not from data.train
         lines = [line for line in lines if not changes_training_images(line)]
     arguments = inputs.WORKING[tool].removeprefix('{ckpt} ')
     return [with_arguments(line, arguments) for line in lines]
 
 
 def changes_training_images(line: str) -> bool:
-    """Whether a line names other training images that exist and can be read."""
+    """Return whether a line names other training images that exist and can be read."""
     is_missing = '/none' in line or 'torn' in line
     return '--cfg-options data.train.root=' in line and not is_missing
 
 
 def with_arguments(line: str, arguments: str) -> str:
-    """A line with the working command's arguments after the checkpoint; those of the line follow
-    and may overrule them."""
+    """Return the line with the working command's arguments inserted after the checkpoint.
+
+    The line's own arguments follow and may override the inserted arguments.
+    """
     start, checkpoint, rest = LINE.match(line).groups()
     if checkpoint == '{bare}':
         checkpoint = '{ckpt}'

@@ -1,5 +1,4 @@
-"""The files of the campaign: images, configs, checkpoints, lists, shards and results, good and bad
-ones."""
+"""Good and bad files of the campaign: images, configs, checkpoints, lists, shards and results."""
 
 import gzip
 import hashlib
@@ -19,14 +18,14 @@ import torch
 from inputs import CONFIG, WORKING
 from PIL import Image
 
-# Folder of images: its classes, one letter each, and the images of a class.
+# Folder of images -> its classes, one letter each, and the number of images of a class.
 IMAGE_FOLDERS = dict(
     train=('abc', 8), test=('abc', 4), one=('a', 24), strange=('axyz', 4), torn=('abc', 4)
 )
 
 
 class Hostile:
-    """An object whose pickle, loaded with trust, makes a file."""
+    """An object whose pickle makes a file when it is loaded without protection."""
 
     def __init__(self, marker: Path):
         self.marker = marker
@@ -37,11 +36,11 @@ class Hostile:
 
 @dataclass
 class Workshop:
-    """What making the files needs.
+    """Everything that is needed to make the files.
 
     Attributes:
         home: the folder of the campaign.
-        marker: the file that a hostile file makes.
+        marker: the file that appears if the code in a hostile file runs.
         names: values for the names in braces of inputs.py; making the files adds 'ckpt' and
             'preds'.
         run_tool: runs a tool with arguments; it must succeed.
@@ -53,15 +52,15 @@ class Workshop:
     run_tool: Callable
 
     def hostile_array(self) -> np.ndarray:
-        """An array of objects, which numpy stores as a pickle."""
+        """Return an array of objects, which numpy stores as a pickle."""
         return np.array([Hostile(self.marker)], dtype=object)
 
     def hostile_pickle(self) -> bytes:
-        """The bytes of a pickle that runs code."""
+        """Return the bytes of a pickle that runs code."""
         return pickle.dumps(Hostile(self.marker))
 
     def working_command(self, tool: str, work_dir: str) -> list[str]:
-        """The arguments of a tool's working command, with another work directory."""
+        """Return the arguments of a tool's working command, with another work directory."""
         line = WORKING[tool].format(**self.names)
         return shlex.split(line.replace(' work ', f' {self.home}/{work_dir} '))
 
@@ -84,7 +83,7 @@ def make_files(home: Path, marker: Path, names: dict[str, str], run_tool: Callab
 
 
 def flipped(data: bytes, position: int) -> bytes:
-    """The bytes with one bit changed."""
+    """Return the bytes with one bit changed."""
     return data[:position] + bytes([data[position] ^ 16]) + data[position + 1 :]
 
 
@@ -155,7 +154,7 @@ def make_runs(workshop: Workshop) -> None:
 
 
 def make_damaged_checkpoints(workshop: Workshop) -> None:
-    """Files that are no checkpoints, or whose bytes are not those that were written."""
+    """Make files that are not checkpoints, and checkpoints with changed bytes."""
     home = workshop.home
     data = Path(workshop.names['ckpt']).read_bytes()
     half = len(data) // 2
@@ -170,7 +169,7 @@ def make_damaged_checkpoints(workshop: Workshop) -> None:
 
 
 def make_edited_checkpoints(workshop: Workshop) -> None:
-    """Checkpoints with items that are missing or of another kind; most have the right digest."""
+    """Make checkpoints with missing items or items of wrong types; most have the right digest."""
     from ssl_zoo.checkpoint import add_digest
 
     home = workshop.home
@@ -189,7 +188,7 @@ def make_edited_checkpoints(workshop: Workshop) -> None:
 
 
 def edited_items(content: dict, marker: Path) -> dict[str, dict]:
-    """For each edited checkpoint the items that differ from those of the good one."""
+    """Return for each edited checkpoint the items that differ from the good checkpoint."""
     config = content['config']
     weights = content['method']
     attack = dict(type='os.system', command=f'touch {marker}')
@@ -265,7 +264,7 @@ def make_shards(workshop: Workshop) -> None:
 
 
 def make_hostile_index(workshop: Workshop) -> None:
-    """Shards with an index of the name that the data source gives it, whose arrays run code."""
+    """Make shards with an index under its usual name; loading the arrays in the index runs code."""
     folder = workshop.home / 'shards_hostile_index'
     shutil.copytree(workshop.home / 'shards', folder)
     shards = [f'shard-{i:06d}.tar' for i in range(3)]
@@ -292,7 +291,7 @@ def make_predictions(workshop: Workshop) -> None:
 
 
 def changed_predictions(arrays: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-    """For each bad file of predictions the arrays that differ from those of the good one."""
+    """Return for each bad file of predictions the arrays that differ from the good file."""
     predicted = arrays['predicted']
     labels = arrays['labels']
     no_predictions = dict(
@@ -314,7 +313,7 @@ def changed_predictions(arrays: dict[str, np.ndarray]) -> dict[str, dict[str, np
 
 
 def make_stored_features(workshop: Workshop) -> None:
-    """Folders of finished evaluations with rubbish in the features or in the results."""
+    """Make folders of finished evaluations with rubbish in the features or in the results."""
     home = workshop.home
     for name in ('features_rubbish', 'features_pickled', 'results_rubbish'):
         shutil.copytree(home / 'figures', home / name)
@@ -327,9 +326,9 @@ def make_stored_features(workshop: Workshop) -> None:
 
 
 def make_stopped_evaluations(workshop: Workshop) -> None:
-    """Folders of stopped evaluations with rubbish in what they have kept."""
+    """Make folders of stopped evaluations with rubbish in the saved state."""
     home = workshop.home
-    # A finished evaluation removes what a stopped one keeps.
+    # A finished evaluation would remove the state that a stopped evaluation keeps.
     with mock.patch('shutil.rmtree'):
         workshop.run_tool('linear', *workshop.working_command('linear', 'linear'))
     workshop.run_tool('semi_supervised', *workshop.working_command('semi_supervised', 'semi'))
@@ -351,8 +350,10 @@ def make_stopped_evaluations(workshop: Workshop) -> None:
 def copy_with(
     home: Path, folder: str, name: str, pattern: str, content: bytes | None = None
 ) -> Path:
-    """Copy a folder, write ``content`` into the one file in it that fits the pattern, and return
-    this file's path."""
+    """Copy a folder, and write ``content`` into its only file that matches the pattern.
+
+    Return the path of this file.
+    """
     shutil.copytree(home / folder, home / name)
     [path] = (home / name).rglob(pattern)
     if content is not None:
@@ -361,8 +362,10 @@ def copy_with(
 
 
 def make_train_all_folders(home: Path) -> None:
-    """Output folders of train_all: a finished run, other settings, rubbish, folders in the place of
-    files."""
+    """Make output folders of train_all.
+
+    They hold a finished run, other settings, rubbish, or folders in the place of files.
+    """
     shutil.copytree(home / 'run', home / 'all_done' / f'{home.name}_good' / 'seed_0')
     path = copy_with(home, 'all_done', 'all_other_settings', 'results.jsonl')
     path.write_text(path.read_text().replace('"batch_size": 6', '"batch_size": 7'))

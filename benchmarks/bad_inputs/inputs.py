@@ -1,15 +1,16 @@
-"""The inputs of the campaign, as data: command lines for every tool, one a line.
+"""The inputs of the campaign, as data: one command line per line, for every tool.
 
 How to read a line:
 
-- ``+ LINE``: the input is legal and must succeed. ``? LINE``: it may succeed.
-- ``NAME=value`` at the start: a variable of the environment.
+- ``+ LINE``: the input is legal and must succeed. ``? LINE``: the input may succeed.
+- ``NAME=value`` at the start: an environment variable.
 - ``{name}``: a value or a file that the campaign makes, see ``Campaign.names`` and files.py.
 - An empty line: no arguments.
 - ``@name``: a copy of the folder {home}/name in the current directory.
 - ``{bare}``: a checkpoint without the arguments of WORKING; ``{nolabels}``: without --labels.
 
-The tables of a tool that evaluates get the arguments of its working command before their own.
+In the tables of evaluation tools, the arguments of the working command are put before the line's
+own arguments.
 """
 
 # The config of all runs; {root} is the folder of the campaign.
@@ -28,8 +29,8 @@ workers = 0
 online_eval = dict(every=0)
 """
 
-# For each tool a command that works, with which an input is compared. A run of train_all takes
-# seconds, so it has no working command.
+# For each tool a command that works; it must still work after a bad input. A run of train_all takes
+# seconds, so train_all has no working command.
 WORKING = dict(
     train='{good} --work-dir work',
     train_all='{home}/none.py --out work',
@@ -323,7 +324,7 @@ clip_grad=1e-300
 seed=3
 """
 
-# Values of --cfg-options for a dry run, which may succeed: only the training itself would fail.
+# Values of --cfg-options for a dry run. They may succeed: only the training itself would fail.
 DRY_OPTIONS = """
 epochs=1e300
 epochs=1e9
@@ -400,7 +401,7 @@ SLURM_STEP_NUM_TASKS=2 SLURM_JOB_ID=a {good} --work-dir work
 + WORLD_SIZE=1 RANK=a {good} --work-dir work
 """
 
-# Checkpoints for the tools that evaluate.
+# Checkpoints for the evaluation tools.
 CHECKPOINTS = (
     'none.pth',
     '',
@@ -440,7 +441,7 @@ CHECKPOINTS = (
     '{long}.pth',
 )
 
-# Arguments that all tools that evaluate have in common.
+# Arguments that all evaluation tools share.
 EVALUATION = """
 {ckpt} --network teacher
 {ckpt} --network ""
@@ -496,7 +497,7 @@ SLURM_STEP_NUM_TASKS=x {ckpt}
 + {ckpt} --random-weights --precision bf16
 """
 
-# Arguments of one tool that evaluates.
+# Arguments of single evaluation tools.
 TOOL_ARGUMENTS = dict(
     knn="""
 {ckpt} --k 0
@@ -835,7 +836,7 @@ REPLAY = """
 {long}
 """
 
-# Inputs that are tried in a process of their own as well.
+# Inputs that are also tried in a new process.
 PROCESSES = (
     (
         'train',
@@ -852,7 +853,7 @@ PROCESSES = (
     ('compare', '{preds} {home}/hostile.npz'),
 )
 
-# Values that random options draw from.
+# Values from which random options are drawn.
 UNUSUAL_VALUES = (
     'nan',
     'inf',

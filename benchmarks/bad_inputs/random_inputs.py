@@ -1,6 +1,6 @@
-"""Random options, plans, checkpoints, lists, patterns and shards, the same ones in every run.
+"""Random options, plans, checkpoints, lists, patterns and shards; the same in every run.
 
-Each gives its result or a ConfigError: any other exception would reach the user.
+Each input must give a result or a ConfigError: any other exception would reach the user.
 """
 
 import re
@@ -35,7 +35,7 @@ from ssl_zoo.engine.plan import Plan
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.storage.digest import sha256_of_tensors
 
-SECONDS = 20  # for one input
+SECONDS = 20  # limit for one input
 # Settings and the prefix of their keys in a config.
 SECTIONS = {
     '': Settings,
@@ -87,7 +87,7 @@ FILE_NAMES = (
     '..',
     '/',
 )
-# What may follow a file's name in a list.
+# Text that may follow a file's name in a list.
 LABELS = ('', '\t0', '\tdog', ' 1', '\t', '\t99999999999', '\t-1', '\t²', '\t٣', '\ta\tb')
 LABEL_UNITS = ('%', '-per-class', '.%', ' %')
 PATTERN_PARTS = (
@@ -102,10 +102,10 @@ def try_random_inputs(examples: int, home: Path, names: dict[str, str], result: 
     """Try random inputs of every kind.
 
     Args:
-        examples: number of each kind.
+        examples: number of inputs of each kind.
         home: folder of the campaign's files.
-        names: names of the campaign.
-        result: where the inputs are counted.
+        names: values for the names in braces, see Campaign.
+        result: the count to which the inputs are added.
     """
     attempts = Attempts(examples, result)
     checkpoint = Path(names['ckpt'])
@@ -119,16 +119,16 @@ def try_random_inputs(examples: int, home: Path, names: dict[str, str], result: 
 
 
 class Attempts:
-    """Random inputs, and what they give.
+    """Runs random inputs and counts their outcomes.
 
     Args:
         examples: number of inputs of each kind.
-        result: where they are counted.
+        result: the count to which the inputs are added.
     """
 
     def __init__(self, examples: int, result: Result):
         self.result = result
-        self.places: set[tuple] = set()  # of the failures so far
+        self.places: set[tuple] = set()  # lines of code of the failures so far
         self.settings = settings(
             max_examples=examples,
             derandomize=True,
@@ -138,12 +138,14 @@ class Attempts:
         )
 
     def run(self, function: Callable) -> None:
-        """Call a function of given() with all its inputs."""
+        """Call a function decorated by hypothesis' ``given`` with all its inputs."""
         self.settings(function)()
 
     def attempt(self, kind: str, text: str, function: Callable[[], object]) -> None:
-        """Call a function and count its input. A failure counts once for each line of code that
-        raises it."""
+        """Call a function and count its input.
+
+        Failures that the same line of code raises count once.
+        """
         try:
             with time_limit(SECONDS):
                 function()
@@ -163,7 +165,7 @@ class Attempts:
 
 
 def try_options(attempts: Attempts, config: str) -> None:
-    """One to four random options for a good config."""
+    """Try one to four random options on a good config."""
     keys = [prefix + name for prefix, cls in SECTIONS.items() for name in cls.__dataclass_fields__]
     key = st.sampled_from([*keys, *OTHER_KEYS])
     literal = st.recursive(
@@ -179,7 +181,7 @@ def try_options(attempts: Attempts, config: str) -> None:
         NUMBERS.map(repr), literal.map(repr), st.sampled_from(UNUSUAL_VALUES), st.text(max_size=20)
     )
     assignment = st.builds('{}={}'.format, key, value)
-    # Two of three are assignments.
+    # Two of three options are assignments.
     option = st.one_of(assignment, st.builds('{}={}'.format, key, value), st.text(max_size=20))
 
     @given(st.lists(option, min_size=1, max_size=4))
@@ -192,8 +194,7 @@ def try_options(attempts: Attempts, config: str) -> None:
 
 
 def try_plans(attempts: Attempts, config: str) -> None:
-    """Random schedules and numbers, of about the right kind, so that some get through the
-    checks."""
+    """Try random schedules and numbers, similar enough to valid ones that some pass the checks."""
     number = st.one_of(
         st.integers(0, 10), st.integers(1, 10**6), st.floats(0, 5), st.floats(0, 1e300), NUMBERS
     )
@@ -223,8 +224,10 @@ def try_plans(attempts: Attempts, config: str) -> None:
 
 
 def check_plan(config: dict, images: int, processes: int) -> None:
-    """Raise ValueError if the plan has a learning rate or a weight decay that is negative or
-    infinite at the steps that matter."""
+    """Raise ValueError if a learning rate or weight decay of the plan is negative or infinite.
+
+    The steps checked are the first two, the end of the warm-up, the middle and the last.
+    """
     plan = Plan.of(settings_from_dict(config), images, processes)
     last = plan.steps - 1
     for step in {0, 1, min(plan.warmup_steps, last), plan.steps // 2, last}:
@@ -235,7 +238,7 @@ def check_plan(config: dict, images: int, processes: int) -> None:
 
 
 def try_spliced_checkpoints(attempts: Attempts, checkpoint: Path, path: Path) -> None:
-    """Checkpoints of which some bytes are replaced: none is read as other content."""
+    """Try checkpoints with some bytes replaced: none may be read as other content."""
     data = checkpoint.read_bytes()
     digest = sha256_of_tensors(read_checkpoint(checkpoint))
 
@@ -254,7 +257,7 @@ def try_spliced_checkpoints(attempts: Attempts, checkpoint: Path, path: Path) ->
     def spliced(start, cut, new):
         read_spliced(start, cut, new)
 
-    # Positions that the bytes of tensors seldom take: the zip's directory and the pickle.
+    # Positions outside the bytes of tensors: mostly the zip's directory and the pickle.
     heads = [match.start() for match in re.finditer(rb'PK|data\.pkl|torch|sha256|config', data)]
 
     @given(st.sampled_from(heads), st.integers(-8, 60), st.binary(min_size=1, max_size=4))
@@ -266,7 +269,7 @@ def try_spliced_checkpoints(attempts: Attempts, checkpoint: Path, path: Path) ->
 
 
 def try_lists(attempts: Attempts, home: Path) -> None:
-    """Random lists of files, and of files with labels."""
+    """Try random lists of files, and of files with labels."""
     name = st.one_of(st.sampled_from(FILE_NAMES), st.text(max_size=12))
     row = st.builds('{}{}'.format, name, st.sampled_from(LABELS))
     rows = st.lists(row, max_size=5).map(
@@ -286,7 +289,7 @@ def try_lists(attempts: Attempts, home: Path) -> None:
 
 
 def try_labels(attempts: Attempts, home: Path) -> None:
-    """Random values of --labels."""
+    """Try random values of --labels."""
     source = ImageFolder(f'{home}/images/train')
     amount = st.builds('{}{}'.format, st.integers(), st.sampled_from(LABEL_UNITS))
     percentage = st.from_regex(r'[\d.]{1,400}%', fullmatch=True)
@@ -299,7 +302,7 @@ def try_labels(attempts: Attempts, home: Path) -> None:
 
 
 def try_shard_patterns(attempts: Attempts, home: Path) -> None:
-    """Random patterns of shards' paths, and values that are no text."""
+    """Try random patterns of shards' paths, and values that are not text."""
     part = st.one_of(st.sampled_from(PATTERN_PARTS), st.text(max_size=4))
     pattern = st.lists(part, max_size=8).map(''.join)
     other = st.one_of(st.none(), st.integers(), st.lists(st.text(max_size=3), max_size=2))
@@ -313,7 +316,7 @@ def try_shard_patterns(attempts: Attempts, home: Path) -> None:
 
 
 def try_spliced_shards(attempts: Attempts, shard: Path, folder: Path) -> None:
-    """A shard of which some bytes are replaced."""
+    """Try a shard with some bytes replaced."""
     data = shard.read_bytes()
     folder.mkdir(exist_ok=True)
     starts = st.one_of(st.integers(0, len(data)), st.integers(0, 1600))
