@@ -1,6 +1,6 @@
 """The contract of a method, for every registered method with the arguments of its digits config.
 
-The backbone is tiny.
+Backbone, views and batch are tiny: what is tested does not depend on their size.
 """
 
 import copy
@@ -36,6 +36,7 @@ NAMES = [
     name for name in METHODS.names() if METHODS.find(name).__module__.startswith('ssl_zoo.methods')
 ]
 BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1])
+IMAGES = 16  # of a forward pass, where a method does not need more
 BATCH_NORM = re.compile(r'running_mean|running_var|num_batches_tracked')
 
 
@@ -54,6 +55,12 @@ def settings(request):
     name, changes = VARIANTS.get(request.param, (request.param, {}))
     settings = load_config(digits_config(name))
     settings.method.update(changes, backbone=BACKBONE)
+    for view in settings.views:
+        view['size'] = 20  # pixels: the smallest view that blur allows
+    method = METHODS.create(settings.method)
+    images = max(IMAGES, method.microbatch_minimum)
+    settings.batch_size = settings.accumulate * images
+    settings.batch_size += -settings.batch_size % method.microbatch_multiple
     return settings
 
 
