@@ -18,7 +18,7 @@ from ssl_zoo.errors import ConfigError
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Moments of the channels over the batches of all ranks, with gradient.
+    """Compute moments of the channels over the batches of all ranks, with gradient.
 
     Args:
         x: (B, C, ...), this rank's batch.
@@ -37,7 +37,7 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _channel_shape(x: Tensor) -> tuple[int, ...]:
-    """The shape that broadcasts (C,) over (B, C, ...)."""
+    """Return the shape that broadcasts (C,) over (B, C, ...)."""
     return (1, -1, *[1] * (x.ndim - 2))
 
 
@@ -50,7 +50,7 @@ def standardize(z: Tensor, eps: float = 1e-5) -> Tensor:
 
 
 class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """BatchNorm whose statistics are those of the batches of all ranks, also on CPUs.
+    """BatchNorm with statistics over the batches of all ranks, also on CPUs.
 
     torch's SyncBatchNorm works on GPUs only.
     """
@@ -87,11 +87,12 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
 def convert_sync_batchnorm(network: nn.Module, device: torch.device) -> nn.Module:
     """Make every BatchNorm of a network take its statistics over all ranks.
 
-    Parameters, buffers and their names stay.
+    Parameters, buffers and their names do not change.
 
     Args:
         network: changed in place.
-        device: where it runs. On GPUs its BatchNorms become SyncBatchNorm, on CPUs GlobalBatchNorm.
+        device: device of the network. BatchNorms become SyncBatchNorm on GPUs, GlobalBatchNorm on
+            CPUs.
 
     Raises:
         ConfigError: on CPUs, a BatchNorm that is fused with its activation (timm's BatchNormAct2d).
@@ -114,12 +115,13 @@ def convert_sync_batchnorm(network: nn.Module, device: torch.device) -> nn.Modul
 
 
 class RunningStatistics:
-    """The running statistics of the BatchNorms that each rank computes over its own images.
+    """The running statistics of BatchNorms that are not synchronised, which differ between ranks.
 
-    They are averages of batch statistics, so it does not matter when they are averaged over ranks.
+    Running statistics are averages of batch statistics, so it does not matter when they are
+    averaged over ranks.
 
     Args:
-        network: its BatchNorms are collected once, here.
+        network: the network; its BatchNorms are collected once, in ``__init__``.
 
     Attributes:
         buffers: running means and variances, (C,) each.
@@ -136,15 +138,15 @@ class RunningStatistics:
         ]
 
     def average(self) -> None:
-        """Replace them by their means over ranks."""
+        """Replace the running statistics by their means over ranks."""
         all_reduce_mean(self.buffers)
 
 
 class SplitBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm over each of ``splits`` equal parts of the global batch.
 
-    It computes on one device what ``splits`` devices compute without synchronisation. MoCo needs
-    statistics that query and key do not share (see ``shuffle_bn``); its authors' CIFAR demo splits
+    On one device it computes what ``splits`` devices compute without synchronisation. In MoCo a
+    query and its key must not share statistics (see ``shuffle_bn``); the authors' CIFAR demo splits
     the batch in this way. Image i of the batch is in part i % splits. Running statistics are
     averaged over the parts. Each rank normalises splits / world_size parts, and at least one.
 
@@ -172,7 +174,7 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
         mean = self.running_mean.repeat(splits)
         var = self.running_var.repeat(splits)
         out = F.batch_norm(
-            x.reshape(n // splits, splits * c, h, w),  # one channel per channel and part
+            x.reshape(n // splits, splits * c, h, w),  # one channel for each channel of each part
             mean,
             var,
             self.weight.repeat(splits),
@@ -193,7 +195,7 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
 def split_batchnorm(network: nn.Module, splits: int) -> nn.Module:
     """Turn the BatchNorm2d layers of a network into SplitBatchNorm2d, in place.
 
-    One split changes nothing.
+    ``splits=1`` changes nothing.
 
     Raises:
         ConfigError: ``splits`` is not a whole number of at least 1.
@@ -220,9 +222,10 @@ def unsplit_batchnorm(network: nn.Module) -> nn.Module:
 def shuffle_bn(network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Compute ``network(x)`` with the images of the global batch shuffled over ranks for the pass.
 
-    MoCo's shuffling BN (arXiv 1911.05722, sec. 3.3): a key is normalised with other images than its
-    query, so that BatchNorm's statistics do not reveal which belong together. With one process the
-    images are permuted within the batch, which only matters to SplitBatchNorm2d.
+    MoCo's shuffling BN (arXiv 1911.05722, sec. 3.3): a key is normalised together with other
+    images than its query, so that BatchNorm's statistics do not reveal which key is the query's.
+    With one process the images are permuted within the batch, which matters only to
+    SplitBatchNorm2d.
 
     Args:
         network: (B, ...) -> (B, D), called without gradient.

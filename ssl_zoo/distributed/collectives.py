@@ -1,8 +1,8 @@
-"""Collectives on tensors that losses use. With one process each is the identity, or nearly.
+"""Collectives on tensors, for losses and optimizers. With one process nothing is communicated.
 
 Image i of a global batch is on rank i % world_size, and ``all_gather`` puts rows back into that
-order. So everything that depends on the order of a batch (queues, parts of a batch) is the same for
-any number of processes.
+order. So everything that depends on the order of a batch (queues, parts of a batch) does not depend
+on the number of processes.
 
 A loss is the mean over the anchors of its rank, or the same global value on every rank, and
 DistributedDataParallel averages gradients over ranks. For that average to be the gradient on the
@@ -16,12 +16,12 @@ from torch.distributed.tensor import DTensor
 
 
 def world_size() -> int:
-    """Number of processes; 1 without a process group."""
+    """Return the number of processes; 1 without a process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Index of this process; 0 without a process group."""
+    """Return the index of this process; 0 without a process group."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
@@ -36,7 +36,7 @@ class _AllGather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
-        # A copy: other nodes of the graph may hold the same tensor.
+        # all_reduce works on a copy: other nodes of the graph may hold the same tensor.
         gradient = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(gradient)
         return gradient[rank() :: world_size()]
@@ -81,7 +81,7 @@ def local_rows(n: int, device: torch.device | str | None = None) -> Tensor:
 def broadcast(x: Tensor) -> Tensor:
     """Return the tensor of rank 0 on all ranks.
 
-    For random numbers that all ranks must share: each rank has its own generator.
+    Use it for random numbers that all ranks must share, because each rank has its own generator.
     """
     if world_size() > 1:
         x = x.contiguous()
@@ -121,7 +121,7 @@ def global_norms(shards: list[Tensor], group: dist.ProcessGroup | None = None) -
     """Compute the Euclidean norms (scalars) of whole tensors from their shards.
 
     Args:
-        shards: of this rank, see ``local_shards``.
+        shards: shards of this rank, see ``local_shards``.
         group: process group that holds the other shards; None if ``shards`` are whole tensors.
     """
     norms = torch._foreach_norm(shards)

@@ -1,4 +1,4 @@
-"""Integer counters summed over the ranks without waiting."""
+"""Integer counters that are summed over ranks without waiting."""
 
 import torch
 import torch.distributed as dist
@@ -9,9 +9,9 @@ from ssl_zoo.distributed.collectives import world_size
 class AsyncCounter:
     """Counters that all ranks add to at every step, without waiting for each other.
 
-    With several ranks the sums lag by one step: what a step adds is in the sums that the next step
-    returns. All ranks get the same sums at the same step, so that they can decide alike, for
-    instance to stop. With one rank the sums are those of the step itself.
+    With several ranks the sums lag by one step: numbers added at a step are in the sums that the
+    next step returns. All ranks get the same sums at the same step, so that all can make the same
+    decision, for instance to stop. With one rank the sums are those of the step itself.
 
     Args:
         n: number of counters.
@@ -22,7 +22,7 @@ class AsyncCounter:
         self._pending: tuple[dist.Work, torch.Tensor] | None = None
 
     def add(self, *numbers: int) -> list[int]:
-        """Add one number to each counter; return the sums over ranks up to the step before."""
+        """Add one number to each counter; return the sums over ranks (see the class)."""
         if world_size() == 1:
             self.sums += torch.tensor(numbers)
             return self.sums.tolist()

@@ -20,7 +20,7 @@ def barrier() -> None:
 
 
 def all_gather_object(value: T) -> list[T]:
-    """Gather a plain value from every rank; the list is ordered by rank and the same on all."""
+    """Gather a plain value from every rank; all ranks get the same list, ordered by rank."""
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
@@ -40,11 +40,12 @@ def broadcast_object(value: T) -> T:
 def raise_together(function: Callable[[], T]) -> T:
     """Call a function on every rank; if it raises ConfigError on one rank, all ranks raise.
 
-    So no rank waits for another one that has failed.
+    So no rank waits for a rank that has failed.
 
     Raises:
-        ConfigError: there is one process, and its error is raised.
-        CollectiveConfigError: there are several; the message is that of the lowest failing rank.
+        ConfigError: there is one process; its own error is raised.
+        CollectiveConfigError: there are several processes; the message is that of the lowest
+            failing rank.
     """
     result = None
     error = None
@@ -71,5 +72,5 @@ def on_rank0(function: Callable[[], T]) -> T:
 
 
 def write_on_rank0(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file on rank 0 with ``write_or_raise``; all ranks wait for it or raise its error."""
+    """Write a file on rank 0 with ``write_or_raise``; all ranks wait, or raise its error."""
     raise_together(lambda: write_or_raise(path, write) if rank() == 0 else None)

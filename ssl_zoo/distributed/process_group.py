@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from ssl_zoo.errors import ConfigError
 
-TIMEOUT = 1800  # seconds after which a process that waits for another fails
+TIMEOUT = 1800  # seconds that a process waits for another before it fails
 
 # torchrun's variable -> SLURM's variable of the same meaning. srun sets no address and no port.
 SLURM_VARIABLES = dict(
@@ -31,7 +31,7 @@ class RankInfo:
         rank: index of this process.
         size: number of processes.
         local_rank: index of this process on its machine.
-        local_size: number of processes on its machine.
+        local_size: number of processes on this machine.
     """
 
     rank: int = 0
@@ -45,7 +45,7 @@ def rank_info() -> RankInfo:
 
     If srun started the processes, torchrun's variables are added to the environment. srun gives no
     address: MASTER_ADDR becomes the first machine of the step, and MASTER_PORT a port that follows
-    from the numbers of job and step. Both are kept if they are set.
+    from the numbers of job and step. Variables that are set already are kept.
 
     Raises:
         ConfigError: the environment names several processes but lacks their address, or a variable
@@ -80,7 +80,7 @@ def _set_from_slurm(env: MutableMapping[str, str]) -> None:
     env.setdefault('MASTER_PORT', str(port))
     for name, slurm_name in SLURM_VARIABLES.items():
         if slurm_name in env:
-            # SLURM writes tasks per node as 8(x4) or 4,3: the first number is that of the first
+            # SLURM writes tasks per node as 8(x4) or 4,3; the first number belongs to the first
             # machine.
             env[name] = re.sub(r'(?<=\d)[(,].*', '', env[slurm_name])
 
@@ -104,7 +104,7 @@ def _check_environment(size: int) -> None:
 
 
 def _number(name: str, default: int) -> int:
-    """An environment variable as a number."""
+    """Return an environment variable as a number."""
     text = os.environ.get(name) or str(default)
     if not (text.isascii() and text.isdigit() and len(text) < 20):
         raise ConfigError(
@@ -141,7 +141,7 @@ def process_group(timeout: float = TIMEOUT) -> Iterator[None]:
             f'{str(error).splitlines()[0]}'
         ) from None
     yield
-    # Not after an error: the other processes may be waiting in another collective.
+    # Not in a ``finally``: after an error the other processes may wait in another collective.
     dist.destroy_process_group()
 
 

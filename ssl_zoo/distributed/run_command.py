@@ -9,7 +9,7 @@ import torch.distributed as dist
 from ssl_zoo.distributed.process_group import RankInfo, rank_info
 from ssl_zoo.errors import CollectiveConfigError, ConfigError, Stopped
 
-# What messages of gloo and NCCL contain when another process has ended or does not answer.
+# Parts of the messages of gloo and NCCL when another process has ended or does not answer.
 LOST = (
     'Connection closed by peer',
     'Connection reset',
@@ -26,11 +26,11 @@ def run_command(function: Callable[[], int], how_to_continue: str) -> int:
 
     Args:
         function: the command; returns its exit code.
-        how_to_continue: how to continue after a stop, for the message.
+        how_to_continue: text of the message on how to continue after a stop.
 
     Returns:
         The exit code: that of ``function``; 2 for a mistake that the user can correct, for too
-        little memory and for files that cannot be read or written; 3 for values that are not
+        little memory, and for files that cannot be read or written; 3 for values that are not
         finite; 75 if another process was lost; 128 + n after signal n.
     """
     info = RankInfo()
@@ -75,12 +75,12 @@ def run_command(function: Callable[[], int], how_to_continue: str) -> int:
 
 
 def _report(info: RankInfo, error: BaseException, sentence: str) -> None:
-    """Print a sentence on stderr, on one of the processes that have the error."""
+    """Print a sentence on stderr; of several processes with the same error only one prints."""
     is_common = isinstance(error, (CollectiveConfigError, FloatingPointError, Stopped))
     if info.rank != 0:
         if is_common:  # all ranks have the error, and rank 0 reports it
             return
-        # Before the process group exists, all processes of a machine mostly have the same error.
+        # Before the process group exists, all processes of a machine usually have the same error.
         if info.local_rank != 0 and not dist.is_initialized():
             return
     prefix = f'[process {info.rank}] ' if info.size > 1 and not is_common else ''

@@ -1,18 +1,18 @@
 """Shard parameters, gradients and optimizer state over ranks (FSDP2), for large networks.
 
-    method = shard(build_method(settings), networks=['online.backbone'])  # before its optimizer
+    method = shard(build_method(settings), networks=['online.backbone'])  # then its optimizer
     content = full_state(method.state_dict())  # equals the state_dict of an unsharded run
     load_full_state(method, content)
 
 A sharded run computes what DistributedDataParallel computes: gradients are averaged over ranks.
-With accumulation they are averaged after every pass, so that they stay sharded between passes;
-their sum is the same. Buffers (BatchNorm's statistics, queues, centres) are not sharded: each rank
-has its own.
+With accumulation they are averaged after every pass, not only after the last, so that they stay
+sharded between passes; the accumulated gradient is the same. Buffers (BatchNorm's statistics,
+queues, centres) are not sharded: each rank has its own.
 
-Limit: a part of the model, such as its backbone, cannot be called outside of the model's forward,
-because parameters are whole only there. To evaluate, load ``full_state`` into a model built anew.
-With bf16 autocast, the bf16 copies of whole weights stay in memory from forward to backward; in
-float32 the whole weights of a block exist during its own pass only.
+Limit: a part of the model, such as its backbone, cannot be called outside of the model's forward
+pass, because only there its parameters are whole. To evaluate, load ``full_state`` into a newly
+built model. With bf16 autocast, the bf16 copies of whole weights stay in memory from forward to
+backward; in float32 the whole weights of a block exist only while the block is used.
 """
 
 from collections.abc import Iterable
@@ -33,21 +33,21 @@ def shard(
 ) -> nn.Module:
     """Shard the parameters of a model over all ranks, in place.
 
-    Call it before building the optimizer.
-    The blocks of ``networks`` are gathered one by one when they are used; the rest of the model
-    (stems, heads, prototypes) is gathered for the whole pass. All ranks start from the weights and
-    buffers of rank 0, as with DistributedDataParallel.
+    Call it before building the optimizer. Each block of ``networks`` is gathered when it is used;
+    the rest of the model (stems, heads, prototypes) is gathered for the whole pass. All ranks
+    start from the weights and buffers of rank 0, as with DistributedDataParallel.
 
     Args:
-        model: on the CPU or on the device; whole blocks move to the device one at a time.
-        networks: paths of its submodules that have blocks, such as 'online.backbone'; also those of
-            EMA networks.
+        model: the model, on the CPU or on the device; whole blocks move to the device one at a
+            time.
+        networks: paths of its submodules that have blocks, such as 'online.backbone', EMA networks
+            included.
         device: type of device that the ranks compute on, 'cpu' or 'cuda'; None for CUDA if it is
             available. For 'cuda' each process must have set its own device.
 
     Returns:
-        The model. Its class is replaced by a subclass, its parameters are DTensors that are split
-        along their first dimension.
+        The model. Its class is replaced by a subclass; its parameters are DTensors, split along
+        their first dimension.
 
     Raises:
         ValueError: there is no process group, or the model is sharded already.
@@ -71,22 +71,22 @@ def shard(
 
 def _broadcast_from_rank0(model: nn.Module, device_type: str) -> None:
     for tensor in (*model.parameters(), *model.buffers()):
-        # FSDP takes contiguous parameters only, so parameters in channels_last become contiguous;
-        # images in channels_last stay so.
+        # FSDP takes contiguous parameters only, so parameters in channels_last become contiguous.
+        # Images stay in channels_last.
         whole = tensor.detach().to(device_type).contiguous()
         dist.broadcast(whole, src=0)
         tensor.data = whole.to(tensor.device)
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether a parameter of the model is sharded."""
+    """Whether any parameter of the model is sharded."""
     return any(isinstance(p, DTensor) for p in model.parameters())
 
 
 def _blocks(network: nn.Module) -> list[nn.Module]:
-    """The blocks of a ResNet or ViT, inner ones first.
+    """List the blocks of a ResNet or ViT, inner blocks first.
 
-    A block is an element of a Sequential or ModuleList that has submodules itself.
+    A block is a child of a Sequential or ModuleList; it has submodules itself.
     """
     blocks = [
         child
@@ -104,12 +104,13 @@ def full_state(state: Any) -> Any:
     """Make all tensors of a state_dict whole and move them to the CPU. All ranks must call it.
 
     Args:
-        state: of a model or an optimizer: tensors and plain values in dicts, lists and tuples.
+        state: state_dict of a model or an optimizer: tensors and plain values in dicts, lists and
+            tuples.
 
     Returns:
-        The same state on every rank, except for buffers, which are the rank's own: as with
-        DistributedDataParallel, rank 0's are those of the run. Tensors that are whole and on the
-        CPU already share their memory with ``state``.
+        The same state on every rank, except for buffers, which are the rank's own. As with
+        DistributedDataParallel, the buffers of the run are those of rank 0. Tensors that are
+        already whole and on the CPU share their memory with ``state``.
     """
     if isinstance(state, DTensor):
         return state.full_tensor().detach().cpu()
@@ -127,7 +128,7 @@ def load_full_state(owner: nn.Module | torch.optim.Optimizer, state: dict) -> No
 
     Args:
         owner: a model or an optimizer, sharded or not.
-        state: of an unsharded run, or from ``full_state``; the same on all ranks. It is copied.
+        state: from an unsharded run or from ``full_state``, the same on all ranks; it is copied.
 
     Raises:
         RuntimeError, ValueError: as load_state_dict, if the state belongs to another model or
@@ -153,9 +154,9 @@ def _sharded_optimizer_state(optimizer: torch.optim.Optimizer, state: dict) -> d
 
 
 def _shard_like(value: Any, like: Tensor | None) -> Any:
-    """A copy of ``value``; of this rank's shard if ``like`` is a sharded tensor of its shape.
+    """Copy ``value``; only this rank's shard if ``like`` is a sharded tensor of the same shape.
 
-    An optimizer's step count has another shape than its parameter and is not sharded.
+    The step count of an optimizer has another shape than its parameter, so it is not sharded.
     """
     if not isinstance(value, Tensor):
         return value

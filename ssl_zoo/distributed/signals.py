@@ -6,9 +6,9 @@ from types import FrameType
 
 
 class StopSignals:
-    """Records the signal that asks to stop, to be handled at the end of a step.
+    """Records the signal that asks a run to stop; the run acts on it at the end of a step.
 
-    A second Ctrl-C stops at once.
+    After the first signal, Ctrl-C stops at once.
 
     Attributes:
         received: number of the last signal; None before the first one.
@@ -32,12 +32,12 @@ class StopSignals:
         self._previous_handlers = {signum: signal.signal(signum, record) for signum in self.CAUGHT}
 
     def received_flags(self) -> list[int]:
-        """For each signal of ``CAUGHT``: 1 if it was the last one received, else 0."""
+        """Return for each signal of ``CAUGHT``: 1 if it was the last signal received, else 0."""
         return [int(self.received == signum) for signum in self.CAUGHT]
 
     @classmethod
     def first_received(cls, flags: list[int]) -> int:
-        """The number of the first signal whose flag, or sum of flags over ranks, is not 0."""
+        """Return the first signal of ``CAUGHT`` whose flag (or sum over ranks) is not 0."""
         return next(signum for signum, n in zip(cls.CAUGHT, flags, strict=True) if n)
 
     def release(self) -> None:

@@ -30,7 +30,7 @@ def wrap_model(
         device: device of this process.
         strategy: 'ddp' for DistributedDataParallel, 'fsdp' for ``shard``.
         sync_batchnorm: whether BatchNorm takes its statistics over all processes.
-        device_batch: images of this process in a forward pass.
+        device_batch: number of images of this process in a forward pass.
         unused_parameters: whether a step may leave a parameter without a gradient.
         networks: paths of the submodules whose blocks 'fsdp' gathers one by one, see ``shard``.
 
@@ -48,7 +48,7 @@ def wrap_model(
             f'{device_batch} image per process and pass, but BatchNorm over each process apart '
             f'needs two; make batch_size larger, or use fewer processes'
         )
-    if strategy == 'fsdp':  # not moved as a whole: the device holds only its shards
+    if strategy == 'fsdp':  # the model is not moved whole: the device holds only shards
         if sync_batchnorm:
             convert_sync_batchnorm(model, device)
         return shard(model, networks, device)

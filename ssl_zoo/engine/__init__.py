@@ -1,1 +1,1 @@
-"""Training on mmengine's Runner and Hooks, with what mmengine lacks."""
+"""Training: mmengine's Runner and Hooks, and features that mmengine lacks."""

@@ -12,7 +12,7 @@ from ssl_zoo.method import Method
 
 
 def compile_backbones(method: Method, device: torch.device, mode: bool | str = True) -> None:
-    """Compile a method's backbones and its photometric step; names and values of weights stay.
+    """Compile a method's backbones and photometric step; weights keep their names and values.
 
     The compiled code is kept in ~/.cache/ssl_zoo/inductor for the next run, unless
     TORCHINDUCTOR_CACHE_DIR names another folder. torch's default is in /tmp, which does not survive

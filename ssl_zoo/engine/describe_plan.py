@@ -60,7 +60,7 @@ def _describe_method(settings: Settings, method: Method) -> str:
 
 
 def _describe_factors(plan: Plan) -> str:
-    """The product of passes, processes and images that makes the batch; '' if it is one pass."""
+    """Write the batch as passes x processes x images; '' for one pass of one process."""
     factors = []
     if plan.accumulate > 1:
         factors.append(f'{plan.accumulate} passes')
@@ -85,7 +85,7 @@ def _describe_processes(settings: Settings, method: Method) -> str:
 
 
 def _describe_accumulation(plan: Plan, method: Method) -> str:
-    """What a pass computes over a part of the batch only."""
+    """Name the terms that a pass computes over only a part of the batch."""
     parts = []
     if method.batch_coupling:
         parts.append(method.batch_coupling)

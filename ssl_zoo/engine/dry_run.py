@@ -18,10 +18,10 @@ from ssl_zoo.errors import MissingData
 def dry_run(settings: Settings, report: Callable[[str], object] = print) -> None:
     """Print the plan of a run and the cost of a step.
 
-    If the data is missing, the plan uses data.expected_images and a note says so.
+    If the data is missing, the plan uses data.expected_images, and a note is printed.
 
     Raises:
-        ConfigError: the errors of ``build_runner``.
+        ConfigError: a mistake in the settings, or missing data without data.expected_images.
         FloatingPointError: the loss of the step is not finite.
     """
     info = rank_info()
@@ -63,7 +63,7 @@ def _describe_step(step: TimedStep, plan: Plan, device: torch.device) -> str:
 
 
 def _describe_difference(step: TimedStep, plan: Plan) -> str:
-    """The size of the run's step, if the synthetic step is smaller."""
+    """Describe the size of the run's step, if the synthetic step is smaller."""
     if step.passes * step.images == plan.batch_size:
         return ''
     processes = f'{plan.processes} x ' if plan.processes > 1 else ''

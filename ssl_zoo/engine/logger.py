@@ -8,7 +8,7 @@ from ssl_zoo.distributed import rank
 
 
 class LogFile(logging.FileHandler):
-    """A log file. A full disk costs its lines, which stderr reports once, and not the run."""
+    """A log file. On a full disk the run goes on without it; stderr reports that once."""
 
     failed = False
 

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class TrainLoop(BaseLoop):
-    """Trains from the pass at which the run stands to the last.
+    """Trains from the next pass of the run to the last.
 
-    mmengine's loops begin an epoch again when a run resumes inside one; this one starts at any
-    batch.
+    When a run resumes within an epoch, mmengine's loops begin the epoch again; this loop continues
+    at any batch.
 
     Args:
         runner: the run.
-        dataloader: function that makes the loader of the batches from number ``start`` on.
+        dataloader: ``dataloader(start)`` makes a loader of the batches from number ``start`` on.
 
     Attributes:
         iter: forward passes done; with accumulation, several per optimizer step.
@@ -68,7 +68,7 @@ class TrainLoop(BaseLoop):
         except NonFiniteError as error:
             runner.non_finite_hook.trace_and_raise(runner, error)
         except torch.linalg.LinAlgError as error:
-            # A decomposition of a matrix that is not finite, or that has none.
+            # A matrix is not finite, or has no decomposition.
             reason = str(error).splitlines()[0]
             failure = NonFiniteError(f'step {runner.step} failed ({reason})', runner.step)
             runner.non_finite_hook.trace_and_raise(runner, failure)
@@ -77,7 +77,7 @@ class TrainLoop(BaseLoop):
         return runner.model
 
     def _finish_report(self) -> None:
-        """Write the results of a complete run, unless they are there."""
+        """Write the results of a run whose training is complete, unless they are written."""
         runner = self.runner
         hook = runner.online_evaluation_hook
         if hook.has_reported(runner):
@@ -103,9 +103,9 @@ class TrainLoop(BaseLoop):
             loader.close()
 
     def one_pass(self, batch: dict) -> None:
-        """One forward and backward pass; the last pass of a step ends with the update."""
+        """Do one forward and backward pass; after the last pass of a step, update the weights."""
         runner = self.runner
-        # Dropout and the like depend on seed, pass and rank alone.
+        # Random operations such as dropout depend only on seed, pass and rank.
         key = (runner.seed, self._iter) if rank() == 0 else (runner.seed, self._iter, rank())
         seed_everything(mix(*key))
         if runner.settings.compile:
@@ -119,6 +119,6 @@ class TrainLoop(BaseLoop):
         is_step_end = runner.at_step_end
         self._iter += 1
         if is_step_end:
-            # A hook point that mmengine lacks: the step is counted, and the run could stop here.
+            # mmengine has no such hook point: the step is counted, and the run can stop here.
             runner.call_hook('after_optimizer_step')
             runner.end_step()

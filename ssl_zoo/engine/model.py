@@ -38,7 +38,7 @@ def build_model(settings: Settings, plan: Plan, device: torch.device) -> tuple[M
 def transform_backbones(method: Method, settings: Settings, device: torch.device) -> None:
     """Apply ``settings.recompute`` and ``settings.compile`` to a method, in place."""
     if settings.recompute:
-        # The trained network: a teacher, which is its moving average, has no backward pass.
+        # Only the trained network: its moving average has no backward pass.
         online_backbone, _ = method.networks['online']
         recompute_activations(method.get_submodule(online_backbone))
     if settings.compile:

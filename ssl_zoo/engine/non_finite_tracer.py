@@ -7,17 +7,18 @@ from torch import Tensor, nn
 
 
 class NonFiniteTracer:
-    """Checks the tensors of a pass and records the first that is not finite.
+    """Checks the tensors of a pass and records the first tensor that is not finite.
 
     Tensors are checked in the order in which they are computed: weights, views, outputs of layers,
     terms of the loss and gradients.
 
     Args:
-        network: gets a forward hook on each layer and a hook on each parameter, until ``close``.
+        network: the network; until ``close`` each layer has a forward hook, each trained parameter
+            a hook.
 
     Attributes:
-        first: position of the first such tensor among all that were checked, and its description;
-            None while all were finite. All ranks check the same tensors in the same order.
+        first: (position among all checked tensors, description) of the first tensor that is not
+            finite; None while all are finite. All ranks check the same tensors in the same order.
     """
 
     def __init__(self, network: nn.Module):
@@ -36,7 +37,7 @@ class NonFiniteTracer:
 
     @property
     def description(self) -> str | None:
-        """The first tensor that is not finite in words, None if there was none."""
+        """Description of the first tensor that is not finite, None if all are finite."""
         return None if self.first is None else self.first[1]
 
     def check(self, name: str, value: object) -> None:

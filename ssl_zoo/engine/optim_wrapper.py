@@ -31,13 +31,13 @@ def build_optimizer(settings: Settings, plan: Plan, method: Method) -> torch.opt
 class ZooOptimWrapper(OptimWrapper):
     """mmengine's wrapper, with bf16, frozen parameters and gradient clipping.
 
-    bf16 is autocast around the forward pass, on CPU and GPU. mmengine's AmpOptimWrapper needs a
-    GPU, and a gradient scaler that bf16 does not need.
+    bf16 is autocast around the forward pass, on CPU and GPU. mmengine's AmpOptimWrapper needs
+    a GPU and uses a gradient scaler, which bf16 does not need.
 
     Args:
-        optimizer: its groups have 'names', the names of their parameters.
-        method: its ``frozen`` names the parameters that a step does not update.
-        settings: for precision and clip_grad.
+        optimizer: the optimizer; each group has 'names', the names of its parameters.
+        method: the method; ``method.frozen`` names parameters that the step does not update.
+        settings: settings with precision and clip_grad.
         accumulate: forward passes per optimizer step.
 
     Attributes:
@@ -54,15 +54,15 @@ class ZooOptimWrapper(OptimWrapper):
         self.before_step: Callable[[], None] | None = None
 
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
-        """Initialise mmengine's counts without its warning of BatchNorm under accumulation.
+        """Initialise mmengine's counts without its warning about BatchNorm under accumulation.
 
-        The plan of the run says what accumulation changes.
+        The printed plan says what accumulation changes.
         """
         super().initialize_count_status(nn.Identity(), init_counts, max_counts)
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """The context of a forward pass."""
+        """Make the context of a forward pass."""
         device_type = next(model.parameters()).device.type
         autocast = torch.autocast(device_type, torch.bfloat16, enabled=self.bf16)
         with super().optim_context(model), autocast:
@@ -85,9 +85,9 @@ class ZooOptimWrapper(OptimWrapper):
 
 
 def _limit_norms(gradients: list[torch.Tensor], limit: float) -> None:
-    """Scale each gradient down to a norm of ``limit``, in place.
+    """Scale each gradient with a larger norm down to a norm of ``limit``, in place.
 
-    As DINO's clip_gradients: the norm of each parameter's gradient, not of all together.
+    As in DINO's clip_gradients, the norm is that of one parameter's gradient, not of all.
     """
     if gradients:
         shards, group = local_shards(gradients)

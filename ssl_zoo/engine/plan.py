@@ -10,13 +10,13 @@ from ssl_zoo.method import Method
 
 @dataclass(frozen=True)
 class Plan:
-    """What the config's numbers come to.
+    """The numbers of a run.
 
     Attributes:
-        images: images of the training set.
+        images: number of images to train on.
         batch_size: images per optimizer step, over all processes.
         accumulate: forward passes per optimizer step.
-        processes: processes that share each pass.
+        processes: number of processes that share each pass.
         steps: optimizer steps of the run.
         warmup_steps: optimizer steps of the warm-up.
         peak_lr: learning rate at the end of the warm-up.
@@ -39,7 +39,7 @@ class Plan:
         steps = epochs * images // batch_size, peak_lr = base_lr * batch_size / 256.
 
         Raises:
-            ConfigError: less than one step, or a batch that cannot be divided over the processes.
+            ConfigError: the run has less than one step, or the batch cannot be divided evenly.
         """
         steps = int(settings.epochs * images) // settings.batch_size
         if steps < 1:
@@ -69,7 +69,7 @@ class Plan:
         return self.micro_batch // self.processes
 
     def lr(self, step: int) -> float:
-        """Learning rate of optimizer step 0, 1, ..., steps - 1.
+        """Return the learning rate of optimizer step 0, 1, ..., steps - 1.
 
         Linear warm-up, then half a cosine (BYOL, SimCLR) or steps (MoCo v1).
         """
@@ -88,7 +88,7 @@ class Plan:
         return cosine_schedule(self.peak_lr, self.peak_lr * schedule.end, progress)
 
     def weight_decay(self, step: int) -> float:
-        """Weight decay of an optimizer step: constant, or half a cosine to its end (DINO)."""
+        """Return the weight decay of a step: constant, or half a cosine to its end (DINO)."""
         start = self.settings.weight_decay
         end = self.settings.weight_decay_end
         if end is None:
@@ -96,7 +96,7 @@ class Plan:
         return cosine_schedule(start, end, step / self.steps)
 
     def epoch(self, step: int) -> float:
-        """Epochs done after ``step`` optimizer steps."""
+        """Return the epochs done after ``step`` optimizer steps."""
         return step * self.batch_size / self.images
 
 

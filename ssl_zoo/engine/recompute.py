@@ -11,7 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 from ssl_zoo.errors import ConfigError
 
-STAGES = ('layer1', 'layer2', 'layer3', 'layer4', 'blocks')  # of ResNets and of ViTs
+# Attributes of ResNets and of ViTs that hold the blocks.
+STAGES = ('layer1', 'layer2', 'layer3', 'layer4', 'blocks')
 
 
 def recompute_activations(network: nn.Module) -> None:
@@ -24,7 +25,7 @@ def recompute_activations(network: nn.Module) -> None:
         network: a ResNet or a ViT; its blocks are changed in place.
 
     Raises:
-        ConfigError: a network without blocks.
+        ConfigError: the network has no blocks.
     """
     blocks = [block for stage in STAGES for block in getattr(network, stage, ())]
     if not blocks:
@@ -38,7 +39,7 @@ def recompute_activations(network: nn.Module) -> None:
 
 @lru_cache
 def _with_recomputation(cls: Any) -> type[nn.Module]:
-    """A subclass of a block's class whose activations are computed again in the backward pass."""
+    """Make a subclass of a block's class that recomputes activations in the backward pass."""
 
     def forward(self: nn.Module, *inputs: Any, **options: Any) -> Any:
         if not (torch.is_grad_enabled() and self.training):
@@ -57,7 +58,7 @@ def _with_recomputation(cls: Any) -> type[nn.Module]:
 
 @contextmanager
 def _preserved_buffers(block: nn.Module) -> Iterator[None]:
-    """Let a second forward pass update copies of BatchNorm's statistics, not the statistics."""
+    """Let the second forward pass update copies of BatchNorm's statistics, not the originals."""
     originals = [(layer, dict(layer._buffers)) for layer in block.modules()]
     for layer, buffers in originals:
         copies = {name: value.clone() for name, value in buffers.items() if value is not None}

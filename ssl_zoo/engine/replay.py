@@ -1,4 +1,4 @@
-"""Repeat a forward and backward pass that gave values which are not finite."""
+"""Repeat a forward and backward pass that gave values that are not finite."""
 
 from pathlib import Path
 
@@ -17,15 +17,15 @@ from ssl_zoo.engine.plan import Plan
 def replay_step(path: str | Path, precision: str | None = None) -> tuple[str, str | None]:
     """Repeat the pass of a replay file on one process, with the batch of all processes.
 
-    The file is read as data.
+    Nothing in the file is executed.
 
     Args:
-        path: not_finite_step_XXXXXXXX.pth, which TraceHook wrote.
-        precision: 'float32' or 'bf16'; None for the run's.
+        path: a file not_finite_step_XXXXXXXX.pth, which TraceHook wrote.
+        precision: 'float32' or 'bf16'; None for the precision of the run.
 
     Returns:
-        The description of the first tensor that was not finite in the run; and of the first one
-        that is not finite now, None if all are finite.
+        Descriptions of two tensors: the first that was not finite in the run, and the first that is
+        not finite now (None if all are finite).
 
     Raises:
         ConfigError: the file is not a replay file, or names an unknown method.

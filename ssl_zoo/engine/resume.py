@@ -86,7 +86,7 @@ def load_state(runner: 'ZooRunner', content: dict) -> None:
 
 
 def _warn_of_other_passes(runner: 'ZooRunner', accumulate_before: int) -> None:
-    """Warn if forward passes have another number of images than before."""
+    """Warn if the number of images of a forward pass has changed."""
     plan = runner.plan
     if accumulate_before != plan.accumulate:
         runner.logger.warning(

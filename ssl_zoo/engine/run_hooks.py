@@ -19,7 +19,7 @@ from ssl_zoo.engine.hooks.views_picture import ViewsPictureHook
 
 @dataclass
 class RunHooks:
-    """The hooks of a run. mmengine orders them by priority, equal priorities in this order."""
+    """The hooks of a run. mmengine calls them by priority, and in this order if it is equal."""
 
     method: MethodHook
     schedule: ScheduleHook
@@ -33,7 +33,7 @@ class RunHooks:
 
     @classmethod
     def build(cls, settings: Settings, sources: dict[str, Source | None]) -> 'RunHooks':
-        """Make the hooks; ``sources`` come from ssl_zoo.data.splits.data_sources."""
+        """Build the hooks; ``sources`` come from ssl_zoo.data.splits.data_sources."""
         train = sources['train']
         progress = ProgressHook(settings)
         checkpoint = CheckpointHook(settings, train)
@@ -50,5 +50,5 @@ class RunHooks:
         )
 
     def in_order(self) -> list[Hook]:
-        """All hooks."""
+        """Return all hooks."""
         return list(vars(self).values())

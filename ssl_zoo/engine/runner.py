@@ -1,4 +1,4 @@
-"""build_runner: make a run from settings."""
+"""Build the runner of a run from settings."""
 
 import json
 import logging
@@ -60,16 +60,17 @@ MMENGINE_HOOKS = (
 def build_runner(
     settings: Settings, work_dir: str | Path, resume: bool | str = False, unique: bool = False
 ) -> 'ZooRunner':
-    """Make a run that ``runner.train()`` starts.
+    """Build the runner of a run; its ``train()`` starts the run.
 
-    Every process calls it, inside ``ssl_zoo.distributed.process_group.process_group``.
+    Every process calls this function, inside ``ssl_zoo.distributed.process_group.process_group``.
 
     Args:
         settings: from load_config.
         work_dir: folder of all files that the run writes.
         resume: True continues from the newest checkpoint of ``work_dir``; 'auto' does so if there
-            is one, and else starts a new run; a path continues from that checkpoint.
-        unique: if ``work_dir`` exists, take the first of work_dir-2, work_dir-3 ... that does not.
+            is a checkpoint, and otherwise starts a new run; a path continues from that checkpoint.
+        unique: if ``work_dir`` exists, use the first of work_dir-2, work_dir-3 ... that does not
+            exist.
 
     Raises:
         ConfigError: a mistake in the settings, missing data, or a work directory that holds another
@@ -106,7 +107,7 @@ def build_runner(
 
 
 def _resolve_resume(work_dir: Path, resume: bool | str) -> bool | str:
-    """Replace 'auto' by whether there is a checkpoint. Raises if a new run would find one."""
+    """Replace 'auto' by True or False. Raises if a new run would find checkpoints in its folder."""
     if resume == 'auto':
         resume = on_rank0(lambda: bool(checkpoints_in(work_dir)))
     if not resume and on_rank0(lambda: bool(checkpoints_in(work_dir))):
@@ -126,7 +127,7 @@ def _select_device() -> torch.device:
 def _prepare_loader(
     settings: Settings, plan: Plan, train: Source, device: torch.device
 ) -> Callable[[int], Iterable[dict]]:
-    """A function that makes the loader of this rank's batches from batch number ``start`` on."""
+    """Return a function that makes the loader of this rank's batches from ``start`` on."""
     views = settings.build_views()
     if settings.data.on_device:
         workers = None
@@ -158,11 +159,11 @@ class ZooRunner(Runner):
         settings: settings of the run.
         plan: plan of the run.
         checkpoint: content of the checkpoint to resume from, or None.
-        lock: lock of the work directory, which the end of the run releases; None on ranks above 0.
+        lock: lock of the work directory, released at the end of the run; None on ranks above 0.
         hooks: hooks of the run.
         work_dir: the work directory.
         model: model to train.
-        optim_wrapper: its optimizer.
+        optim_wrapper: wrapper of its optimizer.
         make_loader: function that makes the loader of the batches from number ``start`` on.
 
     Attributes:
@@ -207,12 +208,13 @@ class ZooRunner(Runner):
             custom_hooks=hooks.in_order(),
             train_cfg=dict(type=TrainLoop),
             randomness=dict(seed=settings.seed),
-            # The key of mmengine's global instances: two runs of one second would share them.
+            # mmengine's global instances have this key; by default two runs that start in the same
+            # second share them.
             experiment_name=uuid.uuid4().hex,
             default_hooks=dict.fromkeys(MMENGINE_HOOKS),
         )
         with suppress(OSError):
-            os.rmdir(self._log_dir)  # mmengine makes it; the log is in the work directory
+            os.rmdir(self._log_dir)  # mmengine makes this folder; the log is in the work directory
         self.logger.setLevel(logging.INFO if rank() == 0 else logging.WARNING)
 
     # --- The state of the run.
@@ -248,8 +250,8 @@ class ZooRunner(Runner):
         """Whether a step is the first one to reach a multiple of ``every`` epochs.
 
         Args:
-            every: epochs.
-            step: number of steps done; None for those of the run.
+            every: number of epochs.
+            step: number of steps done; None for the steps that the run has done.
         """
         if step is None:
             step = self.step
@@ -258,7 +260,7 @@ class ZooRunner(Runner):
         return multiple > multiple_before
 
     def whole_method(self) -> Method:
-        """The method; of a sharded one a whole copy. All ranks call it."""
+        """Return the method, or a whole copy of a sharded method. All ranks call it."""
         if not is_sharded(self.method):
             return self.method
         method = build_method(
@@ -267,7 +269,7 @@ class ZooRunner(Runner):
         method.load_state_dict(full_state(self.method.state_dict()))
         return method
 
-    # --- What the run does.
+    # --- Actions of the run.
 
     def train(self) -> nn.Module:
         """Train to the end, then release the work directory."""
@@ -278,7 +280,7 @@ class ZooRunner(Runner):
                 self.lock.release()
 
     def end_step(self) -> None:
-        """Share signals and counts of unreadable images with the other ranks, and act on them."""
+        """Sum signals and counts of unreadable images over ranks, and act on the sums."""
         *signal_flags, unreadable = self._counter.add(
             *self.stop_hook.signals.received_flags(), self.unreadable_images_hook.count_new()
         )
@@ -295,7 +297,7 @@ class ZooRunner(Runner):
             self.checkpoint_to_resume = None
 
     def dump_config(self) -> None:
-        """Write what repeats the run: config.py, command.txt, versions.json."""
+        """Write the files that document the run: config.py, command.txt, versions.json."""
         if rank() > 0:
             return
         try:
@@ -309,19 +311,19 @@ class ZooRunner(Runner):
                 f'choose another --work-dir'
             ) from None
 
-    # --- What replaces mmengine's.
+    # --- Functions that replace mmengine's.
 
     def build_logger(self, **_: Any) -> logging.Logger:
-        """Make the logger; it is quiet while mmengine reports on its own set-up."""
+        """Make the logger; mmengine's messages about its set-up are not shown."""
         logger = make_logger(f'ssl_zoo.{self.experiment_name}', self.work_dir)
         logger.setLevel(logging.WARNING)
         return logger
 
     def build_visualizer(self, visualizer: dict | None = None) -> None:
-        """Make none: ProgressHook writes the scalars."""
+        """Build no visualizer: ProgressHook writes the scalars."""
 
     def _init_model_weights(self) -> None:
-        """Do nothing: the method draws its weights, and mmengine would draw timm's again."""
+        """Do nothing: the method has its initial weights, and mmengine would redraw timm's."""
 
     def _log_env(self, env_cfg: dict) -> None:
-        """Do nothing: versions.json holds it, and mmengine runs a compiler to get its version."""
+        """Do nothing: versions.json has the versions, and mmengine would run a compiler."""

@@ -14,7 +14,7 @@ from ssl_zoo.storage.atomic import append_lines, atomic_write
 class ScalarLog:
     """log.jsonl and TensorBoard's event files of a work directory.
 
-    A full disk costs the log and not the run: an error is reported, and training continues.
+    On a full disk an error is reported, and training continues without the log.
 
     Args:
         work_dir: the work directory.
@@ -28,9 +28,9 @@ class ScalarLog:
         self._writer: SummaryWriter | None = None
 
     def remove_lines_after(self, step: int) -> None:
-        """Remove the lines of log.jsonl after a step, which a resumed run is going to write again.
+        """Remove the lines of log.jsonl after a step, because a resumed run writes them again.
 
-        Lines that a crash has left unfinished are removed too.
+        At step 0 all lines are removed. Lines that a crash has left incomplete are removed too.
         """
         if not self.path.exists():
             return
@@ -49,8 +49,8 @@ class ScalarLog:
             step: optimizer step of the row.
             epoch: epochs done after that step.
             scalars: name -> value.
-            steps_done: optimizer steps that the run has counted so far. In the first row after a
-                start, TensorBoard hides what an earlier process wrote from this step on.
+            steps_done: optimizer steps that the run has counted so far. At the first row after a
+                start, TensorBoard hides rows of an earlier process from this step on.
         """
         try:
             row = dict(step=step, epoch=round(epoch, 4), **scalars)

@@ -20,10 +20,10 @@ class TimedStep:
     """A timed optimizer step.
 
     Attributes:
-        passes: forward passes.
-        images: images of each pass.
+        passes: number of forward passes.
+        images: number of images of each pass.
         seconds: time of the step.
-        loss: loss of the step before, which warms up.
+        loss: loss of the warm-up step, which comes before the timed step.
     """
 
     passes: int
@@ -33,7 +33,7 @@ class TimedStep:
 
     @property
     def images_per_second(self) -> float:
-        """Training speed."""
+        """Training speed in images per second."""
         return self.passes * self.images / self.seconds
 
 
@@ -50,15 +50,16 @@ def timed_step(
         settings: settings of the run.
         plan: plan of the run.
         method: method of the run on its device; None to build it.
-        optimizer: its optimizer, None with ``method=None``.
-        cpu_images: images of the step on a CPU, rounded up to a multiple that the method accepts.
+        optimizer: optimizer of ``method``; None with ``method=None``.
+        cpu_images: number of images of the step on a CPU, rounded up to a number that the method
+            accepts.
     """
     if method is None:
         method, optimizer = build_method_and_optimizer(settings, plan)
     passes, images = _step_size(plan, method, cpu_images)
     wrapper = ZooOptimWrapper(optimizer, method, settings, passes)
     batch = synthetic_batch(settings, images)
-    # Late in training, when terms that start after some epochs are active.
+    # Terms of the loss that start after some epochs are active.
     method.progress = 0.5
     method.epoch = settings.epochs
     seconds = []
@@ -83,7 +84,7 @@ def build_method_and_optimizer(
 
 
 def _step_size(plan: Plan, method: Method, cpu_images: int) -> tuple[int, int]:
-    """Passes, and images per pass: those of the plan, on a CPU one pass of about ``cpu_images``."""
+    """Return passes and images per pass: the plan's, or on a CPU one pass of ``cpu_images``."""
     if method.data_preprocessor.mean.device.type != 'cpu':
         return plan.accumulate, plan.device_batch
     multiple = method.microbatch_multiple

@@ -1,4 +1,4 @@
-"""The work directory of a run: create it, lock it, write its log."""
+"""The work directory of a run: create it, lock it, remove leftover temporary files."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -20,8 +20,8 @@ def make_work_dir(path: Path, unique: bool) -> Path:
 
     Args:
         path: the directory.
-        unique: make a directory that did not exist: ``path``, or the first of path-2, path-3 ...
-            that is free. Two runs that start at once get two directories, because creating a
+        unique: make a new directory: ``path``, or the first of path-2, path-3 ... that does not
+            exist. Two runs that start at once get two directories, because creating a
             directory is atomic.
 
     Returns:
@@ -71,7 +71,7 @@ def claim(work_dir: Path) -> FileLock:
             f'{work_dir} is in use by another run ({holder}); wait for it, stop it, or choose '
             f'another --work-dir'
         )
-    if lock.locked:  # without locks the temporary files may be those of a run that is alive
+    if lock.locked:  # without a lock the temporary files may belong to a live run
         _remove_leftovers(work_dir)
     return lock
 

@@ -39,8 +39,8 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
 def append_lines(path: Path, text: str) -> None:
     """Append whole lines to a file.
 
-    A last line that a crash has left without its end gets a newline first, so that it does not join
-    the new ones.
+    If a crash has left the last line incomplete, a newline is written first, so that this line does
+    not run into the new lines.
 
     Raises:
         OSError: the lines cannot be written; none of them is then in the file.
@@ -53,7 +53,7 @@ def append_lines(path: Path, text: str) -> None:
         if last_byte not in (b'', b'\n'):
             data = b'\n' + data
         try:
-            # One call. On a full disk it may write a part of the data without an error.
+            # On a full disk one call may write only a part of the data, without an error.
             written = file.write(data)
             if written < len(data):
                 file.write(data[written:])
@@ -63,7 +63,7 @@ def append_lines(path: Path, text: str) -> None:
 
 
 def write_or_raise(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """``atomic_write`` for the files of an evaluation, with an error that names the remedy.
+    """Call ``atomic_write`` for a file of an evaluation; the error message names the remedy.
 
     Raises:
         ConfigError: the file cannot be written.
@@ -72,7 +72,7 @@ def write_or_raise(path: Path, write: Callable[[BinaryIO], object]) -> None:
         atomic_write(path, write)
     except OSError as error:
         reason = str(error)
-    except RuntimeError as error:  # torch's, when it cannot finish its archive
+    except RuntimeError as error:  # torch raises it when it cannot finish its archive
         reason = f'{type(error).__name__}: {str(error).splitlines()[0]}'
     else:
         return

@@ -24,7 +24,8 @@ def sha256_of_json(value: object) -> str:
 def sha256_of_tensors(value: object) -> str:
     """Digest tensors and plain values in nested dicts, lists and tuples: 64 hexadecimal digits.
 
-    Dtypes, shapes, the keys of dicts and their order count; devices and memory formats do not.
+    The digest depends on dtypes, shapes, keys of dicts and their order, but not on devices and
+    memory formats.
     """
     sha = hashlib.sha256()
     _update(sha, value)

@@ -12,7 +12,7 @@ class FileLock:
 
     The lock is POSIX's (``lockf``), not ``flock``: worker processes of a loader would inherit a
     ``flock`` and hold it for seconds after their parent was killed. POSIX locks belong to a
-    process: closing the file anywhere in it releases them.
+    process: if any code of the process closes the file, the lock is released.
 
     Args:
         path: the lock file, made if it does not exist.
@@ -27,8 +27,8 @@ class FileLock:
 
     def __init__(self, path: Path):
         self.locked = False
-        # Without a buffer: a description that a full disk refuses must not be written again by
-        # close().
+        # Without a buffer: if the disk is full, close() must not try again to write the
+        # description.
         self._file = open(path, 'ab+', buffering=0)
 
     def acquire(self, wait: bool = False) -> bool:
@@ -54,7 +54,7 @@ class FileLock:
         return True
 
     def holder(self) -> str:
-        """The process that locked the file last, such as 'process 4711 on node3'."""
+        """Return the process that locked the file last, such as 'process 4711 on node3'."""
         self._file.seek(0)
         return self._file.read().decode(errors='replace').strip()
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class CheckpointHook(Hook):
-    """Writes checkpoints/step_XXXXXXXX.pth every few epochs and at the end, and removes old ones.
+    """Writes checkpoints/step_XXXXXXXX.pth every few epochs and at the end; removes old files.
 
     A checkpoint that cannot be written (full disk) is reported; training continues, and the older
     checkpoints stay. Rank 0 writes, and the other ranks wait for it.
@@ -34,11 +34,12 @@ class CheckpointHook(Hook):
         train: the training images, whose manifest goes into the checkpoint.
 
     Attributes:
-        path: the last checkpoint of this run; None if it could not be written.
+        path: the last checkpoint that this process wrote; None before the first, or if the last
+            one could not be written.
         failed: whether the last checkpoint could not be written.
     """
 
-    priority = 'ABOVE_NORMAL'  # save before an evaluation, which may take long or fail
+    priority = 'ABOVE_NORMAL'  # runs before an evaluation, which may take long or fail
 
     def __init__(self, settings: Settings, train: Source):
         self.settings = settings
@@ -64,7 +65,7 @@ class CheckpointHook(Hook):
             NonFiniteError: a weight or buffer is not finite; nothing is written.
         """
         path = Path(runner.work_dir, 'checkpoints', f'step_{runner.step:08d}.pth')
-        if self.path == path:  # the last step may be a multiple of checkpoint.every
+        if self.path == path:  # saved already: the last step is a multiple of checkpoint.every
             return path
         weights = gather_state(runner, runner.method.state_dict())
         broken = _first_non_finite(weights)
@@ -80,7 +81,7 @@ class CheckpointHook(Hook):
         return self.path
 
     def _write(self, runner: 'ZooRunner', path: Path, weights: dict, optimizer: dict) -> bool:
-        """Write the file and remove old ones; False if it cannot be written."""
+        """Write the checkpoint and remove old ones; return False if it cannot be written."""
         if self._manifest is None:
             self._manifest = self.train.manifest()
         content = dict(
@@ -100,7 +101,7 @@ class CheckpointHook(Hook):
         try:
             atomic_write(path, lambda file: torch.save(add_digest(content), file))
         except (OSError, RuntimeError) as error:
-            # RuntimeError: torch's, when it cannot finish its archive.
+            # torch raises RuntimeError when it cannot finish its archive.
             runner.logger.error(
                 f'could not write {path}: {error}; training goes on, older checkpoints are '
                 f'untouched'
@@ -122,10 +123,10 @@ class CheckpointHook(Hook):
 
 
 def gather_state(runner: 'ZooRunner', state: dict) -> dict:
-    """Return a state_dict with whole tensors on the CPU, on the ranks that need it.
+    """Return a state_dict with whole tensors on the CPU, at least on rank 0, which writes files.
 
-    All ranks call it, because a sharded state is gathered by all. Otherwise rank 0, which writes
-    files, copies its state to the CPU, and the other ranks keep theirs as it is.
+    All ranks call it. They gather a sharded state together. If the state is not sharded, rank 0
+    copies its state to the CPU, and the other ranks return theirs unchanged.
     """
     if rank() == 0 or is_sharded(runner.method):
         return full_state(state)

@@ -1,4 +1,4 @@
-"""Set the method's progress before each step and call its ``after_step`` after it."""
+"""Set the method's progress before each pass; call ``after_step`` after each optimizer step."""
 
 from typing import TYPE_CHECKING
 

@@ -1,9 +1,9 @@
 """Find a loss or weights that are not finite, and trace them to the step and tensor of origin.
 
 A check at every step would make the host wait for the device at every step. So values are checked
-at progress lines only, and the state at the last progress line with finite values is kept in
-memory. When a loss is not finite, the run goes back to that state and repeats the steps since then
-with a tracer that checks every tensor.
+only when a progress line is printed, and the state at the last progress line with finite values is
+kept in memory. When a loss is not finite, the run goes back to that state and repeats the steps
+since then with a tracer that checks every tensor.
 """
 
 from contextlib import nullcontext
@@ -29,10 +29,11 @@ if TYPE_CHECKING:
 class NonFiniteHook(Hook):
     """Keeps the state at the last progress line, and traces values that are not finite.
 
-    It takes the memory of weights and optimizer state once more.
+    The copy takes as much memory as the weights and the optimizer state.
 
     Attributes:
-        last_good_state: pass, state of the method, state of the optimizer; on their devices.
+        last_good_state: number of passes done, state of the method, state of the optimizer; tensors
+            stay on their devices.
     """
 
     priority = 'LOWEST'
@@ -47,7 +48,7 @@ class NonFiniteHook(Hook):
     def after_optimizer_step(self, runner: 'ZooRunner') -> None:
         if runner.step % self.every != 0:
             return
-        # ProgressHook has just found the losses finite, and waited for the device.
+        # ProgressHook has just waited for the device and found the losses finite.
         names = all_gather_object(_first_non_finite(runner.method.state_dict()))
         broken = next((name for name in names if name), None)
         if broken:
@@ -57,7 +58,7 @@ class NonFiniteHook(Hook):
 
     def save_good_state(self, runner: 'ZooRunner') -> None:
         """Copy the state of the run."""
-        self.last_good_state = None  # frees its memory before the new copy is made
+        self.last_good_state = None  # frees the memory of the old copy before the new copy is made
         self.last_good_state = dict(
             iter=runner.iter,
             method=copy_state(runner.method.state_dict()),
@@ -69,11 +70,11 @@ class NonFiniteHook(Hook):
 
         Args:
             runner: the run.
-            error: where the run met values that are not finite.
+            error: error that names the step at which values were not finite.
 
         Raises:
-            NonFiniteError: names the first tensor that is not finite, its step and its images, and
-                the replay file; or says that it was not found again.
+            NonFiniteError: names the first tensor that is not finite, its step, its images and the
+                replay file; or says that the repeated steps were finite.
         """
         start = self.last_good_state['iter'] // runner.plan.accumulate
         end = min(error.step + 1, runner.max_steps) * runner.plan.accumulate
@@ -104,7 +105,7 @@ class NonFiniteHook(Hook):
                 runner.train_loop.forward_to(end)
             tracer.check_state('after')
             trace_hook.raise_if_found()
-        except (RuntimeError, ValueError):  # of a method that fails on values that are not finite
+        except (RuntimeError, ValueError):  # a method may fail on values that are not finite
             trace_hook.raise_if_found()
             raise
         finally:
@@ -112,7 +113,7 @@ class NonFiniteHook(Hook):
 
 
 def _first_non_finite(state: dict[str, Tensor]) -> str | None:
-    """Name of the first tensor that is not finite; of a sharded tensor this rank's shard counts.
+    """Name the first tensor that is not finite; of a sharded tensor only this rank's shard counts.
 
     The host waits for the device once.
     """

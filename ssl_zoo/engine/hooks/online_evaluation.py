@@ -1,4 +1,4 @@
-"""Online evaluation: k-NN accuracy and signs of collapse during training, results at its end."""
+"""Online evaluation: k-NN accuracy and signs of collapse during training, results at the end."""
 
 import time
 from contextlib import nullcontext
@@ -30,22 +30,22 @@ from ssl_zoo.versions import versions
 if TYPE_CHECKING:
     from ssl_zoo.engine.runner import ZooRunner
 
-FEATURE_STD_IMAGES = 2048  # images that feature std and RankMe are measured on
-SHOWN_UNREADABLE = 20  # unreadable images that one evaluation names in the log
+FEATURE_STD_IMAGES = 2048  # largest number of images for feature std and RankMe
+SHOWN_UNREADABLE = 20  # largest number of unreadable images that one evaluation names in the log
 UNTRAINED = 'random weights'
 
 
 @dataclass(frozen=True)
 class OnlineMeasurement:
-    """What one online evaluation measures on the validation images.
+    """The results of one online evaluation on the validation images.
 
     Attributes:
-        feature_std: mean standard deviation of the l2-normalised features.
+        feature_std: see ssl_zoo.losses.feature_std.
         rankme: effective rank of the features.
         max_rank: the largest possible RankMe.
         images: number of validation images.
         knn: k-NN accuracy in percent, None without labels.
-        probe: accuracy of the linear probe in percent, None if it is not asked for.
+        probe: accuracy of the linear probe in percent, None without labels or online_eval.probe.
     """
 
     feature_std: float
@@ -82,7 +82,7 @@ class FinalResult:
         weights: 'trained' or 'random weights'.
         knn: k-NN accuracy.
         probe: mean accuracy of the few-label probe over draws.
-        probe_std: standard deviation over draws.
+        probe_std: its standard deviation over draws.
     """
 
     weights: str
@@ -92,7 +92,7 @@ class FinalResult:
 
 
 def balanced_subset(source: Source, images: int | None) -> Source:
-    """Return ``images`` images of a source, balanced over classes; all of them for None."""
+    """Return ``images`` images of a source, balanced over classes; all images for None."""
     if images is None or images >= len(source):
         return source
     return Subset(source, np.sort(balanced_order(source, seed=2)[:images]))
@@ -105,7 +105,7 @@ class OnlineEvaluationHook(Hook):
     does not change the training.
 
     Args:
-        settings: of the run.
+        settings: settings of the run.
         sources: see ssl_zoo.data.splits.data_sources.
         progress: the hook that writes scalars.
 
@@ -146,7 +146,7 @@ class OnlineEvaluationHook(Hook):
         untrained = self.build_untrained(runner) if resumed else runner.whole_method()
         self.untrained_measurement = self.evaluate(runner, untrained)
         if resumed and runner.step < runner.max_steps:
-            # A crash between a checkpoint and the evaluation after it has lost the evaluation.
+            # A crash after a checkpoint, but before its evaluation, has lost the evaluation.
             self.after_optimizer_step(runner)
 
     def after_optimizer_step(self, runner: 'ZooRunner') -> None:
@@ -172,11 +172,11 @@ class OnlineEvaluationHook(Hook):
 
         Args:
             runner: the runner.
-            untrained: the network with random weights, which is measured as step 0; None for the
-                network of the run.
+            untrained: the method before training, measured as step 0; None for the method of the
+                run.
 
         Returns:
-            The measurement on process 0, None on the others.
+            The measurement on rank 0, None on the other ranks.
         """
         started = time.perf_counter()
         is_untrained = untrained is not None
@@ -199,10 +199,10 @@ class OnlineEvaluationHook(Hook):
         return measurement
 
     def has_reported(self, runner: 'ZooRunner') -> bool:
-        """Whether the results of the end are written, or there are none. All processes call it."""
+        """Whether the final results are written, or not needed. All processes call it."""
         if self.test is None:
             return True
-        # The last row that report writes.
+        # The last row that ``report`` writes.
         last_row = dict(step=runner.max_steps, weights=UNTRAINED, metric='probe_2_per_class_top1')
 
         def is_written() -> bool:
@@ -234,16 +234,15 @@ class OnlineEvaluationHook(Hook):
             write_row(runner.work_dir, *self._rows(runner, results, test, bank))
 
     def build_untrained(self, runner: 'ZooRunner') -> Method:
-        """Build the method as it was before the training."""
+        """Build the method with random weights from the seed of the run."""
         method = build_method(
             self.settings, pretrained=False, microbatch_images=runner.plan.micro_batch
         )
         return method.to(runner.device)
 
     def _extract(self, runner: 'ZooRunner', method: Method, source: Source) -> Features:
-        """Extract features, and name the images in the log that could not be read before."""
-        # Compiled for training, a backbone would be compiled again for every other mode and batch
-        # size.
+        """Extract features; name in the log images that are unreadable for the first time."""
+        # A compiled backbone would be compiled again for eval mode and for each batch size.
         eager = torch.compiler.set_stance('force_eager') if self.settings.compile else nullcontext()
         with eager:
             features = extract_features(method.encoder(), source, self.preprocessing)
@@ -258,7 +257,7 @@ class OnlineEvaluationHook(Hook):
         return features
 
     def _measure(self, runner: 'ZooRunner', method: Method) -> OnlineMeasurement | None:
-        """Measure a network on the validation images; None on other processes than 0."""
+        """Measure a network on the validation images; return None on ranks above 0."""
         val = self._extract(runner, method, self.val)
         if not len(val.values):
             raise ConfigError(
@@ -380,7 +379,7 @@ class OnlineEvaluationHook(Hook):
 
 
 def _last_evaluated_step(runner: 'ZooRunner') -> int | None:
-    """Return the last step up to the present one with an evaluation in log.jsonl, None without."""
+    """Return the last step in log.jsonl with an evaluation, up to the current step, or None."""
     rows = rows_of(Path(runner.work_dir, 'log.jsonl'))
     steps = [row.get('step') for row in rows if 'val/feature_std' in row]
     done = [step for step in steps if isinstance(step, int) and step <= runner.step]

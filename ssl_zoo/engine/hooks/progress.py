@@ -18,23 +18,23 @@ from ssl_zoo.losses import COLLAPSE_THRESHOLD
 if TYPE_CHECKING:
     from ssl_zoo.engine.runner import ZooRunner
 
-# Scalars with a place of their own in the progress line; the method's other scalars follow them.
+# Scalars with a fixed place in the progress line. Other scalars of the method come after 'decay'.
 NAMED_SCALARS = ('loss', 'lr', 'decay', 'images_per_second', 'data_wait')
 
 
 class ProgressHook(Hook):
     """Prints a progress line every ``log_every`` steps; log.jsonl and TensorBoard get its numbers.
 
-    Values stay on the device between lines and are fetched in one copy, so that the host does not
-    wait for the device in between. mmengine's own logging reads every value at every step, into
-    histories that it copies whole each time.
+    Between lines, values stay on the device; at a line they are fetched in one copy. So the host
+    waits for the device only once per line. mmengine's own logging reads every value at every step
+    into histories, and copies the whole histories each time.
     """
 
     priority = 'ABOVE_NORMAL'  # its clock starts before the first online evaluation
 
     def __init__(self, settings: Settings):
         self.every = settings.log_every
-        self.values: list[dict[str, Tensor]] = []  # of each pass since the last line
+        self.values: list[dict[str, Tensor]] = []  # scalars of each pass since the last line
         self.log: ScalarLog | None = None
 
     def before_train(self, runner: 'ZooRunner') -> None:
@@ -60,11 +60,11 @@ class ProgressHook(Hook):
             self.report(runner, done)
 
     def report(self, runner: 'ZooRunner', done: int) -> None:
-        """Print and write the means since the last line. All ranks call it.
+        """Print the means since the last line and write them to the log. All ranks call it.
 
         Args:
             runner: the run.
-            done: optimizer steps done, with the current one.
+            done: number of optimizer steps done, including the current step.
 
         Raises:
             NonFiniteError: the loss is not finite; the error names the step.
@@ -94,13 +94,13 @@ class ProgressHook(Hook):
         self.write(runner, done, {f'train/{name}': value for name, value in means.items()})
 
     def _fetch_means(self, runner: 'ZooRunner') -> dict[str, float]:
-        """Means of all scalars over the passes since the last line and over ranks."""
+        """Compute the means of all scalars over ranks and over the passes since the last line."""
         names = list(self.values[0])
         rows = [
             torch.stack([values[name].float().to(runner.device) for name in names])
             for values in self.values
         ]
-        # A rank's loss is that of its own images.
+        # Each rank has the loss of its own images.
         table = all_reduce_sum(torch.stack(rows)) / world_size()  # (passes, scalars)
         means = dict(zip(names, table.mean(0).tolist(), strict=True))  # the one copy to the host
         if not math.isfinite(means['loss']):
@@ -108,7 +108,7 @@ class ProgressHook(Hook):
             first = next(i for i, loss in enumerate(losses) if not math.isfinite(loss))
             step = (runner.iter + 1 - len(self.values) + first) // runner.plan.accumulate
             raise NonFiniteError(f'the loss is {losses[first]} at step {step}', step)
-        if 'decay' in means:  # a schedule: its last value and not a mean
+        if 'decay' in means:  # a schedule: show its last value, not a mean
             means['decay'] = self.values[-1]['decay'].item()
         return means
 
@@ -121,7 +121,7 @@ class ProgressHook(Hook):
 
         Args:
             seconds: time that the evaluation took.
-            once: also leave it out of the time left, because it happens once.
+            once: whether to leave it out of the time left too, because it does not happen again.
         """
         self.since += seconds
         if once:

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 class StopHook(Hook):
     """On Ctrl-C, SIGTERM or SIGUSR1 (SLURM): finish the optimizer step, save, stop.
 
-    A second Ctrl-C stops at once.
+    After the first signal, Ctrl-C stops at once.
 
     Args:
-        save: function of the runner that writes a checkpoint and returns its path, or None if it
-            could not be written.
+        save: function that takes the runner, writes a checkpoint and returns its path, or None if
+            it could not be written.
 
     Attributes:
         signals: records the signals of this process.
@@ -47,7 +47,7 @@ class StopHook(Hook):
         path = self.save(runner)
         if rank() == 0:
             runner.logger.warning(f'saved {path}' if path else 'nothing could be saved')
-        barrier()  # torchrun ends all processes as soon as one has ended
+        barrier()  # torchrun ends all processes as soon as one process ends
         raise Stopped(StopSignals.first_received(signal_flags), runner.step, path is not None)
 
     def release(self) -> None:

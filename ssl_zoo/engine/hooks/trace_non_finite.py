@@ -67,8 +67,9 @@ class TraceHook(Hook):
         ranks = [r for r, first in enumerate(firsts) if first]
         if not ranks:
             return
-        # A rank that gets the tensor from another one, through a collective, checks it later: all
-        # ranks check the same tensors in the same order.
+        # The rank of origin is the rank that found the tensor first: all ranks check the same
+        # tensors in the same order, and a rank that got the tensor through a collective finds it
+        # later.
         origin = min(ranks, key=lambda r: firsts[r][0])
         _, description = firsts[origin]
         on_process = f' on process {origin}' if len(firsts) > 1 else ''
@@ -83,7 +84,7 @@ class TraceHook(Hook):
         )
 
     def _list_images(self) -> str:
-        """The first positions of the batch's images, of all ranks."""
+        """List the positions of the first images of the batch of all ranks."""
         images = all_gather(self.batch['index']).tolist()
         text = ', '.join(map(str, images[:SHOWN_IMAGES]))
         if len(images) > SHOWN_IMAGES:
@@ -91,7 +92,7 @@ class TraceHook(Hook):
         return text
 
     def _write_replay_file(self, step: int, description: str) -> Path | None:
-        """Write the state before the pass and the batch of all ranks; None if it fails."""
+        """Write the state before the pass and the batch of all ranks; return None on failure."""
         runner = self.runner
         path = Path(runner.work_dir, f'not_finite_step_{step:08d}.pth')
         batch = dict(

@@ -21,11 +21,11 @@ class UnreadableImagesHook(Hook):
 
     Args:
         source: the training images.
-        limit: fraction of them that may be unreadable.
+        limit: fraction of the training images that may be unreadable.
 
     Attributes:
         reasons: position of an unreadable image -> reason, of all ranks.
-        new_reasons: the same of this rank, not yet exchanged with the others.
+        new_reasons: position -> reason, of this rank, not yet exchanged with the other ranks.
     """
 
     SHOWN = 20
@@ -51,7 +51,7 @@ class UnreadableImagesHook(Hook):
             )
 
     def count_new(self) -> int:
-        """Number of images that were added to ``new_reasons`` since the last call."""
+        """Return the number of images added to ``new_reasons`` since the last call."""
         count = len(self.new_reasons) - self._counted
         self._counted = len(self.new_reasons)
         return count
@@ -78,7 +78,7 @@ class UnreadableImagesHook(Hook):
             )
 
     def after_train(self, runner: 'ZooRunner') -> None:
-        self.exchange(runner)  # images of the last step, which no later step has reported
+        self.exchange(runner)  # counts of the last step are not exchanged by a later step
         if self.reasons and rank() == 0:
             runner.logger.warning(
                 f'{len(self.reasons)} of {len(self.source)} training images could not be read '

@@ -56,7 +56,7 @@ class ViewsPictureHook(Hook):
             'index': indices,
         }
         preprocessor = runner.method.data_preprocessor
-        # Do not compile the preprocessor once more for this smaller batch.
+        # Without force_eager the preprocessor would be compiled again for this smaller batch.
         compiled = runner.settings.compile
         with torch.compiler.set_stance('force_eager') if compiled else nullcontext():
             views = preprocessor(first_images)['views']
