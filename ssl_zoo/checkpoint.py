@@ -172,8 +172,8 @@ def check_resumable(content: dict, settings: Settings, train: Source) -> None:
             )
     if content.get('pixels') != VIEW_VERSION:
         raise ConfigError(
-            'cannot resume: the checkpoint is of a version of ssl_zoo that made other pixels of '
-            'the same views; continue with that version, or start a new run in another work '
+            'cannot resume: the checkpoint was written by a version of ssl_zoo whose views have '
+            'other pixels; continue with that version, or start a new run in another work '
             'directory'
         )
     if content['images'] != len(train):

@@ -108,7 +108,7 @@ def test_resuming_another_run_is_refused(tiny, tmp_path):
             build_runner(tiny(**change), tmp_path, resume=True)
     with pytest.raises(ConfigError, match='already holds a run'):
         build_runner(tiny(), tmp_path)
-    with pytest.raises(ConfigError, match='holds step_00000014.pth, which does not lead to'):
+    with pytest.raises(ConfigError, match='holds step_00000014.pth, which is not an earlier'):
         build_runner(tiny(), tmp_path, resume=str(checkpoints_in(tmp_path)[1]))
 
 
@@ -117,7 +117,7 @@ def test_no_run_resumes_on_other_pixels(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr('ssl_zoo.checkpoint.VIEW_VERSION', 0)
     with pytest.raises(
         ConfigError,
-        match='made other pixels of the same views; continue with that version, or start a new run',
+        match='views have other pixels; continue with that version, or start a new run',
     ):
         build_runner(tiny(), tmp_path, resume=True)
     with pytest.raises(ConfigError, match='data.on_device was False and is True'):

@@ -84,7 +84,7 @@ class TrainLoop(BaseLoop):
             runner.logger.info('the run is complete, there is nothing left to do')
             return
         # The run was killed between its last checkpoint and its results.
-        runner.logger.info('the training is complete, its figures are not')
+        runner.logger.info('the training is complete; measuring its missing results')
         hook.progress.before_train(runner)
         hook.before_train(runner)
         hook.after_train(runner)

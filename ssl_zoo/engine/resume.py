@@ -52,8 +52,8 @@ def _choose_checkpoint(work_dir: Path, resume: bool | str) -> str:
         if is_later or other.parent.resolve() != chosen.parent.resolve():
             read_checkpoint(chosen)  # an error in the chosen file is reported first
             raise ConfigError(
-                f'{work_dir} holds {other.name}, which does not lead to {resume}; choose another '
-                f'--work-dir'
+                f'{work_dir} holds {other.name}, which is not an earlier checkpoint of the run of '
+                f'{resume}; choose another --work-dir'
             )
     return str(resume)
 

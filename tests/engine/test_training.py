@@ -537,7 +537,7 @@ def test_a_test_set_without_labels_is_refused(tiny, tmp_path, image_folder):
 def test_one_class_gives_no_figures_and_no_crash(tiny, tmp_path, image_folder):
     root = image_folder(classes=1, per_class=40)
     train(tiny(data=dict(train=dict(type='ImageFolder', root=str(root)), val=10)), tmp_path / 'run')
-    assert 'no figures on test images' in (tmp_path / 'run' / 'train.log').read_text()
+    assert 'no results on test images' in (tmp_path / 'run' / 'train.log').read_text()
 
 
 def test_fractional_intervals(tiny, tmp_path):

@@ -78,7 +78,7 @@ class NonFiniteHook(Hook):
         """
         start = self.last_good_state['iter'] // runner.plan.accumulate
         end = min(error.step + 1, runner.max_steps) * runner.plan.accumulate
-        runner.logger.error(f'{error}; going back to step {start} to find where that began')
+        runner.logger.error(f'{error}; going back to step {start} to find the first such value')
         runner.method.load_state_dict(self.last_good_state['method'])
         runner.optim_wrapper.optimizer.load_state_dict(self.last_good_state['optimizer'])
         runner.train_loop._iter = self.last_good_state['iter']

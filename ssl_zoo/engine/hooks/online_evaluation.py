@@ -223,8 +223,8 @@ class OnlineEvaluationHook(Hook):
             if not self._can_report(bank, test):
                 if rank() == 0:
                     runner.logger.warning(
-                        'no figures on test images: they need readable ones, and two images of '
-                        'each of two classes to compare with'
+                        'no results on test images: they need a readable test image, and '
+                        'training images of two classes or more, two of each class'
                     )
                 return
             if rank() == 0:
