@@ -94,7 +94,8 @@ def _notes(board: Leaderboard) -> list[str]:
     again = sum(entry.again for entry in board.entries)
     if again:
         notes.append(
-            f'{again} rows left out: the same seed was measured again, and the newest row counts.'
+            f'{again} rows left out: the same seed was measured again later, and the newest row '
+            'counts.'
         )
     if board.damaged:
         notes.append(f'{len(board.damaged)} damaged lines left out:')
