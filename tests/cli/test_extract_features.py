@@ -391,7 +391,7 @@ except SystemExit as end:
         cwd=tmp_path,
         text=True,
         capture_output=True,
-        timeout=200,
+        timeout=600,
         env={**os.environ, 'OMP_NUM_THREADS': '1'},
     )
     assert done.returncode == 0, done.stderr

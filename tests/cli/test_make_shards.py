@@ -185,14 +185,14 @@ def test_a_stopped_call_goes_on(root, tmp_path):
     try:
         assert process.stdout.readline() == 'paused\n'
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=600)
     finally:
         process.kill()
     assert process.returncode == 130 and 'Traceback' not in err
     assert err.splitlines()[-1] == 'stopped; the same command goes on from here'
     assert len(list((tmp_path / 'out').glob('*.tar'))) == 3
     first = (tmp_path / 'out' / 'shard-000000.tar').stat().st_ino
-    assert subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=240).returncode == 0
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=600).returncode == 0
     assert (tmp_path / 'out' / 'shard-000000.tar').stat().st_ino == first
     assert_same_images(TarShards(str(tmp_path / 'out')), Digits('val'), permutation(180, 0))
 

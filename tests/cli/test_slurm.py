@@ -136,5 +136,5 @@ def test_a_mistake_is_not_requeued(slurm, tmp_path):
         and done.stdout.count('error: epochs=0') == 1
         and not (tmp_path / 'requeued').exists()
     ), done.stdout
-    done = subprocess.run(**slurm('srun'), timeout=120)
+    done = subprocess.run(**slurm('srun'), timeout=600)
     assert done.returncode == 2 and done.stdout.startswith('usage: sbatch')

@@ -120,7 +120,7 @@ def test_a_task_of_the_array_is_requeued_when_it_was_stopped(number, code, root,
         env=env,
         cwd=tmp_path,
     ) as job:
-        deadline = time.time() + 30
+        deadline = time.time() + 600
         while not (tmp_path / 'up').exists() and time.time() < deadline:
             time.sleep(0.02)
         if number:

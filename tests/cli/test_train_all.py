@@ -45,7 +45,7 @@ def test_a_table_of_two_methods_and_a_failure(run_tool, root, tmp_path):
         '--jobs',
         2,
     ]
-    done = run_tool(*command, '--cfg-options', *SMALL, cwd=tmp_path, timeout=400)
+    done = run_tool(*command, '--cfg-options', *SMALL, cwd=tmp_path, timeout=600)
     assert done.returncode == 1 and 'Traceback' not in done.stderr
     assert "has no argument 'hidden_dm': did you mean 'hidden_dim'" in done.stdout
     assert '2 of 6 runs failed' in done.stderr

@@ -325,7 +325,7 @@ def lambdas(function):
 def two(tmp_path_factory, module_processes):
     folder = tmp_path_factory.mktemp('two')
     (folder / 'two.py').write_text(TWO)
-    for code, _, err in module_processes(2, folder / 'two.py', __file__, cwd=folder).ended(60):
+    for code, _, err in module_processes(2, folder / 'two.py', __file__, cwd=folder).ended():
         assert code == 0, err
     return [torch.load(folder / f'{i}.pt') for i in (0, 1)]
 

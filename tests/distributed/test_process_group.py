@@ -383,7 +383,7 @@ sys.exit(run_command(main, 'go on so'))
 
 def test_two_processes_agree(processes, tmp_path):
     (tmp_path / 'agree.py').write_text(AGREE)
-    (code, out, err), (other, out1, err1) = processes(2, tmp_path / 'agree.py').ended(30)
+    (code, out, err), (other, out1, err1) = processes(2, tmp_path / 'agree.py').ended()
     assert (code, out, err) == (2, '', 'error: of 1\n'), err
     assert (other, out1, err1) == (2, '', '')  # told once, by the first
     a, b = (json.loads((tmp_path / f'{i}.json').read_text()) for i in (0, 1))
@@ -466,7 +466,7 @@ def test_a_process_that_is_lost_ends_the_other_in_bounded_time(processes, tmp_pa
     if way == 'hangs':
         assert group.members[1].is_alive()
         os.kill(group.pids[1], signal.SIGKILL)
-    (code, _, err), (lost, _, _) = group.ended(5)
+    (code, _, err), (lost, _, _) = group.ended()
     assert (code, lost) == (75, -signal.SIGKILL), err
     assert (
         '[process 0] error: another process of this run was lost or did not answer (' in err
@@ -493,7 +493,7 @@ def main():
 sys.exit(run_command(main, 'go on so'))
 """)
     started = time.monotonic()
-    (code, _, err), (bug, _, trace) = processes(2, tmp_path / 'bug.py').ended(15)
+    (code, _, err), (bug, _, trace) = processes(2, tmp_path / 'bug.py').ended()
     assert (code, bug) == (75, 1) and 'ZeroDivisionError' in trace and 'Traceback' not in err
     assert time.monotonic() - started < 10
 

@@ -250,11 +250,15 @@ def test_a_killed_run_holds_its_directory_no_longer_though_its_workers_live_on(t
             os.kill(worker, signal.SIGKILL)
 
 
-def wait_for(mark, seconds=40):
+def wait_until(condition, seconds=600):
     deadline = time.monotonic() + seconds
-    while not mark.exists():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def wait_for(mark):
+    wait_until(mark.exists)
 
 
 @pytest.mark.parametrize('place', ['/proc/none', '/dev/null/run', '/dev/null'])
@@ -270,9 +274,8 @@ LIMIT = 'import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))'
 
 def test_files_that_cannot_grow_cost_the_checkpoint_and_not_the_run(tool, tmp_path, whole):
     size = checkpoints_in(whole)[0].stat().st_size
-    started = time.monotonic()
     code, out, err = tool(tmp_path / 'run', plant=LIMIT.format(40000)).end()
-    assert code == 1 and time.monotonic() - started < 30 and size > 40000, err
+    assert code == 1 and size > 40000, err
     assert (
         'error: the last checkpoint could not be written, see the log' in err
         and 'Traceback' not in err
@@ -355,6 +358,7 @@ PHASES = {
 
 
 def planted(phase, mark):
+    """Code that makes a phase of the run touch ``mark`` and wait for the file ``signalled``."""
     module, cls, name, times = PHASES[phase]
     return f"""
 import importlib, pathlib, time
@@ -364,8 +368,7 @@ def marked(*args, **kwargs):
     calls.append(1)
     if len(calls) == {times}:
         pathlib.Path({str(mark)!r}).touch()
-        end = time.monotonic() + 0.4
-        while time.monotonic() < end: time.sleep(0.01)
+        while not pathlib.Path({str(mark.with_name('signalled'))!r}).exists(): time.sleep(0.01)
     return real(*args, **kwargs)
 setattr(cls, {name!r}, marked)"""
 
@@ -390,12 +393,10 @@ def test_a_signal_saves_and_the_resumed_run_is_the_same(
     workers = ['--cfg-options', f'workers={2 * group}']
     run = tool(tmp_path / 'run', *workers, plant=planted(phase, tmp_path / 'mark'))
     wait_for(tmp_path / 'mark')
-    started = time.monotonic()
     run.send(signum, group)
+    (tmp_path / 'signalled').touch()
     code, out, err = run.end()
-    assert (
-        code == 128 + signum and time.monotonic() - started < 12 and 'Traceback' not in err + out
-    ), err
+    assert code == 128 + signum and 'Traceback' not in err + out, err
     if phase != 'start':
         assert (
             f'stopped by {signum.name} after step' in err
@@ -408,20 +409,14 @@ def test_a_signal_saves_and_the_resumed_run_is_the_same(
 
 
 def test_a_second_ctrl_c_stops_at_once_without_damage(tool, whole, tmp_path):
-    plant = planted('saving', tmp_path / 'mark').replace('0.4', '30')
+    plant = planted('saving', tmp_path / 'mark')
     run = tool(tmp_path / 'run', '--cfg-options', 'workers=2', plant=plant)
     wait_for(tmp_path / 'mark')
     run.send(signal.SIGINT, True)
-    time.sleep(0.3)
-    run.send(signal.SIGINT, True)
-    started = time.monotonic()
+    wait_until(lambda: 'Ctrl-C again to stop at once' in Path(run.name + '.out').read_text())
+    run.send(signal.SIGINT, True)  # it ends the wait of the phase
     code, _, err = run.end()
-    assert (
-        code == 130
-        and time.monotonic() - started < 12
-        and 'Traceback' not in err
-        and 'stopped; continue with --resume' in err
-    )
+    assert code == 130 and 'Traceback' not in err and 'stopped; continue with --resume' in err
     assert tool(tmp_path / 'run', '--resume').end()[0] == 0 and like(whole, tmp_path / 'run')
 
 
@@ -443,7 +438,7 @@ def test_ctrl_c_while_everything_is_imported(tmp_path, delay):
     )
     time.sleep(delay)
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=600)
     assert process.returncode in (130, -2) and 'Traceback' not in err
 
 

@@ -195,7 +195,7 @@ def test_a_job_ends_with_its_scheduler(jobs, tmp_path):
     command = [sys.executable, '-c', scheduler, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         pid = int(process.stdout.readline())
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         try:
             # After its first step the job saves when it is stopped.
             while not any('train/loss' in row for row in rows_of(tmp_path / 'log.jsonl')):

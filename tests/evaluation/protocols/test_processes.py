@@ -269,7 +269,7 @@ def test_a_stop_of_one_process_stops_both_and_costs_nothing(
 )
 def test_mistakes_are_told_once(processes, root, checkpoint, tmp_path, arguments, sentence):
     group = processes(2, root / 'tools/linear.py', checkpoint, '--work-dir', 'work', *arguments)
-    (code, out, err), (other, out1, err1) = group.ended(30)
+    (code, out, err), (other, out1, err1) = group.ended()
     assert (
         (code, other) == (2, 2)
         and err.startswith(f'error: {sentence}')
