@@ -236,7 +236,7 @@ def broken(image_folder):
             (folder / f'class_{i // 30}' / f'{i % 30}.png').write_bytes(b'broken')
         return (
             f'data={{"train": {{"type": "ImageFolder", "root": "{folder}"}}, "max_unreadable": '
-            '0.05}}',
+            '0.05}',
             'online_eval.every=0',
         )
 
