@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.quick
+
 # From the bottom up. A module imports from its own layer and from those before it.
 LAYERS = (
     ('errors', '__init__'),

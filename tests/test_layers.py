@@ -18,6 +18,8 @@ from ssl_zoo.layers import (
     multi_crop,
 )
 
+pytestmark = pytest.mark.quick
+
 
 def test_cosine_at_its_ends_and_middle():
     assert cosine_schedule(0.9, 1.0, 0) == 0.9

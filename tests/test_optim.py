@@ -7,6 +7,8 @@ from torch import nn
 from ssl_zoo import optim
 from ssl_zoo.optim import LARS, parameter_groups
 
+pytestmark = pytest.mark.quick
+
 
 def literal_lars(p, g, mu, lr, momentum, weight_decay, adapt, kind, eta=1e-3):
     """Compute a step of one tensor in float64 as the official codes do; return the new (p, mu).

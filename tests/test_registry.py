@@ -3,6 +3,8 @@ import pytest
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.registry import METHODS, SOURCES, Registry
 
+pytestmark = pytest.mark.quick
+
 
 def test_a_misspelt_name_is_answered_with_the_nearest():
     with pytest.raises(

@@ -10,6 +10,8 @@ import pytest
 
 from ssl_zoo.evaluation.predictions import Predictions, compare
 
+pytestmark = pytest.mark.quick
+
 ROW = dict(
     metric='linear_top1',
     value=1.0,
@@ -147,8 +149,8 @@ def test_mistakes_get_one_line(saved, compare_tool, run_tool, root, tmp_path):
         ((a, ''), 'there are no predictions at'),
         ((a, tmp_path / 'torn.npz'), 'torn.npz holds no predictions of ssl_zoo'),
         ((tmp_path / 'text.npz', a), 'text.npz holds no predictions of ssl_zoo'),
-        ((a, tmp_path / 'fewer.npz'), 'other images: 60 and 9, 51 of them'),
-        ((a, tmp_path / 'relabelled.npz'), 'other labels to the same images'),
+        ((a, tmp_path / 'fewer.npz'), 'different images: 60 and 9, 51 of them'),
+        ((a, tmp_path / 'relabelled.npz'), 'labels to the same images'),
         ((a, b, '--metric', 'top-1'), "the metric is 'top-1': did you mean 'top1'"),
     ):
         for more in ((), ('--json',)):

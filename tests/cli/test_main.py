@@ -10,6 +10,8 @@ import pytest
 import ssl_zoo
 from ssl_zoo.cli.main import COMMANDS, main
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize('arguments', [[], ['-h'], ['--help']])
 def test_without_a_command_the_commands_are_listed_with_a_line_each(arguments, capsys):

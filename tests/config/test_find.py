@@ -7,6 +7,8 @@ from ssl_zoo.config.loading import load_config
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.studies.load import load_study
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture(autouse=True)
 def outside_the_clone(tmp_path, monkeypatch):

@@ -11,6 +11,8 @@ from ssl_zoo.data.crop import crop, crop_batch, crop_box, crop_boxes
 from ssl_zoo.data.photometric import horizontal_flip
 from ssl_zoo.data.views import COLUMN, View, sample
 
+pytestmark = pytest.mark.quick
+
 BYOL_1 = View(224, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2, blur_p=1.0)
 
 

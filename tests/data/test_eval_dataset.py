@@ -1,12 +1,15 @@
 """Images as evaluation sees them, against torchvision's transforms."""
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from ssl_zoo.data.eval_dataset import EvalDataset
 from ssl_zoo.data.loader import eval_loader
 from ssl_zoo.data.sources.folder import ImageFolder
+
+pytestmark = pytest.mark.quick
 
 
 def test_a_very_long_image_does_not_fill_the_memory(image_folder):

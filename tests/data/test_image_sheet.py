@@ -15,6 +15,8 @@ from ssl_zoo.data.image_sheet import (
     wrap,
 )
 
+pytestmark = pytest.mark.quick
+
 SIDE = 20
 COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
 

@@ -24,6 +24,8 @@ from ssl_zoo.data.random import mix, permutation
 from ssl_zoo.data.sources import Subset
 from ssl_zoo.errors import ConfigError, MissingData
 
+pytestmark = pytest.mark.quick
+
 
 def of_sizes(named_source, *sizes):
     """A source with these numbers of images of each class, mixed."""

@@ -7,6 +7,8 @@ from ssl_zoo.data.loader import train_loader
 from ssl_zoo.data.view_dataset import ViewDataset
 from ssl_zoo.data.views import View
 
+pytestmark = pytest.mark.quick
+
 VIEWS = [View(20, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, blur_p=0.5), View(12, solarize_p=0.5)]
 
 

@@ -12,6 +12,8 @@ from ssl_zoo.data.view_dataset import ViewDataset
 from ssl_zoo.data.views import View
 from ssl_zoo.errors import ConfigError
 
+pytestmark = pytest.mark.quick
+
 VIEWS = [
     View(32, crop=(0.2, 1.0), jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8),
     View(24, interpolation='bilinear'),

@@ -16,6 +16,8 @@ from ssl_zoo.data.photometric import (
 )
 from ssl_zoo.data.views import COLUMN, JITTER_ORDERS, PARAMS, View, sample
 
+pytestmark = pytest.mark.quick
+
 B = 48
 CLOSE = dict(atol=1e-4, rtol=0)
 

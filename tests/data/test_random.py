@@ -3,6 +3,8 @@ import pytest
 
 from ssl_zoo.data.random import mix, permutation, philox, uniform
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize(
     ('counter', 'key', 'expected'),

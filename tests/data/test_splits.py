@@ -8,6 +8,8 @@ from ssl_zoo.data.sources.folder import ImageFolder
 from ssl_zoo.data.splits import align_classes, data_sources, hold_out
 from ssl_zoo.errors import ConfigError
 
+pytestmark = pytest.mark.quick
+
 
 def test_hold_out_is_disjoint_complete_and_balanced(image_folder):
     source = ImageFolder(str(image_folder(classes=4, per_class=10)))

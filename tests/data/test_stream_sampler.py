@@ -2,7 +2,11 @@
 
 from functools import partial
 
+import pytest
+
 from ssl_zoo.data.stream_sampler import StreamSampler, order_of
+
+pytestmark = pytest.mark.quick
 
 
 def test_seeds_give_other_orders():

@@ -1,12 +1,15 @@
 """ViewDataset: the parameters and crops of a batch, replacements of unreadable images."""
 
 import numpy as np
+import pytest
 import torch
 
 from ssl_zoo.data.crop import crop
 from ssl_zoo.data.sources.folder import ImageFolder
 from ssl_zoo.data.view_dataset import ViewDataset
 from ssl_zoo.data.views import View, sample
+
+pytestmark = pytest.mark.quick
 
 VIEWS = [View(20, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, blur_p=0.5), View(12, solarize_p=0.5)]
 

@@ -4,6 +4,8 @@ import pytest
 from ssl_zoo.data.views import COLUMN, PARAMS, View, build_views, sample
 from ssl_zoo.errors import ConfigError
 
+pytestmark = pytest.mark.quick
+
 BYOL_1 = View(224, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2, blur_p=1.0)
 BYOL_2 = View(
     224, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2, blur_p=0.1, solarize_p=0.2

@@ -17,6 +17,8 @@ from ssl_zoo.distributed.batchnorm import (
 )
 from ssl_zoo.errors import ConfigError
 
+pytestmark = pytest.mark.quick
+
 C = 3
 
 

@@ -2,12 +2,15 @@
 gradients.
 """
 
+import pytest
 import torch
 from torch import nn
 
 from ssl_zoo.engine.optim_wrapper import ZooOptimWrapper
 from ssl_zoo.method import Method
 from ssl_zoo.optim import parameter_groups
+
+pytestmark = pytest.mark.quick
 
 
 class Two(Method):

@@ -10,6 +10,8 @@ from ssl_zoo.engine.optim_wrapper import build_optimizer
 from ssl_zoo.engine.plan import Plan
 from ssl_zoo.errors import ConfigError
 
+pytestmark = pytest.mark.quick
+
 
 def byol(
     epochs,

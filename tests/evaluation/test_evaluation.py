@@ -19,6 +19,8 @@ from ssl_zoo.evaluation.probe import few_label_probe, linear_probe
 from ssl_zoo.losses import feature_std
 from ssl_zoo.method import Method
 
+pytestmark = pytest.mark.quick
+
 RNG = np.random.default_rng(0)
 TWO = Preprocessing(2, 2, (0.5,) * 3, (0.5,) * 3)
 

@@ -9,6 +9,8 @@ from ssl_zoo.evaluation import logistic
 from ssl_zoo.evaluation.logistic import fit, predict, sweep
 from ssl_zoo.storage.atomic import write_or_raise
 
+pytestmark = pytest.mark.quick
+
 
 def some_data(n=90, dim=5, classes=4, seed=0, spread=1.0):
     rng = np.random.default_rng(seed)

@@ -19,6 +19,8 @@ from ssl_zoo.evaluation.recipes import (
     logspace,
 )
 
+pytestmark = pytest.mark.quick
+
 IMAGENET = 1_281_167
 
 

@@ -7,6 +7,8 @@ from torch import nn
 from ssl_zoo.losses import regression_loss
 from ssl_zoo.methods.byol import BYOL
 
+pytestmark = pytest.mark.quick
+
 BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1))
 
 

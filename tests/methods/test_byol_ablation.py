@@ -9,6 +9,8 @@ from ssl_zoo.errors import ConfigError
 from ssl_zoo.methods.byol import BYOL
 from ssl_zoo.methods.byol_ablation import BYOLAblation, attraction
 
+pytestmark = pytest.mark.quick
+
 BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1))
 SIZES = dict(hidden_dim=32, proj_dim=8, base_ema=0.9)
 

@@ -6,6 +6,8 @@ import torch
 
 from ssl_zoo.methods.dino import DINO
 
+pytestmark = pytest.mark.quick
+
 BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1))
 
 

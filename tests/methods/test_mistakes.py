@@ -6,6 +6,8 @@ from ssl_zoo.build import build_method
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.validation import check_positive, check_unit_interval
 
+pytestmark = pytest.mark.quick
+
 BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1])
 VIEW = dict(size=20)
 

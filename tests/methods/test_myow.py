@@ -6,6 +6,8 @@ import torch
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.methods.myow import MYOW, mine
 
+pytestmark = pytest.mark.quick
+
 BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1))
 
 

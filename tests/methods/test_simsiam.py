@@ -6,6 +6,8 @@ from torch import nn
 
 from ssl_zoo.methods.simsiam import SimSiam, negative_cosine
 
+pytestmark = pytest.mark.quick
+
 BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1))
 
 

@@ -7,6 +7,8 @@ from torch import nn
 
 from ssl_zoo.methods.swav import SwAV, sinkhorn
 
+pytestmark = pytest.mark.quick
+
 BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1))
 
 

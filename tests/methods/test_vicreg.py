@@ -7,6 +7,8 @@ from torch import nn
 
 from ssl_zoo.methods.vicreg import VICReg, covariance, variance
 
+pytestmark = pytest.mark.quick
+
 BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1))
 
 

@@ -8,6 +8,8 @@ from torch import nn
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.methods.w_mse import WMSE, whiten
 
+pytestmark = pytest.mark.quick
+
 BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=(1, 1, 1, 1))
 
 

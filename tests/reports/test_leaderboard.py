@@ -14,6 +14,8 @@ from ssl_zoo.reports.leaderboard import build_leaderboard, letters, number_of
 from ssl_zoo.reports.leaderboard_page import COLUMNS, page
 from ssl_zoo.reports.leaderboard_text import as_csv, as_text
 
+pytestmark = pytest.mark.quick
+
 CONFIG = dict(
     method=dict(type='BYOL', proj_dim=16),
     epochs=30,

@@ -4,10 +4,13 @@ import hashlib
 import os
 import signal
 
+import pytest
 import torch
 
 from ssl_zoo.storage.digest import sha256_of_file, sha256_of_json, sha256_of_tensors
 from ssl_zoo.storage.lock import FileLock
+
+pytestmark = pytest.mark.quick
 
 
 def test_a_lock_excludes_another_process_and_names_its_holder(tmp_path):

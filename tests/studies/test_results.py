@@ -12,6 +12,8 @@ from ssl_zoo.studies.results import read_study
 from ssl_zoo.studies.statistics import estimate, holm, paired_difference
 from ssl_zoo.studies.tuning_results import tuning_results
 
+pytestmark = pytest.mark.quick
+
 
 def test_mean_deviation_and_interval_are_those_of_scipy():
     values = [96.1, 97.4, 95.2, 96.9]

@@ -8,6 +8,8 @@ import pytest
 from ssl_zoo.data.sources import build_source
 from ssl_zoo.data.sources.arrays import Digits
 
+pytestmark = pytest.mark.quick
+
 
 def cifar_batch(n, labels_key, names):
     rng = np.random.default_rng(0)

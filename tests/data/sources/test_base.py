@@ -7,6 +7,8 @@ from PIL import Image
 from ssl_zoo.data.sources import Source, Subset
 from ssl_zoo.registry import SOURCES
 
+pytestmark = pytest.mark.quick
+
 
 def test_read_and_pixels_follow_each_other():
     gray, white = np.full((4, 5, 3), 90, np.uint8), np.full((4, 5, 3), 255, np.uint8)

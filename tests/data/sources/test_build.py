@@ -1,9 +1,12 @@
 """build_source: the limit on the number of images; balanced_order."""
 
 import numpy as np
+import pytest
 
 from ssl_zoo.data.sources import balanced_order, build_source
 from ssl_zoo.data.sources.folder import ImageFolder
+
+pytestmark = pytest.mark.quick
 
 
 def test_limit_is_fixed_and_balanced(image_folder):

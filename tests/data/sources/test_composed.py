@@ -7,6 +7,8 @@ import pytest
 
 from ssl_zoo.data.sources import Joined, Subset
 
+pytestmark = pytest.mark.quick
+
 
 def test_joined_sources_follow_each_other(named_source):
     first, second = (

@@ -4,6 +4,8 @@ import pytest
 
 from ssl_zoo.data.sources.file_list import FileList
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize(
     ('text', 'labels', 'classes'),

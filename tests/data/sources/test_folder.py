@@ -9,6 +9,8 @@ from PIL import Image
 
 from ssl_zoo.data.sources.folder import ImageFolder, Images
 
+pytestmark = pytest.mark.quick
+
 
 def test_image_folder(image_folder):
     root = image_folder()

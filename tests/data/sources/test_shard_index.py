@@ -11,6 +11,8 @@ from ssl_zoo.data.sources import shard_index
 from ssl_zoo.data.sources.shards import TarShards
 from ssl_zoo.errors import UnreadableImage
 
+pytestmark = pytest.mark.quick
+
 
 def stored(folder) -> Path:
     [path] = folder.glob('index-*.npz')

@@ -7,6 +7,8 @@ import pytest
 from ssl_zoo.data.sources.shard_paths import find_shards
 from ssl_zoo.data.sources.shards import TarShards
 
+pytestmark = pytest.mark.quick
+
 
 def test_patterns(shard_folder):
     def names(pattern):

@@ -21,6 +21,8 @@ from ssl_zoo.data.view_dataset import ViewDataset
 from ssl_zoo.data.views import View
 from ssl_zoo.errors import UnreadableImage
 
+pytestmark = pytest.mark.quick
+
 
 def test_images_labels_and_bytes_are_those_of_the_folder(image_folder, tmp_path, write_tar):
     """Of CIFAR-10 where its folders lie in data/, of the fixture's images elsewhere."""

@@ -10,6 +10,8 @@ from ssl_zoo.data.sources.shards import TarShards
 from ssl_zoo.data.sources.tar import BLOCK, DamagedArchive, members
 from ssl_zoo.errors import ConfigError
 
+pytestmark = pytest.mark.quick
+
 
 def test_links_and_folders_are_no_images_whatever_size_they_claim(tmp_path, png, reds):
     with tarfile.open(tmp_path / 'a.tar', 'w') as tar:

@@ -10,6 +10,8 @@ from ssl_zoo.evaluation.protocols.choice import Choice
 from ssl_zoo.evaluation.protocols.describe import describe, describe_row
 from ssl_zoo.evaluation.recipes import LINEAR, Setting
 
+pytestmark = pytest.mark.quick
+
 BYOL = LINEAR['byol']
 
 
