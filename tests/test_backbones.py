@@ -203,7 +203,7 @@ def test_any_timm_model(name):
         (dict(name='resnet18', fixed_patches=True), 'fixed_patches works for ViTs only'),
         (
             dict(name='vit_small_patch14_reg4_dinov2', fixed_patches=True, img_size=28),
-            'a position for each patch and nothing else',
+            'needs positions of one class token and of each patch, and no others',
         ),
         (dict(name='resnet18', padding='sme'), "padding is 'sme': did you mean 'same'"),
         (

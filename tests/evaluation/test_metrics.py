@@ -474,8 +474,8 @@ def test_other_images_and_labels_are_refused():
     for b, words in (
         (fewer, "40 and 39, 1 of them in one file alone, such as '0/0.png'"),
         (renamed, "40 and 40, 2 of them in one file alone, such as '7/7.png'"),
-        (twice, 'for other images'),
-        (relabelled, 'other labels to the same images'),
+        (twice, 'for different images'),
+        (relabelled, 'different labels to the same images'),
     ):
         for x, y in ((a, b), (b, a)):
             with pytest.raises(ConfigError, match='compare two on the same test set'):

@@ -446,7 +446,7 @@ def test_a_file_without_the_statistics_is_refused(context, tmp_path, monkeypatch
     [
         (dict(PLAIN, stem='cifar'), {}, 'no ResNet with a stem of 3x3'),
         (TINY, {}, 'its stem has 64 channels and this one 8'),
-        (dict(PLAIN, width=2), {}, "this one 128 .*BYOL's 2x all of it"),
+        (dict(PLAIN, width=2), {}, "this one 128 .*BYOL's 2x the whole block"),
         (PLAIN, dict(groups=8), 'no weight-standardised convolutions'),
         (dict(name='resnet26d', **LAYERS), {}, 'torchvision has no resnet26d'),
         (dict(name='test_convnext'), {}, 'this backbone is a ConvNeXt'),
