@@ -27,6 +27,29 @@ from PIL import Image  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 
+# Files of long tests. They start first, so that no worker is left alone with one at the end.
+LONG_FILES = (
+    'tests/test_quick_start.py',
+    'tests/engine/test_compile.py',
+    'tests/engine/test_training.py',
+    'tests/test_contract.py',
+    'tests/distributed/test_sharding.py',
+    'tests/test_equivalence.py',
+    'tests/engine/test_processes.py',
+    'tests/engine/test_nothing_lost.py',
+    'tests/cli/test_train.py',
+    'tests/cli/test_study.py',
+    'tests/cli/test_slurm.py',
+)
+
+
+def pytest_collection_modifyitems(items):
+    def place(item) -> int:
+        file = item.path.relative_to(ROOT).as_posix()
+        return LONG_FILES.index(file) if file in LONG_FILES else len(LONG_FILES)
+
+    items.sort(key=place)
+
 
 @pytest.fixture(scope='session')
 def root() -> Path:
