@@ -3,7 +3,7 @@
     python benchmarks/equivalence.py                          # a table; --json FILE writes the same
     python benchmarks/equivalence.py --methods BYOL SimCLR
 
-Each variant takes three optimiser steps on the same global batches:
+Each variant takes three optimizer steps on the same global batches:
 
     (a) one process                             (b) two processes joined by gloo
     (c) one process, two passes per step        (d) two processes, two passes per step

@@ -9,7 +9,7 @@ turn during a step, while it writes a checkpoint, and during an evaluation, afte
 two processes one is killed, and torchrun ends the other.
 
 A run survives a kill if it resumes from the newest complete checkpoint and ends with the weights,
-averages, queue and optimiser state of an undisturbed run, bit for bit. After a kill, the remaining
+averages, queue and optimizer state of an undisturbed run, bit for bit. After a kill, the remaining
 processes must end within 60 seconds.
 """
 

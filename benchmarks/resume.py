@@ -8,7 +8,7 @@ SIGTERM after step 4 and resumed. In the column '1 -> 2' the run is stopped on o
 resumed on two processes with another number of loader workers. In columns of two processes one
 process gets the signal.
 
-Compared are all weights, statistics, averages, queues and centres, the optimiser's state, the
+Compared are all weights, statistics, averages, queues and centres, the optimizer's state, the
 images of every step and their views (SHA-256), and the losses in log.jsonl. 'identical' means equal
 in every bit. Another number of processes changes the order of sums and so their rounding: in the
 column '1 -> 2' the images and views must be identical, and the table gives the largest relative

@@ -146,7 +146,7 @@ def test_only_after_step_changes_what_is_said_and_nothing_else(settings):
         assert [name for name in moved if name.startswith(prefix)], f'{prefix} does not move'
 
 
-def test_accumulation_by_two_moves_weights_and_state_once_per_optimiser_step(settings):
+def test_accumulation_by_two_moves_weights_and_state_once_per_optimizer_step(settings):
     settings.accumulate = 2
     if 'whiten_size' in settings.method:  # half a batch has fewer images to whiten
         settings.method.update(whiten_size=settings.batch_size // 2, proj_dim=8)

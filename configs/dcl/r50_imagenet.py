@@ -3,7 +3,7 @@
     python tools/train.py configs/dcl/r50_imagenet.py
 
 Batch, epochs, temperature, head and views (SimCLR's) are the paper's. We could not confirm its
-optimiser; here it is lightly's for DCL (benchmarks/imagenet/resnet50/dcl.py): LARS with SimCLR's
+optimizer; here it is lightly's for DCL (benchmarks/imagenet/resnet50/dcl.py): LARS with SimCLR's
 square-root rule. The negatives come from the images of one pass, so keep accumulate=1.
 
 Cost: not measured by us.

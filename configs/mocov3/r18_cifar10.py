@@ -5,12 +5,12 @@
 --cfg-options data.train.download=True data.test.download=True fetches the images.
 
 The paper has no CIFAR recipe. Heads, temperature, batch, epochs and views are solo-learn's, whose
-LARS differs from ours (trust 0.02, a clipped learning rate). Optimiser and decay are therefore
+LARS differs from ours (trust 0.02, a clipped learning rate). Optimizer and decay are therefore
 those of BYOL's authors for a small data set (README of the official code, Imagenette, batch 256),
 as in configs/byol/r18_cifar10.py.
 
 Cost: not measured by us.
-Accuracy, for comparison: solo-learn 93.10 % (online probe, 1000 epochs, its own optimiser). Ours:
+Accuracy, for comparison: solo-learn 93.10 % (online probe, 1000 epochs, its own optimizer). Ours:
 not measured.
 """
 

@@ -4,7 +4,7 @@
 
 --cfg-options data.train.download=True data.test.download=True fetches the images.
 
-We could not confirm whether the paper has a CIFAR recipe. Optimiser, heads and decay are lightly's
+We could not confirm whether the paper has a CIFAR recipe. Optimizer, heads and decay are lightly's
 for Imagenette (imagenette_benchmark.py, ResNet-18, batch 256, 800 epochs), beta and rho the paper's
 as lightly quotes them. The views are those of solo-learn for BYOL on CIFAR-10. lightly's decay
 reaches 1 after 10 epochs, ours at the end; lightly's loss has one direction, ours has both.

@@ -2,7 +2,7 @@
 
     python tools/train.py configs/tico/r50_imagenet.py
 
-No official code is public, and we could not confirm the paper's optimiser, batch and epochs. This
+No official code is public, and we could not confirm the paper's optimizer, batch and epochs. This
 is lightly's recipe (benchmarks/imagenet/resnet50/tico.py) with its heads, and with beta and rho as
 lightly quotes them from the paper. lightly's loss has one direction, ours has both.
 

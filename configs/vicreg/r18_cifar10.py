@@ -6,12 +6,12 @@
 
 The paper has no CIFAR recipe. Heads, batch, epochs and views are solo-learn's, whose variance term
 has twice the weight of ours and whose LARS differs from ours (trust 0.02, a clipped learning rate).
-Optimiser, learning rate and weight decay are therefore lightly's for Imagenette
+Optimizer, learning rate and weight decay are therefore lightly's for Imagenette
 (imagenette_benchmark.py), whose LARS is like the zoo's. Variance and covariance are computed from
 the images of one pass, so keep accumulate=1.
 
 Cost: not measured by us.
-Accuracy, for comparison: solo-learn 92.07 % (online probe, 1000 epochs, its own optimiser). Ours:
+Accuracy, for comparison: solo-learn 92.07 % (online probe, 1000 epochs, its own optimizer). Ours:
 not measured.
 """
 

@@ -2,7 +2,7 @@
 
     python tools/train.py configs/w_mse/r50_imagenet.py
 
-The README of the official code (htdt/self-supervised) has no recipe for ImageNet. Optimiser, drops
+The README of the official code (htdt/self-supervised) has no recipe for ImageNet. Optimizer, drops
 of the learning rate, width and size of the whitened parts are its recipe for STL-10 and Tiny
 ImageNet; batch and epochs are from memory and unconfirmed; the views are SimCLR's. 256 images are
 whitened together, so 256 must divide the images of a pass.

@@ -11,7 +11,7 @@ from ssl_zoo.method import Method
 
 STRATEGIES = dict(
     ddp='a whole network on each process',
-    fsdp='parameters and optimiser state shared out',
+    fsdp='parameters and optimizer state shared out',
 )
 
 
@@ -27,7 +27,7 @@ def describe_plan(settings: Settings, plan: Plan, method: Method, groups: list[d
     rows = [
         ('method', _describe_method(settings, method)),
         ('data', f'{plan.images:,} images from {settings.data.train["type"]}'),
-        ('batch', f'{plan.batch_size} images per optimiser step{_describe_factors(plan)}'),
+        ('batch', f'{plan.batch_size} images per optimizer step{_describe_factors(plan)}'),
     ]
     if plan.processes > 1:
         rows.append(('', _describe_processes(settings, method)))

@@ -192,7 +192,7 @@ def _training_history(content: dict, config: dict, step: int) -> dict[str, str]:
         passes = f'{config["epochs"]:g} in the config'
         n_images = NOT_RECORDED
     return {
-        'optimiser steps': f'{step:,} of {batch_size:,} images',
+        'optimizer steps': f'{step:,} of {batch_size:,} images',
         'passes over the training images': passes,
         'training images': f'{n_images}, `{_cell(json.dumps(dataset))}`',
         'their names and labels, as a hash': _cell(content.get('manifest') or NOT_RECORDED),
@@ -207,7 +207,7 @@ def _origin(source: dict) -> dict[str, str]:
     return {
         'imported from': f'`{file}`, layout {layout}',
         'its SHA-256': f'`{_cell(source.get("sha256", NOT_RECORDED))}`',
-        'optimiser steps': f'{steps:,}' if steps else NOT_RECORDED,
+        'optimizer steps': f'{steps:,}' if steps else NOT_RECORDED,
     }
 
 

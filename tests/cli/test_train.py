@@ -105,7 +105,7 @@ def test_dry_run_without_the_data_assumes_the_recipes_images(run_tool, root, tmp
         'note: looked for class folders with images in' in done.stdout
         and '1,281,167' in done.stdout
     )
-    assert '4096 images per optimiser step = 16 passes x 256' in done.stdout
+    assert '4096 images per optimizer step = 16 passes x 256' in done.stdout
     assert 'of 1 x 16 images (the run has 16 x 256) on cpu' in done.stdout
     assert '93,835 in 300 epochs' in done.stdout and '0 -> 4.8 (0.3 x 4096 / 256)' in done.stdout
 

@@ -1,4 +1,4 @@
-"""What lies between gradients and the optimiser's step: frozen parameters and the limit on
+"""What lies between gradients and the optimizer's step: frozen parameters and the limit on
 gradients.
 """
 

@@ -230,14 +230,14 @@ WHOLE, APART = (
 @pytest.mark.parametrize(
     ('method', 'changes', 'processes', 'expected'),
     [
-        (BYOL, {}, 1, ['20 images per optimiser step']),
-        (BYOL, {}, 2, ['20 images per optimiser step = 2 processes x 10', WHOLE]),
+        (BYOL, {}, 1, ['20 images per optimizer step']),
+        (BYOL, {}, 2, ['20 images per optimizer step = 2 processes x 10', WHOLE]),
         (
             BYOL,
             dict(accumulate=2),
             1,
             [
-                '20 images per optimiser step = 2 passes x 10',
+                '20 images per optimizer step = 2 passes x 10',
                 'accumulation is not the same as one pass: BatchNorm see 10 of 20 images',
             ],
         ),
@@ -246,7 +246,7 @@ WHOLE, APART = (
             dict(accumulate='auto', max_device_batch=6),
             2,
             [
-                '20 images per optimiser step = 2 passes x 2 processes x 5',
+                '20 images per optimizer step = 2 passes x 2 processes x 5',
                 WHOLE,
                 'accumulation is not the same as one pass: BatchNorm see 10 of 20 images',
             ],
@@ -256,7 +256,7 @@ WHOLE, APART = (
             dict(sync_batchnorm=False),
             2,
             [
-                '20 images per optimiser step = 2 processes x 10',
+                '20 images per optimizer step = 2 processes x 10',
                 f'a whole network on each process; {APART}',
             ],
         ),
@@ -265,7 +265,7 @@ WHOLE, APART = (
             dict(accumulate=5),
             2,
             [
-                '20 images per optimiser step = 5 passes x 2 processes x 2',
+                '20 images per optimizer step = 5 passes x 2 processes x 2',
                 'a whole network on each process',
                 'accumulation equals one pass',
             ],
@@ -275,8 +275,8 @@ WHOLE, APART = (
             dict(parallel=dict(strategy='fsdp')),
             2,
             [
-                '20 images per optimiser step = 2 processes x 10',
-                'parameters and optimiser state shared out; BatchNorm over all processes',
+                '20 images per optimizer step = 2 processes x 10',
+                'parameters and optimizer state shared out; BatchNorm over all processes',
             ],
         ),
         (
@@ -284,7 +284,7 @@ WHOLE, APART = (
             dict(accumulate=2),
             1,
             [
-                '20 images per optimiser step = 2 passes x 10',
+                '20 images per optimizer step = 2 passes x 10',
                 'accumulation is not the same as one pass: negatives and BatchNorm see 10 of 20 '
                 'images',
             ],
@@ -294,7 +294,7 @@ WHOLE, APART = (
             dict(accumulate=2),
             2,
             [
-                '20 images per optimiser step = 2 passes x 2 processes x 5',
+                '20 images per optimizer step = 2 passes x 2 processes x 5',
                 f'a whole network on each process; {APART}',
                 'accumulation is not the same as one pass: BatchNorm see 10 of 20 images',
             ],
@@ -303,7 +303,7 @@ WHOLE, APART = (
             MOCO,
             dict(sync_batchnorm=True),
             2,
-            ['20 images per optimiser step = 2 processes x 10', WHOLE],
+            ['20 images per optimizer step = 2 processes x 10', WHOLE],
         ),
     ],
 )

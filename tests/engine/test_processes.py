@@ -132,7 +132,7 @@ def test_two_processes_train_what_one_trains_and_write_it_once(train, tmp_path):
     for text in (log, out):
         assert text.count('plan\n') == 1 and text.count('step 14/14') == 1
         assert (
-            '20 images per optimiser step = 2 processes x 10' in text
+            '20 images per optimizer step = 2 processes x 10' in text
             and 'BatchNorm over all processes' in text
         )
     assert (two / 'command.txt').read_text().count('\n') == 1
@@ -354,7 +354,7 @@ def test_a_sharded_run_trains_stops_and_resumes_under_ddp_and_alone(train, tmp_p
     assert (code, other) == (
         138,
         138,
-    ) and 'parameters and optimiser state shared out; BatchNorm over all processes' in out, err
+    ) and 'parameters and optimizer state shared out; BatchNorm over all processes' in out, err
     for n, options, work in ((2, [], 'a'), (2, [sharded], 'b')):
         shutil.copytree(tmp_path / 'run', tmp_path / work)
         (code, out, err), *_ = train(

@@ -262,7 +262,7 @@ def test_accumulation_steps_once_and_gives_the_gradient_of_the_whole_batch(tiny,
         )
         for n in (1, 4)
     )
-    assert a.method.steps == b.method.steps == 14  # after_step: once per optimiser step
+    assert a.method.steps == b.method.steps == 14  # after_step: once per optimizer step
     assert b.method.seen == [k / 14 for k in range(14) for _ in range(4)]
     torch.testing.assert_close(
         a.method.backbone[1].weight, b.method.backbone[1].weight, rtol=1e-4, atol=1e-6
@@ -287,7 +287,7 @@ def test_target_follows_the_online_weights_after_the_step(tiny, tmp_path):
     runner.train()
     assert (
         steps == list(range(1, 15)) and len(seen) == 15
-    )  # each optimiser step lies before its EMA step
+    )  # each optimizer step lies before its EMA step
     assert not torch.equal(seen[0], seen[1])
 
 
@@ -346,7 +346,7 @@ def test_dropout_differs_from_step_to_step(tiny, tmp_path):
     assert len({tuple(mask) for mask in masks}) == 14
 
 
-def test_target_moves_once_per_optimiser_step_under_accumulation(tiny, tmp_path):
+def test_target_moves_once_per_optimizer_step_under_accumulation(tiny, tmp_path):
     runner = build_runner(tiny(accumulate=2), tmp_path)
     moves = []
     update = runner.method.target.update

@@ -743,7 +743,7 @@ def test_the_card_says_what_the_checkpoint_and_its_results_say(checkpoint, conte
         f'{out.stat().st_size:,} bytes',
         own,
         '| features | 64 |',
-        '| optimiser steps | 14 of 20 images |',
+        '| optimizer steps | 14 of 20 images |',
         '| passes over the training images | 2.0 of 2 |',
         '| training images | 140, ',
         '| trained with | torch 2.15.0 |',
@@ -793,7 +793,7 @@ def test_the_card_of_imported_weights_says_where_they_are_from_and_no_placeholde
     for said in (
         '| imported from | `theirs.pth`, layout torchvision |',
         f'| its SHA-256 | `{digest}` |',
-        '| optimiser steps | not recorded |',
+        '| optimizer steps | not recorded |',
         '| imported with | ',
         '## Results',
     ):
