@@ -203,8 +203,8 @@ def _method_cell(entry: Entry) -> Cell:
 
 
 def _value_cell(entry: Entry) -> Cell:
-    value, _, spread = value_text(entry).partition(' ')
-    content = value + (_small(escape(spread)) if spread else '')
+    value, _, deviation = value_text(entry).partition(' ')
+    content = value + (_small(escape(deviation)) if deviation else '')
     return Cell(content, repr(entry.value), 'number')
 
 

@@ -15,8 +15,8 @@ FORMULA_STARTS = tuple('=+-@\t\r')  # a spreadsheet takes text that starts so fo
 
 def value_text(entry: Entry) -> str:
     """Return the value and, if it is known, its standard deviation: '91.00 (1.41, 2 seeds)'."""
-    spread = '' if entry.std is None else f' ({entry.std:.2f}, {entry.std_of})'
-    return f'{entry.value:.2f}{spread}'
+    deviation = '' if entry.std is None else f' ({entry.std:.2f}, {entry.std_of})'
+    return f'{entry.value:.2f}{deviation}'
 
 
 def shorten(text: str, most: int = 70) -> str:
