@@ -136,8 +136,8 @@ def test_a_method_of_ones_own(tool, root, tmp_path):
     assert (code, out) == (2, '')
     assert (
         err
-        == 'error: the config of this checkpoint has no method.backbone=dict(name=...), so no code '
-        'can be given that builds the network; use --format onnx, which holds the network itself\n'
+        == 'error: the config of this checkpoint has no method.backbone=dict(name=...), so the code '
+        'that builds the network is unknown; use --format onnx, which holds the network itself\n'
     )
     code, out, err = tool(path, '--format', 'torchvision', '--out', 'a.pth')
     assert (
