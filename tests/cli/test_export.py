@@ -135,9 +135,9 @@ def test_a_method_of_ones_own(tool, root, tmp_path):
     code, out, err = tool(path, '--format', 'timm', '--out', 'a.pth', '--imports', 'flat.py')
     assert (code, out) == (2, '')
     assert (
-        err
-        == 'error: the config of this checkpoint has no method.backbone=dict(name=...), so the code '
-        'that builds the network is unknown; use --format onnx, which holds the network itself\n'
+        err == 'error: the config of this checkpoint has no method.backbone=dict(name=...), so the '
+        'code that builds the network is unknown; '
+        'use --format onnx, which holds the network itself\n'
     )
     code, out, err = tool(path, '--format', 'torchvision', '--out', 'a.pth')
     assert (
