@@ -74,7 +74,7 @@ def _parse_source(text: str) -> dict:
 
 
 def _print_summary(name: str, source, features) -> None:
-    from ssl_zoo.evaluation.protocols.context import printable
+    from ssl_zoo.printable import printable
 
     n, width = features.values.shape
     folder = Path(features.values.filename).parent

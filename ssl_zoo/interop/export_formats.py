@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ssl_zoo.errors import ConfigError
-from ssl_zoo.evaluation.protocols.context import EvaluationContext, printable
+from ssl_zoo.evaluation.protocols.context import EvaluationContext
 from ssl_zoo.interop.model_card import file_metadata
 from ssl_zoo.interop.target_libraries import RebuildRecipe, timm_recipe, torchvision_recipe
+from ssl_zoo.printable import printable
 
 SUFFIXES = dict(
     timm=('.pth', '.pt'),

@@ -9,9 +9,10 @@ from torch import nn
 from ssl_zoo import __version__
 from ssl_zoo.checkpoint import read_checkpoint
 from ssl_zoo.evaluation.features import Preprocessing
-from ssl_zoo.evaluation.protocols.context import EvaluationContext, printable
+from ssl_zoo.evaluation.protocols.context import EvaluationContext
 from ssl_zoo.evaluation.protocols.describe import describe_row
 from ssl_zoo.evaluation.results import rows_of
+from ssl_zoo.printable import printable
 from ssl_zoo.versions import versions
 
 # Keys of a data set's config that name folders and files of the machine: a published card leaves

@@ -31,6 +31,7 @@ from ssl_zoo.evaluation.metrics import interval, measure, top_k
 from ssl_zoo.evaluation.predictions import Predictions
 from ssl_zoo.evaluation.protocols.describe import describe_row
 from ssl_zoo.evaluation.results import write_row
+from ssl_zoo.printable import printable
 from ssl_zoo.storage.digest import sha256_of_file
 from ssl_zoo.versions import versions
 
@@ -330,11 +331,6 @@ def _print_result(row: dict, metric_name: str) -> None:
 def _relative(path: Path) -> str:
     """Return the path; relative, if it lies below the current directory."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def printable(text: str) -> str:
-    """Return the text for the terminal, with undecodable bytes replaced."""
-    return text.encode(errors='surrogateescape').decode(errors='replace')
 
 
 def image_names(source: Source, positions: np.ndarray) -> list[str]:

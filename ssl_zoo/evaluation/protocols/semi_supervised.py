@@ -18,12 +18,12 @@ from ssl_zoo.evaluation.protocols.context import (
     check_two_classes,
     fingerprint,
     image_names,
-    printable,
 )
 from ssl_zoo.evaluation.protocols.describe import describe
 from ssl_zoo.evaluation.protocols.finetune import finetune
 from ssl_zoo.evaluation.recipes import Recipe
 from ssl_zoo.evaluation.results import write_row
+from ssl_zoo.printable import printable
 from ssl_zoo.storage.digest import sha256_of_file
 
 # Fields that the row of the mean over draws copies from the row of the last draw.
