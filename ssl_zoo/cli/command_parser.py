@@ -3,6 +3,16 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import NoReturn
+
+from ssl_zoo.printable import one_line
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser whose messages show control characters in an argument escaped."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(one_line(message))
 
 
 def command_parser(command: str, description: str) -> argparse.ArgumentParser:
@@ -13,7 +23,7 @@ def command_parser(command: str, description: str) -> argparse.ArgumentParser:
         description: text above the arguments in the help, printed unchanged: the docstring of the
             command's module.
     """
-    return argparse.ArgumentParser(
+    return CommandParser(
         prog=program_name(command),
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,

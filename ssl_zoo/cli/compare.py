@@ -12,6 +12,7 @@ import json
 import sys
 
 from ssl_zoo.cli.command_parser import command_parser
+from ssl_zoo.terminal import print_error
 
 
 def describe_predictions(row: dict) -> str:
@@ -47,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         result = compare(a, b, args.metric)
         descriptions = [describe_predictions(a.row), describe_predictions(b.row)]
     except ConfigError as error:
-        print(f'error: {error}', file=sys.stderr)
+        print_error(f'error: {error}')
         return 2
     if args.json:
         fields = dataclasses.asdict(result)

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 
 from ssl_zoo.cli.command_parser import command_parser
+from ssl_zoo.terminal import print_error
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.file, args.out, args.layout, args.backbone, args.cfg_options
         )
     except ConfigError as error:
-        print(f'error: {error}', file=sys.stderr)
+        print_error(f'error: {error}')
         return 2
     for line in report.lines:
         print(line)

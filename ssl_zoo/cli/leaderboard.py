@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from ssl_zoo.cli.command_parser import command_parser
+from ssl_zoo.terminal import print_error
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -40,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         publish(args.paths, args.metric, Path(args.out), Path(args.csv) if args.csv else None)
     except ConfigError as error:
-        print(f'error: {error}', file=sys.stderr)
+        print_error(f'error: {error}')
         return 2
     return 0
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ssl_zoo import __version__
 from ssl_zoo.errors import nearest
+from ssl_zoo.terminal import print_error, printable_output
 
 
 class Command(NamedTuple):
@@ -60,11 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     name = arguments.pop(0)
     if name not in COMMANDS:
-        print(f'error: {name!r} is not a command: {nearest(name, COMMANDS)}', file=sys.stderr)
+        print_error(f'error: {name!r} is not a command: {nearest(name, COMMANDS)}')
         return 2
     try:
-        command = import_module(f'ssl_zoo.cli.{COMMANDS[name].module}')
-        return command.main(arguments)
+        with printable_output():
+            command = import_module(f'ssl_zoo.cli.{COMMANDS[name].module}')
+            return command.main(arguments)
     except KeyboardInterrupt:  # a command handles Ctrl-C itself once its libraries are imported
         print('stopped', file=sys.stderr)
         return 130

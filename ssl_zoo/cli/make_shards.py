@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from ssl_zoo.cli.command_parser import command_parser
+from ssl_zoo.terminal import print_error
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -87,12 +88,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         make_shards(args)
     except ConfigError as error:
-        print(f'error: {error}', file=sys.stderr)
+        print_error(f'error: {error}')
         return 2
     except OSError as error:
-        print(
-            f'error: {error}; check the folder and its space; the same command goes on from here',
-            file=sys.stderr,
+        print_error(
+            f'error: {error}; check the folder and its space; the same command goes on from here'
         )
         return 2
     except KeyboardInterrupt:

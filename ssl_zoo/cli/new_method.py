@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ssl_zoo.cli.command_parser import command_parser
 from ssl_zoo.cli.new_method_templates import BASE_INSIDE, BASE_OUTSIDE, CONFIG, METHOD, TEST
+from ssl_zoo.terminal import print_error
 
 CLONE = Path(__file__).resolve().parents[2]
 
@@ -108,14 +109,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             f'folder'
         )
     if error:
-        print(f'error: {error}', file=sys.stderr)
+        print_error(f'error: {error}')
         return 2
     for path, text in texts.items():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         except OSError as os_error:
-            print(f'error: cannot write {path}: {os_error}', file=sys.stderr)
+            print_error(f'error: cannot write {path}: {os_error}')
             return 2
     _print_next_steps(*texts)
     return 0

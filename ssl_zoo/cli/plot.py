@@ -11,6 +11,7 @@ import argparse
 import sys
 
 from ssl_zoo.cli.command_parser import command_parser
+from ssl_zoo.terminal import print_error
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         path, notes = plot_runs(args.runs, args.out, args.keys)
     except ConfigError as error:
-        print(f'error: {error}', file=sys.stderr)
+        print_error(f'error: {error}')
         return 2
     print('\n'.join([*notes, f'wrote {path}']))
     return 0

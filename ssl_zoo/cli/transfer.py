@@ -21,6 +21,7 @@ from ssl_zoo.cli.evaluation_arguments import (
     evaluation_parser,
     run_evaluation,
 )
+from ssl_zoo.terminal import print_error
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.epochs is not None:
             raise ConfigError('the length of fine-tuning is given in steps here: use --steps')
     except ConfigError as error:
-        print(f'error: {error}', file=sys.stderr)
+        print_error(f'error: {error}')
         return 2
     return run_evaluation(args, lambda context: _evaluate(context, args))
 

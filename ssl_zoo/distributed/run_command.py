@@ -1,6 +1,5 @@
 """Run the function of a command; report an exception as one sentence and an exit code."""
 
-import sys
 from collections.abc import Callable
 
 import torch
@@ -8,6 +7,7 @@ import torch.distributed as dist
 
 from ssl_zoo.distributed.process_group import RankInfo, rank_info
 from ssl_zoo.errors import CollectiveConfigError, ConfigError, Stopped
+from ssl_zoo.terminal import print_error, printable_output
 
 # Parts of the messages of gloo and NCCL when another process has ended or does not answer.
 LOST = (
@@ -24,6 +24,8 @@ LOST = (
 def run_command(function: Callable[[], int], how_to_continue: str) -> int:
     """Call ``function`` and report its exceptions on stderr, each as one sentence.
 
+    Control characters in what the function prints are shown escaped.
+
     Args:
         function: the command; returns its exit code.
         how_to_continue: text of the message on how to continue after a stop.
@@ -33,6 +35,11 @@ def run_command(function: Callable[[], int], how_to_continue: str) -> int:
         little memory, and for files that cannot be read or written; 3 for values that are not
         finite; 75 if another process was lost; 128 + n after signal n.
     """
+    with printable_output():
+        return _run_command(function, how_to_continue)
+
+
+def _run_command(function: Callable[[], int], how_to_continue: str) -> int:
     info = RankInfo()
     try:
         info = rank_info()
@@ -84,7 +91,7 @@ def _report(info: RankInfo, error: BaseException, sentence: str) -> None:
         if info.local_rank != 0 and not dist.is_initialized():
             return
     prefix = f'[process {info.rank}] ' if info.size > 1 and not is_common else ''
-    print(f'{prefix}{sentence}', file=sys.stderr, flush=True)
+    print_error(f'{prefix}{sentence}')
 
 
 def _says_process_was_lost(error: RuntimeError) -> bool:

@@ -5,6 +5,14 @@ import sys
 from pathlib import Path
 
 from ssl_zoo.distributed import rank
+from ssl_zoo.printable import printable
+
+
+class PrintableLines(logging.Formatter):
+    """Formats lines with control characters and undecodable bytes of names escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 class LogFile(logging.FileHandler):
@@ -28,9 +36,9 @@ def make_logger(name: str, work_dir: str | Path) -> logging.Logger:
     prefix = f'[process {rank()}] ' if rank() > 0 else ''
     handlers: dict[logging.Handler, str] = {
         logging.StreamHandler(sys.stdout): '%H:%M:%S',
-        LogFile(Path(work_dir, 'train.log')): '%Y-%m-%d %H:%M:%S',
+        LogFile(Path(work_dir, 'train.log'), encoding='utf-8'): '%Y-%m-%d %H:%M:%S',
     }
     for handler, time_format in handlers.items():
-        handler.setFormatter(logging.Formatter(f'%(asctime)s  {prefix}%(message)s', time_format))
+        handler.setFormatter(PrintableLines(f'%(asctime)s  {prefix}%(message)s', time_format))
         logger.addHandler(handler)
     return logger
