@@ -1,14 +1,18 @@
 """The leaderboard: one table of the results of many runs, with the seeds of a setup averaged."""
 
 import json
+import math
 import statistics
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from ssl_zoo.errors import ConfigError, nearest
 from ssl_zoo.evaluation.protocols.describe import describe_row
+from ssl_zoo.printable import printable
 from ssl_zoo.reports.leaderboard_rows import (
+    DATA_FIELDS,
     IGNORED_CONFIG_KEYS,
     ResultRow,
     find_files,
@@ -34,7 +38,9 @@ class Entry:
         interval: 95 % interval of a single run, or None.
         protocol: sentence of the protocol, without chosen values that differ between the rows.
         test: class of the test set.
-        manifest: hash of the names and labels of the test images, '' if not known.
+        manifest: hash of the test images, '' if not known.
+        bank: hash of the images that the evaluation learnt from, such as the bank of k-NN, '' if
+            not recorded.
         images: number of test images that were read.
         label_set: labels that a semi-supervised result was trained on, '' for others.
         labelled: number of these labels.
@@ -63,6 +69,7 @@ class Entry:
     protocol: str
     test: str
     manifest: str
+    bank: str
     images: int | None
     label_set: str
     labelled: int | None
@@ -81,9 +88,17 @@ class Entry:
     def ranking_key(self) -> tuple:
         """Return the values that comparable entries share.
 
-        These are the metric, the test images, the number of images read, and the training labels.
+        These are the metric, the test images, the number of images read, the images that the
+        evaluation learnt from, and the training labels.
         """
-        return self.metric, self.manifest, self.images, self.label_set, self.labelled
+        return (
+            self.metric,
+            self.manifest,
+            self.images,
+            self.bank,
+            self.label_set,
+            self.labelled,
+        )
 
     def labels(self) -> str:
         """Return the training labels of the entry in words, '' if not known."""
@@ -99,12 +114,15 @@ class Leaderboard:
 
     Attributes:
         entries: comparable entries next to each other, the best first.
+        split: number of settings that were measured with different images, whose rows are
+            therefore not averaged.
         damaged: a sentence for each line without a result.
         files: number of files.
         rows: number of rows.
     """
 
     entries: list[Entry]
+    split: int
     damaged: list[str]
     files: int
     rows: int
@@ -137,8 +155,30 @@ def build_leaderboard(paths: list[str], metrics: list[str] | None = None) -> Lea
         if not metrics or row.fields['metric'] in metrics:
             groups[row.entry_key()].append(row)
     entries = [_entry(group) for group in groups.values()]
-    configs = [_flat(group[0].get('config', kind=dict) or {}) for group in groups.values()]
-    return Leaderboard(_rank(_tell_configs_apart(entries, configs)), damaged, len(files), len(rows))
+    configs = [_flat_config(group[0]) for group in groups.values()]
+    return Leaderboard(
+        _rank(_tell_configs_apart(entries, configs)),
+        _count_split(list(groups.values())),
+        [printable(sentence) for sentence in damaged],
+        len(files),
+        len(rows),
+    )
+
+
+def _flat_config(row: ResultRow) -> dict[str, str]:
+    """Return the flat config, with the hashes of the images that have no column of their own."""
+    config = _flat(row.get('config', kind=dict) or {})
+    data = {name: row.get(name) for name in ('train_manifest', 'val_manifest')}
+    return config | {name: value for name, value in data.items() if value}
+
+
+def _count_split(groups: list[list[ResultRow]]) -> int:
+    """Count the settings whose rows are in several groups because of their images alone."""
+    images_of = defaultdict(set)
+    for group in groups:
+        images = tuple(group[0].get(name) for name in DATA_FIELDS)
+        images_of[group[0].setting_key()].add(images)
+    return sum(len(images) > 1 for images in images_of.values())
 
 
 def _entry(group: list[ResultRow]) -> Entry:
@@ -151,7 +191,7 @@ def _entry(group: list[ResultRow]) -> Entry:
     values = [float(row.fields['value']) for row in rows]
     std, std_of = _std_and_source(values, last)
     seconds = [row.get('seconds', kind=(int, float)) for row in rows]
-    seconds = [s for s in seconds if s is not None]
+    seconds = [s for s in seconds if s is not None and math.isfinite(s)]
     epochs = last.get('config', 'epochs', kind=(int, float))
     return Entry(
         mark='',
@@ -166,6 +206,7 @@ def _entry(group: list[ResultRow]) -> Entry:
         protocol=_protocol(rows),
         test=last.get('test') or '?',
         manifest=last.get('test_manifest') or '',
+        bank=last.get('bank_manifest') or '',
         images=last.get('n', kind=int),
         label_set=last.get('label_set') or '',
         labelled=last.get('labelled', kind=int),
@@ -211,7 +252,10 @@ def _protocol(rows: list[ResultRow]) -> str:
     for row in rows:
         other = row.get('chosen', kind=dict) or {}
         chosen = {key: value for key, value in chosen.items() if other.get(key) == value}
-    sentence = describe_row(dict(rows[-1].fields, chosen=chosen))
+    try:
+        sentence = describe_row(dict(rows[-1].fields, chosen=chosen))
+    except ConfigError:  # a parameter that is neither fixed nor chosen from candidates, yet differs
+        sentence = describe_row(dict(rows[-1].fields))
     draw = rows[-1].get('draw', kind=int)
     return sentence if draw is None else f'{sentence}, draw {draw}'
 
@@ -235,7 +279,7 @@ def _join_distinct(texts: Iterable[str | None], separator: str) -> str:
 
 def _seeds_text(seeds: list[tuple]) -> str:
     """Return '0, 1, 2', or '0 (evaluation 3), ...' where the evaluations have their own seeds."""
-    seeds = sorted(pair for pair in seeds if isinstance(pair[0], int))
+    seeds = sorted((pair for pair in seeds if isinstance(pair[0], int)), key=_seeds_order)
     evaluation_seeds = {evaluation for _, evaluation in seeds}
     are_equal = all(evaluation in (None, training) for training, evaluation in seeds)
     if len(evaluation_seeds) < 2 or are_equal:
@@ -248,16 +292,26 @@ def _tell_configs_apart(entries: list[Entry], configs: list[dict[str, str]]) -> 
     by_set = defaultdict(list)
     for entry, config in zip(entries, configs, strict=True):
         by_set[entry.method, entry.manifest].append(config)
+    differing = {key: _differing_keys(configs_of) for key, configs_of in by_set.items()}
     told_apart = []
     for entry, config in zip(entries, configs, strict=True):
-        others = by_set[entry.method, entry.manifest]
-        differences = [
-            f'{key}={value}'
-            for key, value in config.items()
-            if any(other.get(key) != value for other in others)
-        ]
+        shown = differing[entry.method, entry.manifest]
+        differences = [f'{key}={value}' for key, value in config.items() if key in shown]
         told_apart.append(replace(entry, config=', '.join(differences)))
     return told_apart
+
+
+def _differing_keys(configs: list[dict[str, str]]) -> set[str]:
+    """Return the keys that some configs lack, or that do not have the same value in all."""
+    values_of = defaultdict(list)
+    for config in configs:
+        for key, value in config.items():
+            values_of[key].append(value)
+    return {
+        key
+        for key, values in values_of.items()
+        if len(values) < len(configs) or len(set(values)) > 1
+    }
 
 
 def _flat(config: object, key: str = '') -> dict[str, str]:
@@ -278,12 +332,15 @@ def _rank(entries: list[Entry]) -> list[Entry]:
     test_sets = sorted({(entry.test, entry.manifest) for entry in entries if entry.manifest})
     manifests = list(dict.fromkeys(manifest for _, manifest in test_sets))
     marks = {manifest: letters(i) for i, manifest in enumerate(manifests)}
+    values = defaultdict(list)
+    for entry in entries:
+        values[entry.ranking_key()].append(entry.value)
+    ascending = {key: sorted(of_key) for key, of_key in values.items()}
     ranked = []
     for entry in entries:
-        rivals = [e for e in entries if e.ranking_key() == entry.ranking_key()]
-        rank = 1 + sum(rival.value > entry.value for rival in rivals)
-        if not entry.manifest:
-            rank = None
+        rivals = ascending[entry.ranking_key()]
+        better = len(rivals) - bisect_right(rivals, entry.value)
+        rank = 1 + better if entry.manifest else None
         ranked.append(replace(entry, mark=marks.get(entry.manifest, ''), rank=rank))
     return sorted(ranked, key=_order)
 
@@ -298,6 +355,7 @@ def _order(entry: Entry) -> tuple:
         entry.labelled or 0,
         entry.label_set,
         -(entry.images or 0),
+        entry.bank,
         -entry.value,
     )
 

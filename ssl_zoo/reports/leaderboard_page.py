@@ -5,7 +5,7 @@ from html import escape
 from ssl_zoo.reports import html
 from ssl_zoo.reports.html import Cell, Column, Row, Table
 from ssl_zoo.reports.leaderboard import Entry, Leaderboard, number_of
-from ssl_zoo.reports.leaderboard_text import shorten, value_text
+from ssl_zoo.reports.leaderboard_text import SPLIT_NOTE, shorten, value_text
 
 COLUMNS = [
     Column('rank', number=True),
@@ -83,10 +83,12 @@ def _notes(board: Leaderboard) -> str:
     content = html.paragraphs(
         f'{len(board.entries)} figures of {board.rows} rows in {board.files} files. Rows that '
         f'differ in the seed alone are one figure: mean, sample standard deviation, number of '
-        f'seeds. Ranks hold within one metric, one test set, the same number of its images and the '
-        f'same training labels. Equal letters are equal test sets, by the hash of the names and '
-        f'labels of their images.'
+        f'seeds. Ranks hold within one metric, one test set, the same number of its images, the '
+        f'same bank (the images that the evaluation learnt from) and the same training labels. '
+        f'Equal letters are equal test sets, by the hash of their images.'
     )
+    if board.split:
+        content += html.paragraphs(f'{board.split} {SPLIT_NOTE}')
     again = sum(entry.again for entry in board.entries)
     if again:
         content += html.paragraphs(
@@ -154,6 +156,7 @@ def _row(entry: Entry) -> Row:
         entry.protocol,
         entry.test,
         entry.manifest,
+        entry.bank,
         entry.device,
         entry.checkpoint,
         entry.command,
@@ -188,7 +191,8 @@ def _test_cell(entry: Entry) -> Cell:
     manifest = escape(entry.manifest) or 'images not known'
     images = '' if entry.images is None else f', {entry.images:,} images'
     badge = html.badge(entry.mark or '?', number_of(entry.mark))
-    content = f'{badge} {escape(entry.test)}{_small(manifest + images)}'
+    bank = f'bank {escape(entry.bank)}' if entry.bank else 'bank not recorded'
+    content = f'{badge} {escape(entry.test)}{_small(manifest + images)}{_small(bank)}'
     if entry.labels():
         content += _small(f'trained on {escape(entry.labels())}')
     return Cell(content, f'{entry.mark} {entry.test}')

@@ -9,6 +9,7 @@ from typing import Any
 
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.protocols.describe import describe_row
+from ssl_zoo.evaluation.results import numbered_rows
 
 # Keys of a config that do not change a result.
 IGNORED_CONFIG_KEYS = (
@@ -20,6 +21,9 @@ IGNORED_CONFIG_KEYS = (
     'parallel',
     'imports',
 )
+# Hashes of the images: those that the network was trained on, those that the evaluation learnt
+# from, the hold-out of its choices, and the test images.
+DATA_FIELDS = ('train_manifest', 'bank_manifest', 'val_manifest', 'test_manifest')
 # Fields of a row that are equal in all rows of one entry.
 SHARED_FIELDS = (
     'metric',
@@ -28,7 +32,7 @@ SHARED_FIELDS = (
     'network',
     'layer',
     'test',
-    'test_manifest',
+    *DATA_FIELDS,
     'n',
     'step',
     'preprocessing',
@@ -62,7 +66,19 @@ class ResultRow:
 
     def entry_key(self) -> str:
         """Return a key that all rows of one entry share: all compared fields except the seed."""
+        return self._key({name: self.fields.get(name) for name in SHARED_FIELDS})
+
+    def setting_key(self) -> str:
+        """Return ``entry_key`` without the images and the numbers that follow from them."""
         shared = {name: self.fields.get(name) for name in SHARED_FIELDS}
+        for name in (*DATA_FIELDS, 'n', 'step'):
+            del shared[name]
+        if isinstance(shared['protocol'], dict):
+            protocol = shared['protocol'].items()
+            shared['protocol'] = {k: v for k, v in protocol if k not in ('bank', 'holdout')}
+        return self._key(shared)
+
+    def _key(self, shared: dict) -> str:
         config = self.get('config', kind=dict) or {}
         compared = {k: v for k, v in config.items() if k not in IGNORED_CONFIG_KEYS}
         return json.dumps([shared, compared], sort_keys=True)
@@ -86,17 +102,23 @@ def find_files(paths: list[str]) -> list[Path]:
     """Return the given files, and every results.jsonl below the given folders, each once.
 
     Raises:
-        ConfigError: a path does not exist.
+        ConfigError: a path does not exist, or is neither a regular file nor a folder.
     """
-    files: dict[Path, Path] = {}
-    for path in map(Path, paths):
-        if not path.exists():
+    files: dict[str, Path] = {}
+    for name in paths:
+        path = Path(name)
+        if not os.path.exists(path):
             raise ConfigError(
                 f'there is nothing at {path.absolute()}; give files results.jsonl, or folders that '
                 f'hold such files, such as work_dirs'
             )
+        if not path.is_file() and not path.is_dir():
+            raise ConfigError(
+                f'{path} is neither a regular file nor a folder; give files results.jsonl, or '
+                f'folders that hold such files, such as work_dirs'
+            )
         for file in [path] if path.is_file() else _results_below(path):
-            files.setdefault(file.resolve(), file)
+            files.setdefault(os.path.realpath(file), file)
     return list(files.values())
 
 
@@ -113,38 +135,32 @@ def read_rows(files: list[Path]) -> tuple[list[ResultRow], list[str]]:
 
     Returns:
         rows: the rows that hold a result.
-        damaged: a sentence for every other line that is not empty.
-
-    Raises:
-        ConfigError: a file cannot be read.
+        damaged: a sentence for every other line that is not empty, and for every file that cannot
+            be read.
     """
     rows = []
     damaged = []
     for path in files:
         try:
-            lines = path.read_bytes().split(b'\n')
+            for number, fields in numbered_rows(path):
+                try:
+                    rows.append(_checked_row(fields, path, number))
+                except ValueError as error:
+                    damaged.append(f'{path}, line {number}: {error}')
         except OSError as error:
-            raise ConfigError(f'cannot read {path}: {error}') from None
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                rows.append(_checked_row(json.loads(line.decode(errors='replace')), path, number))
-            except (ValueError, RecursionError, OverflowError) as error:
-                reason = 'not JSON' if isinstance(error, json.JSONDecodeError) else str(error)
-                damaged.append(f'{path}, line {number}: {reason}')
+            damaged.append(f'{path} cannot be read: {error.strerror or error}')
     return rows, damaged
 
 
-def _checked_row(fields: object, path: Path, line: int) -> ResultRow:
+def _checked_row(fields: dict | str, path: Path, line: int) -> ResultRow:
     """Return the row. Raises ValueError, or ConfigError, if it lacks a field that all rows have."""
-    if not isinstance(fields, dict):
-        raise ValueError('not a row')
+    if isinstance(fields, str):
+        raise ValueError(fields)
     row = ResultRow(fields, path, line)
     if not row.get('metric'):
         raise ValueError('no metric')
     value = row.get('value', kind=(int, float))
-    if value is None or not math.isfinite(float(value)):
+    if value is None or not math.isfinite(value):
         raise ValueError('no finite value')
     describe_row(fields)
     return row

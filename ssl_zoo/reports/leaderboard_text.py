@@ -1,16 +1,16 @@
 """The leaderboard as text for a terminal, and as CSV."""
 
-import csv
-import io
 import shutil
 from collections import defaultdict
 from dataclasses import fields
 
+from ssl_zoo.printable import one_line
+from ssl_zoo.reports.csv_text import csv_text
 from ssl_zoo.reports.leaderboard import Entry, Leaderboard
 
 MIN_WIDTH = 80  # characters of a line
 SHOWN_DAMAGED = 10
-FORMULA_STARTS = tuple('=+-@\t\r')  # a spreadsheet takes text that starts so for a formula
+SPLIT_NOTE = 'settings have rows with other images, which are neither averaged nor ranked together.'
 
 
 def value_text(entry: Entry) -> str:
@@ -22,12 +22,6 @@ def value_text(entry: Entry) -> str:
 def shorten(text: str, most: int = 70) -> str:
     """Return the text, cut to at most ``most`` characters."""
     return text if len(text) <= most else text[: most - 3] + '...'
-
-
-def one_line(text: str) -> str:
-    """Return text on one line, without control characters and undecodable bytes."""
-    printable = ''.join(c if c.isprintable() else ' ' for c in text)
-    return printable.encode(errors='replace').decode()
 
 
 def as_text(board: Leaderboard, width: int | None = None) -> str:
@@ -52,6 +46,7 @@ def _heading(entry: Entry) -> str:
     if entry.mark:
         test = f'test set {entry.mark}, {entry.test} {entry.manifest}'
     images = '' if entry.images is None else f', {entry.images:,} images'
+    images += f', bank {entry.bank}' if entry.bank else ', bank not recorded'
     labels = entry.labels()
     trained_on = f', trained on {labels}' if labels else ''
     return f'{entry.metric} on {test}{images}{trained_on}'
@@ -91,6 +86,8 @@ def _notes(board: Leaderboard) -> list[str]:
         notes.append(
             'Figures on different test sets do not compare: each set has its own lists and ranks.'
         )
+    if board.split:
+        notes.append(f'{board.split} {SPLIT_NOTE}')
     again = sum(entry.again for entry in board.entries)
     if again:
         notes.append(
@@ -107,24 +104,13 @@ def _notes(board: Leaderboard) -> list[str]:
 
 
 def as_csv(entries: list[Entry]) -> str:
-    """Return the table as CSV with a header line.
-
-    Text that a spreadsheet would take for a formula gets an apostrophe in front of it.
-    """
-    names = []
-    for name in (field.name for field in fields(Entry)):
-        names += ['interval_low', 'interval_high'] if name == 'interval' else [name]
-    file = io.StringIO()
-    writer = csv.DictWriter(file, names, lineterminator='\n')
-    writer.writeheader()
+    """Return the table as CSV with a header line, see ``csv_text``."""
+    names = [field.name for field in fields(Entry)]
+    place = names.index('interval')
+    head = [*names[:place], 'interval_low', 'interval_high', *names[place + 1 :]]
+    rows = []
     for entry in entries:
-        values = {field.name: getattr(entry, field.name) for field in fields(Entry)}
-        values['interval_low'], values['interval_high'] = values.pop('interval') or (None, None)
-        writer.writerow({name: _csv_cell(value) for name, value in values.items()})
-    return file.getvalue()
-
-
-def _csv_cell(value: object) -> object:
-    if isinstance(value, str) and value.startswith(FORMULA_STARTS):
-        return f"'{value}"
-    return '' if value is None else value
+        values = [getattr(entry, name) for name in names]
+        values[place : place + 1] = entry.interval or (None, None)
+        rows.append(values)
+    return csv_text([head, *rows])

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import time
+import timeit
 from html.parser import HTMLParser
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.results import write_row
+from ssl_zoo.printable import printable
 from ssl_zoo.reports.leaderboard import build_leaderboard, letters, number_of
 from ssl_zoo.reports.leaderboard_page import COLUMNS, page
 from ssl_zoo.reports.leaderboard_text import as_csv, as_text
@@ -53,6 +56,7 @@ def row(value, seed=0, time='2026-01-01T00:00:00+00:00', config=None, **items):
             network='backbone',
             test='Digits',
             test_manifest='aa11',
+            bank_manifest='cc33',
             n=360,
             step=589,
             seed=seed,
@@ -105,6 +109,9 @@ def test_rows_that_differ_in_the_seed_are_one_figure(boards):
         dict(protocol=dict(KNN, index=dict(type='IVF', clusters=4, probes=2, bits=8))),
         dict(test_manifest='bb22'),
         dict(test='CIFAR10'),
+        dict(bank_manifest='dd44'),
+        dict(train_manifest='dd44'),
+        dict(val_manifest='dd44'),
         dict(draw=1),
         dict(label_set='1%'),
         dict(preprocessing=dict(size=32)),
@@ -237,10 +244,10 @@ def test_ranks_hold_within_a_metric_and_a_test_set(boards):
     ]
     lines = as_text(found, 140).splitlines()
     assert [line for line in lines if ' on ' in line and line[0] != ' '][:4] == [
-        'knn_top1 on test set A, Digits aa11, 360 images',
-        'knn_top1 on test set B, Digits bb22, 360 images',
-        'knn_top1 on Digits, images not known: not ranked, 360 images',
-        'linear_top1 on test set A, Digits aa11, 360 images',
+        'knn_top1 on test set A, Digits aa11, 360 images, bank cc33',
+        'knn_top1 on test set B, Digits bb22, 360 images, bank cc33',
+        'knn_top1 on Digits, images not known: not ranked, 360 images, bank cc33',
+        'linear_top1 on test set A, Digits aa11, 360 images, bank cc33',
     ]
     assert (
         'Figures on different test sets do not compare: each set has its own lists and ranks.'
@@ -276,13 +283,15 @@ def test_label_budgets_and_other_numbers_of_images_have_ranks_of_their_own(board
     ]
     assert [(f.value, f.rank) for f in found.entries] == expected
     shown = as_text(found, 140).splitlines()
-    assert [line for line in shown if ' on ' in line and line.startswith('knn')] == [
-        'knn_top1 on test set A, Digits aa11, 360 images',
-        'knn_top1 on test set A, Digits aa11, 360 images, trained on 128 labels (1%)',
-        'knn_top1 on test set A, Digits aa11, 359 images, trained on 128 labels (1%)',
-        'knn_top1 on test set A, Digits aa11, 360 images, trained on 128 labels (mine.txt)',
-        'knn_top1 on test set A, Digits aa11, 360 images, trained on 1,281 labels (10%)',
-        'knn_top1 on test set B, Digits bb22, 360 images, trained on 128 labels (1%)',
+    headings = [line for line in shown if ' on ' in line and line.startswith('knn')]
+    start = 'knn_top1 on test set'
+    assert headings == [
+        f'{start} A, Digits aa11, 360 images, bank cc33',
+        f'{start} A, Digits aa11, 360 images, bank cc33, trained on 128 labels (1%)',
+        f'{start} A, Digits aa11, 359 images, bank cc33, trained on 128 labels (1%)',
+        f'{start} A, Digits aa11, 360 images, bank cc33, trained on 128 labels (mine.txt)',
+        f'{start} A, Digits aa11, 360 images, bank cc33, trained on 1,281 labels (10%)',
+        f'{start} B, Digits bb22, 360 images, bank cc33, trained on 128 labels (1%)',
     ]
     lines = list(csv.DictReader(io.StringIO(as_csv(found.entries))))
     assert [(float(line['value']), int(line['rank'])) for line in lines] == expected
@@ -294,6 +303,43 @@ def test_label_budgets_and_other_numbers_of_images_have_ranks_of_their_own(board
     assert [
         (int(cells[n * i]), 'trained on 128 labels (1%)' in cells[n * i + 1]) for i in range(4)
     ] == [(1, False), (1, True), (2, True), (1, True)]
+
+
+def test_rows_with_other_images_are_neither_averaged_nor_ranked_together(boards):
+    """More bank images change the bank's size in the protocol and the number of steps, too."""
+    more = dict(bank_manifest='dd44', protocol=dict(KNN, bank=120), step=700)
+    found = boards(row(90.0), row(80.0, 1), row(97.0, 2, **more), row(98.0, 3, **more))
+    assert [(f.value, f.rank, f.runs) for f in found.entries] == [(85.0, 1, 2), (97.5, 1, 2)]
+    assert found.split == 1
+    sentence = '1 settings have rows with other images'
+    assert sentence in as_text(found, 140)
+    assert sentence in page(found)
+    trained = boards(row(90.0, train_manifest='a'), row(80.0, 1, train_manifest='b'))
+    assert [f.config for f in trained.entries] == ['train_manifest=a', 'train_manifest=b']
+    same_images = boards(row(90.0), row(80.0, 1, step=700))
+    assert same_images.split == 0
+
+
+def test_a_row_of_an_older_version_says_that_its_bank_is_not_recorded(boards):
+    found = boards(row(90.0), row(80.0, 1, bank_manifest=None))
+    assert [f.rank for f in found.entries] == [1, 1]
+    assert '360 images, bank not recorded\n' in as_text(found, 140)
+
+
+def test_twice_as_many_settings_take_about_twice_the_time(boards):
+    def seconds(n):
+        rows = [row(90.0, config=dict(base_lr=i, key=dict(a=i, b=1))) for i in range(n)]
+        found = []
+        board_seconds = timeit.timeit(
+            lambda: found.append(boards(*rows)), timer=time.process_time, number=1
+        )
+        page(found[0])
+        as_text(found[0], 140)
+        assert len(found[0].entries) == n
+        return board_seconds
+
+    seconds(10)
+    assert seconds(1600) < 24 * seconds(200)  # linear: 8 times, quadratic: 64 times
 
 
 def test_imported_weights_show_where_they_are_from_and_no_epochs(boards):
@@ -445,7 +491,9 @@ def test_the_page_shows_text_as_text(boards):
         'device',
         'checkpoint, command',
     ):
-        assert any(evil in cell for cell in shown.cells[names.index(name) :: len(names)]), name
+        assert any(
+            printable(evil) in cell for cell in shown.cells[names.index(name) :: len(names)]
+        ), name
 
 
 def test_the_page_is_whole_and_marks_its_test_sets(boards):

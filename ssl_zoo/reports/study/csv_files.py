@@ -1,8 +1,6 @@
 """The figures of a study as CSV: a row for each arm and metric, a row for each run."""
 
-import csv
-import io
-
+from ssl_zoo.reports.csv_text import csv_text
 from ssl_zoo.reports.study.tables import (
     cost_cells,
     format_percent,
@@ -37,7 +35,7 @@ def arms_csv(study: StudyResults) -> str:
             row += [cells.get(column, '') for column in columns]
             row += [text.replace(',', '') for text in cost_cells(arm).values()]
             rows.append(row)
-    return _as_csv(rows)
+    return csv_text(rows)
 
 
 def _estimate_cells(arm: ArmResults, metric: str) -> dict[str, str]:
@@ -84,10 +82,4 @@ def runs_csv(study: StudyResults) -> str:
             row += [cost.get(key, '') for key in cost_columns]
             row += [run.get('checkpoint', ''), run['folder'].relative_to(study.out).as_posix()]
             rows.append(row)
-    return _as_csv(rows)
-
-
-def _as_csv(rows: list[list]) -> str:
-    file = io.StringIO()
-    csv.writer(file, lineterminator='\n').writerows(rows)
-    return file.getvalue()
+    return csv_text(rows)
