@@ -1,8 +1,10 @@
 """Curves of several runs in one figure (tools/plot.py)."""
 
+import os
 from pathlib import Path
 
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.printable import printable
 from ssl_zoo.reports.curves import (
     DEFAULT_KEYS,
     find_keys,
@@ -25,7 +27,7 @@ def run_labels(runs: list[str]) -> list[str]:
     Raises:
         ConfigError: a run is given twice.
     """
-    paths = [Path(run).resolve() for run in runs]
+    paths = [Path(os.path.realpath(run)) for run in runs]
     paths = [path.parent if path.name == 'log.jsonl' else path for path in paths]
     repeated = next((path for path in paths if paths.count(path) > 1), None)
     if repeated:
@@ -34,8 +36,8 @@ def run_labels(runs: list[str]) -> list[str]:
     for n in range(1, longest + 1):
         labels = ['/'.join(path.parts[-n:]) for path in paths]
         if len(set(labels)) == len(labels):
-            return labels
-    return [str(path) for path in paths]
+            return [printable(label) for label in labels]
+    return [printable(str(path)) for path in paths]
 
 
 def plot_runs(

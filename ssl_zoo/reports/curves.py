@@ -1,5 +1,6 @@
 """Curves of runs from their log.jsonl: reading a log, means over seeds, panels of curves."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ssl_zoo.reports.style import (
     shorten,
     styled,
 )
+from ssl_zoo.studies.results import is_number
 
 DEFAULT_KEYS = (
     'train/loss',
@@ -54,12 +56,12 @@ def read_log(run: str | Path) -> Log:
         ConfigError: the log does not exist, or it has no rows.
     """
     path = Path(run)
-    if path.is_dir() or path.suffix != '.jsonl':
+    if os.path.isdir(path) or path.suffix != '.jsonl':
         path = path / 'log.jsonl'
     try:
         rows = rows_of(path)
     except OSError as error:
-        raise ConfigError(f'{path} cannot be read: {error}') from None
+        raise ConfigError(f'{path} cannot be read: {error.strerror or error}') from None
     if not rows:
         raise ConfigError(
             f'there is no curve in {path}; give the work directory of a run, which has a log.jsonl'
@@ -73,7 +75,7 @@ def series(log: Log, key: str) -> Series:
     for row in log:
         value = row.get(key)
         epoch = row.get('epoch')
-        if isinstance(value, int | float) and isinstance(epoch, int | float) and np.isfinite(value):
+        if is_number(value) and is_number(epoch):
             values[epoch] = value
     return dict(sorted(values.items()))
 

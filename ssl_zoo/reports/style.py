@@ -37,6 +37,7 @@ RC_PARAMS = {
     'grid.linewidth': 0.6,
     'axes.axisbelow': True,
     'legend.frameon': False,
+    'text.parse_math': False,  # a name such as a$b$c is text
     'figure.facecolor': 'white',
     'svg.fonttype': 'none',
     # Without a fixed salt the identifiers in an SVG file would differ each time.
