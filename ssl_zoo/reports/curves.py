@@ -19,7 +19,7 @@ from ssl_zoo.reports.style import (
     shorten,
     styled,
 )
-from ssl_zoo.studies.results import is_number
+from ssl_zoo.studies.records import is_number
 
 DEFAULT_KEYS = (
     'train/loss',

@@ -6,12 +6,14 @@ An arm is a method under one combination of axis labels. Runs that do not exist 
 
 import itertools
 import json
-import math
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.printable import printable
+from ssl_zoo.studies.records import is_number, read_definition, read_record
 from ssl_zoo.studies.statistics import (
     Difference,
     Estimate,
@@ -20,18 +22,7 @@ from ssl_zoo.studies.statistics import (
     paired_difference,
 )
 
-COSTS = (
-    'epochs',
-    'steps',
-    'images',
-    'train_seconds',
-    'total_seconds',
-    'images_per_second',
-    'peak_memory_bytes',
-    'devices',
-    'device_hours',
-    'parameters',
-)
+DATA_PARTS = dict(train='training', bank='bank', val='held-out', test='test')
 
 
 @dataclass
@@ -70,7 +61,7 @@ class ArmResults:
         return estimate(self.values(metric).values())
 
     def cost(self, key: str) -> float | None:
-        """Return the mean over seeds of an item of ``COSTS``; None if no run has it."""
+        """Return the mean over seeds of an item of ``AMOUNTS``; None if no run has it."""
         costs = [(run.get('cost') or {}).get(key) for run in self.runs.values()]
         mean = estimate(value for value in costs if is_number(value))
         return mean.mean if mean else None
@@ -122,6 +113,7 @@ class StudyResults:
         arms: in the order of the study, with or without runs.
         trials: records of trials that have a factor and a value.
         failures: records of trials and runs that failed.
+        left_out: records of trials and runs with other images than the others.
         missing: sentences about figures that do not exist yet.
         problems: sentences about records that cannot be used or compared.
     """
@@ -131,6 +123,7 @@ class StudyResults:
     arms: list[ArmResults]
     trials: list[dict] = field(default_factory=list)
     failures: list[dict] = field(default_factory=list)
+    left_out: list[dict] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -191,11 +184,6 @@ class StudyResults:
         return compare_pairs(metric, pairs, family=lambda arm: arm.method)
 
 
-def is_number(value: object) -> bool:
-    """Return whether a value of a record is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def axis_labels(record: dict) -> dict[str, str]:
     """Return the axis labels of a record as text."""
     axes = record.get('axes') or {}
@@ -246,44 +234,36 @@ def read_study(out: str | Path) -> StudyResults:
     study = StudyResults(out, definition, _arms_of(definition))
     trials = _read_records(out, 'trials/*/*/record.json', study.problems)
     runs = _read_records(out, 'runs/*/*/record.json', study.problems)
-    for trial in trials:
-        if trial.get('status') == 'done' and not is_number(trial.get('val_knn')):
-            trial['status'] = 'no figure'
-        if is_number(trial.get('factor')) and is_number(trial.get('value')):
-            study.trials.append(trial)
     study.failures = [record for record in trials + runs if record.get('status') == 'failed']
-    for run in runs:
-        if run.get('status') == 'done':
-            _add_run(study, run)
+    for method in dict.fromkeys(trial.get('method') for trial in trials):
+        of_method = [trial for trial in trials if trial.get('method') == method]
+        _add_trials(study, _without_other_data(study, of_method))
+    done = [run for run in runs if run.get('status') == 'done']
+    for run in _without_other_data(study, done):
+        _add_run(study, run)
     _find_missing(study)
     _check_test_images(study)
     return study
 
 
+def _add_trials(study: StudyResults, trials: list[dict]) -> None:
+    """Add the trials of a method that have a factor and a value."""
+    for trial in trials:
+        if trial.get('status') == 'done' and not is_number(trial.get('val_knn')):
+            trial['status'] = 'no figure'
+        if is_number(trial.get('factor')) and is_number(trial.get('value')):
+            study.trials.append(trial)
+
+
 def _read_definition(out: Path) -> dict:
     try:
-        content = json.loads((out / 'study.json').read_text())
-        definition = {
-            'title': content['name'],
-            'caveats': [],
-            'axes': {},
-            'seeds': [],
-            'tune': None,
-            **content,
-        }
-        definition['axes'] = {
-            str(axis): [str(label) for label in labels]
-            for axis, labels in (definition['axes'] or {}).items()
-        }
-        definition['methods'] = dict(definition['methods'])
-        definition['metrics'] = list(definition['metrics'])
-        definition['reference'] = str(definition['reference'])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return read_definition(out)
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise ConfigError(
-            f'{out} holds no study that can be read ({type(error).__name__}: {error}); '
-            f'give the folder that tools/study.py made'
+            f'{out} holds no study that can be read (study.json: {reason}); give the folder that '
+            f'tools/study.py made'
         ) from None
-    return definition
 
 
 def _arms_of(definition: dict) -> list[ArmResults]:
@@ -303,13 +283,11 @@ def _read_records(out: Path, pattern: str, problems: list[str]) -> list[dict]:
     for path in sorted(out.glob(pattern)):
         folder = path.parent
         try:
-            record = json.loads(path.read_text())
-            records.append({**record, 'kind': record['kind'], 'folder': folder})
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            problems.append(
-                f'{folder.parent.name}/{folder.name}: its record cannot be read '
-                f'({type(error).__name__})'
-            )
+            records.append({**read_record(folder), 'folder': folder})
+        except (OSError, ValueError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or error
+            name = printable(f'{folder.parent.name}/{folder.name}')
+            problems.append(f'{name}: its record cannot be read ({reason})')
     return records
 
 
@@ -347,15 +325,15 @@ def _add_run(study: StudyResults, run: dict) -> None:
 
 
 def _find_missing(study: StudyResults) -> None:
-    failed = [
+    named = [
         (record['kind'], record.get('method'), axis_labels(record), record.get('seed'))
-        for record in study.failures
+        for record in study.failures + study.left_out
     ]
     for arm in study.trained:
         unfinished = [
             seed
             for seed in study.definition['seeds']
-            if seed not in arm.runs and ('run', arm.method, arm.axes, seed) not in failed
+            if seed not in arm.runs and ('run', arm.method, arm.axes, seed) not in named
         ]
         if unfinished:
             study.missing.append(f'{arm.name}: not finished for {_seed_list(unfinished)}')
@@ -369,17 +347,76 @@ def _find_missing(study: StudyResults) -> None:
 
 
 def _check_test_images(study: StudyResults) -> None:
+    """Say that arms of different data, such as labels of an axis, have different test images."""
     manifests = {
-        str(run['test_manifest'])
+        manifest
         for arm in study.arms
         for run in arm.runs.values()
-        if run.get('test_manifest')
+        if (manifest := data_of(run).get('test'))
     }
     if len(manifests) > 1:
         study.problems.append(
             'the runs were measured on different test images '
             f'(manifests {", ".join(sorted(manifests))}): do not compare them'
         )
+
+
+def data_of(record: dict) -> dict[str, str]:
+    """Return the hashes of a record's images: part of ``DATA_PARTS`` -> hash, if recorded."""
+    data = {'test': record.get('test_manifest'), **(record.get('data') or {})}
+    return {part: data[part] for part in DATA_PARTS if data.get(part)}
+
+
+def _without_other_data(study: StudyResults, records: list[dict]) -> list[dict]:
+    """Return the records with the images of most records; add a problem for every other one."""
+    kept = []
+    for record, parts in zip(records, differing_data(records), strict=True):
+        if not parts:
+            kept.append(record)
+            continue
+        study.left_out.append(record)
+        study.problems.append(
+            f'{record_name(record)}: its {" and ".join(parts)} images are not those of the other '
+            f'{record["kind"]}s; it is left out'
+        )
+    return kept
+
+
+def differing_data(records: list[dict]) -> list[list[str]]:
+    """Name for each record the images that most records do not share: 'bank', 'test' ...
+
+    Records whose configs name different data are not compared.
+
+    Args:
+        records: records of runs, or of the trials of a method.
+    """
+    counts: dict[tuple[str, str], Counter] = defaultdict(Counter)
+    for record in records:
+        for part, manifest in data_of(record).items():
+            counts[_data_config(record), part][manifest] += 1
+    usual = {key: counter.most_common(1)[0][0] for key, counter in counts.items()}
+    return [
+        [
+            DATA_PARTS[part]
+            for part, manifest in data_of(record).items()
+            if usual[_data_config(record), part] != manifest
+        ]
+        for record in records
+    ]
+
+
+def _data_config(record: dict) -> str:
+    """Return the section data of a record's config as text, '' if it is not recorded."""
+    data = (record.get('config') or {}).get('data')
+    return '' if data is None else json.dumps(data, sort_keys=True)
+
+
+def record_name(record: dict) -> str:
+    """Return the name of a record for people."""
+    name = ArmResults(str(record.get('method')), axis_labels(record)).name
+    if record['kind'] == 'trial':
+        return f'trial of {name}, factor {record.get("factor")}'
+    return f'{name}, seed {record.get("seed")}'
 
 
 def _seed_list(seeds: list[int]) -> str:

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from ssl_zoo.studies.results import ArmResults, StudyResults, axis_labels, is_number
+from ssl_zoo.studies.records import is_number
+from ssl_zoo.studies.results import ArmResults, StudyResults, axis_labels
 
 
 @dataclass(frozen=True)

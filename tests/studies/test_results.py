@@ -143,18 +143,50 @@ def test_what_failed_is_missing_or_odd_is_said(study_folder):
     (out / 'runs/torn/seed_0/record.json').write_text('{"kind": "run", "meth')
     path = out / 'runs/arm_1/seed_2/record.json'
     record = json.loads(path.read_text())
-    path.write_text(
-        json.dumps(dict(record, test_manifest='other', figures=dict(knn=95.0, linear=None)))
-    )
+    path.write_text(json.dumps(dict(record, test_manifest='other')))
+    path = out / 'runs/arm_1/seed_1/record.json'
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(dict(record, figures=dict(knn=95.0, linear=None))))
     study = read_study(out)
     assert [record['error'] for record in study.failures] == ['the loss is nan']
     assert study.missing == [
-        'A & <b>: no linear for seed 2',
+        'A & <b>: no linear for seed 1',
         'random weights: the untrained network is not measured',
     ]
     assert any('torn/seed_0' in text for text in study.problems) and any(
-        'different test images' in text for text in study.problems
+        'A & <b>, seed 2: its test images are not those of the other runs; it is left out' == text
+        for text in study.problems
     )
+
+
+def test_a_run_with_other_images_is_neither_averaged_nor_compared(study_folder):
+    out = study_folder()
+    for path in out.glob('runs/arm_*/seed_*/record.json'):
+        record = json.loads(path.read_text())
+        train = 'more' if record['seed'] == 2 and record['method'] == 'BYOL' else 'usual'
+        data = dict(train=train, bank='b', val=None, test='t')
+        path.write_text(json.dumps(dict(record, data=data)))
+    study = read_study(out)
+    assert list(study.arms[0].runs) == [0, 1]
+    assert study.against_reference('knn')[0].difference.n == 2
+    sentence = 'BYOL, seed 2: its training images are not those of the other runs; it is left out'
+    assert study.problems == [sentence]
+    assert study.missing == ['MoCo|v2: not finished for seed 1']
+
+
+def test_runs_on_data_of_different_names_are_measured_and_a_warning_says_so(study_folder):
+    """An axis may change the data: then its arms have images of their own."""
+    figures = {('BYOL', seed, label): 90.0 for seed in (0, 1) for label in ('all', 'half')}
+    out = study_folder(figures, labels=('all', 'half'))
+    for path in out.glob('runs/arm_*/seed_*/record.json'):
+        record = json.loads(path.read_text())
+        label = record['axes']['batch size']
+        config = dict(data=dict(train=label))
+        path.write_text(json.dumps(dict(record, config=config, data=dict(test=label))))
+    study = read_study(out)
+    assert [len(arm.runs) for arm in study.trained] == [2, 2]
+    [problem] = study.problems
+    assert 'different test images (manifests all, half): do not compare them' in problem
 
 
 def test_an_empty_study_and_none(study_folder, tmp_path):

@@ -8,7 +8,8 @@ from ssl_zoo.reports.study.tables import (
     format_probability,
     label_cells,
 )
-from ssl_zoo.studies.results import COSTS, ArmResults, PairedComparison, StudyResults
+from ssl_zoo.studies.records import AMOUNTS
+from ssl_zoo.studies.results import ArmResults, PairedComparison, StudyResults
 
 ESTIMATE_COLUMNS = ('n', 'mean', 'std', 'low', 'high')
 DIFFERENCE_COLUMNS = ('', '_low', '_high', '_p', '_p_holm', '_pairs')
@@ -69,7 +70,7 @@ def _difference_cells(prefix: str, comparison: PairedComparison | None) -> dict[
 def runs_csv(study: StudyResults) -> str:
     """Return a row for each finished run, with figures and costs in full precision."""
     metrics = [metric['key'] for metric in study.metrics]
-    cost_columns = [*COSTS, 'memory_of', 'device']
+    cost_columns = [*AMOUNTS, 'memory_of', 'device']
     head = ['method', *study.axes, 'seed', *metrics, 'n_test', 'test_manifest', 'lr']
     rows = [[*head, *cost_columns, 'checkpoint', 'folder']]
     for arm in study.arms:

@@ -15,7 +15,7 @@ from ssl_zoo.reports.study.tables import (
 )
 from ssl_zoo.reports.study.text_table import TextTable, escape_markdown
 from ssl_zoo.storage.atomic import write_or_raise
-from ssl_zoo.studies.results import ArmResults, StudyResults, read_study
+from ssl_zoo.studies.results import StudyResults, read_study, record_name
 from ssl_zoo.studies.tuning_results import tuning_results
 
 METHODS_NOTE = (
@@ -98,7 +98,7 @@ def _markdown_bullets(texts: list[str]) -> str:
 def open_points(study: StudyResults) -> list[str]:
     """Return a sentence for everything that failed, is missing or is doubtful."""
     failures = [
-        f'{_record_name(record)} failed: {record.get("error") or "no error is recorded"}'
+        f'{record_name(record)} failed: {record.get("error") or "no error is recorded"}'
         for record in study.failures
     ]
     warnings = [
@@ -107,13 +107,6 @@ def open_points(study: StudyResults) -> list[str]:
         if tuning.warning
     ]
     return failures + study.problems + study.missing + warnings
-
-
-def _record_name(record: dict) -> str:
-    name = ArmResults(str(record.get('method')), record.get('axes') or {}).name
-    if record['kind'] == 'trial':
-        return f'trial of {name}, factor {record.get("factor")}'
-    return f'{name}, seed {record.get("seed")}'
 
 
 def page_content(study: StudyResults, figures: ReportFigures) -> str:
