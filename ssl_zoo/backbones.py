@@ -15,6 +15,7 @@ from timm.models.resnet import BasicBlock, ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from ssl_zoo.architecture_keys import architecture, is_architecture_only
 from ssl_zoo.errors import ConfigError, nearest
 
 STEMS = ('imagenet', 'cifar')
@@ -47,7 +48,8 @@ def build_backbone(
         stem_padding: padding of the CIFAR stem's convolution; solo-learn's weights need 2
             (solo/methods/base.py).
         timm_arguments: passed to timm.create_model (``drop_path_rate``, ``pretrained``, ``layers``
-            ...).
+            ...). While a network is built from a file, those of its architecture only, see
+            ssl_zoo.architecture_keys.
 
     Returns:
         The network; its attribute ``embed_dim`` is the width of its output.
@@ -58,6 +60,9 @@ def build_backbone(
     """
     _check_types(name, stem, width, fixed_patches, padding, stem_padding)
     _check_values(name, stem, padding, stem_padding)
+    if is_architecture_only():
+        timm_arguments = architecture(dict(timm_arguments, name=name, width=width))
+        timm_arguments = {k: v for k, v in timm_arguments.items() if k not in ('name', 'width')}
     stem_channels = round(64 * width)
     if width != 1:
         timm_arguments = _add_width(width, stem_channels, timm_arguments)

@@ -1,11 +1,19 @@
 """Build a method from settings, or from the config and weights of a checkpoint."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
+from ssl_zoo.architecture_keys import architecture, architecture_only
 from ssl_zoo.checkpoint import read_checkpoint
 from ssl_zoo.config.options import apply_option
 from ssl_zoo.config.settings import Settings, settings_from_dict
@@ -16,10 +24,16 @@ from ssl_zoo.registry import METHODS
 
 # Keys of a checkpoint's config that an evaluation may change.
 EVALUATION_OPTIONS = ('data', 'workers', 'channels_last')
+# Most parameters and submodules of a method per weight in its file: a layer such as Conv2d counts
+# once, its parameters once each, and timm replaces some layers.
+LAYERS_PER_WEIGHT = 20
 
 
 def build_method(
-    settings: Settings, pretrained: bool = True, microbatch_images: int | None = None
+    settings: Settings,
+    pretrained: bool = True,
+    microbatch_images: int | None = None,
+    from_file: bool = False,
 ) -> Method:
     """Build the method of a config, with its photometric step. The seed sets the initial weights.
 
@@ -29,6 +43,9 @@ def build_method(
             pretrained ones.
         microbatch_images: images of a forward pass, over all processes, to be checked; None for
             batch_size / accumulate, or for no check with accumulate='auto'.
+        from_file: whether the config comes from a checkpoint or another file of weights. Then its
+            backbone may have keys of an architecture alone, its weights are random whatever the
+            config says, and nothing is fetched.
 
     Returns:
         The method on the CPU, in training mode.
@@ -37,6 +54,12 @@ def build_method(
         ConfigError: arguments that the method does not accept, images of a size that a ViT does not
             accept, or a number of images per pass that the method does not accept.
     """
+    if from_file:
+        backbone = settings.method.get('backbone')
+        if isinstance(backbone, dict):
+            architecture(backbone)  # an export reads it too
+        with architecture_only():
+            return build_method(settings, False, microbatch_images)
     torch.manual_seed(settings.seed)
     cfg = settings.method
     if not pretrained and cfg.get('backbone', {}).get('pretrained'):
@@ -80,19 +103,100 @@ def _check_image_sizes(method: Method, settings: Settings) -> None:
                 )
 
 
+def build_fitting(
+    settings: Settings,
+    weights: dict[str, Tensor],
+    path: str | Path,
+    microbatch_images: int | None = None,
+) -> Method:
+    """Build the method of a config in a file, with random weights of the sizes in the file.
+
+    The method is first built on the meta device, where weights take no memory, and its names and
+    shapes are compared with the file's: a config of a few bytes can name a network of any size.
+
+    Args:
+        settings: from the config in the file.
+        weights: the weights in the file.
+        path: the file, for messages.
+        microbatch_images: see build_method.
+
+    Raises:
+        ConfigError: as ``build_method``; the weights are not those of the method.
+    """
+    try:
+        with torch.device('meta'), _limited_parts(LAYERS_PER_WEIGHT * len(weights) + 2_000):
+            network = build_method(settings, False, microbatch_images, from_file=True)
+        load_weights(network, weights, path, assign=True)
+    except ConfigError:
+        # A class of the user's own may compute with its initial weights, which meta tensors forbid.
+        if METHODS.find(settings.method.get('type')).__module__.startswith('ssl_zoo.'):
+            raise
+    return build_method(settings, False, microbatch_images, from_file=True)
+
+
+@contextmanager
+def _limited_parts(most: int) -> Iterator[None]:
+    """Raise ConfigError when more than ``most`` parameters and submodules are made in the block."""
+    made = 0
+
+    def count(*_: object) -> None:
+        nonlocal made
+        made += 1
+        if made > most:
+            raise ConfigError(
+                f'the config in the file builds more than {most:,} layers, which its weights '
+                f'cannot fill'
+            )
+
+    hooks = [
+        register_module_parameter_registration_hook(count),
+        register_module_module_registration_hook(count),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def load_weights(
+    method: Method, weights: dict[str, Tensor], path: str | Path, assign: bool = False
+) -> None:
+    """Load the weights of a file into a method.
+
+    Args:
+        method: the method.
+        weights: name -> tensor.
+        path: the file, for messages.
+        assign: keep the tensors of the file instead of copying their numbers.
+
+    Raises:
+        ConfigError: names or shapes differ.
+    """
+    try:
+        method.load_state_dict(weights, assign=assign)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        # TypeError and AttributeError: an item of the state is not a tensor.
+        raise ConfigError(
+            f'{path} does not fit {type(method).__name__}: {str(error).splitlines()[-1].strip()}'
+        ) from None
+
+
 def load_method(
     path: str | Path, options: Sequence[str] = (), random_weights: bool = False
 ) -> tuple[Method, Settings, int]:
     """Load the method of a checkpoint.
 
-    The config stored in the checkpoint is read as data. A method that is not part of the zoo must
-    be imported first (``ssl_zoo.config.loading.import_file``), because reading a checkpoint runs no
-    code.
+    The config stored in the checkpoint is read as data: it names registered classes and sizes.
+    Nothing is fetched or written because a checkpoint says so. A method that is not part of the zoo
+    must be imported first (``ssl_zoo.config.loading.import_file``), because reading a checkpoint
+    runs no code.
 
     Args:
         path: the checkpoint.
         options: changes to the data of its config, such as 'data.test.root=/data/imagenet/val'.
-        random_weights: True for the weights that the method had before training.
+        random_weights: True for random weights, drawn with the seed of the config. If the run began
+            with pretrained weights, these are not fetched.
 
     Returns:
         The method in eval mode, its settings, and the number of optimizer steps that it was trained
@@ -103,7 +207,7 @@ def load_method(
             or an option that would change the method.
     """
     content = read_checkpoint(path)
-    config = content['config']
+    config = dict(content['config'], data=_without_downloads(content['config']['data']))
     for option in options:
         if option.split('=')[0].split('.')[0] not in EVALUATION_OPTIONS:
             raise ConfigError(
@@ -112,15 +216,17 @@ def load_method(
             )
         apply_option(config, option)
     settings = settings_from_dict(config)
-    # Pretrained weights are part of the weights before training; trained weights replace them.
-    method = build_method(settings, pretrained=random_weights)
+    method = build_fitting(settings, content['method'], path)
     if random_weights:
         return method.eval(), settings, 0
-    try:
-        method.load_state_dict(content['method'])
-    except (RuntimeError, TypeError, AttributeError) as error:
-        # TypeError and AttributeError: an item of the state is not a tensor.
-        raise ConfigError(
-            f'{path} does not fit {settings.method["type"]}: {str(error).splitlines()[-1].strip()}'
-        ) from None
+    load_weights(method, content['method'], path)
     return method.eval(), settings, content['step']
+
+
+def _without_downloads(value: Any) -> Any:
+    """Return the data of a config without ``download``, which the user alone may ask for."""
+    if isinstance(value, dict):
+        return {key: _without_downloads(value[key]) for key in value if key != 'download'}
+    if isinstance(value, list):
+        return [_without_downloads(item) for item in value]
+    return value

@@ -8,14 +8,18 @@ complete.
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
+from ssl_zoo.architecture_keys import without_weight_sources
 from ssl_zoo.config.settings import Settings
 from ssl_zoo.data.sources import Source
 from ssl_zoo.data.views import VIEW_VERSION
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.storage.digest import sha256_of_tensors
+from ssl_zoo.storage.tensor_file import read_tensor_file
 
 FORMAT = 'ssl_zoo checkpoint 3'
 # Keys of a config that a resumed run cannot change. With the same values the run continues as if it
@@ -44,6 +48,46 @@ RESUME_INVARIANTS = (
 DATA_INVARIANTS = ('mean', 'std', 'on_device')  # such keys in the section data
 
 
+def _are_named_tensors(state: dict) -> bool:
+    return all(isinstance(key, str) and isinstance(state[key], Tensor) for key in state)
+
+
+def _are_texts(versions: dict) -> bool:
+    return all(isinstance(text, str) for item in versions.items() for text in item)
+
+
+def _is_log(log: dict) -> bool:
+    names, values = log.get('names'), log.get('values')
+    return (
+        isinstance(names, list)
+        and all(isinstance(name, str) for name in names)
+        and isinstance(values, Tensor)
+        and values.dtype == torch.float32
+        and values.ndim == 2
+        and values.shape[1] == len(names)
+    )
+
+
+def _has_sections(config: dict) -> bool:
+    return all(isinstance(config.get(key), dict) for key in ('method', 'data'))
+
+
+# Items of a checkpoint: type, condition, and the condition in words.
+ITEMS: dict[str, tuple[type, Callable[[Any], bool], str]] = dict(
+    config=(dict, _has_sections, "a config with 'method' and 'data'"),
+    step=(int, lambda step: 0 <= step < 2**53, 'a number of steps'),
+    method=(dict, _are_named_tensors, 'tensors by name'),
+    optimizer=(dict, lambda state: True, 'the state of an optimizer'),
+    images=(int, lambda images: 0 < images < 2**53, 'a number of images'),
+    manifest=(str, lambda manifest: True, 'a text'),
+    seconds=(float, lambda seconds: 0 <= seconds < 1e12, 'a number of seconds'),
+    versions=(dict, _are_texts, 'texts by name'),
+    processes=(int, lambda processes: processes > 0, 'above 0'),
+    accumulate=(int, lambda passes: passes > 0, 'above 0'),
+    log=(dict, _is_log, 'the scalars since the last progress line'),
+)
+
+
 def read_checkpoint(path: str | Path) -> dict:
     """Read a checkpoint to the CPU and check its digest. Nothing in the file is executed.
 
@@ -55,6 +99,7 @@ def read_checkpoint(path: str | Path) -> dict:
     if content.pop('sha256', None) != sha256_of_tensors(content):
         raise ConfigError(f'{path} is damaged: its content is not what was written (SHA-256)')
     need_items(content, path, config=dict, step=int, method=dict)
+    check_items(content, path)
     return content
 
 
@@ -73,7 +118,7 @@ def read_data(path: str | Path, file_format: str, kind: str) -> dict:
     if not path.is_file():
         raise ConfigError(f'there is no {kind} at {path.absolute()}')
     try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
+        content = read_tensor_file(path)
     except Exception as error:  # torch raises many types for an incomplete or foreign file
         reason = (str(error) or 'it is too short').splitlines()[0]
         raise ConfigError(
@@ -97,10 +142,29 @@ def need_items(content: dict, path: str | Path, **types: type) -> None:
         ConfigError: an item is missing or has another type.
     """
     for key, expected in types.items():
-        if not isinstance(content.get(key), expected):
+        value = content.get(key)
+        # isinstance counts True as a whole number
+        if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
             fault = 'of another type' if key in content else 'missing'
             raise ConfigError(
                 f'{path} is not a whole checkpoint: its {key!r} is {fault}; '
+                f'give a checkpoint that a run has written'
+            )
+
+
+def check_items(content: dict, path: str | Path) -> None:
+    """Check types and ranges of the items that a checkpoint has, as far as ``ITEMS`` names them.
+
+    Raises:
+        ConfigError: the first item that no run writes.
+    """
+    types = {key: kind for key, (kind, _, _) in ITEMS.items() if key in content}
+    need_items(content, path, **types)
+    for key in types:
+        _, holds, allowed = ITEMS[key]
+        if not holds(content[key]):
+            raise ConfigError(
+                f'{path} is not a whole checkpoint: its {key!r} must be {allowed}; '
                 f'give a checkpoint that a run has written'
             )
 
@@ -155,8 +219,8 @@ def check_resumable(content: dict, settings: Settings, train: Source) -> None:
     Raises:
         ConfigError: settings, views or images differ.
     """
-    before = content['config']
-    now = settings.to_builtin()
+    before = without_weight_sources(content['config'])
+    now = without_weight_sources(settings.to_builtin())
     for key in RESUME_INVARIANTS:
         if before.get(key) != now[key]:
             raise ConfigError(

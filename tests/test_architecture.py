@@ -12,7 +12,7 @@ LAYERS = (
     ('errors', 'printable', 'terminal', '__init__'),
     ('validation', 'storage', 'registry', 'versions'),
     ('distributed', 'progress_bar'),
-    ('losses', 'layers', 'optim', 'backbones'),
+    ('losses', 'layers', 'optim', 'architecture_keys', 'backbones'),
     ('method', 'data'),
     ('config',),
     ('checkpoint', 'build'),

@@ -40,6 +40,9 @@ rising_epochs = Constraint(_are_rising_epochs, 'epochs above 0, rising')
 image_size = Constraint(
     lambda pixels: 1 <= pixels <= LARGEST_SIZE, f'pixels above 0, at most {LARGEST_SIZE}'
 )
+images_per_step = Constraint(
+    lambda images: 2 <= images <= 2**24, 'a whole number of at least 2 and at most 2**24'
+)
 waiting_time = Constraint(lambda seconds: 0 < seconds <= 1e7, 'seconds above 0, at most 10 million')
 passes_per_step = Constraint(
     lambda passes: passes == 'auto' or isinstance(passes, int) and passes >= 1,
@@ -221,7 +224,7 @@ class Settings:
     views: list
     optimizer: dict
     epochs: float = constrained(positive)
-    batch_size: int = constrained(whole_number(at_least=2))
+    batch_size: int = constrained(images_per_step)
     base_lr: float = constrained(positive)
     weight_decay: float = constrained(non_negative, default=0.0)
     decay_norm_and_bias: bool = False

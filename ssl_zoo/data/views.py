@@ -58,6 +58,7 @@ JITTER_ORDERS = np.array(list(permutations(range(4))))
 VIEW_VERSION = 2
 
 LARGEST_SIZE = 16384  # pixels; a larger size is a typing error and would need too much memory
+MOST_VIEWS = 256  # the published recipes have at most 12
 INTERPOLATIONS = ('bicubic', 'bilinear')
 
 
@@ -168,6 +169,10 @@ def build_views(recipes: list[dict]) -> list[View]:
     """
     if not isinstance(recipes, (list, tuple)) or not recipes:
         raise ConfigError(f'views={recipes!r}, but it must be a list with one dict per view')
+    if len(recipes) > MOST_VIEWS:
+        raise ConfigError(
+            f'views has {len(recipes):,} views, but it must have at most {MOST_VIEWS}'
+        )
     return [_build_view(recipe, i) for i, recipe in enumerate(recipes)]
 
 

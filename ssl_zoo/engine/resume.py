@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
+
 from ssl_zoo.checkpoint import (
     check_resumable,
     checkpoints_in,
@@ -18,6 +21,23 @@ from ssl_zoo.errors import ConfigError
 
 if TYPE_CHECKING:
     from ssl_zoo.engine.runner import ZooRunner
+
+# State of torch's optimizers, and of LARS, that has the shape of its parameter. Others may have
+# other shapes, such as Adafactor's.
+SHAPED_LIKE_PARAMETER = (
+    'momentum_buffer',
+    'exp_avg',
+    'exp_avg_sq',
+    'max_exp_avg_sq',
+    'exp_inf',
+    'square_avg',
+    'grad_avg',
+    'acc_delta',
+    'sum',
+    'prev',
+    'step_size',
+    'ax',
+)
 
 
 def read_resumed_checkpoint(
@@ -70,9 +90,11 @@ def load_state(runner: 'ZooRunner', content: dict) -> None:
             f'cannot resume: the checkpoint is of step {step}, and the run has '
             f'{runner.max_steps}; give a checkpoint of this run'
         )
+    optimizer = runner.optim_wrapper.optimizer
+    check_optimizer_state(content['optimizer'], optimizer)
     try:
         load_full_state(runner.method, content['method'])
-        load_full_state(runner.optim_wrapper.optimizer, content['optimizer'])
+        load_full_state(optimizer, content['optimizer'])
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         lines = str(error).splitlines() or [type(error).__name__]
         raise ConfigError(
@@ -81,8 +103,79 @@ def load_state(runner: 'ZooRunner', content: dict) -> None:
         ) from None
     runner.train_loop._iter = step * runner.plan.accumulate
     runner.seconds_before = content['seconds']
+    runner.progress_hook.resumed = content.get('log')
     runner.logger.info(f'resumed at step {step} of {runner.max_steps}')
     _warn_of_other_passes(runner, content['accumulate'])
+
+
+def check_optimizer_state(state: dict, optimizer: torch.optim.Optimizer) -> None:
+    """Check that a state is one of this optimizer: options of its types, tensors of its shapes.
+
+    torch checks the number of parameters alone; a text in place of a tensor would fail at a later
+    step.
+
+    Args:
+        state: the state of an optimizer, from a checkpoint.
+        optimizer: the optimizer of the run, before its first step.
+
+    Raises:
+        ConfigError: the first part that this optimizer does not write.
+    """
+    groups = state.get('param_groups')
+    n_groups = len(optimizer.param_groups)
+    is_groups = isinstance(groups, list) and all(isinstance(group, dict) for group in groups)
+    _require(is_groups and len(groups) == n_groups, f'param_groups must be {n_groups} groups')
+    owners = {}
+    first = 0
+    for i, (group, own) in enumerate(zip(groups, optimizer.param_groups, strict=True)):
+        indices = list(range(first, first + len(own['params'])))
+        first += len(indices)
+        _require(group.get('params') == indices, f'the parameters of group {i} are others')
+        owners.update(zip(indices, own['params'], strict=True))
+        for key, value in own.items():
+            if key != 'params':
+                _require(
+                    key in group and _is_like(group[key], value),
+                    f'{key} of group {i} must be like {value!r:.80}',
+                )
+    values = state.get('state')
+    _require(isinstance(values, dict) and values.keys() <= owners.keys(), 'state is of others')
+    for index, items in values.items():
+        _require(isinstance(items, dict), f'the state of parameter {index} must be a dict')
+        for name, value in items.items():
+            _require(
+                _is_state_of(name, value, owners[index]),
+                f'{name!r} of parameter {index} must be numbers, of the shape of the parameter',
+            )
+
+
+def _require(holds: bool, requirement: str) -> None:
+    if not holds:
+        raise ConfigError(
+            f'cannot resume: the optimizer state does not fit the config ({requirement}); give a '
+            f'checkpoint of this run'
+        )
+
+
+def _is_like(value: object, own: object) -> bool:
+    """Whether an option of an optimizer has the type of the run's own option."""
+    if isinstance(own, (list, tuple)):
+        return (
+            isinstance(value, (list, tuple))
+            and len(value) == len(own)
+            and all(_is_like(each, other) for each, other in zip(value, own, strict=True))
+        )
+    if isinstance(own, bool) or own is None or isinstance(own, str):
+        return value == own
+    if isinstance(own, (int, float, Tensor)):
+        return isinstance(value, (int, float, Tensor)) and not isinstance(value, bool)
+    return type(value) is type(own)
+
+
+def _is_state_of(name: object, value: object, parameter: Tensor) -> bool:
+    if isinstance(value, Tensor):
+        return name not in SHAPED_LIKE_PARAMETER or value.shape == parameter.shape
+    return name not in SHAPED_LIKE_PARAMETER and not isinstance(value, str)
 
 
 def _warn_of_other_passes(runner: 'ZooRunner', accumulate_before: int) -> None:

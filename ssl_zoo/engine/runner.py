@@ -190,6 +190,7 @@ class ZooRunner(Runner):
         self.lock = lock
         self.unreadable_images_hook = hooks.unreadable_images
         self.online_evaluation_hook = hooks.online_evaluation
+        self.progress_hook = hooks.progress
         self.checkpoint_hook = hooks.checkpoint
         self.non_finite_hook = hooks.non_finite
         self.stop_hook = hooks.stop

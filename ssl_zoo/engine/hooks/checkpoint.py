@@ -8,6 +8,7 @@ import torch
 from mmengine.hooks import Hook
 from torch import Tensor
 
+from ssl_zoo.architecture_keys import without_weight_sources
 from ssl_zoo.checkpoint import FORMAT, add_digest, checkpoints_in
 from ssl_zoo.config.settings import Settings
 from ssl_zoo.data.sources import Source
@@ -75,18 +76,23 @@ class CheckpointHook(Hook):
                 runner.step - 1,
             )
         optimizer = gather_state(runner, runner.optim_wrapper.optimizer.state_dict())
-        written = broadcast_object(rank() == 0 and self._write(runner, path, weights, optimizer))
+        log = runner.progress_hook.since_last_line(runner)
+        written = broadcast_object(
+            rank() == 0 and self._write(runner, path, weights, optimizer, log)
+        )
         self.path = path if written else None
         self.failed = not written
         return self.path
 
-    def _write(self, runner: 'ZooRunner', path: Path, weights: dict, optimizer: dict) -> bool:
+    def _write(
+        self, runner: 'ZooRunner', path: Path, weights: dict, optimizer: dict, log: dict
+    ) -> bool:
         """Write the checkpoint and remove old ones; return False if it cannot be written."""
         if self._manifest is None:
             self._manifest = self.train.manifest()
         content = dict(
             format=FORMAT,
-            config=self.settings.to_builtin(),
+            config=without_weight_sources(self.settings.to_builtin()),
             step=runner.step,
             images=runner.plan.images,
             pixels=VIEW_VERSION,
@@ -97,6 +103,7 @@ class CheckpointHook(Hook):
             accumulate=runner.plan.accumulate,
             method=weights,
             optimizer=optimizer,
+            log=log,
         )
         try:
             atomic_write(path, lambda file: torch.save(add_digest(content), file))

@@ -35,6 +35,8 @@ class ProgressHook(Hook):
     def __init__(self, settings: Settings):
         self.every = settings.log_every
         self.values: list[dict[str, Tensor]] = []  # scalars of each pass since the last line
+        # From since_last_line, of the checkpoint that the run resumed from; None after a line.
+        self.resumed: dict | None = None
         self.log: ScalarLog | None = None
 
     def before_train(self, runner: 'ZooRunner') -> None:
@@ -79,6 +81,7 @@ class ProgressHook(Hook):
         steps_left = runner.max_steps - done
         seconds_left = (now - self.started) / (done - self.first_step) * steps_left
         self.values = []
+        self.resumed = None
         self.since = now
         self.last_step = done
         self.waited = runner.data_seconds
@@ -93,20 +96,46 @@ class ProgressHook(Hook):
             )
         self.write(runner, done, {f'train/{name}': value for name, value in means.items()})
 
-    def _fetch_means(self, runner: 'ZooRunner') -> dict[str, float]:
-        """Compute the means of all scalars over ranks and over the passes since the last line."""
+    def since_last_line(self, runner: 'ZooRunner') -> dict:
+        """Return the scalars of the passes since the last line, for a checkpoint.
+
+        With them the next line of a resumed run has the means of a run that was not stopped. All
+        ranks call it.
+
+        Returns:
+            'names' of the scalars, and their 'values', (passes, scalars) float32 on the CPU, means
+            over ranks.
+        """
+        if not self.values:
+            return self.resumed or dict(names=[], values=torch.empty(0, 0))
+        return dict(names=list(self.values[0]), values=self._table(runner).cpu())
+
+    def _table(self, runner: 'ZooRunner') -> Tensor:
+        """Compute the means over ranks of each pass since the last line.
+
+        Returns:
+            (passes, scalars) float32, on the device.
+        """
         names = list(self.values[0])
         rows = [
             torch.stack([values[name].float().to(runner.device) for name in names])
             for values in self.values
         ]
         # Each rank has the loss of its own images.
-        table = all_reduce_sum(torch.stack(rows)) / world_size()  # (passes, scalars)
+        table = all_reduce_sum(torch.stack(rows)) / world_size()
+        if self.resumed is not None and self.resumed['names'] == names:
+            table = torch.cat([self.resumed['values'].to(table.device), table])
+        return table
+
+    def _fetch_means(self, runner: 'ZooRunner') -> dict[str, float]:
+        """Compute the means of all scalars over ranks and over the passes since the last line."""
+        names = list(self.values[0])
+        table = self._table(runner)  # (passes, scalars)
         means = dict(zip(names, table.mean(0).tolist(), strict=True))  # the one copy to the host
         if not math.isfinite(means['loss']):
             losses = table[:, names.index('loss')].tolist()
             first = next(i for i, loss in enumerate(losses) if not math.isfinite(loss))
-            step = (runner.iter + 1 - len(self.values) + first) // runner.plan.accumulate
+            step = (runner.iter + 1 - len(losses) + first) // runner.plan.accumulate
             raise NonFiniteError(f'the loss is {losses[first]} at step {step}', step)
         if 'decay' in means:  # a schedule: show its last value, not a mean
             means['decay'] = self.values[-1]['decay'].item()

@@ -7,6 +7,7 @@ import torch
 from mmengine.hooks import Hook
 from torch import Tensor
 
+from ssl_zoo.architecture_keys import without_weight_sources
 from ssl_zoo.distributed import all_gather, rank
 from ssl_zoo.distributed.objects import all_gather_object
 from ssl_zoo.engine.hooks.checkpoint import gather_state
@@ -106,7 +107,7 @@ class TraceHook(Hook):
             return path
         content = dict(
             format=FORMAT,
-            config=runner.settings.to_builtin(),
+            config=without_weight_sources(runner.settings.to_builtin()),
             step=step,
             iter=self.iter,
             found=description,

@@ -170,7 +170,9 @@ class EvaluationContext:
         """Return a copy of the encoder for training; random weights are drawn anew per ``draw``."""
         if self.weights == 'trained':
             return copy.deepcopy(self.encoder)
-        method = build_method(replace(self.settings, seed=self.settings.seed + draw))
+        method = build_method(
+            replace(self.settings, seed=self.settings.seed + draw), from_file=True
+        )
         return method.to(self.device).encoder(self.network, self.layer)
 
     @property
