@@ -10,6 +10,10 @@ from statistics import mean, stdev
 from ssl_zoo.config.loading import load_config
 from ssl_zoo.config.settings import Settings
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.evaluation.results import rows_of
+from ssl_zoo.printable import one_line
+from ssl_zoo.studies.records import is_number
+from ssl_zoo.studies.results import DATA_PARTS, differing_data
 
 COLUMNS = (
     'config',
@@ -103,7 +107,7 @@ class ConfigRuns:
             command += ['--cfg-options', *run.options]
         return command
 
-    def settled_record(self, run: ConfigRun, since: float) -> dict | None:
+    def record(self, run: ConfigRun) -> dict | None:
         """Return the record of a run that is already finished; None for the others."""
         return self.finished_record(run, exit_code=0)
 
@@ -143,41 +147,52 @@ def read_result(folder: Path) -> dict | None:
         folder: work directory of the run.
 
     Returns:
-        None if the run is not finished, or its files are damaged.
+        None if a figure is missing, because the run is not finished or the line of the figure is
+        damaged. Other damaged lines do not count.
     """
     try:
-        rows = _read_lines(folder / 'results.jsonl')
+        rows = rows_of(folder / 'results.jsonl')
         # Rows with a checkpoint hash come from evaluations after the training.
-        rows = [row for row in rows if 'checkpoint_sha256' not in row]
-        log = _read_lines(folder / 'log.jsonl')
-        values = {(row['metric'], row['weights']): row['value'] for row in rows}
+        rows = [row for row in rows if 'metric' in row and 'checkpoint_sha256' not in row]
+        log = rows_of(folder / 'log.jsonl')
+        values = {(row.get('metric'), row.get('weights')): row.get('value') for row in rows}
         # Without online evaluation no row has a feature std.
         evaluated = [row for row in log if 'val/feature_std' in row]
         last = evaluated[-1] if evaluated else {}
-        return {
-            'method': rows[-1]['config']['method']['type'],
+        figures = {
             'k-NN': values['knn_top1', 'trained'],
             'random weights': values['knn_top1', 'random weights'],
             '2 labels per class': values['probe_2_per_class_top1', 'trained'],
             'seconds': rows[-1]['seconds'],
-            'feature_std': last.get('val/feature_std'),
-            'RankMe': last.get('val/rankme'),
-            'config': rows[-1]['config'],
         }
-    except (OSError, IndexError, KeyError, TypeError, AttributeError, ValueError):
+        if not all(map(is_number, figures.values())):
+            return None
+        return {
+            **figures,
+            'method': str(rows[-1]['config']['method']['type']),
+            'feature_std': _number_or_none(last.get('val/feature_std')),
+            'RankMe': _number_or_none(last.get('val/rankme')),
+            'config': rows[-1]['config'],
+            'data': {part: _text_or_none(rows[-1].get(f'{part}_data')) for part in DATA_PARTS},
+        }
+    except (OSError, IndexError, KeyError, TypeError):
         return None
 
 
-def _read_lines(path: Path) -> list[dict]:
-    """Return the rows of a file of JSON lines. Raises ValueError for a damaged line."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+def _number_or_none(value: object) -> object:
+    return value if is_number(value) else None
+
+
+def _text_or_none(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def results_table(configs: list[str], seeds: list[int], out: Path) -> str:
     """Return a Markdown table with a row for each config that has finished runs.
 
     The best k-NN accuracy comes first. Figures are means over seeds, accuracies with the sample
-    standard deviation.
+    standard deviation. A run with other images than the other seeds is left out, and a line below
+    the table says so.
 
     Args:
         configs: paths of the configs.
@@ -185,18 +200,35 @@ def results_table(configs: list[str], seeds: list[int], out: Path) -> str:
         out: folder of all runs.
     """
     rows = []
+    notes = []
     for config in configs:
-        results = [read_result(run_folder(out, config, seed)) for seed in seeds]
-        results = [result for result in results if result is not None]
-        if results:
-            best_first = -mean(result['k-NN'] for result in results)
-            rows.append((best_first, _table_row(config, results)))
+        results = {seed: read_result(run_folder(out, config, seed)) for seed in seeds}
+        results = {seed: result for seed, result in results.items() if result is not None}
+        differing = differing_data(list(results.values()))
+        compared = []
+        for (seed, result), parts in zip(results.items(), differing, strict=True):
+            if not parts:
+                compared.append(result)
+                continue
+            notes.append(
+                f'{_cell(config_name(config))}, seed {seed}: its {" and ".join(parts)} '
+                'images are not those of the other seeds; it is left out'
+            )
+        if compared:
+            best_first = -mean(result['k-NN'] for result in compared)
+            rows.append((best_first, _table_row(config, compared)))
     head = ['| ' + ' | '.join(COLUMNS) + ' |', '|' + '---|' * len(COLUMNS)]
-    return '\n'.join(head + [line for _, line in sorted(rows)])
+    table = head + [line for _, line in sorted(rows)]
+    return '\n'.join([*table, *(f'\n{note}' for note in notes)])
+
+
+def _cell(text: str) -> str:
+    """Return text that cannot end a cell of a Markdown table, nor start an HTML tag."""
+    return one_line(text).replace('|', '\\|').replace('<', '&lt;')
 
 
 def _table_row(config: str, results: list[dict]) -> str:
-    cells = [config_name(config), results[0]['method']]
+    cells = [_cell(config_name(config)), _cell(results[0]['method'])]
     for key in ('k-NN', 'random weights', '2 labels per class'):
         values = [result[key] for result in results]
         deviation = f' ({stdev(values):.2f})' if len(values) > 1 else ''

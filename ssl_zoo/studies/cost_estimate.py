@@ -11,8 +11,8 @@ from ssl_zoo.data.splits import data_sources
 from ssl_zoo.engine.plan import Plan
 from ssl_zoo.engine.timed_step import timed_step
 from ssl_zoo.errors import MissingData
-from ssl_zoo.studies.json_files import read_json
 from ssl_zoo.studies.plan import Job, Jobs, fingerprint
+from ssl_zoo.studies.records import is_done, record_or_none
 from ssl_zoo.studies.scheduler import format_duration
 from ssl_zoo.studies.study import Arm
 
@@ -133,8 +133,8 @@ def print_plan(
 
 
 def _is_done(job: Job) -> bool:
-    record = read_json(job.folder / 'record.json') or {}
-    return record.get('status') == 'done'
+    record = record_or_none(job.folder)
+    return record is not None and is_done(record)
 
 
 def _describe_jobs(jobs: Jobs, done: int) -> str:

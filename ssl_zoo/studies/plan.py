@@ -1,5 +1,6 @@
 """The jobs of a study: their folders, their order, and what each job must do."""
 
+import math
 import shlex
 import sys
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.storage.digest import sha256_of_json
 from ssl_zoo.studies.json_files import read_json, write_json
+from ssl_zoo.studies.records import is_done, record_or_none
+from ssl_zoo.studies.results import differing_data
 from ssl_zoo.studies.study import RANDOM_WEIGHTS, Arm, Study, number_in, slug
 from ssl_zoo.versions import versions
 
@@ -126,27 +129,33 @@ class Jobs:
         ended.
 
         Raises:
-            ConfigError: a trial has failed, or all of them diverged.
+            ConfigError: a trial has failed, saw other images than the others, or all of them
+                diverged.
         """
         if self.study.tune is None:
             return None
-        records = {
-            job.folder: read_json(job.folder / 'record.json') or {}
-            for job in self.trials_of(method)
-        }
+        records = {job.folder: record_or_none(job.folder) or {} for job in self.trials_of(method)}
         failed = [folder for folder, record in records.items() if record.get('status') != 'done']
         if failed:
             raise ConfigError(
                 f'{len(failed)} of the {len(records)} trials of {method} failed, and a choice '
                 f'needs all of them; see {failed[0] / "console.log"}'
             )
-        converged = [record for record in records.values() if record['val_knn'] is not None]
+        parts = differing_data(list(records.values()))
+        for folder, differing in zip(records, parts, strict=True):
+            if differing:
+                raise ConfigError(
+                    f'the {" and ".join(differing)} images of a trial of {method} are not those of '
+                    f'its other trials, so they do not compare; remove {folder}, and the same '
+                    'command repeats the trial'
+                )
+        converged = [record for record in records.values() if record.get('val_knn') is not None]
         if not converged:
             raise ConfigError(
                 f'all {len(records)} trials of {method} diverged; give tune.factors smaller numbers'
             )
         best = max(converged, key=lambda record: record['val_knn'])
-        return {key: best[key] for key in ('key', 'factor', 'value')}
+        return {key: best.get(key) for key in ('key', 'factor', 'value')}
 
     def fingerprint(self, job: Job) -> str:
         """Return a hash of all that a job's figures depend on: config, tuning and evaluation."""
@@ -174,7 +183,7 @@ class Jobs:
     def _checked_fingerprint(self, job: Job) -> str:
         current = self.fingerprint(job)
         previous_job = read_json(job.folder / 'job.json')
-        if previous_job and previous_job['fingerprint'] != current:
+        if previous_job and previous_job.get('fingerprint') != current:
             raise ConfigError(
                 f'{job.folder} holds a run with other settings than the study has now; '
                 'choose another --out, or remove it'
@@ -242,34 +251,19 @@ class Jobs:
         """Return the command that does a job."""
         return [*COMMAND, str(job.folder)]
 
-    def settled_record(self, job: Job, since: float) -> dict | None:
-        """Return the record of a job that need not start.
-
-        Such a job is done, or has failed under another scheduler. A failure before ``since`` does
-        not count: the job is tried again.
-
-        Args:
-            job: the job.
-            since: start of this scheduler, Unix time.
-        """
-        record = read_json(job.folder / 'record.json')
-        if record is None:
-            return None
-        if record['status'] != 'done' and record.get('time', 0) < since:
-            return None
-        return record
+    def record(self, job: Job) -> dict | None:
+        """Return the record of a job that is done or has failed; None for the others."""
+        return record_or_none(job.folder)
 
     def finished_record(self, job: Job, exit_code: int) -> dict | None:
         """Return the record that a job's process has left; None if the job is not done."""
-        record = read_json(job.folder / 'record.json')
-        if record is None or record['status'] != 'done':
-            return None
-        return record
+        record = record_or_none(job.folder)
+        return record if record is not None and is_done(record) else None
 
     def failed_record(self, job: Job, error: str, write: bool = True) -> dict:
         """Return the record of a job that failed, and write it to its folder."""
         content = read_json(job.folder / 'job.json') or {}
-        record = {key: content.get(key) for key in content.get('recorded', ())}
+        record = {key: content.get(key) for key in content.get('recorded') or ()}
         record |= dict(
             kind=job.kind,
             method=content.get('method', job.arm.method),
@@ -286,11 +280,12 @@ class Jobs:
     def describe_record(self, record: dict) -> str:
         """Return the figures of a job that is done, for people."""
         if record['kind'] != 'trial':
-            return '  '.join(f'{key} {value:.2f} %' for key, value in record['figures'].items())
+            figures = (record.get('figures') or {}).items()
+            return '  '.join(f'{key} {value:.2f} %' for key, value in figures if value is not None)
         result = 'diverged'
-        if record['val_knn'] is not None:
+        if record.get('val_knn') is not None:
             result = f'k-NN {record["val_knn"]:.2f} % on the hold-out'
-        return f'{record["key"]} {record["value"]:g}: {result}'
+        return f'{record.get("key")} {record.get("value", math.nan):g}: {result}'
 
     def write_study(self) -> None:
         """Write study.json, for the report.

@@ -174,6 +174,14 @@ def read_record(folder: Path) -> dict:
     return read_fields(folder / 'record.json', RECORD, ('kind',))
 
 
+def is_done(record: dict) -> bool:
+    """Return whether a record is that of a job that is done, with all that later jobs need."""
+    if record.get('status') != 'done':
+        return False
+    needed = ('key', 'factor', 'value', 'val_knn') if record['kind'] == 'trial' else ('figures',)
+    return all(name in record for name in needed)
+
+
 def record_or_none(folder: Path) -> dict | None:
     """Return the record.json of a job's folder; None if there is none, or it is damaged."""
     try:

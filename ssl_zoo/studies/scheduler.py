@@ -59,8 +59,8 @@ class JobSet(Protocol):
     def command(self, job: Any) -> list[str]:
         """Return the command that does the job."""
 
-    def settled_record(self, job: Any, since: float) -> dict | None:
-        """Return the record of a job that need not start; None for the others."""
+    def record(self, job: Any) -> dict | None:
+        """Return the record of a job that is done or has failed; None for the others."""
 
     def finished_record(self, job: Any, exit_code: int) -> dict | None:
         """Return the record that the job's process has left; None if the job is not done."""
@@ -178,11 +178,13 @@ class Scheduler:
         self.jobs = jobs
         self._expected_seconds = expected_seconds
         self._print_line = print_line
-        self._started = time.time()
         self._slots = len(environments)
         self._free_environments = list(environments)
         self._processes: list[JobProcess] = []
         self._records: dict[Path, dict] = {}  # folder of a job that has ended -> record
+        # Records from before the start. A failure among them does not count: the job is tried
+        # again. Records are compared, not times, because clocks differ between machines.
+        self._earlier = {job.folder: jobs.record(job) for job in jobs}
         # Kind of job -> measured seconds divided by expected seconds.
         self._time_ratios: dict[str, list[float]] = defaultdict(list)
         self._received_signals: list[int] = []
@@ -319,8 +321,10 @@ class Scheduler:
         return True
 
     def _is_settled(self, job: SchedulableJob) -> bool:
-        record = self.jobs.settled_record(job, self._started)
+        record = self.jobs.record(job)
         if record is None:
+            return False
+        if record['status'] != 'done' and record == self._earlier[job.folder]:
             return False
         self._records[job.folder] = record
         return True

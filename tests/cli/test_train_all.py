@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ssl_zoo.studies.config_runs import read_result
+from ssl_zoo.studies.config_runs import read_result, results_table, run_folder
 
 SMALL = [
     'method.backbone.width=0.125',
@@ -109,6 +109,54 @@ def test_mistakes(arguments, code, sentence, run_tool, root, tmp_path):
         done.returncode == code
         and sentence in done.stdout + done.stderr
         and 'Traceback' not in done.stderr
+    )
+
+
+def result_rows(**fields):
+    """The rows of the figures that the table shows, as a training writes them."""
+    row = dict(config=dict(method=dict(type='BYOL')), seconds=60, **fields)
+    return [
+        dict(row, metric=metric, weights=weights, value=value)
+        for metric, weights, value in (
+            ('knn_top1', 'trained', 90.0),
+            ('knn_top1', 'random weights', 50.0),
+            ('probe_2_per_class_top1', 'trained', 70.0),
+        )
+    ]
+
+
+@pytest.mark.parametrize('torn', [b'{"metric": "knn_to', b'3', b'[]', b'\xff\xfe', b'{}'])
+def test_a_torn_row_does_not_make_a_finished_run_unfinished(torn, tmp_path):
+    rows = [json.dumps(row).encode() for row in result_rows()]
+    (tmp_path / 'results.jsonl').write_bytes(b'\n'.join([torn, *rows, torn]))
+    (tmp_path / 'log.jsonl').write_bytes(torn + b'\n{"val/feature_std": 0.5}\n' + torn)
+    result = read_result(tmp_path)
+    assert (result['k-NN'], result['feature_std'], result['RankMe']) == (90.0, 0.5, None)
+
+
+def test_a_torn_row_of_a_figure_makes_the_run_unfinished(tmp_path):
+    rows = [json.dumps(row) for row in result_rows()]
+    (tmp_path / 'log.jsonl').touch()
+    for i in range(3):
+        torn = [row[: len(row) // 2] if j == i else row for j, row in enumerate(rows)]
+        (tmp_path / 'results.jsonl').write_text('\n'.join(torn))
+        assert read_result(tmp_path) is None
+    (tmp_path / 'results.jsonl').write_text(json.dumps(dict(result_rows()[0], value='90')))
+    assert read_result(tmp_path) is None
+
+
+def test_a_run_with_other_images_is_left_out_of_the_table_and_named(tmp_path):
+    for seed, images in enumerate(('a', 'a', 'b')):
+        folder = run_folder(tmp_path, 'byol/digits.py', seed)
+        folder.mkdir(parents=True)
+        rows = result_rows(train_data=images)
+        (folder / 'results.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+        (folder / 'log.jsonl').touch()
+    lines = results_table(['byol/digits.py'], [0, 1, 2], tmp_path).splitlines()
+    assert lines[2].endswith('| 2 |')
+    assert lines[-1] == (
+        'byol/digits.py, seed 2: its training images are not those of the other seeds; it is left '
+        'out'
     )
 
 

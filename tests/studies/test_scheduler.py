@@ -106,6 +106,23 @@ def test_a_failure_stops_nobody_and_is_tried_again(jobs, monkeypatch):
     assert len(started(jobs)) == before + 4  # those of B alone
 
 
+def test_a_failure_is_tried_again_whatever_the_clock_of_its_machine_said(jobs):
+    record = dict(kind='trial', status='failed', error='x', time=time.time() + 1e9)
+    write_json(jobs.trials[0].folder / 'record.json', record)
+    records = make_scheduler(jobs).run()
+    assert [record['status'] for record in records] == ['done'] * 10
+
+
+def test_a_failure_under_another_scheduler_counts_whatever_its_clock_said(jobs):
+    """The other scheduler works on the job when this one starts, and its clock is slow."""
+    this = make_scheduler(jobs)
+    record = dict(kind='trial', status='failed', error='elsewhere', time=0.0)
+    write_json(jobs.trials[0].folder / 'record.json', record)
+    failed = [record['error'] for record in this.run() if record['status'] != 'done']
+    assert failed[0] == 'elsewhere'
+    assert len(started(jobs)) == 10 - 1 - 2  # that trial and the runs that need it do not start
+
+
 def test_schedulers_share_a_study(jobs):
     """A second process has claimed the first job: this one does all others and waits for it."""
     first = jobs.trials[0]

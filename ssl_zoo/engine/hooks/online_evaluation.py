@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 FEATURE_STD_IMAGES = 2048  # largest number of images for feature std and RankMe
 SHOWN_UNREADABLE = 20  # largest number of unreadable images that one evaluation names in the log
 UNTRAINED = 'random weights'
+FINAL_METRICS = ('knn_top1', 'probe_2_per_class_top1')
 
 
 @dataclass(frozen=True)
@@ -202,12 +203,15 @@ class OnlineEvaluationHook(Hook):
         """Whether the final results are written, or not needed. All processes call it."""
         if self.test is None:
             return True
-        # The last row that ``report`` writes.
-        last_row = dict(step=runner.max_steps, weights=UNTRAINED, metric='probe_2_per_class_top1')
+        wanted = {(w, m) for w in ('trained', UNTRAINED) for m in FINAL_METRICS}
 
         def is_written() -> bool:
             rows = rows_of(Path(runner.work_dir, 'results.jsonl'))
-            return any(all(row.get(k) == v for k, v in last_row.items()) for row in rows)
+            return wanted <= {
+                (str(row.get('weights')), str(row.get('metric')))
+                for row in rows
+                if row.get('step') == runner.max_steps and 'checkpoint_sha256' not in row
+            }
 
         return on_rank0(is_written)
 
@@ -357,7 +361,7 @@ class OnlineEvaluationHook(Hook):
         rows = []
         for result in results:
             knn_row = dict(
-                metric='knn_top1',
+                metric=FINAL_METRICS[0],
                 value=result.knn,
                 weights=result.weights,
                 protocol=protocol,
@@ -365,7 +369,7 @@ class OnlineEvaluationHook(Hook):
                 **common,
             )
             probe_row = dict(
-                metric='probe_2_per_class_top1',
+                metric=FINAL_METRICS[1],
                 value=result.probe,
                 std=result.probe_std,
                 draws=DRAWS,

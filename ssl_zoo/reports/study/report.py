@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ssl_zoo.printable import one_line
 from ssl_zoo.reports import html
 from ssl_zoo.reports.study.csv_files import arms_csv, runs_csv
 from ssl_zoo.reports.study.report_figures import ReportFigures
@@ -73,8 +74,8 @@ def markdown(study: StudyResults) -> str:
     """Return the tables and the open points of the report as Markdown."""
     definition = study.definition
     parts = [
-        f'## {escape_markdown(definition["title"])}\n',
-        escape_markdown(str(definition.get('question', ''))) + '\n',
+        f'## {escape_markdown(one_line(definition["title"]))}\n',
+        escape_markdown(definition.get('question') or '') + '\n',
     ]
     if definition['caveats']:
         parts += [_markdown_bullets(definition['caveats']), '']
@@ -92,7 +93,7 @@ def markdown(study: StudyResults) -> str:
 
 
 def _markdown_bullets(texts: list[str]) -> str:
-    return '\n'.join(f'- {escape_markdown(text)}' for text in texts)
+    return '\n'.join(f'- {escape_markdown(one_line(text))}' for text in texts)
 
 
 def open_points(study: StudyResults) -> list[str]:
@@ -146,7 +147,7 @@ def _head_html(study: StudyResults, sections: list[Section]) -> str:
     )
     content = (
         f'<h1>{html.escape(definition["title"])}</h1>\n'
-        f'{html.paragraphs(str(definition.get("question", "")))}'
+        f'{html.paragraphs(definition.get("question") or "")}'
         f'<nav>{links}</nav>\n'
     )
     if definition['caveats']:

@@ -1,7 +1,9 @@
 """A table of text cells that a report writes as HTML and as Markdown."""
 
+import re
 from dataclasses import dataclass
 
+from ssl_zoo.printable import one_line
 from ssl_zoo.reports import html
 
 MARKDOWN_SIGNS = '\\`*_[]|'
@@ -37,7 +39,7 @@ class TextTable:
     def as_markdown(self) -> str:
         """Return heading, table and note."""
         lines = [
-            f'### {escape_markdown(self.title)}\n',
+            f'### {escape_markdown(one_line(self.title))}\n',
             _markdown_row(self.head),
             '|' + '---|' * len(self.head),
             *map(_markdown_row, self.rows),
@@ -53,7 +55,8 @@ def _markdown_row(texts: list[str]) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Escape a text, so that Markdown shows it unchanged."""
+    """Escape a text, so that Markdown shows it unchanged; an empty line would end an element."""
+    text = re.sub(r'\n\s*\n', '\n', text)
     for sign, entity in (('&', '&amp;'), ('<', '&lt;'), ('>', '&gt;')):
         text = text.replace(sign, entity)
     for sign in MARKDOWN_SIGNS:
