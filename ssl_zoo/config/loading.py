@@ -1,5 +1,10 @@
-"""Read the Python files of a user: configs, studies, and files that register classes."""
+"""Read the Python files of a user: configs, studies, and files that register classes.
 
+Each is a program, and its name must say so: YAML and JSON look like data, and mmengine's reader of
+YAML runs code that a file names.
+"""
+
+import ast
 import importlib.util
 import sys
 import traceback
@@ -55,11 +60,13 @@ def read_program(path: Path, kind: str) -> dict:
         kind: 'config' or 'study', for messages.
 
     Raises:
-        ConfigError: the program raised an exception.
+        ConfigError: the file, or one that its ``_base_`` names, is not a .py file; the program
+            raised an exception.
     """
     try:
+        _check_programs(path, kind)
         cfg = to_builtin(Config.fromfile(str(path), import_custom_modules=False).to_dict())
-    except KeyboardInterrupt:
+    except (ConfigError, KeyboardInterrupt):
         raise
     except BaseException as error:  # the program may raise anything, or call sys.exit
         raise ConfigError(
@@ -68,15 +75,72 @@ def read_program(path: Path, kind: str) -> dict:
     return {key: value for key, value in cfg.items() if not key.startswith('_')}
 
 
+def _check_programs(path: Path, kind: str) -> None:
+    """Check that a config or study, and all that it inherits from, are Python files.
+
+    Raises:
+        ConfigError: a file is not a .py file, is missing or inherits from itself.
+        SyntaxError, ValueError, OSError: a file cannot be parsed.
+    """
+    pending = [(path, ())]
+    while pending:
+        file, heirs = pending.pop()
+        _check_suffix(file, kind if not heirs else f'_base_ of {heirs[-1]}')
+        if file.resolve() in map(Path.resolve, heirs):
+            raise ConfigError(f'the {kind} {file} inherits from itself by its _base_; correct it')
+        pending += [(file.parent / base, (*heirs, file)) for base in _bases_of(file)]
+
+
+def _bases_of(file: Path) -> list[str]:
+    """Return the paths that the ``_base_`` of a config names, relative to its folder."""
+    for statement in ast.parse(file.read_text(encoding='utf-8')).body:
+        if not isinstance(statement, ast.Assign):
+            continue
+        target = statement.targets[0]
+        if isinstance(target, ast.Name) and target.id == '_base_':
+            return _written_out(statement.value, file)
+    return []
+
+
+def _written_out(value: ast.expr, file: Path) -> list[str]:
+    try:
+        bases = ast.literal_eval(value)
+    except ValueError:
+        bases = None
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise ConfigError(
+            f'the _base_ of {file} is {ast.unparse(value)}, but it must be the path of a .py file, '
+            f'or a list of such paths, written out'
+        )
+    for base in bases:
+        if not (file.parent / base).is_file():
+            raise ConfigError(
+                f'the _base_ of {file} is {base!r}, but there is no such file in its folder; '
+                f'correct the path'
+            )
+    return bases
+
+
+def _check_suffix(path: Path, kind: str) -> None:
+    """Raise ConfigError unless the file is a .py file."""
+    if path.suffix != '.py':
+        raise ConfigError(
+            f'the {kind} {path} is not a .py file; configs, studies and files under imports are '
+            f'Python programs; write it as one'
+        )
+
+
 def import_file(file: str) -> None:
     """Import a Python file by its path, once, so that it registers its classes.
 
     Raises:
-        ConfigError: there is no such file, or it raised an exception.
+        ConfigError: there is no such file, it is not a .py file, or it raised an exception.
     """
     path = Path(file)
     if not path.is_file():
         raise ConfigError(f'imports names {path.absolute()}, but there is no such file')
+    _check_suffix(path, 'import')
     name = f'ssl_zoo_user.{path.absolute().as_posix()}'
     if name in sys.modules:
         return

@@ -3,11 +3,12 @@ import re
 import pytest
 
 from ssl_zoo.build import build_method
-from ssl_zoo.config.loading import load_config
+from ssl_zoo.config.loading import import_file, load_config
 from ssl_zoo.data.splits import data_sources
 from ssl_zoo.engine.optim_wrapper import build_optimizer
 from ssl_zoo.engine.plan import Plan
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.studies.load import load_study
 
 CONFIG = '''
 """A config of the tests."""
@@ -192,6 +193,56 @@ def test_a_missing_config_key_or_file(config, tmp_path):
         load_config(tmp_path / 'none.py')
     config.write_text('epochs = = 3')
     with pytest.raises(ConfigError, match='cannot be read: .*invalid syntax'):
+        load_config(config)
+
+
+@pytest.fixture
+def hostile_yaml(tmp_path):
+    """YAML that makes the file 'executed' when mmengine reads it, under several names."""
+    text = f"epochs: !!python/object/apply:os.system ['touch {tmp_path}/executed']\n"
+    names = ('a.yaml', 'a.yml', 'a.json', 'a.PY', 'a.txt')
+    for name in names:
+        (tmp_path / name).write_text(text)
+    yield names
+    assert not (tmp_path / 'executed').exists()
+
+
+def test_only_a_python_file_is_a_config_a_study_or_an_import(hostile_yaml, tmp_path):
+    for name in hostile_yaml:
+        for read in (load_config, load_study, import_file):
+            with pytest.raises(ConfigError, match=f'{name} is not a .py file'):
+                read(str(tmp_path / name))
+
+
+@pytest.mark.parametrize('template', ["'{}'", "['b.py', '{}']", "'../{}'"])
+def test_a_base_is_a_python_file(hostile_yaml, config, tmp_path, template):
+    """A config, and the base of a base, name YAML: nothing of it is read."""
+    heir = tmp_path / 'folder' / 'heir.py'
+    heir.parent.mkdir()
+    (tmp_path / 'b.py').write_text('')
+    for name in hostile_yaml:
+        file = heir if '..' in template else config
+        file.write_text(f'_base_ = {template.format(name)}\n{CONFIG}')
+        (tmp_path / 'again.py').write_text(f"_base_ = '{file.relative_to(tmp_path)}'\n")
+        for path in (file, tmp_path / 'again.py'):
+            with pytest.raises(ConfigError, match=f'_base_ of .*{name} is not a .py file'):
+                load_config(path)
+
+
+@pytest.mark.parametrize(
+    ('base', 'sentence'),
+    [
+        ("'a' + '.yaml'", r"is 'a' \+ '.yaml', but it must be the path"),
+        ('[3]', 'must be the path of a .py file'),
+        ("'none.py'", "is 'none.py', but there is no such file"),
+        ("'config.py'", 'inherits from itself'),
+        ("'{{$BASE:a.yaml}}'", 'no such file'),
+        ("'mmengine::a.py'", 'no such file'),
+    ],
+)
+def test_a_base_is_written_out_and_exists(hostile_yaml, config, base, sentence):
+    config.write_text(f'_base_ = {base}\n{CONFIG}')
+    with pytest.raises(ConfigError, match=sentence):
         load_config(config)
 
 
