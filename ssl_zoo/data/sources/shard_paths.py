@@ -2,13 +2,18 @@
 
 import os
 import re
-from glob import glob
+from glob import escape, glob
+from itertools import product
+from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
 from ssl_zoo.errors import ConfigError, MissingData
 
 MAX_SHARDS = 1_000_000
-BRACES = re.compile(r'\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}')  # {000..146} or {a,b}
+MAX_DEPTH = 20  # of braces within braces
+RANGE = re.compile(r'\{([0-9]{1,18})\.\.([0-9]{1,18})\}')  # {000..146}
+TOKEN = re.compile(rf'{RANGE.pattern.replace("(", "(?:")}|[{{}},]|[^{{}},]+')
 COMPRESSED_NAME = re.compile(r'\.(tar\.\w+|tgz|tbz2?|txz)$')
 
 
@@ -21,7 +26,8 @@ def find_shards(shards: str) -> list[str]:
 
     Raises:
         MissingData: there are no shards, or a file that the pattern names is missing.
-        ConfigError: ``shards`` is not a path on this machine, or stands for more than MAX_SHARDS.
+        ConfigError: ``shards`` is not a path on this machine, stands for more than MAX_SHARDS, or
+            has braces more than MAX_DEPTH deep.
     """
     if not isinstance(shards, str) or '://' in shards or shards.startswith('pipe:'):
         raise ConfigError(
@@ -67,38 +73,99 @@ def _shards_in(folder: Path) -> list[str]:
 def _matching_files(pattern: str) -> list[str]:
     if os.path.isfile(pattern):  # a file whose name contains * or []
         return [pattern]
+    if escape(pattern) == pattern:  # no wildcard
+        return []
     return [path for path in sorted(glob(pattern)) if os.path.isfile(path)]
 
 
+class _Range(NamedTuple):
+    """The range {000..146} of a pattern: numbers in text, in order."""
+
+    first: str
+    last: str
+
+    def count(self) -> int:
+        return abs(int(self.last) - int(self.first)) + 1
+
+    def names(self) -> list[str]:
+        """Return '008', '009', '010' for '008' and '010'; padded if the first starts with 0."""
+        first, last = int(self.first), int(self.last)
+        step = 1 if last >= first else -1
+        width = len(self.first) if self.first.startswith('0') else 0
+        return [str(number).zfill(width) for number in range(first, last + step, step)]
+
+
+class _Choice(NamedTuple):
+    """The list {a,b} of a pattern; each alternative may hold braces of its own."""
+
+    alternatives: list['_Sequence']
+
+    def count(self) -> int:
+        return sum(alternative.count() for alternative in self.alternatives)
+
+    def names(self) -> list[str]:
+        return [name for alternative in self.alternatives for name in alternative.names()]
+
+
+class _Sequence(NamedTuple):
+    """Parts of a pattern, one after the other: text, ranges and lists."""
+
+    parts: list['str | _Range | _Choice']
+
+    def count(self) -> int:
+        return prod(1 if isinstance(part, str) else part.count() for part in self.parts)
+
+    def names(self) -> list[str]:
+        options = [[part] if isinstance(part, str) else part.names() for part in self.parts]
+        return [''.join(chosen) for chosen in product(*options)]
+
+
 def _expand_braces(pattern: str) -> list[str]:
-    """Expand the ranges {000..146} and lists {a,b} of a pattern, in order, each name once."""
-    pending = [pattern]
-    expanded = []
-    while pending:
-        name = pending.pop()
-        braces = BRACES.search(name)
-        if not braces:
-            expanded.append(name)
-            continue
-        first, last, alternatives = braces.groups()
-        if alternatives is not None:
-            options = alternatives.split(',')
-        elif abs(int(last) - int(first)) + len(pending) + len(expanded) < MAX_SHARDS:
-            options = _expand_range(first, last)
+    """Expand the ranges {000..146} and lists {a,b} of a pattern, in order, each name once.
+
+    The names are counted before any is made.
+    """
+    sequence = _parse(pattern)
+    if sequence.count() > MAX_SHARDS:
+        raise ConfigError(
+            f'{pattern} stands for more than {MAX_SHARDS:,} shards; check the numbers in its braces'
+        )
+    return list(dict.fromkeys(sequence.names()))
+
+
+def _parse(pattern: str) -> _Sequence:
+    """Parse a pattern. Braces that are not closed, or have no comma, are text, as in a shell."""
+    levels = [_Choice([_Sequence([])])]  # the pattern, and the braces open at this token
+    for token in TOKEN.findall(pattern):
+        parts = levels[-1].alternatives[-1].parts
+        number_range = RANGE.fullmatch(token)
+        if number_range:
+            parts.append(_Range(*number_range.groups()))
+        elif token == '{':
+            levels.append(_Choice([_Sequence([])]))
+        elif token == '}' and len(levels) > 1:
+            _close(levels, '}')
+        elif token == ',' and len(levels) > 1:
+            levels[-1].alternatives.append(_Sequence([]))
         else:
+            parts.append(token)
+        if len(levels) > MAX_DEPTH:
             raise ConfigError(
-                f'{pattern} stands for more than {MAX_SHARDS:,} shards; '
-                f'check the numbers in its braces'
+                f'{pattern} has braces within braces, more than {MAX_DEPTH} deep; write it without'
             )
-        before = name[: braces.start()]
-        after = name[braces.end() :]
-        # Reversed, because the last name added is expanded next.
-        pending += [before + option + after for option in reversed(options)]
-    return list(dict.fromkeys(expanded))
+    while len(levels) > 1:
+        _close(levels, '')
+    return levels[0].alternatives[0]
 
 
-def _expand_range(first: str, last: str) -> list[str]:
-    """'008', '010' -> '008', '009', '010'; padded only if `first` starts with 0."""
-    step = 1 if int(last) >= int(first) else -1
-    width = len(first) if first.startswith('0') else 0
-    return [str(number).zfill(width) for number in range(int(first), int(last) + step, step)]
+def _close(levels: list[_Choice], end: str) -> None:
+    """Move the innermost open braces into the braces around them: a list, or text."""
+    choice = levels.pop()
+    parts = levels[-1].alternatives[-1].parts
+    if end and len(choice.alternatives) > 1:
+        parts.append(choice)
+        return
+    parts.append('{')
+    for i, alternative in enumerate(choice.alternatives):
+        parts += [',', *alternative.parts] if i else alternative.parts
+    parts.append(end)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl_zoo.data.sources.shard_paths import find_shards
+from ssl_zoo.data.sources.shard_paths import _expand_braces, find_shards
 from ssl_zoo.data.sources.shards import TarShards
 
 pytestmark = pytest.mark.quick
@@ -29,6 +29,21 @@ def test_patterns(shard_folder):
     assert names('odd{0..1}[x].tar') == ['odd{0..1}[x].tar']
 
 
+@pytest.mark.parametrize(
+    ('pattern', 'names'),
+    [
+        ('{a,b{1..3},{c,d}e}f', 'af b1f b2f b3f cef def'),
+        ('{{a,b},{a,b}}', 'a b'),
+        ('{' * 10 + 'a,b' + '}' * 10, '{{{{{{{{{a}}}}}}}}} {{{{{{{{{b}}}}}}}}}'),
+        ('{a,{b,c}', '{a,b {a,c'),
+        ('a,b}{c}{}{1..x}{,d}', 'a,b}{c}{}{1..x} a,b}{c}{}{1..x}d'),
+        ('{08..11}-{2..1}', '08-2 08-1 09-2 09-1 10-2 10-1 11-2 11-1'),
+    ],
+)
+def test_braces_expand_as_in_a_shell(pattern, names):
+    assert _expand_braces(pattern) == names.split()
+
+
 def test_shards_of_one_name_in_two_folders_are_told_apart(tmp_path, samples, write_tar):
     for part in 'ab':
         write_tar(tmp_path / part / '0.tar', samples([1]))
@@ -45,6 +60,12 @@ def test_shards_of_one_name_in_two_folders_are_told_apart(tmp_path, samples, wri
         ('{tmp}/shards/b*.tar', r'there is no .*/b\*.tar'),
         ('{tmp}/shards/{{0..99999999}}.tar', 'more than 1,000,000 shards'),
         ('{tmp}/shards/{{0..9999}}{{0..9999}}.tar', 'more than 1,000,000 shards'),
+        ('{tmp}/' + '{{0..9999}}' * 300, 'more than 1,000,000 shards'),
+        ('{tmp}/' + '{{a,b}}' * 500, 'more than 1,000,000 shards'),
+        ('{tmp}/' + '{{a,b,{{c,d}}}}' * 200, 'more than 1,000,000 shards'),
+        ('{tmp}/' + '{{a,' * 300 + 'b' + '}}' * 300, 'more than 20 deep'),
+        ('{tmp}/' + '{{' * 5000, 'more than 20 deep'),
+        ('{tmp}/{{0..' + '9' * 5000 + '}}', 'there is no'),
         ('{tmp}/empty', r'looked for shards \(\*.tar\) in .*/empty, and found none; give'),
         ('{tmp}/packed', 'found only compressed ones, such as a.tar.gz; unpack'),
         ('s3://bucket/a.tar', 'on this machine'),
