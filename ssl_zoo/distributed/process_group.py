@@ -2,6 +2,7 @@
 
 import os
 import re
+import threading
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch.distributed as dist
 from ssl_zoo.errors import ConfigError
 
 TIMEOUT = 1800  # seconds that a process waits for another before it fails
+GRACE = 1  # further seconds, in which torch itself reports a timeout and names its reason
 
 # torchrun's variable -> SLURM's variable of the same meaning. srun sets no address and no port.
 SLURM_VARIABLES = dict(
@@ -129,26 +131,59 @@ def process_group(timeout: float = TIMEOUT) -> Iterator[None]:
     if info.size == 1:
         yield
         return
-    backend = _select_backend(info)
-    try:
-        dist.init_process_group(
-            backend, timeout=timedelta(seconds=timeout), rank=info.rank, world_size=info.size
-        )
-    except (RuntimeError, ValueError) as error:
-        address = f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}'
-        raise ConfigError(
-            f'process {info.rank} of {info.size} did not meet the others at {address}: '
-            f'{str(error).splitlines()[0]}'
-        ) from None
+    _meet(info, timeout)
     yield
     # Not in a ``finally``: after an error the other processes may wait in another collective.
     dist.destroy_process_group()
+
+
+def _meet(info: RankInfo, timeout: float) -> None:
+    """Create the process group within ``timeout`` seconds, or raise ConfigError.
+
+    A thread creates the group: torch waits without a limit for a peer that accepts a connection
+    and does not answer.
+    """
+    backend = _select_backend(info)
+    failures = []
+
+    def init() -> None:
+        if 'nccl' in backend:
+            torch.cuda.set_device(_gpu_of(info))  # the choice of a GPU holds for one thread
+        try:
+            dist.init_process_group(
+                backend, timeout=timedelta(seconds=timeout), rank=info.rank, world_size=info.size
+            )
+        except (RuntimeError, ValueError) as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=init, name='process group', daemon=True)
+    thread.start()
+    thread.join(timeout + GRACE)
+    address = f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}'
+    if thread.is_alive():
+        others = 'all others' if info.rank == 0 else 'process 0, which listens there, or others'
+        raise ConfigError(
+            f'process {info.rank} of {info.size} waited {timeout:g} s (parallel.timeout) at '
+            f'{address} for {others}, and had no answer; check that all {info.size} processes '
+            f'run, and that no other program uses this port'
+        )
+    if failures:
+        raise ConfigError(
+            f'process {info.rank} of {info.size} did not meet the others at {address}: '
+            f'{str(failures[0]).splitlines()[0]}'
+        )
 
 
 def _select_backend(info: RankInfo) -> str:
     """Choose the GPU of this process, if there are GPUs, and return the name of the backend."""
     if not torch.cuda.is_available():
         return 'gloo'
+    torch.cuda.set_device(_gpu_of(info))
+    return 'cpu:gloo,cuda:nccl'
+
+
+def _gpu_of(info: RankInfo) -> int:
+    """Return the index of the GPU of this process. Raises ConfigError if there is none."""
     gpus = torch.cuda.device_count()
     gpu = info.local_rank
     if gpus == 1 and 'SLURM_PROCID' in os.environ:
@@ -158,5 +193,4 @@ def _select_backend(info: RankInfo) -> str:
             f'process {info.local_rank} of this machine has no GPU: there are {gpus}; start one '
             f'process per GPU, or hide the GPUs with CUDA_VISIBLE_DEVICES='
         )
-    torch.cuda.set_device(gpu)
-    return 'cpu:gloo,cuda:nccl'
+    return gpu

@@ -3,7 +3,9 @@
 import json
 import os
 import signal
+import socket
 import time
+from threading import Thread
 
 import pytest
 import torch
@@ -195,6 +197,23 @@ def test_processes_that_do_not_meet_say_where(environment):
         process_group(1),
     ):
         pass
+
+
+@pytest.mark.parametrize('answer', [b'', bytes(100)])
+def test_a_peer_that_accepts_and_does_not_answer_is_not_waited_for_longer_than_asked(
+    environment, answer
+):
+    """Such a peer is a stopped process 0, or another program that has the port."""
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        port = str(server.getsockname()[1])
+        environment(**{**TORCHRUN, 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': port})
+        if answer:
+            Thread(target=lambda: server.accept()[0].sendall(answer), daemon=True).start()
+        started = time.monotonic()
+        match = f'process 3 of 4 (waited 0.5 s|did not meet).* at 127.0.0.1:{port}'
+        with pytest.raises(ConfigError, match=match), process_group(0.5):
+            pass
+        assert time.monotonic() - started < 20
 
 
 # --- one process
