@@ -6,6 +6,8 @@ incomplete file at the final path; ``max_keep_ckpts`` removes the old file befor
 complete.
 """
 
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,11 @@ from ssl_zoo.data.views import VIEW_VERSION
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.storage.digest import sha256_of_tensors
 from ssl_zoo.storage.tensor_file import read_tensor_file
+from ssl_zoo.storage.zip_damage import is_damaged_zip
 
 FORMAT = 'ssl_zoo checkpoint 3'
+NAME = re.compile(r'step_[0-9]{8}\.pth')  # file names of checkpoints
+DAMAGED_NAME = re.compile(NAME.pattern + r'\.unreadable(-[0-9]+)?')
 # Keys of a config that a resumed run cannot change. With the same values the run continues as if it
 # had never stopped.
 RESUME_INVARIANTS = (
@@ -46,6 +51,10 @@ RESUME_INVARIANTS = (
     'seed',
 )
 DATA_INVARIANTS = ('mean', 'std', 'on_device')  # such keys in the section data
+
+
+class DamagedCheckpoint(ConfigError):
+    """The bytes of a checkpoint are not those that were written."""
 
 
 def _are_named_tensors(state: dict) -> bool:
@@ -92,12 +101,13 @@ def read_checkpoint(path: str | Path) -> dict:
     """Read a checkpoint to the CPU and check its digest. Nothing in the file is executed.
 
     Raises:
-        ConfigError: the file is missing, is not a checkpoint of this library, is cut short, was
-            changed since it was written, or holds more than tensors and plain values.
+        DamagedCheckpoint: the file is cut short, or was changed since it was written.
+        ConfigError: the file is missing, cannot be read, is not a checkpoint of this library, or
+            holds more than tensors and plain values.
     """
     content = read_data(path, FORMAT, 'checkpoint')
     if content.pop('sha256', None) != sha256_of_tensors(content):
-        raise ConfigError(f'{path} is damaged: its content is not what was written (SHA-256)')
+        raise DamagedCheckpoint(f'{path} is damaged: its content is not what was written (SHA-256)')
     need_items(content, path, config=dict, step=int, method=dict)
     check_items(content, path)
     return content
@@ -112,6 +122,7 @@ def read_data(path: str | Path, file_format: str, kind: str) -> dict:
         kind: name of this kind of file in messages, such as 'checkpoint'.
 
     Raises:
+        DamagedCheckpoint: the file is a zip archive that was cut short or changed.
         ConfigError: the file is missing, cannot be read, or has another format.
     """
     path = Path(path)
@@ -121,7 +132,8 @@ def read_data(path: str | Path, file_format: str, kind: str) -> dict:
         content = read_tensor_file(path)
     except Exception as error:  # torch raises many types for an incomplete or foreign file
         reason = (str(error) or 'it is too short').splitlines()[0]
-        raise ConfigError(
+        kind_of_error = DamagedCheckpoint if is_damaged_zip(path) else ConfigError
+        raise kind_of_error(
             f'{path} is not a readable {kind}, or holds objects that would run code when loaded '
             f'({type(error).__name__}: {reason})'
         ) from None
@@ -176,36 +188,92 @@ def add_digest(content: dict) -> dict:
 
 
 def checkpoints_in(work_dir: str | Path) -> list[Path]:
-    """Return the checkpoints of a work directory, newest first."""
-    return sorted(Path(work_dir, 'checkpoints').glob('step_*.pth'), reverse=True)
+    """Return the checkpoints of a work directory, newest first: step_ and eight digits, .pth.
+
+    Raises:
+        ConfigError: the folder of checkpoints exists and cannot be read.
+    """
+    return _matching(work_dir, NAME)
 
 
-def newest_checkpoint(work_dir: str | Path, report: Callable[[str], object] = print) -> dict:
-    """Read the newest checkpoint that can be read.
+def damaged_checkpoints_in(work_dir: str | Path) -> list[Path]:
+    """Return the files that ``newest_checkpoint`` has renamed, newest first.
 
-    A newer checkpoint that cannot be read is reported and renamed to *.unreadable.
+    Raises:
+        ConfigError: the folder of checkpoints exists and cannot be read.
+    """
+    return _matching(work_dir, DAMAGED_NAME)
+
+
+def _matching(work_dir: str | Path, pattern: re.Pattern) -> list[Path]:
+    folder = Path(work_dir, 'checkpoints')
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise ConfigError(
+            f'cannot read {folder.absolute()}, where checkpoints may be: {error}; make it '
+            f'readable, or choose another work directory'
+        ) from None
+    return [folder / name for name in sorted(names, reverse=True) if pattern.fullmatch(name)]
+
+
+def newest_checkpoint(
+    work_dir: str | Path, report: Callable[[str], object] = print, rename: bool = False
+) -> dict:
+    """Read the newest checkpoint that is not damaged.
+
+    Args:
+        work_dir: the work directory.
+        report: called with a sentence about each newer checkpoint that is damaged.
+        rename: rename damaged checkpoints to *.unreadable. The caller holds the lock of the work
+            directory: a run may be writing there.
 
     Returns:
         The content of the checkpoint, with its path under 'path'.
 
     Raises:
-        ConfigError: no checkpoint can be read.
+        ConfigError: there is no checkpoint, all are damaged, or one cannot be read without a proof
+            of damage. It may be whole, and an earlier step would in time write over it.
     """
     for path in checkpoints_in(work_dir):
         try:
             return dict(read_checkpoint(path), path=str(path))
+        except DamagedCheckpoint as error:
+            new_name = _rename_damaged(path) if rename else None
+            change = f'it is now {new_name}, and ' if new_name else ''
+            report(f'warning: {error}; {change}the one before it is tried')
         except ConfigError as error:
-            try:
-                path.rename(path.with_name(path.name + '.unreadable'))
-            except OSError:  # a read-only folder: the file keeps its name
-                report(f'warning: {error}; the one before it is tried')
-            else:
-                report(
-                    f'warning: {error}; it is now {path.name}.unreadable, and the one before it '
-                    f'is tried'
-                )
+            raise ConfigError(
+                f'cannot resume: {error}; it may be whole: make it readable, or move it out of '
+                f'the folder to continue from the one before it'
+            ) from None
+    raise ConfigError(nothing_to_resume(work_dir))
+
+
+def nothing_to_resume(work_dir: str | Path) -> str:
+    """Return the message for a work directory without a checkpoint that can be read."""
     folder = Path(work_dir, 'checkpoints').absolute()
-    raise ConfigError(f'nothing to resume: there is no readable checkpoint in {folder}')
+    message = f'nothing to resume: there is no readable checkpoint in {folder}'
+    damaged = [path.name for path in damaged_checkpoints_in(work_dir) + checkpoints_in(work_dir)]
+    if damaged:
+        message += f', only {damaged[0]}; restore a copy, or choose another work directory'
+    return message
+
+
+def _rename_damaged(path: Path) -> str | None:
+    """Rename a file to *.unreadable; return its new name, or None if that cannot be done."""
+    new_path = path.with_name(f'{path.name}.unreadable')
+    number = 1
+    while os.path.lexists(new_path):
+        number += 1
+        new_path = path.with_name(f'{path.name}.unreadable-{number}')
+    try:
+        path.rename(new_path)
+    except OSError:  # a read-only folder: the file keeps its name
+        return None
+    return new_path.name
 
 
 def check_resumable(content: dict, settings: Settings, train: Source) -> None:

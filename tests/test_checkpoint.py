@@ -1,11 +1,21 @@
 """Checkpoints: what they give back, what is refused, what resumes, what a full disk costs."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from ssl_zoo.build import load_method
-from ssl_zoo.checkpoint import add_digest, checkpoints_in, newest_checkpoint, read_checkpoint
+from ssl_zoo.checkpoint import (
+    FORMAT,
+    add_digest,
+    checkpoints_in,
+    newest_checkpoint,
+    read_checkpoint,
+)
+from ssl_zoo.engine.resume import resolve_resume
 from ssl_zoo.engine.runner import build_runner
+from ssl_zoo.engine.work_dir import claim
 from ssl_zoo.errors import ConfigError
 
 TINY_DATA = dict(train=dict(type='Digits', split='val'), val=40, mean=[0.5] * 3, std=[0.5] * 3)
@@ -65,7 +75,7 @@ def test_foreign_torn_and_missing_checkpoints_get_a_sentence(tiny, tmp_path):
     newest, before = checkpoints_in(tmp_path / 'run')
     newest.write_bytes(newest.read_bytes()[:5000])
     reports = []
-    assert newest_checkpoint(tmp_path / 'run', reports.append)['step'] == 7
+    assert newest_checkpoint(tmp_path / 'run', reports.append, rename=True)['step'] == 7
     assert 'step_00000014.pth is not a readable checkpoint' in reports[0]
     assert [p.name for p in checkpoints_in(tmp_path / 'run')] == [before.name]
     resumed = train(tiny(), tmp_path / 'run', resume=True)  # and the lost one is made again
@@ -167,3 +177,162 @@ def test_a_full_disk_costs_a_checkpoint_not_the_run(tiny, tmp_path, monkeypatch)
 def test_keep_limits_the_checkpoints(tiny, tmp_path):
     train(tiny(epochs=4, checkpoint=dict(every=1, keep=2)), tmp_path)
     assert [p.name for p in checkpoints_in(tmp_path)] == ['step_00000028.pth', 'step_00000021.pth']
+
+
+# ---- nothing is taken for damaged or for a checkpoint that is not
+
+
+def fake_run(folder, *steps):
+    """A folder of checkpoints without weights, which read_checkpoint reads."""
+    (folder / 'checkpoints').mkdir(parents=True, exist_ok=True)
+    for step in steps:
+        content = dict(format=FORMAT, config=dict(method={}, data={}), step=step, method={})
+        torch.save(add_digest(content), folder / 'checkpoints' / f'step_{step:08d}.pth')
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'step_best.pth',
+        'step_00000007_backup.pth',
+        'step_00000007 (copy).pth',
+        'step_7.pth',
+        'step_000000070.pth',
+        'step_٠٠٠٠٠٠٠٧.pth',
+        'step_00000007.pth\n',
+        'step_00000099.pth.bak',
+    ],
+)
+def test_files_with_other_names_are_not_checkpoints(tmp_path, name):
+    fake_run(tmp_path, 3, 5)
+    (tmp_path / 'checkpoints' / name).touch()
+    assert [path.name for path in checkpoints_in(tmp_path)] == [
+        'step_00000005.pth',
+        'step_00000003.pth',
+    ]
+    assert newest_checkpoint(tmp_path, rename=True)['step'] == 5
+
+
+def test_pruning_leaves_the_files_of_the_user(tiny, tmp_path):
+    names = ['step_00000001_backup.pth', 'step_00000001 (copy).pth', 'step_best.pth']
+    (tmp_path / 'checkpoints').mkdir()
+    for name in names:
+        (tmp_path / 'checkpoints' / name).write_text('mine')
+    train(tiny(checkpoint=dict(every=1, keep=1)), tmp_path)
+    left = {path.name for path in (tmp_path / 'checkpoints').iterdir()}
+    assert left == {*names, 'step_00000014.pth'}
+    assert all((tmp_path / 'checkpoints' / name).read_text() == 'mine' for name in names)
+
+
+@pytest.mark.parametrize(
+    'error',
+    [
+        PermissionError(13, 'Permission denied'),
+        OSError(5, 'Input/output error'),
+        MemoryError(),
+        RuntimeError('[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory'),
+        RuntimeError('PytorchStreamReader failed reading file data/0: file read failed'),
+    ],
+)
+def test_a_failed_read_is_no_proof_of_damage(tmp_path, monkeypatch, error):
+    fake_run(tmp_path, 3, 5)
+    before = {path: path.read_bytes() for path in checkpoints_in(tmp_path)}
+
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(torch, 'load', fail)
+    if isinstance(error, OSError):
+        monkeypatch.setattr('zipfile.is_zipfile', fail)
+    with pytest.raises(ConfigError, match='step_00000005.pth .* it may be whole'):
+        newest_checkpoint(tmp_path, rename=True)
+    assert {path: path.read_bytes() for path in checkpoints_in(tmp_path)} == before
+
+
+@pytest.mark.parametrize('kind', ['text', 'old format', 'foreign objects', 'without step'])
+def test_files_that_are_not_damaged_keep_their_names(tmp_path, kind):
+    fake_run(tmp_path, 3)
+    path = tmp_path / 'checkpoints' / 'step_00000005.pth'
+    if kind == 'text':
+        path.write_text('my notes')
+    elif kind == 'old format':
+        torch.save(add_digest(dict(format='ssl_zoo checkpoint 2')), path)
+    elif kind == 'foreign objects':
+        torch.save(dict(format=FORMAT, made=Path('x')), path)
+    else:
+        torch.save(add_digest(dict(format=FORMAT, config={}, method={})), path)
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match='cannot resume: .*step_00000005.pth'):
+        newest_checkpoint(tmp_path, rename=True)
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_checkpoint_is_renamed_under_the_lock_alone(tmp_path):
+    fake_run(tmp_path, 3, 5)
+    newest = checkpoints_in(tmp_path)[0]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    reports = []
+    assert newest_checkpoint(tmp_path, reports.append)['step'] == 3 and newest.exists()
+    assert 'the one before it is tried' in reports[0]
+    for name in ('step_00000005.pth.unreadable', 'step_00000005.pth.unreadable-2'):
+        data = newest.read_bytes()
+        assert newest_checkpoint(tmp_path, reports.append, rename=True)['step'] == 3
+        assert (newest.parent / name).read_bytes() == data and not newest.exists()
+        newest.write_bytes(b'PK')  # the next damaged file of the same step
+
+
+def test_a_folder_that_cannot_be_read_is_not_taken_for_empty(tmp_path, monkeypatch):
+    def fail(folder):
+        raise PermissionError(13, 'Permission denied')
+
+    monkeypatch.setattr('os.listdir', fail)
+    with pytest.raises(ConfigError, match='Permission denied; make it readable'):
+        resolve_resume(tmp_path, 'auto')
+
+
+def test_auto_starts_no_run_where_only_damaged_checkpoints_are(tiny, tmp_path):
+    fake_run(tmp_path / 'run', 3, 5)
+    for path in checkpoints_in(tmp_path / 'run'):
+        path.write_bytes(path.read_bytes()[:-100])
+    for _ in range(2):  # the first call renames them, and the second finds the renamed ones
+        with pytest.raises(ConfigError, match=r'nothing to resume: .*step_00000005\.pth'):
+            build_runner(tiny(), tmp_path / 'run', resume='auto')
+    assert sorted(path.name for path in (tmp_path / 'run/checkpoints').iterdir()) == [
+        'step_00000003.pth.unreadable',
+        'step_00000005.pth.unreadable',
+    ]
+    with pytest.raises(ConfigError, match='already holds a run'):
+        build_runner(tiny(), tmp_path / 'run')
+
+
+@pytest.mark.parametrize('resume', [False, 'auto', 'path'])
+def test_of_two_runs_that_start_at_once_the_slower_is_refused(tiny, tmp_path, monkeypatch, resume):
+    """The other run starts and ends between the first check and the lock."""
+    if resume == 'path':
+        train(tiny(), tmp_path / 'first')
+        resume = str(checkpoints_in(tmp_path / 'first')[1])
+
+    def claim_late(work_dir):
+        fake_run(work_dir, 14)
+        return claim(work_dir)
+
+    monkeypatch.setattr('ssl_zoo.engine.runner.claim', claim_late)
+    with pytest.raises(ConfigError, match=r'holds (a run \()?step_00000014.pth'):
+        build_runner(tiny(), tmp_path / 'run', resume=resume)
+    [left] = checkpoints_in(tmp_path / 'run')
+    assert read_checkpoint(left)['step'] == 14
+
+
+def test_the_newest_checkpoint_is_chosen_under_the_lock(tiny, tmp_path, monkeypatch):
+    runner = train(tiny(), tmp_path)
+    newest = checkpoints_in(tmp_path)[0]
+    data = newest.read_bytes()
+    newest.unlink()
+
+    def claim_late(work_dir):
+        newest.write_bytes(data)
+        return claim(work_dir)
+
+    monkeypatch.setattr('ssl_zoo.engine.runner.claim', claim_late)
+    resumed = build_runner(tiny(), tmp_path, resume=True)
+    assert resumed.checkpoint_to_resume['step'] == runner.max_steps

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ssl_zoo.distributed import rank
 from ssl_zoo.printable import printable
+from ssl_zoo.storage.atomic import check_regular
 
 
 class PrintableLines(logging.Formatter):
@@ -30,13 +31,19 @@ class LogFile(logging.FileHandler):
 
 
 def make_logger(name: str, work_dir: str | Path) -> logging.Logger:
-    """Make a logger to standard output and to train.log. Lines of ranks above 0 name the rank."""
+    """Make a logger to standard output and to train.log. Lines of ranks above 0 name the rank.
+
+    Raises:
+        OSError: train.log cannot be written.
+    """
+    path = Path(work_dir, 'train.log')
+    check_regular(path.resolve())
     logger = logging.getLogger(name)
     logger.propagate = False
     prefix = f'[process {rank()}] ' if rank() > 0 else ''
     handlers: dict[logging.Handler, str] = {
         logging.StreamHandler(sys.stdout): '%H:%M:%S',
-        LogFile(Path(work_dir, 'train.log'), encoding='utf-8'): '%Y-%m-%d %H:%M:%S',
+        LogFile(path, encoding='utf-8'): '%Y-%m-%d %H:%M:%S',
     }
     for handler, time_format in handlers.items():
         handler.setFormatter(PrintableLines(f'%(asctime)s  {prefix}%(message)s', time_format))

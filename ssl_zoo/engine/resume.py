@@ -9,8 +9,10 @@ from torch import Tensor
 from ssl_zoo.checkpoint import (
     check_resumable,
     checkpoints_in,
+    damaged_checkpoints_in,
     need_items,
     newest_checkpoint,
+    nothing_to_resume,
     read_checkpoint,
 )
 from ssl_zoo.config.settings import Settings
@@ -18,6 +20,7 @@ from ssl_zoo.data.sources import Source
 from ssl_zoo.distributed.objects import on_rank0
 from ssl_zoo.distributed.sharding import load_full_state
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.storage.lock import FileLock
 
 if TYPE_CHECKING:
     from ssl_zoo.engine.runner import ZooRunner
@@ -40,8 +43,47 @@ SHAPED_LIKE_PARAMETER = (
 )
 
 
+def resolve_resume(work_dir: Path, resume: bool | str) -> bool | str:
+    """Replace 'auto' by True or False, on rank 0, and check what the work directory holds.
+
+    Args:
+        work_dir: the work directory; it need not exist.
+        resume: see build_runner.
+
+    Returns:
+        True for the newest checkpoint of ``work_dir``, the path of a checkpoint, or False for a new
+        run.
+
+    Raises:
+        ConfigError: there is nothing to resume, or a new run would find another run's checkpoints
+            (damaged ones, too) in its folder.
+    """
+    checkpoints = checkpoints_in(work_dir)
+    if resume == 'auto':
+        resume = bool(checkpoints or damaged_checkpoints_in(work_dir))
+    if resume is True and not checkpoints:
+        raise ConfigError(nothing_to_resume(work_dir))
+    if not resume:
+        check_new(work_dir)
+    return resume
+
+
+def check_new(work_dir: Path) -> None:
+    """Check that no run has left checkpoints, whole or damaged, in a work directory.
+
+    Raises:
+        ConfigError: a run has.
+    """
+    found = checkpoints_in(work_dir) + damaged_checkpoints_in(work_dir)
+    if found:
+        raise ConfigError(
+            f'{work_dir} already holds a run ({found[0].name}); continue it with --resume, or '
+            f'choose another --work-dir'
+        )
+
+
 def read_resumed_checkpoint(
-    settings: Settings, train: Source, work_dir: Path, resume: bool | str
+    settings: Settings, train: Source, work_dir: Path, resume: bool | str, lock: FileLock | None
 ) -> dict:
     """Read the checkpoint to continue from. Rank 0 chooses it, and all ranks read it.
 
@@ -50,11 +92,12 @@ def read_resumed_checkpoint(
         train: the training images.
         work_dir: the work directory.
         resume: True for the newest checkpoint of ``work_dir``, or the path of a checkpoint.
+        lock: on rank 0, the lock of the work directory, if this process holds it.
 
     Raises:
         ConfigError: the checkpoint cannot be read, is incomplete, or belongs to another run.
     """
-    path = on_rank0(lambda: _choose_checkpoint(work_dir, resume))
+    path = on_rank0(lambda: _choose_checkpoint(work_dir, resume, lock))
     content = read_checkpoint(path)
     need_items(
         content, path, images=int, manifest=str, seconds=float, accumulate=int, optimizer=dict
@@ -63,19 +106,32 @@ def read_resumed_checkpoint(
     return content
 
 
-def _choose_checkpoint(work_dir: Path, resume: bool | str) -> str:
+def _choose_checkpoint(work_dir: Path, resume: bool | str, lock: FileLock | None) -> str:
     if isinstance(resume, bool):
-        return newest_checkpoint(work_dir)['path']
-    chosen = Path(resume)
+        is_locked = lock is not None and lock.locked
+        return newest_checkpoint(work_dir, rename=is_locked)['path']
+    try:
+        check_not_earlier(work_dir, resume)
+    except ConfigError:
+        read_checkpoint(resume)  # an error in the chosen file is reported first
+        raise
+    return resume
+
+
+def check_not_earlier(work_dir: Path, chosen: str) -> None:
+    """Check that a work directory holds no checkpoint that a run from ``chosen`` would replace.
+
+    Raises:
+        ConfigError: it holds a later checkpoint than ``chosen``, or one of another run.
+    """
+    path = Path(chosen)
     for other in checkpoints_in(work_dir):
-        is_later = other.name > chosen.name
-        if is_later or other.parent.resolve() != chosen.parent.resolve():
-            read_checkpoint(chosen)  # an error in the chosen file is reported first
+        is_later = other.name > path.name
+        if is_later or other.parent.resolve() != path.parent.resolve():
             raise ConfigError(
                 f'{work_dir} holds {other.name}, which is not an earlier checkpoint of the run of '
-                f'{resume}; choose another --work-dir'
+                f'{chosen}; choose another --work-dir'
             )
-    return str(resume)
 
 
 def load_state(runner: 'ZooRunner', content: dict) -> None:

@@ -20,7 +20,6 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ssl_zoo.build import build_method
-from ssl_zoo.checkpoint import checkpoints_in
 from ssl_zoo.config.settings import Settings
 from ssl_zoo.data.loader import default_workers, train_loader
 from ssl_zoo.data.on_device import DeviceDataset
@@ -38,11 +37,18 @@ from ssl_zoo.engine.loop import TrainLoop
 from ssl_zoo.engine.model import build_model
 from ssl_zoo.engine.optim_wrapper import ZooOptimWrapper, build_optimizer
 from ssl_zoo.engine.plan import Plan
-from ssl_zoo.engine.resume import load_state, read_resumed_checkpoint
+from ssl_zoo.engine.resume import (
+    check_new,
+    check_not_earlier,
+    load_state,
+    read_resumed_checkpoint,
+    resolve_resume,
+)
 from ssl_zoo.engine.run_hooks import RunHooks
 from ssl_zoo.engine.work_dir import claim, make_work_dir
-from ssl_zoo.errors import CollectiveConfigError, ConfigError
+from ssl_zoo.errors import ConfigError
 from ssl_zoo.method import Method
+from ssl_zoo.storage.atomic import append_lines, atomic_write
 from ssl_zoo.storage.lock import FileLock
 from ssl_zoo.versions import versions
 
@@ -77,20 +83,26 @@ def build_runner(
             run or is in use.
     """
     requested_dir = Path(work_dir)
-    resume = _resolve_resume(requested_dir, resume)
+    resume = on_rank0(lambda: resolve_resume(requested_dir, resume))
     sources = raise_together(lambda: data_sources(settings.data))
     plan = Plan.of(settings, len(sources['train']), world_size())
+    run_dir = None
+    lock = None
     checkpoint = None
+    if resume is True:  # a checkpoint that is damaged is renamed, which needs the lock
+        run_dir, lock = _claim(requested_dir)
     if resume:
         checkpoint = raise_together(
-            lambda: read_resumed_checkpoint(settings, sources['train'], requested_dir, resume)
+            lambda: read_resumed_checkpoint(settings, sources['train'], requested_dir, resume, lock)
         )
     device = _select_device()
     method, model = build_model(settings, plan, device)
     optimizer = build_optimizer(settings, plan, method)
     make_loader = _prepare_loader(settings, plan, sources['train'], device)
-    run_dir = Path(on_rank0(lambda: str(make_work_dir(requested_dir, unique))))
-    lock = raise_together(lambda: claim(run_dir) if rank() == 0 else None)
+    if run_dir is None:
+        run_dir, lock = _claim(requested_dir, unique)
+        # Another run may have used the folder between the first check and the lock.
+        on_rank0(lambda: check_not_earlier(run_dir, resume) if resume else check_new(run_dir))
     runner = ZooRunner(
         settings=settings,
         plan=plan,
@@ -106,16 +118,15 @@ def build_runner(
     return runner
 
 
-def _resolve_resume(work_dir: Path, resume: bool | str) -> bool | str:
-    """Replace 'auto' by True or False. Raises if a new run would find checkpoints in its folder."""
-    if resume == 'auto':
-        resume = on_rank0(lambda: bool(checkpoints_in(work_dir)))
-    if not resume and on_rank0(lambda: bool(checkpoints_in(work_dir))):
-        raise CollectiveConfigError(
-            f'{work_dir} already holds a run ({checkpoints_in(work_dir)[0].name}); continue it '
-            f'with --resume, or choose another --work-dir'
-        )
-    return resume
+def _claim(work_dir: Path, unique: bool = False) -> tuple[Path, FileLock | None]:
+    """Make and lock the work directory on rank 0; return its path and, on rank 0, its lock."""
+    run_dir = Path(on_rank0(lambda: str(make_work_dir(work_dir, unique))))
+    return run_dir, raise_together(lambda: claim(run_dir) if rank() == 0 else None)
+
+
+def _write_text(path: Path, text: str) -> None:
+    content = text.encode(errors='backslashreplace')  # undecodable bytes in names of files
+    atomic_write(path, lambda file: file.write(content))
 
 
 def _select_device() -> torch.device:
@@ -302,10 +313,10 @@ class ZooRunner(Runner):
         if rank() > 0:
             return
         try:
-            Config(self.settings.to_builtin()).dump(str(Path(self.work_dir, 'config.py')))
-            with open(Path(self.work_dir, 'command.txt'), 'a') as file:
-                file.write(shlex.join([sys.executable, *sys.argv]) + '\n')
-            Path(self.work_dir, 'versions.json').write_text(json.dumps(versions(), indent=2) + '\n')
+            folder = Path(self.work_dir)
+            _write_text(folder / 'config.py', Config(self.settings.to_builtin()).pretty_text)
+            append_lines(folder / 'command.txt', shlex.join([sys.executable, *sys.argv]) + '\n')
+            _write_text(folder / 'versions.json', json.dumps(versions(), indent=2) + '\n')
         except OSError as error:
             raise ConfigError(
                 f'cannot write to the work directory {self.work_dir}: {error}; free some space, or '

@@ -40,7 +40,7 @@ class ScalarLog:
                 if json.loads(line)['step'] <= step > 0:
                     lines.append(line + '\n')
         with suppress(OSError):
-            atomic_write(self.path, lambda file: file.write(''.join(lines).encode()))
+            atomic_write(self.path.resolve(), lambda file: file.write(''.join(lines).encode()))
 
     def write(self, step: int, epoch: float, scalars: dict[str, float], steps_done: int) -> None:
         """Write one row of scalars, such as {'train/loss': 1.0}.

@@ -1,18 +1,23 @@
 """The work directory of a run: create it, lock it, remove leftover temporary files."""
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
+from ssl_zoo.checkpoint import checkpoints_in
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.storage.atomic import leftovers
 from ssl_zoo.storage.lock import FileLock
 
-# Temporary files of a process that was killed while it wrote.
-LEFTOVERS = (
-    'checkpoints/*.tmp.*',
-    'log.jsonl.tmp.*',
-    'views.png.tmp.*',
-    'not_finite_*.tmp.*',
+# Files of which a process that was killed may have left temporary files: folder, name.
+WRITTEN_FILES = (
+    ('checkpoints', r'step_[0-9]{8}\.pth'),
+    ('.', r'log\.jsonl|views\.png|config\.py|versions\.json|not_finite_step_[0-9]{8}\.pth'),
 )
+
+RUN_LOCK = '.lock'
+# A run replaces these. Without the lock file, which only a run makes, they are the user's.
+REPLACED_FILES = ('config.py', 'versions.json', 'log.jsonl', 'views.png')
 
 
 def make_work_dir(path: Path, unique: bool) -> Path:
@@ -56,10 +61,12 @@ def claim(work_dir: Path) -> FileLock:
     """Lock a work directory for this process, and remove temporary files of a killed process.
 
     Raises:
-        ConfigError: another run uses the directory, or nothing can be written there.
+        ConfigError: another run uses the directory, it holds files that no run has written, or
+            nothing can be written there.
     """
+    _check_own_files(work_dir)
     try:
-        lock = FileLock(work_dir / '.lock')
+        lock = FileLock(work_dir / RUN_LOCK)
     except OSError as error:
         raise ConfigError(
             f'cannot write to the work directory {work_dir}: {error}; choose another --work-dir'
@@ -76,8 +83,19 @@ def claim(work_dir: Path) -> FileLock:
     return lock
 
 
+def _check_own_files(work_dir: Path) -> None:
+    if os.path.lexists(work_dir / RUN_LOCK) or checkpoints_in(work_dir):
+        return
+    for name in REPLACED_FILES:
+        if os.path.lexists(work_dir / name):
+            raise ConfigError(
+                f'{work_dir} holds {name}, which no run has written and a run would replace; '
+                f'choose another --work-dir'
+            )
+
+
 def _remove_leftovers(work_dir: Path) -> None:
-    with suppress(OSError):
-        for pattern in LEFTOVERS:
-            for file in work_dir.glob(pattern):
+    for folder, name in WRITTEN_FILES:
+        with suppress(OSError):
+            for file in leftovers(work_dir / folder, name):
                 file.unlink()

@@ -6,6 +6,8 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
+from ssl_zoo.storage.atomic import check_regular
+
 
 class FileLock:
     """An exclusive lock on a file, held until ``release`` or the end of the process.
@@ -22,11 +24,12 @@ class FileLock:
             ``acquire`` returned True.
 
     Raises:
-        OSError: the file cannot be opened for writing.
+        OSError: the file cannot be opened for writing, or is no regular file.
     """
 
     def __init__(self, path: Path):
         self.locked = False
+        check_regular(path)
         # Without a buffer: if the disk is full, close() must not try again to write the
         # description.
         self._file = open(path, 'ab+', buffering=0)
@@ -62,3 +65,13 @@ class FileLock:
         """Close the file, which releases the lock."""
         self._file.close()
         self.locked = False
+
+
+def is_locked(path: Path) -> bool:
+    """Whether another process holds the lock on a file. False if there is no such file."""
+    if not path.exists():
+        return False
+    lock = FileLock(path)
+    is_free = lock.acquire()
+    lock.release()
+    return not is_free
