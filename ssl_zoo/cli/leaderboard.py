@@ -71,7 +71,7 @@ def _write(path: Path, text: str) -> None:
 
     content = text.encode(errors='replace')
     try:
-        atomic_write(path, lambda file: file.write(content))
+        atomic_write(path, lambda file: file.write(content), start=content[:15])
     except OSError as error:
         raise ConfigError(f'could not write {path}: {error}; choose another file') from None
     print(f'written: {path}')

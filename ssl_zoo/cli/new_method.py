@@ -114,7 +114,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for path, text in texts.items():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            with open(path, 'x') as file:
+                file.write(text)
         except OSError as os_error:
             print_error(f'error: cannot write {path}: {os_error}')
             return 2

@@ -124,10 +124,11 @@ def _split_runs(runs: list) -> tuple[list, list[str]]:
 
 def _report(table: str, path: Path, jobs: int, threads: int) -> None:
     from ssl_zoo.errors import ConfigError
+    from ssl_zoo.storage.atomic import atomic_write
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(table + '\n')
+        text = f'{table}\n'.encode()
+        atomic_write(path, lambda file: file.write(text), start=b'| config |')
     except OSError as error:
         print(f'\n{table}\n')
         raise ConfigError(

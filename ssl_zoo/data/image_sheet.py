@@ -221,7 +221,7 @@ class ImageSheet:
         def write(file: BinaryIO) -> None:
             sheet.save(file, format='png', pnginfo=facts)
 
-        atomic_write(path, write)
+        atomic_write(path, write, start=b'\x89PNG')
 
 
 def crop_rows(path: Path, rows: int) -> Image.Image:

@@ -157,10 +157,10 @@ def save_figure(figure: Figure, path: Path) -> Path:
     if kind == 'png':
         content = _with_palette(content)
     try:
-        atomic_write(path, lambda file: file.write(content))
+        atomic_write(path, lambda file: file.write(content), start=content[:4])
     except OSError as error:
         raise ConfigError(
-            f'could not write {path}: {error}; free some space, or choose another folder'
+            f'could not write {path}: {error}; free some space, or choose another file'
         ) from None
     return path
 
