@@ -5,13 +5,15 @@ ssl-zoo train byol/r50_imagenet --cfg-options epochs=300 data.train.root=/data/i
 """
 
 import argparse
-import signal
+import re
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from ssl_zoo.cli.command_parser import command_parser
+
+TIMED_NAME = re.compile(r'(?P<time>[0-9]{8}-[0-9]{6})(-(?P<number>[0-9]+))?')
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -20,8 +22,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('config', help='config file, such as configs/byol/digits.py')
     parser.add_argument(
         '--work-dir',
-        help='folder of the run; default: work_dirs/<config>/<date and time>, with --resume the '
-        'newest of these folders, with --resume CHECKPOINT the folder of the checkpoint',
+        help='folder of the run; default: work_dirs/<config>/<date and time in UTC>, with --resume '
+        'the newest of these folders, with --resume CHECKPOINT the folder of the checkpoint',
     )
     parser.add_argument(
         '--resume',
@@ -48,23 +50,54 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def runs_of(config: str) -> Path:
+    """Return the folder of all runs of a config that have no --work-dir."""
+    path = Path(config)
+    return Path('work_dirs') / '_'.join(part for part in (path.parent.name, path.stem) if part)
+
+
+def new_work_dir(runs: Path) -> Path:
+    """Return the folder of a new run, named after date and time (UTC).
+
+    If the clock was set back, it is the name of the newest run, to which a number is added. So the
+    order of the names is the order of the runs.
+    """
+    name = time.strftime('%Y%m%d-%H%M%S', time.gmtime())
+    earlier = timed_runs(runs)
+    if earlier:
+        name = max(name, earlier[-1].name[: len(name)])
+    return runs / name
+
+
+def timed_runs(runs: Path) -> list[Path]:
+    """Return the folders that are named after a date and time, the newest last."""
+    found = []
+    for run in runs.glob('*'):
+        match = TIMED_NAME.fullmatch(run.name)
+        if match:
+            found.append((match['time'], int(match['number'] or 1), run))
+    return [run for _, _, run in sorted(found)]
+
+
 def default_work_dir(config: str, resume: bool | str) -> Path:
     """Return the work directory if --work-dir is not given.
 
     Args:
         config: the argument of the command.
-        resume: False for a new folder, True or 'auto' for the newest run of the config (a new
-            folder if there is none), a checkpoint for the run that holds it.
+        resume: False for a new folder, True or 'auto' for the newest run of the config that has
+            checkpoints (a new folder if there is none), a checkpoint for the run that holds it.
     """
     if isinstance(resume, str) and resume != 'auto':
         return Path(resume).parent.parent
-    path = Path(config)
-    runs = Path('work_dirs') / '_'.join(part for part in (path.parent.name, path.stem) if part)
+    runs = runs_of(config)
     if resume:
-        earlier = sorted(run for run in runs.glob('*') if (run / 'checkpoints').is_dir())
-        if earlier:
-            return earlier[-1]
-    return runs / time.strftime('%Y%m%d-%H%M%S')
+        from ssl_zoo.checkpoint import checkpoints_in, damaged_checkpoints_in
+
+        # Folders with names of the user come first, because their time is unknown.
+        for run in reversed(sorted(runs.glob('*')) + timed_runs(runs)):
+            if checkpoints_in(run) or damaged_checkpoints_in(run):
+                return run
+    return new_work_dir(runs)
 
 
 def train(args: argparse.Namespace) -> int:
@@ -104,12 +137,8 @@ def train(args: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     args = parse(argv)
-    # Ctrl-C during the imports ends the process without a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    import ssl_zoo.engine.runner  # noqa: F401
     from ssl_zoo.distributed.run_command import run_command
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     return run_command(lambda: train(args), 'continue with --resume')
 
 

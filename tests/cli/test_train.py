@@ -7,8 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+
+from ssl_zoo.cli.train import default_work_dir
+from ssl_zoo.engine.work_dir import make_work_dir
 
 # As run_tool has it: sums come out the same to the last bit only with the same number of threads.
 ONE_THREAD = {**os.environ, 'OMP_NUM_THREADS': '1'}
@@ -213,3 +217,61 @@ def test_sigterm_to_the_whole_group_saves_as_well(toy, tmp_path, root):
     _, err = process.communicate(timeout=600)
     assert process.returncode == 128 + signal.SIGTERM, err
     assert 'Traceback' not in err and list((tmp_path / 'run' / 'checkpoints').iterdir())
+
+
+# ---- the folder of a run without --work-dir
+
+
+def start_run(config, name=None):
+    """Make the folder of a run with a checkpoint, as train does; return its name."""
+    folder = make_work_dir(default_work_dir(config, resume=False), unique=True)
+    if name:
+        folder = folder.rename(folder.with_name(name))
+    (folder / 'checkpoints').mkdir()
+    (folder / 'checkpoints/step_00000007.pth').touch()
+    return folder.name
+
+
+@pytest.fixture
+def clock(tmp_path, monkeypatch):
+    """Function: set the clock and the time zone."""
+    monkeypatch.chdir(tmp_path)
+    gmtime = time.gmtime
+
+    def set_clock(seconds, zone='UTC'):
+        monkeypatch.setenv('TZ', zone)
+        time.tzset()
+        monkeypatch.setattr('ssl_zoo.cli.train.time.gmtime', lambda: gmtime(seconds))
+
+    yield set_clock
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_folders_are_named_by_utc_in_every_time_zone(clock):
+    summer_ends = 1792890000  # 25 October 2026, 01:00 UTC
+    for zone in ('UTC', 'Europe/Berlin', 'America/New_York'):
+        clock(summer_ends, zone)
+        assert default_work_dir('a/b.py', False) == Path('work_dirs/a_b/20261025-010000')
+
+
+def test_resume_takes_the_newest_run_though_the_clock_went_back(clock):
+    clock(1792890000)
+    names = [start_run('a/b.py')]
+    clock(1792886400)  # an hour earlier
+    names += [start_run('a/b.py') for _ in range(11)]
+    assert names[1] == '20261025-010000-2' and names[-1] == '20261025-010000-12'
+    assert default_work_dir('a/b.py', True).name == names[-1]
+    clock(1792893600)
+    assert start_run('a/b.py') == '20261025-020000'
+    assert default_work_dir('a/b.py', 'auto').name == '20261025-020000'
+
+
+def test_resume_takes_no_folder_of_the_user_and_no_run_without_checkpoints(clock):
+    clock(1792890000)
+    start_run('a/b.py', 'old')
+    assert default_work_dir('a/b.py', True).name == 'old'  # the only run
+    first = start_run('a/b.py')
+    start_run('a/b.py', '20261025-010000 (copy)')
+    Path('work_dirs/a_b/20261025-010000-2/checkpoints').mkdir(parents=True)
+    assert default_work_dir('a/b.py', True).name == first
