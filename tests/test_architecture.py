@@ -9,7 +9,7 @@ pytestmark = pytest.mark.quick
 
 # From the bottom up. A module imports from its own layer and from those before it.
 LAYERS = (
-    ('errors', 'printable', 'terminal', '__init__'),
+    ('errors', 'printable', 'terminal', 'program', '__init__'),
     ('validation', 'storage', 'registry', 'versions'),
     ('distributed', 'progress_bar'),
     ('losses', 'layers', 'optim', 'architecture_keys', 'backbones'),

@@ -2,7 +2,7 @@
 
 import sys
 
-from ssl_zoo.cli.main import main
+from ssl_zoo.program import run_program
 
 if __name__ == '__main__':
-    sys.exit(main(['plot', *sys.argv[1:]]))
+    run_program('ssl_zoo.cli.main', ['plot', *sys.argv[1:]])

@@ -2,7 +2,7 @@
 
 import sys
 
-from ssl_zoo.cli.train import main
+from ssl_zoo.program import run_program
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_program('ssl_zoo.cli.train', sys.argv[1:])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
+from ssl_zoo.checkpoint import checkpoints_in
 from ssl_zoo.config.loading import load_config
 from ssl_zoo.config.settings import Settings
 from ssl_zoo.errors import ConfigError
@@ -99,9 +100,9 @@ class ConfigRuns:
 
     def command(self, run: ConfigRun) -> list[str]:
         """Return the command that trains; it continues from the last checkpoint if there is one."""
-        command = [sys.executable, '-m', 'ssl_zoo.cli.train', run.config]
+        command = [sys.executable, '-m', 'ssl_zoo', 'train', run.config]
         command += ['--work-dir', str(run.folder), '--seed', str(run.seed)]
-        if any((run.folder / 'checkpoints').glob('step_*.pth')):
+        if checkpoints_in(run.folder):
             command.append('--resume')
         if run.options:
             command += ['--cfg-options', *run.options]

@@ -1,15 +1,13 @@
 """Do one job of a study: a trial, a run with its evaluation, or the untrained network.
 
-    python -m ssl_zoo.studies.job FOLDER
+    python -m ssl_zoo.studies FOLDER
 
 reads FOLDER/job.json, which ``ssl_zoo.studies.plan`` writes, and leaves FOLDER/record.json. A job
 that was stopped or killed can be run again: the training continues from its checkpoint, the
 evaluation after its last figure.
 """
 
-import ctypes
-import signal
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from ssl_zoo.checkpoint import checkpoints_in, read_checkpoint
@@ -23,8 +21,6 @@ from ssl_zoo.studies.embedding_map import save_embedding_map
 from ssl_zoo.studies.figures import figures_record, measure_figures
 from ssl_zoo.studies.job_folder import JobFolder
 from ssl_zoo.studies.training_cost import peak_memory, training_cost
-
-PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 
 def train(folder: JobFolder) -> Path:
@@ -115,22 +111,16 @@ def do_baseline(folder: JobFolder) -> None:
 KINDS = {'trial': do_trial, 'run': do_run, 'baseline': do_baseline}
 
 
-def die_with_parent() -> None:
-    """Let Linux send SIGTERM to this process when the scheduler ends, even when it is killed.
-
-    Otherwise another scheduler could take the job while this process still works on it.
-    """
-    if sys.platform == 'linux':
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
-
-
-def main(path: str) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Do the job of a folder. Returns the exit code.
+
+    Args:
+        arguments: the folder alone.
 
     Raises:
         ConfigError: the folder has no readable job.json.
     """
-    folder = JobFolder(Path(path))
+    folder = JobFolder(Path(arguments[0]))
 
     def do_job() -> int:
         try:
@@ -141,8 +131,3 @@ def main(path: str) -> int:
         return 0
 
     return run_command(do_job, 'tools/study.py goes on from here')
-
-
-if __name__ == '__main__':
-    die_with_parent()
-    sys.exit(main(sys.argv[1]))

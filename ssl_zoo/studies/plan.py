@@ -17,7 +17,7 @@ from ssl_zoo.studies.results import differing_data
 from ssl_zoo.studies.study import RANDOM_WEIGHTS, Arm, Study, number_in, slug
 from ssl_zoo.versions import versions
 
-COMMAND = (sys.executable, '-m', 'ssl_zoo.studies.job')
+COMMAND = (sys.executable, '-m', 'ssl_zoo.studies')
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,11 @@ from statistics import mean
 from types import FrameType
 from typing import Any, Protocol
 
+from ssl_zoo.engine.work_dir import RUN_LOCK
 from ssl_zoo.errors import ConfigError
-from ssl_zoo.storage.lock import FileLock
+from ssl_zoo.program import PARENT
+from ssl_zoo.storage.atomic import check_regular
+from ssl_zoo.storage.lock import FileLock, is_locked
 
 POLL_SECONDS = 0.2  # between checks of the processes
 RESCAN_SECONDS = 5.0  # between checks of what other schedulers have done
@@ -73,10 +76,13 @@ class JobSet(Protocol):
 
 
 def claim(folder: Path) -> FileLock | None:
-    """Return the lock of a job's folder; None if another scheduler holds it."""
+    """Return the lock of a job's folder; None if another scheduler holds it, or a run is there.
+
+    The run of a scheduler that was killed saves its state before it ends.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / '.job.lock')
-    if lock.acquire():
+    if lock.acquire() and not is_locked(folder / RUN_LOCK):
         return lock
     lock.release()
     return None
@@ -103,14 +109,17 @@ class JobProcess:
         self.started = time.time()
         self._lock = lock
         self._forwarded_signals = 0
-        self._console = open(job.folder / 'console.log', 'a')
+        console = job.folder / 'console.log'
+        check_regular(console.resolve())
+        self._console = open(console, 'a')
         # A session of its own: Ctrl-C reaches the scheduler alone, which forwards it once.
+        # PARENT: the process ends with this one, see ssl_zoo.program.
         self._process = subprocess.Popen(
             command,
             stdout=self._console,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **environment},
+            env={**os.environ, **environment, PARENT: str(os.getpid())},
             start_new_session=True,
         )
 

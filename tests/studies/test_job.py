@@ -55,7 +55,7 @@ def jobs(tmp_path_factory):
     jobs = Jobs(load_study(folder / 'tiny.py'), folder / 'out')
     for job in jobs:
         jobs.prepare(job)
-        assert main(str(job.folder)) == 0
+        assert main([str(job.folder)]) == 0
     return jobs
 
 
@@ -156,14 +156,14 @@ def test_what_was_measured_is_not_repeated(jobs, monkeypatch, tmp_path):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(figures, 'evaluate_logistic', stop)
-    assert main(str(tmp_path)) == 130
+    assert main([str(tmp_path)]) == 130
     assert not (tmp_path / 'record.json').exists()
     assert list(read_json(tmp_path / 'partial.json')['figures']) == ['knn']
     monkeypatch.undo()
     # A call of these would raise.
     monkeypatch.setattr(figures, 'evaluate_knn', None)
     monkeypatch.setattr(job_module, 'build_runner', None)
-    assert main(str(tmp_path)) == 0
+    assert main([str(tmp_path)]) == 0
     record = read_json(tmp_path / 'record.json')
     assert set(record['figures']) == set(record_of(jobs.runs[0])['figures'])
     assert record['cost']['total_seconds'] > record['cost']['train_seconds'] > 0
@@ -175,7 +175,7 @@ def test_a_trial_that_diverges_has_ended(jobs, tmp_path, monkeypatch):
 
     copy_task(jobs.trials[0], tmp_path)
     monkeypatch.setattr(job_module, 'train', diverge)
-    assert main(str(tmp_path)) == 0
+    assert main([str(tmp_path)]) == 0
     record = read_json(tmp_path / 'record.json')
     expected = dict(status='done', val_knn=None, diverged='the loss is nan at step 3', value=8)
     assert expected.items() <= record.items()
@@ -185,8 +185,9 @@ def test_a_job_ends_with_its_scheduler(jobs, tmp_path):
     """A killed scheduler takes its job with it, which saves."""
     copy_task(jobs.runs[0], tmp_path, 'epochs=5000')
     scheduler = (
-        'import subprocess, sys\n'
-        'command = [sys.executable, "-m", "ssl_zoo.studies.job", sys.argv[1]]\n'
+        'import os, subprocess, sys\n'
+        'os.environ["SSL_ZOO_PARENT"] = str(os.getpid())\n'
+        'command = [sys.executable, "-m", "ssl_zoo.studies", sys.argv[1]]\n'
         'output = open(sys.argv[1] + "/out", "w")\n'
         'job = subprocess.Popen(command, start_new_session=True, stdout=output)\n'
         'print(job.pid, flush=True)\n'
@@ -220,4 +221,4 @@ def is_alive(pid: int) -> bool:
 
 def test_a_folder_without_a_job(tmp_path):
     with pytest.raises(ConfigError, match='has no readable job.json'):
-        main(str(tmp_path))
+        main([str(tmp_path)])
