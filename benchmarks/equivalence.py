@@ -2,6 +2,7 @@
 
     python benchmarks/equivalence.py                          # a table; --json FILE writes the same
     python benchmarks/equivalence.py --methods BYOL SimCLR
+    python benchmarks/equivalence.py --small                  # views of at most 20 pixels
 
 Each variant takes three optimizer steps on the same global batches:
 
@@ -81,7 +82,7 @@ def names() -> list[str]:
     ] + list(VARIANTS)
 
 
-def settings_of(name: str):
+def settings_of(name: str, small: bool = False):
     method, changes = VARIANTS.get(name, (name, {}))
     for path in sorted((ROOT / 'configs').glob('[!_]*/digits*.py')):
         if path.parent.name == 'studies':
@@ -94,6 +95,10 @@ def settings_of(name: str):
                 backbone=dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1]),
             )
             settings.batch_size = BATCH
+            if small:
+                settings.views = [
+                    {**view, 'size': min(view['size'], 20)} for view in settings.views
+                ]
             return settings
     raise SystemExit(f'there is no method {name!r}; there are {", ".join(names())}')
 
@@ -105,15 +110,18 @@ class GivenViews(nn.Module):
         return data
 
 
-def trained(name: str, passes: int, batchnorm: bool) -> dict[str, dict[str, torch.Tensor]]:
+def trained(
+    name: str, passes: int, batchnorm: bool, small: bool
+) -> dict[str, dict[str, torch.Tensor]]:
     """Train STEPS steps; return losses, gradients and final state as {kind: {name: tensor}}.
 
     Args:
         name: a method or one of VARIANTS.
         passes: forward and backward passes per step.
         batchnorm: whether to keep BatchNorm; False replaces it by GroupNorm.
+        small: whether to reduce the views to 20 pixels.
     """
-    settings = settings_of(name)
+    settings = settings_of(name, small)
     method = build_method(settings, microbatch_images=BATCH // passes)
     views = method.data_preprocessor.double()
     if not batchnorm:
@@ -191,7 +199,7 @@ def state_by_kind(method: Method) -> dict[str, dict[str, torch.Tensor]]:
     return out
 
 
-def work(number: int, folder: str, chosen: list[str], processes: int) -> None:
+def work(number: int, folder: str, chosen: list[str], small: bool, processes: int) -> None:
     torch.set_num_threads(1)
     if processes > 1:
         dist.init_process_group(
@@ -200,7 +208,7 @@ def work(number: int, folder: str, chosen: list[str], processes: int) -> None:
     for name in chosen:
         for case, (n, passes, batchnorm) in CASES.items():
             if n == processes:
-                out = trained(name, passes, batchnorm)
+                out = trained(name, passes, batchnorm, small)
                 if number == 0:
                     torch.save(out, f'{folder}/{case} {name}.pt')
     if processes > 1:
@@ -250,6 +258,7 @@ def main() -> None:
     parser.add_argument(
         '--methods', nargs='+', default=names(), help='some of: ' + ', '.join(names())
     )
+    parser.add_argument('--small', action='store_true', help='views of at most 20 pixels')
     parser.add_argument('--json', help='file for the figures')
     args = parser.parse_args()
     for name in args.methods:
@@ -258,7 +267,13 @@ def main() -> None:
     results = {}
     with tempfile.TemporaryDirectory() as folder:
         for processes in (1, 2):
-            mp.spawn(work, args=(folder, args.methods, processes), nprocs=processes)
+            # A fork shares the modules that are imported. No thread has been started so far.
+            mp.start_processes(
+                work,
+                args=(folder, args.methods, args.small, processes),
+                nprocs=processes,
+                start_method='fork',
+            )
         for name in args.methods:
             results[name] = compared(folder, name)
     kinds = ('loss', 'gradient', 'statistics', 'weights', 'average and queue')

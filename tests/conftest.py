@@ -51,6 +51,11 @@ def pytest_collection_modifyitems(items):
     items.sort(key=place)
 
 
+# A shell that starts pytest in the background makes it and its children ignore Ctrl-C, which some
+# tests send to their children. A child inherits the default instead.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(scope='session')
 def root() -> Path:
     return ROOT

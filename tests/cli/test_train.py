@@ -100,8 +100,10 @@ def test_dry_run_without_the_data_assumes_the_recipes_images(run_tool, root, tmp
         '--cfg-options',
         'epochs=300',
         'accumulate=16',
-        'views.0.size=64',
-        'views.1.size=64',
+        'views.0.size=32',
+        'views.1.size=32',
+        'method.backbone.name=resnet18',
+        'method.backbone.width=0.25',
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
