@@ -29,7 +29,6 @@ ROOT = Path(__file__).parents[1]
 
 # Files of long tests. They start first, so that no worker is left alone with one at the end.
 LONG_FILES = (
-    'tests/test_quick_start.py',
     'tests/engine/test_compile.py',
     'tests/engine/test_training.py',
     'tests/test_contract.py',

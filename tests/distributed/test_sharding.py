@@ -28,8 +28,7 @@ ADAMW = dict(type='AdamW', lr=1e-2)
 # method, optimizer, sizes of the views, and what is not as usual
 CASES = dict(
     byol=(BYOL, LARS, (16, 16), {}),
-    accumulate=(BYOL, LARS, (16, 16), dict(accumulate=2)),
-    channels_last=(BYOL, LARS, (16, 16), dict(channels_last=True)),
+    accumulate_channels_last=(BYOL, LARS, (16, 16), dict(accumulate=2, channels_last=True)),
     bf16=(BYOL, LARS, (16, 16), dict(precision='bf16')),
     swav=(
         dict(
@@ -266,7 +265,8 @@ def work(rank: int, folder: str) -> None:
 @pytest.fixture(scope='module')
 def two(tmp_path_factory):
     folder = tmp_path_factory.mktemp('sharding')
-    mp.spawn(work, args=(str(folder),), nprocs=2)
+    # The fork server of conftest.py has imported torch.
+    mp.start_processes(work, args=(str(folder),), nprocs=2, start_method='forkserver')
     return [torch.load(folder / f'{rank}.pt', weights_only=True) for rank in (0, 1)]
 
 
