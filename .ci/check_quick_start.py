@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def main() -> None:
-    runs = sorted(Path('work_dirs').glob('*digits*'), key=lambda run: run.stat().st_mtime)
-    if not runs:
-        raise SystemExit('work_dirs/ holds no run on the digits: run the README command first')
-    rows = [json.loads(line) for line in (runs[-1] / 'results.jsonl').read_text().splitlines()]
+    results = sorted(Path('work_dirs').glob('*/*/results.jsonl'), key=lambda f: f.stat().st_mtime)
+    if not results:
+        raise SystemExit('work_dirs/ holds no finished run: run the README command first')
+    rows = [json.loads(line) for line in results[-1].read_text().splitlines()]
     values = {(row['metric'], row['weights']): row['value'] for row in rows}
     knn = values['knn_top1', 'trained']
     probe = values['probe_2_per_class_top1', 'trained']
@@ -23,10 +23,12 @@ def main() -> None:
             f'the probe on 2 labels per class is {probe:.2f} %, and must be 20 points above '
             f'random weights ({random_probe:.2f} %)'
         )
-    log = (runs[-1] / 'train.log').read_text()
-    if 'warning' in log:
-        raise SystemExit(f'{runs[-1]}/train.log holds a warning')
-    print(f'quick start: k-NN {knn:.2f} %, probe {probe:.2f} %, random weights {random_probe:.2f} %')
+    log = results[-1].with_name('train.log')
+    if 'warning' in log.read_text():
+        raise SystemExit(f'{log} holds a warning')
+    print(
+        f'quick start: k-NN {knn:.2f} %, probe {probe:.2f} %, random weights {random_probe:.2f} %'
+    )
 
 
 if __name__ == '__main__':
