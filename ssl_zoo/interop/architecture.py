@@ -2,6 +2,8 @@
 
 import ast
 import math
+import re
+from itertools import pairwise
 from typing import Any
 
 import timm
@@ -32,6 +34,7 @@ ANY_RESNET = dict(bottleneck='resnet50', basic='resnet18')
 # timm's names of ViTs and their numbers of heads, by embedding dimension.
 VITS = {192: ('tiny', 3), 384: ('small', 6), 768: ('base', 12), 1024: ('large', 16)}
 VIT_DEPTHS = dict(tiny=12, small=12, base=12, large=24)
+LAYER_NUMBER = re.compile(r'[0-9]{1,9}\.')  # the start of a name in an nn.Sequential
 # Arguments that are fixed by timm's model when the user names a model.
 NAMED_MODEL_ARGUMENTS = ('layers', 'depth', 'embed_dim', 'patch_size')
 
@@ -217,7 +220,7 @@ def _with_layer_numbers(weights: Weights) -> Weights:
     The names of a single layer ('weight') become those of layer 0 ('0.weight').
     """
     return {
-        (name if name.split('.')[0].isdigit() else f'0.{name}'): value
+        (name if LAYER_NUMBER.match(name) else f'0.{name}'): value
         for name, value in weights.items()
     }
 
@@ -236,7 +239,14 @@ def _sequential_layers(network: ForeignNetwork, width: int) -> list | None:
     for name, value in weights.items():
         number, parameter = name.split('.')
         shapes.setdefault(int(number), {})[parameter] = tuple(value.shape)
-    layers = [_layer(i, shapes.get(i, {}), network.activation) for i in range(max(shapes) + 1)]
+    numbers = sorted(shapes)
+    for before, after in pairwise([-1, *numbers]):
+        if after > before + 3:  # an activation function and, in necks without a norm, a gap
+            raise ConfigError(
+                f'its layers {before + 1} to {after - 1} have no weights, and no library writes so '
+                f'many in a row'
+            )
+    layers = [_layer(i, shapes.get(i, {}), network.activation) for i in range(numbers[-1] + 1)]
     if layers[0][:2] != ['linear', width]:
         raise ConfigError(f'it does not begin with a linear layer of {width} inputs')
     return layers

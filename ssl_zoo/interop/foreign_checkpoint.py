@@ -52,6 +52,11 @@ class ForeignCheckpoint:
     dataset: str = ''
 
 
+def as_steps(value: object) -> int:
+    """Return the optimizer steps that a file records; 0 if it records no number of steps."""
+    return value if type(value) is int and 0 < value < 2**53 else 0
+
+
 def abbreviate(names: Iterable[str], most: int = 5) -> str:
     """Return the first names of a long list and the number of other names, for a message."""
     names = list(names)

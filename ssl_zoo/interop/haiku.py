@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ssl_zoo.errors import ConfigError
-from ssl_zoo.interop.foreign_checkpoint import ForeignCheckpoint, ForeignNetwork
+from ssl_zoo.interop.foreign_checkpoint import ForeignCheckpoint, ForeignNetwork, as_steps
 from ssl_zoo.interop.safe_unpickling import InertObject, LazyTensor
 
 # The first fields of the named tuple, in its order.
@@ -21,6 +21,7 @@ STATE_FIELDS = ('online_params', 'target_params', 'online_state', 'target_state'
 PARAMETERS = dict(w='weight', b='bias', scale='weight', offset='bias')
 # Modules of the projector -> their positions in an nn.Sequential. Position 2 is the ReLU.
 PROJECTOR_MODULES = dict(linear='0', batch_norm='1', linear_1='3')
+MOST_WRAPPERS = 8  # objects around a dict; an object of a hostile file may hold itself
 STEM_MODULES = dict(conv='conv1', batchnorm='bn1')
 BLOCK_MODULES = dict(conv='conv', batchnorm='bn')
 SHORTCUT_MODULES = dict(conv='downsample.0', batchnorm='downsample.1')
@@ -72,8 +73,8 @@ def from_haiku(content: dict, state: dict[str, dict | None]) -> ForeignCheckpoin
 def _steps(content: dict) -> int:
     steps = content.get('step')
     if isinstance(steps, LazyTensor) and steps.shape == ():
-        steps = int(steps.read())
-    return max(steps, 0) if isinstance(steps, int) else 0
+        steps = steps.read().item()
+    return as_steps(steps)
 
 
 def _mapping(value: Any) -> dict | None:
@@ -81,19 +82,26 @@ def _mapping(value: Any) -> dict | None:
 
     Source: haiku/_src/data_structures.py.
     """
-    if not isinstance(value, dict):
-        return None
-    if not isinstance(value, InertObject) or value:
-        return value
-    if value.args and isinstance(value.args[0], dict):  # made from a dict
-        return _mapping(value.args[0])
-    state = value.state
+    for _ in range(MOST_WRAPPERS):
+        if not isinstance(value, dict):
+            return None
+        if not isinstance(value, InertObject) or value:
+            return value
+        value = _wrapped(value)
+    return None
+
+
+def _wrapped(mapping: InertObject) -> Any:
+    """Return the dict that an object of haiku was made from, or that is its state; else None."""
+    if mapping.args and isinstance(mapping.args[0], dict):  # made from a dict
+        return mapping.args[0]
+    state = mapping.state
     if isinstance(state, tuple) and len(state) == 2:  # (attributes, slots)
         state = state[1]
     if isinstance(state, dict):
         for key in ('_mapping', '_storage'):
             if isinstance(state.get(key), dict):
-                return _mapping(state[key])
+                return state[key]
     return None
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ssl_zoo.architecture_keys import architecture, architecture_only
 from ssl_zoo.backbones import build_backbone
 from ssl_zoo.build import EVALUATION_OPTIONS, build_method, load_method
 from ssl_zoo.checkpoint import FORMAT, add_digest
@@ -81,8 +82,9 @@ def import_checkpoint(
     found = find_networks(read_foreign(file), layout)
     online = found.networks['online'].backbone
     shapes = {name: tuple(value.shape) for name, value in online.items()}
-    arguments = backbone_arguments(shapes, found, parse_backbone(backbone))
-    with torch.device('meta'):  # gives names and shapes without memory for weights
+    arguments = architecture(backbone_arguments(shapes, found, parse_backbone(backbone)))
+    # The meta device gives names and shapes without memory for weights.
+    with torch.device('meta'), architecture_only():
         network = build_backbone(**arguments)
     _leave_out_heads(found, network)
     backbones = {
@@ -98,7 +100,8 @@ def import_checkpoint(
     )
     config = _with_options(imported_config(arguments, layers, found, source), options)
     settings = settings_from_dict(config)
-    method = build_method(settings)
+    with torch.device('meta'):
+        method = build_method(settings, from_file=True)
     _load_weights(method, backbones, found, has_projector=layers is not None)
     _write(path, method, settings, found.steps)
     load_method(path)  # the checkpoint must load as it does in every evaluation
@@ -133,13 +136,15 @@ def _fitted(weights: Weights, network: nn.Module, part: str) -> dict[str, Tensor
         name: torch.zeros(expected[name].shape, dtype=expected[name].dtype) for name in counters
     }
     for name, value in weights.items():
-        tensor = value.read()
+        dtype = expected[name].dtype
+        # The test comes after the cast: a large float64 is infinite as a float32.
+        tensor = value.read().to(dtype).contiguous()
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise ConfigError(
-                f'the {part} in the file has values in {name} that are not finite; take another '
-                'checkpoint of that run'
+                f'the {part} in the file has values in {name} that are not finite as {dtype}; take '
+                'another checkpoint of that run'
             )
-        state[name] = tensor.to(expected[name].dtype)
+        state[name] = tensor
     return state
 
 
@@ -196,11 +201,11 @@ def _load_weights(
 ) -> None:
     for role, state in backbones.items():
         network = getattr(method, role)
-        network.backbone.load_state_dict(state)
+        network.backbone.load_state_dict(state, assign=True)
         if has_projector:
             weights = found.networks[role].projector
             state = _fitted(weights, network.projector, f'{role} projector')
-            network.projector.load_state_dict(state)
+            network.projector.load_state_dict(state, assign=True)
 
 
 def _write(path: Path, method: Method, settings: Settings, steps: int) -> None:

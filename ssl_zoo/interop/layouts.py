@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssl_zoo.errors import ConfigError, nearest
-from ssl_zoo.interop.foreign_checkpoint import ForeignCheckpoint, ForeignNetwork, Weights
+from ssl_zoo.interop.foreign_checkpoint import (
+    ForeignCheckpoint,
+    ForeignNetwork,
+    Weights,
+    as_steps,
+)
 from ssl_zoo.interop.haiku import experiment_state, from_haiku
 from ssl_zoo.interop.safe_unpickling import InertObject, LazyTensor
 from ssl_zoo.interop.solo_learn import training_set_name
@@ -102,8 +107,8 @@ MMPRETRAIN_BACKBONE: Renaming = (
 # mmpretrain/models/necks/nonlinear_neck.py: fc0, bn0, relu, fc1 ... are layers 0, 1, 2, 3 ...;
 # mocov2_neck.py and others: an nn.Sequential named mlp.
 MMPRETRAIN_PROJECTOR: Renaming = (
-    (r'^fc(\d+)\.', lambda match: f'{3 * int(match[1])}.'),
-    (r'^bn(\d+)\.', lambda match: f'{3 * int(match[1]) + 1}.'),
+    (r'^fc(\d{1,6})\.', lambda match: f'{3 * int(match[1])}.'),
+    (r'^bn(\d{1,6})\.', lambda match: f'{3 * int(match[1]) + 1}.'),
     (r'^mlp\.', ''),
 )
 
@@ -495,8 +500,7 @@ def _unused_names(content: dict, weights: Weights, used: set[str]) -> list[str]:
 
 def _steps(content: dict) -> int:
     """Return the optimizer steps that Lightning has counted; 0 if the file has no count."""
-    steps = content.get('global_step')
-    return steps if type(steps) is int and steps > 0 else 0
+    return as_steps(content.get('global_step'))
 
 
 def _add_known_facts(found: ForeignCheckpoint, content: dict) -> None:

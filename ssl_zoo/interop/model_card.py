@@ -1,6 +1,9 @@
 """The model card of an exported backbone: only facts from its checkpoint and recorded results."""
 
+import html
 import json
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from ssl_zoo.evaluation.features import Preprocessing
 from ssl_zoo.evaluation.protocols.context import EvaluationContext
 from ssl_zoo.evaluation.protocols.describe import describe_row
 from ssl_zoo.evaluation.results import rows_of
+from ssl_zoo.interop.foreign_checkpoint import as_steps
 from ssl_zoo.printable import printable
 from ssl_zoo.versions import versions
 
@@ -101,7 +105,7 @@ def model_card(
     method = config['method']['type']
     backbone_name = config['method'].get('backbone', {}).get('name')
     facts = {
-        'file': f'`{_cell(file_name)}`, {size:,} bytes',
+        'file': f'{_code(file_name)}, {size:,} bytes',
         'SHA-256': f'`{sha256}`',
         'parameters': f'{sum(p.numel() for p in encoder.parameters()):,}',
         'features': str(context.width),
@@ -163,12 +167,12 @@ def _exported_with() -> str:
 def _checkpoint_facts(context: EvaluationContext, config: dict) -> dict[str, str]:
     """Return facts about the checkpoint and the origin of its weights, by name."""
     content = read_checkpoint(context.path)
-    used = content.get('versions') or {}
+    used = content.get('versions', {})
     packages = ', '.join(f'{name} {version}' for name, version in used.items()) or NOT_RECORDED
     sha256 = f'`{context.checkpoint_hash}` (its first 16 digits)'
     if config['method']['type'] == 'Imported':
         return {
-            **_origin(config['method'].get('source') or {}),
+            **_origin(config['method'].get('source')),
             'checkpoint, SHA-256': sha256,
             'imported with': _cell(packages),
         }
@@ -195,19 +199,20 @@ def _training_history(content: dict, config: dict, step: int) -> dict[str, str]:
     return {
         'optimizer steps': f'{step:,} of {batch_size:,} images',
         'passes over the training images': passes,
-        'training images': f'{n_images}, `{_cell(json.dumps(dataset))}`',
+        'training images': f'{n_images}, {_code(json.dumps(dataset))}',
         'their names and labels, as a hash': _cell(content.get('manifest') or NOT_RECORDED),
     }
 
 
-def _origin(source: dict) -> dict[str, str]:
+def _origin(source: object) -> dict[str, str]:
     """Return facts about the file that a checkpoint was imported from."""
-    steps = source.get('steps')
-    file = _cell(source.get('file', NOT_RECORDED))
+    if not isinstance(source, dict):
+        source = {}
+    steps = as_steps(source.get('steps'))
     layout = _cell(source.get('layout', NOT_RECORDED))
     return {
-        'imported from': f'`{file}`, layout {layout}',
-        'its SHA-256': f'`{_cell(source.get("sha256", NOT_RECORDED))}`',
+        'imported from': f'{_code(source.get("file", NOT_RECORDED))}, layout {layout}',
+        'its SHA-256': _code(source.get('sha256', NOT_RECORDED)),
         'optimizer steps': f'{steps:,}' if steps else NOT_RECORDED,
     }
 
@@ -215,28 +220,42 @@ def _origin(source: dict) -> dict[str, str]:
 def _results_table(context: EvaluationContext) -> list[str]:
     """Return a table of the network's results; of repeated measurements the last counts."""
     rows = {}
+    unreadable = 0
     for row in rows_of(Path(context.work_dir, 'results.jsonl')):
-        has_value = isinstance(row.get('value'), (int, float))
-        if has_value and _is_of_network(row, context):
-            rows[tuple(str(row.get(key)) for key in MEASUREMENT_KEYS)] = row
-    if not rows:
-        return ['None is recorded beside the checkpoint.']
-    table = [
-        '| metric | value | 95 % interval | n | test images | weights | protocol |',
-        '|---|---|---|---|---|---|---|',
-    ]
-    for row in rows.values():
-        cells = [
-            row.get('metric'),
-            f'{row["value"]:.2f} %',
-            _interval(row),
-            row.get('n'),
-            f'{row.get("test")} ({row.get("test_manifest")})',
-            row.get('weights'),
-            _protocol(row),
+        if not _is_of_network(row, context) or row.get('value') is None:
+            continue
+        try:
+            cells = _result_cells(row)
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError, RecursionError):
+            unreadable += 1  # no row that an evaluation writes
+            continue
+        rows[tuple(str(row.get(key)) for key in MEASUREMENT_KEYS)] = cells
+    lines = ['None is recorded beside the checkpoint.']
+    if rows:
+        lines = [
+            '| metric | value | 95 % interval | n | test images | weights | protocol |',
+            '|---|---|---|---|---|---|---|',
+            *(f'| {" | ".join(map(_cell, cells))} |' for cells in rows.values()),
         ]
-        table.append(f'| {" | ".join(map(_cell, cells))} |')
-    return table
+    if unreadable:
+        lines += ['', f'{unreadable} rows of results.jsonl could not be read and are left out.']
+    return lines
+
+
+def _result_cells(row: dict) -> list[object]:
+    """Return the cells of a results row. Raises TypeError, ValueError ... for other values."""
+    value = float(row['value'])
+    if isinstance(row['value'], (bool, str)) or not math.isfinite(value):
+        raise ValueError(f'the value is {row["value"]!r}')
+    return [
+        row.get('metric'),
+        f'{value:.2f} %',
+        _interval(row),
+        row.get('n'),
+        f'{row.get("test")} ({row.get("test_manifest")})',
+        row.get('weights'),
+        _protocol(row),
+    ]
 
 
 def _is_of_network(row: dict, context: EvaluationContext) -> bool:
@@ -274,6 +293,19 @@ def _interval(row: dict) -> str:
 
 
 def _cell(value: object) -> str:
-    """Return text for one cell of a Markdown table."""
-    text = ' '.join(str(value).split())
-    return printable(text).replace('|', '\\|').replace('`', "'")
+    """Return text for a heading or a cell of a Markdown table: no HTML, link, image or address.
+
+    The text may come from a checkpoint or a results row of a stranger.
+    """
+    text = html.escape(_one_line(value), quote=False)
+    text = re.sub(r'([\\\[\]|])', r'\\\1', text)
+    return text.replace('://', '&#58;//').replace('www.', 'www&#46;')
+
+
+def _code(value: object) -> str:
+    """Return text as code in a cell of a Markdown table, where nothing but | has a meaning."""
+    return '`' + _one_line(value).replace('|', '\\|') + '`'
+
+
+def _one_line(value: object) -> str:
+    return printable(' '.join(str(value).split())).replace('`', "'")

@@ -4,6 +4,7 @@ features with it, what is refused."""
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import nn
 
 from ssl_zoo.backbones import build_backbone
 from ssl_zoo.build import build_method
-from ssl_zoo.checkpoint import FORMAT, add_digest
+from ssl_zoo.checkpoint import FORMAT, add_digest, read_checkpoint
 from ssl_zoo.config.settings import settings_from_dict
 from ssl_zoo.data.sources.folder import Images
 from ssl_zoo.errors import ConfigError
@@ -827,3 +828,45 @@ def test_a_card_without_results_and_without_places(context, tmp_path):
         and 'secret' not in text
         and '`{"type": "Images"}`' in text
     )
+
+
+HOSTILE = '<script>x</script> [a](javascript:x) ![b](http://c.d/e) www.f.gh | `g` <http://i.jk>'
+
+
+def test_a_card_holds_no_html_link_or_address_of_a_checkpoint_or_row(checkpoint, context, tmp_path):
+    path = checkpoint()
+    content = read_checkpoint(path)
+    content['versions'] = {HOSTILE: HOSTILE}
+    content['manifest'] = HOSTILE
+    content['config']['data']['train'] = dict(type=HOSTILE, root='a')
+    torch.save(add_digest(content), path)
+    made = context(path=path)
+    texts = ('metric', 'protocol', 'test', 'test_manifest', 'n', 'weights')
+    hostile = row(checkpoint_sha256=made.checkpoint_hash, **dict.fromkeys(texts, HOSTILE))
+    (tmp_path / 'run' / 'results.jsonl').write_text(json.dumps(hostile) + '\n')
+    export(made, 'safetensors', str(tmp_path / 'hub' / 'model.safetensors'))
+    card = (tmp_path / 'hub' / 'README.md').read_text()
+    assert card.count('script') >= 8
+    markup = re.sub(r'```.*?```|`[^`\n]*`', '', card.split('---\n', 2)[2], flags=re.DOTALL)
+    assert 'script' in markup and not re.search(r'<|(?<!\\)[\[\]]|://|www\.', markup)
+    assert all(line.count('|') - line.count('\\|') in (0, 3, 8) for line in markup.splitlines())
+
+
+def test_a_card_leaves_out_rows_that_no_evaluation_writes(checkpoint, context, tmp_path):
+    made = context(path=checkpoint())
+    changes = [
+        dict(value=10**400),
+        dict(value=True),
+        dict(value='91'),
+        dict(value=float('nan')),
+        dict(ci95=['a', 'b']),
+        dict(ci95=[10**400, 1]),
+        dict(ci95=None, std=10**400),
+        dict(protocol=dict(name=3)),
+        dict(protocol=dict(name='k-NN', k=[])),
+    ]
+    rows = [row(checkpoint_sha256=made.checkpoint_hash, **each) for each in [{}, *changes]]
+    (tmp_path / 'run' / 'results.jsonl').write_text('\n'.join(map(json.dumps, rows)) + '\n')
+    export(made, 'safetensors', str(tmp_path / 'hub' / 'model.safetensors'))
+    card = (tmp_path / 'hub' / 'README.md').read_text()
+    assert '| knn_top1 | 91.23 % |' in card and 'results.jsonl could not be read' in card

@@ -10,6 +10,7 @@ import pickle
 import shlex
 import struct
 import sys
+import time
 import tracemalloc
 import types
 import zipfile
@@ -892,6 +893,39 @@ def test_a_projector_that_cannot_be_had_is_left_out_and_said(tmp_path):
     )
     with pytest.raises(ConfigError, match='has no projector'):
         load_method(report.path)[0].encoder(layer='projector')
+
+
+@pytest.mark.parametrize('name', ['1000000000.weight', '9' * 5000 + '.weight', '٣.weight'])
+def test_a_projector_of_far_numbers_is_left_out_at_once(tmp_path, name):
+    case = vicreg()
+    case.content['model'][f'module.projector.{name}'] = torch.randn(32, 64)
+    started = time.perf_counter()
+    report = import_checkpoint(saved(case.content, tmp_path / 'a.pth'), tmp_path / 'out')
+    assert time.perf_counter() - started < 20
+    assert any('the projector of the online network: its' in line for line in report.lines)
+
+
+def test_a_number_that_float32_does_not_have_is_not_written(tmp_path):
+    state = TinyResNet().double().state_dict()
+    state['layer1.0.conv1.weight'][0, 0, 0, 0] = 1e300
+    with pytest.raises(ConfigError, match='layer1.0.conv1.weight that are not finite as .*float32'):
+        import_checkpoint(saved(state, tmp_path / 'a.pth'), tmp_path / 'out')
+    assert not (tmp_path / 'out' / FILE).exists()
+
+
+def test_an_import_takes_no_place_of_weights(tmp_path):
+    file = saved(TinyResNet().state_dict(), tmp_path / 'a.pth')
+    for key in ('checkpoint_path', 'cache_dir', 'pretrained_cfg_overlay'):
+        with pytest.raises(ConfigError, match=f'{key}=.* is not a key of the architecture'):
+            import_checkpoint(file, tmp_path / 'out', backbone=str({key: str(tmp_path / 'b')}))
+    assert {path.name for path in tmp_path.iterdir()} == {'a.pth'}
+
+
+def test_a_file_whose_objects_hold_themselves(tmp_path):
+    held = InertObject()
+    held.args = (held,)
+    with pytest.raises(ConfigError, match='holds no tensors by name'):
+        find_networks(dict(experiment_state=dict(online_params=held, online_state=held)))
 
 
 # Files that run code when they are loaded with trust.
