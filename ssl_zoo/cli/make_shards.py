@@ -3,10 +3,11 @@
     ssl-zoo make-shards "{'type': 'ImageFolder', 'root': '/data/train'}" /fast/train
     ssl-zoo make-shards "{'type': 'CIFAR10', 'root': 'data'}" shards --per-shard 5000
 
-OUT_DIR gets shard-000000.tar, shard-000001.tar, ...; classes.txt if the classes have names; and
-shards.json, which describes the shards. A sample is 000001234.png, the bytes of the image's file
-(PNG if the source has no files), and 000001234.cls, the class; the number is the position of the
-image in the source. The same command writes the same bytes, and continues where it was stopped.
+OUT_DIR gets shard-000000.tar, shard-000001.tar, ...; classes.txt, if the classes have names, which
+TarShards reads; and shards.json, which describes the shards. A sample is 000001234.png, the bytes
+of the image's file (PNG if the source has no files), and 000001234.cls, the class; the number is
+the position of the image in the source. The same command writes the same bytes, and continues
+where it was stopped.
 """
 
 import argparse
@@ -61,7 +62,7 @@ def make_shards(args: argparse.Namespace) -> None:
     """Write the shards and print the config that reads them."""
     from ssl_zoo.config.loading import import_file
     from ssl_zoo.data.sources import build_source
-    from ssl_zoo.data.sources.write_shards import CLASSES_FILE, write_shards
+    from ssl_zoo.data.sources.write_shards import write_shards
     from ssl_zoo.errors import ConfigError
 
     if args.per_shard < 1:
@@ -71,12 +72,9 @@ def make_shards(args: argparse.Namespace) -> None:
     source = build_source(parse_source(args.source))
     folder = Path(args.out_dir).expanduser()
     shards = write_shards(source, folder, args.per_shard, args.in_order)
-    classes = ''
-    if source.labels is not None and source.classes:
-        classes = f", classes='{folder / CLASSES_FILE}'"
     print(
         f'{len(source):,} images in {shards} shards; a config reads them with '
-        f"dict(type='TarShards', shards='{folder}'{classes})"
+        f"dict(type='TarShards', shards={str(folder)!r})"
     )
 
 

@@ -5,6 +5,7 @@ from typing import Protocol
 import numpy as np
 
 from ssl_zoo.data.sources import Source, Subset, balanced_order, build_source
+from ssl_zoo.data.sources.class_names import CLASSES_FILE
 from ssl_zoo.errors import ConfigError
 
 
@@ -62,7 +63,8 @@ def data_sources(data: DataSettings, labelled: bool = False) -> dict[str, Source
 
     Raises:
         ConfigError: images are missing (MissingData), labels are missing, or val or test images
-            have classes that the training images do not have.
+            have classes that the training images do not have, or numbers in their place that may
+            mean other classes.
     """
     whole = build_source(data.train)
     train, bank, val = _split_validation(whole, data)
@@ -79,6 +81,8 @@ def data_sources(data: DataSettings, labelled: bool = False) -> dict[str, Source
         )
     for name, source in (('val', val), ('test', test)):
         if source is not None and None not in (bank.classes, source.classes):
+            if source.classes_are_numbers and bank.classes_are_numbers:
+                source.warning = compare_numbers(source, bank, name)
             align_classes(source, bank, name)
     return dict(
         whole=whole,
@@ -108,6 +112,43 @@ def _require_labels(cfg: dict, source: Source, name: str) -> None:
             f"labelled set with --cfg-options \"data.{name}={{'type': 'ImageFolder', "
             f"'root': ...}}\""
         )
+
+
+def compare_numbers(source: Source, reference: Source, name: str) -> str:
+    """Compare the labels of two sources whose classes are numbers without names.
+
+    Tools number the classes that they find from 0, without a gap. So a set with fewer classes,
+    numbered without a gap, has probably other numbers for the same classes.
+
+    Args:
+        source: source with labels.
+        reference: the training images.
+        name: key of the source in the section `data` of the config, for the message.
+
+    Returns:
+        a warning if the sources do not have the same labels, else ''.
+
+    Raises:
+        ConfigError: the source has fewer classes, numbered without a gap.
+    """
+    labels = set(source.labels.tolist())
+    reference_labels = set(reference.labels.tolist())
+    n = len(source.classes)
+    if n < len(reference.classes) and len(labels) == n:
+        raise ConfigError(
+            f'data.{name} has the classes 0 to {n - 1} and data.train 0 to '
+            f'{len(reference.classes) - 1}, numbers without names: a set that lacks a class may '
+            f'number the others anew; name the classes of both in {CLASSES_FILE} beside the data, '
+            f'one per line'
+        )
+    missing = len(reference_labels - labels)
+    unknown = len(labels - reference_labels)
+    if not missing and not unknown:
+        return ''
+    return (
+        f'classes are matched by numbers without names, and data.{name} lacks {missing} of the '
+        f'{len(reference_labels)} classes of data.train and has {unknown} others'
+    )
 
 
 def align_classes(source: Source, reference: Source, name: str) -> None:

@@ -70,11 +70,10 @@ def test_a_folder_shuffled_and_in_order(image_folder, make, tmp_path):
     assert code == 0 and not err
     names = [f'shard-00000{i}.tar' for i in range(3)]
     assert sorted(contents(tmp_path / 'out')) == ['classes.txt', *names, 'shards.json']
-    shards = TarShards(str(tmp_path / 'out'), classes=str(tmp_path / 'out' / 'classes.txt'))
+    shards = TarShards(str(tmp_path / 'out'))
     assert out == (
         f"24 images in 3 shards; a config reads them with dict(type='TarShards', "
-        f"shards='{tmp_path / 'out'}', "
-        f"classes='{tmp_path / 'out' / 'classes.txt'}')\n"
+        f"shards='{tmp_path / 'out'}')\n"
     )
     assert_same_images(shards, source, permutation(24, 0))
     assert shards.classes == source.classes
@@ -91,6 +90,17 @@ def test_sets_in_memory_become_png_and_unlabelled_ones_have_no_labels(image_fold
     assert make(dict(type='Images', root=str(root)), out='plain')[0] == 0
     assert_same_images(TarShards(str(tmp_path / 'plain')), Images(str(root)), permutation(24, 0))
     assert not (tmp_path / 'plain' / 'classes.txt').exists()
+
+
+def test_numbers_get_no_names_and_names_fit_on_lines(image_folder, make, tmp_path):
+    root = image_folder()
+    (root / 'list.txt').write_text('class_0/0.png 1\nclass_2/1.png 0\n')
+    assert make(dict(type='FileList', path=str(root / 'list.txt')))[0] == 0
+    assert not (tmp_path / 'out' / 'classes.txt').exists()
+    (root / 'class_1').rename(root / 'class\n_1')
+    code, _, err = make(dict(type='ImageFolder', root=str(root)), out='lines')
+    assert code == 2 and "the class 'class\\n_1' has no name that fits on a line" in err
+    assert not (tmp_path / 'lines' / 'shard-000000.tar').exists()
 
 
 def test_limits_lists_and_shards_as_sources(image_folder, make, tmp_path):

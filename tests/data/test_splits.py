@@ -1,11 +1,14 @@
 """The sources of a run: hold-outs, and the numbers of the classes."""
 
+import shutil
+
 import numpy as np
 import pytest
 
 from ssl_zoo.config.settings import Data
 from ssl_zoo.data.sources.folder import ImageFolder
-from ssl_zoo.data.splits import align_classes, data_sources, hold_out
+from ssl_zoo.data.sources.write_shards import write_shards
+from ssl_zoo.data.splits import align_classes, compare_numbers, data_sources, hold_out
 from ssl_zoo.errors import ConfigError
 
 pytestmark = pytest.mark.quick
@@ -37,6 +40,61 @@ def test_classes_get_the_numbers_that_they_have_in_training(named_source):
             ConfigError, match=f'data.test has classes that data.train does not {words}'
         ):
             align_classes(named_source('a', [0], strange), bank, 'test')
+
+
+@pytest.mark.parametrize(
+    ('labels', 'warning'),
+    [
+        ([0, 1, 2, 3], ''),
+        ([3, 1, 0], 'data.test lacks 1 of the 4 classes of data.train and has 0 others'),
+        ([3], 'data.test lacks 3 of the 4 classes of data.train and has 0 others'),
+        ([0, 1, 2], None),  # the signature of a set that was numbered anew
+        ([0, 0], None),
+    ],
+)
+def test_numbers_without_names_are_compared(named_source, labels, warning):
+    bank = named_source('abcd', [0, 1, 2, 3], list('0123'))
+    other = named_source('x' * len(labels), labels, list('0123')[: max(labels) + 1])
+    if warning is None:
+        with pytest.raises(ConfigError, match='name the classes of both in classes.txt'):
+            compare_numbers(other, bank, 'test')
+    else:
+        assert compare_numbers(other, bank, 'test').endswith(warning)
+
+
+def test_shards_that_lack_a_class_are_matched_by_name(image_folder, tmp_path):
+    """The class that the test shards lack comes first, so that all their numbers differ."""
+    train = ImageFolder(str(image_folder(classes=3, per_class=4, name='train')))
+    root = image_folder(classes=3, per_class=4, name='test')
+    shutil.rmtree(root / 'class_0')
+    write_shards(train, tmp_path / 'a', 5, in_order=True)
+    write_shards(ImageFolder(str(root)), tmp_path / 'b', 5, in_order=True)
+    folders = [dict(type='TarShards', shards=str(tmp_path / name)) for name in 'ab']
+    test = data_sources(Data(train=folders[0], test=folders[1]))['test']
+    assert test.labels.tolist() == [1] * 4 + [2] * 4 and test.warning == ''
+    (tmp_path / 'b' / 'classes.txt').unlink()
+    with pytest.raises(ConfigError, match='data.test has classes that data.train does not'):
+        data_sources(Data(train=folders[0], test=folders[1]))
+    (tmp_path / 'a' / 'classes.txt').unlink()
+    with pytest.raises(ConfigError, match='classes 0 to 1 and data.train 0 to 2, numbers without'):
+        data_sources(Data(train=folders[0], test=folders[1]))
+
+
+def test_numbered_lists_are_compared_and_a_difference_is_in_the_warning(image_folder, tmp_path):
+    root = image_folder(classes=3, per_class=4)
+    lists = {}
+    for name, numbers in dict(train=(0, 1, 2), last=(1, 2), first=(0, 1)).items():
+        lines = [f'class_{i}/{j}.png\t{i}\n' for i in numbers for j in range(4)]
+        (tmp_path / f'{name}.txt').write_text(''.join(lines))
+        lists[name] = dict(type='FileList', path=str(tmp_path / f'{name}.txt'), root=str(root))
+    test = data_sources(Data(train=lists['train'], test=lists['last']))['test']
+    assert 'data.test lacks 1 of the 3 classes' in test.warning
+    assert data_sources(Data(train=lists['train'], test=lists['train']))['test'].warning == ''
+    with pytest.raises(ConfigError, match='0 to 1 and data.train 0 to 2'):
+        data_sources(Data(train=lists['train'], val=lists['first']))
+    (tmp_path / 'classes.txt').write_text('x\ny\nz\n')
+    test = data_sources(Data(train=lists['train'], test=lists['first']))['test']
+    assert test.labels.tolist() == [0] * 4 + [1] * 4 and test.warning == ''
 
 
 def test_a_runs_hold_out_is_cut_from_training_or_a_source_of_its_own(image_folder):

@@ -9,6 +9,11 @@ from PIL import Image
 from ssl_zoo.data.random import permutation
 
 
+def numbers_as_names(labels: np.ndarray) -> list[str]:
+    """Return '0', '1', ... for labels, (n,) int64, whose classes have no names."""
+    return [str(i) for i in range(labels.max() + 1)]
+
+
 class Source:
     """Base class of all data sources.
 
@@ -19,10 +24,14 @@ class Source:
     Attributes:
         labels: (n,) int64, or None for a source without labels.
         classes: name of each class, in the order of the labels, or None.
+        classes_are_numbers: whether the classes have no names, and `classes` holds their numbers.
+        warning: sentence that a figure on these images must carry, or ''.
     """
 
     labels: np.ndarray | None = None
     classes: list[str] | None = None
+    classes_are_numbers: bool = False
+    warning: str = ''
 
     def __init_subclass__(cls, **arguments):
         super().__init_subclass__(**arguments)

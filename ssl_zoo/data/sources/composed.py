@@ -16,6 +16,7 @@ class Joined(Source):
         self.first = first
         self.second = second
         self.classes = first.classes
+        self.classes_are_numbers = first.classes_are_numbers
         if first.labels is not None and second.labels is not None:
             self.labels = np.concatenate([first.labels, second.labels])
 
@@ -57,6 +58,7 @@ class Subset(Source):
         self.source = source
         self.indices = np.asarray(indices, dtype=np.int64)
         self.classes = source.classes
+        self.classes_are_numbers = source.classes_are_numbers
         if source.labels is not None:
             self.labels = source.labels[self.indices]
 

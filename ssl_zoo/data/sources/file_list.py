@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
+
+from ssl_zoo.data.sources.base import numbers_as_names
+from ssl_zoo.data.sources.class_names import read_class_names, stored_class_names
 from ssl_zoo.data.sources.image_files import ImageFiles, existing_folder, missing_files
 from ssl_zoo.errors import ConfigError, MissingData
 from ssl_zoo.registry import SOURCES
@@ -12,20 +16,24 @@ class FileList(ImageFiles):
     """Images listed in a text file, one per line: a path, optionally followed by a tab and a class.
 
     A class is a number below 100,000 or a name. Named classes are numbered in the sorted order of
-    their names. A space instead of a tab may precede the number, as in Caffe's lists, if it does in
-    every line. Empty lines are skipped. Either all lines have a class, or none.
+    their names; a file of class names gives names to numbers. A space instead of a tab may precede
+    the number, as in Caffe's lists, if it does in every line. Empty lines are skipped. Either all
+    lines have a class, or none.
 
     Args:
-        path: the text file, UTF-8.
+        path: the text file, UTF-8; other bytes are those of file names.
         root: folder that relative paths start from; by default the folder of the text file.
+        classes: text file with the names of classes 0, 1, ..., one per line, if the list has
+            numbers; by default classes.txt beside the list. Without such a file the classes are
+            numbers.
 
     Raises:
         MissingData: there is no such text file or folder.
-        ConfigError: the text is not UTF-8 or empty, only some lines have a class, or images do not
-            exist.
+        ConfigError: the text is empty, only some lines have a class, images do not exist, or the
+            class names do not fit the labels.
     """
 
-    def __init__(self, path: str, root: str | None = None):
+    def __init__(self, path: str, root: str | None = None, classes: str | None = None):
         listing = Path(path).expanduser()
         lines = _read_lines(listing)
         if root is None:
@@ -40,10 +48,31 @@ class FileList(ImageFiles):
                 f'not in {folder.absolute()}, the first is {missing[0]!r}; set root to the folder '
                 f'the paths start from'
             )
-        if class_names is None:
-            super().__init__(folder, files)
+        super().__init__(folder, files)
+        self._set_classes(class_names, listing, classes)
+
+    def _set_classes(self, names: list[str] | None, listing: Path, classes: str | None) -> None:
+        numbered = names is not None and all(_is_class_number(name) for name in names)
+        if classes is not None and not numbered:
+            raise ConfigError(
+                f'classes={classes!r} names classes that are numbers, and the list '
+                f'{listing.absolute()} has none; leave classes out'
+            )
+        if names is None:
+            return
+        if not numbered:
+            self.classes = sorted(set(names))
+            number = {name: i for i, name in enumerate(self.classes)}
+            self.labels = np.array([number[name] for name in names], dtype=np.int64)
+            return
+        self.labels = np.array([int(name) for name in names], dtype=np.int64)
+        if classes is not None:
+            self.classes = read_class_names(classes, self.labels)
         else:
-            super().__init__(folder, files, *_number_classes(class_names))
+            self.classes = stored_class_names([listing.parent], self.labels)
+        if self.classes is None:
+            self.classes = numbers_as_names(self.labels)
+            self.classes_are_numbers = True
 
 
 def _read_lines(listing: Path) -> list[str]:
@@ -52,12 +81,11 @@ def _read_lines(listing: Path) -> list[str]:
             f'looked for a text list of images at {listing.absolute()}, but there is no such file'
         )
     try:
-        text = listing.read_text(encoding='utf-8-sig')
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f'the list {listing.absolute()} is not UTF-8 text ({error}); save it as UTF-8'
-        ) from None
-    lines = [line for line in text.splitlines() if line.strip()]
+        # File names may hold any bytes, and characters at which splitlines would split.
+        text = listing.read_bytes().decode('utf-8-sig', errors='surrogateescape')
+    except OSError as error:
+        raise ConfigError(f'the list {listing.absolute()} cannot be read: {error}') from None
+    lines = [line for line in text.replace('\r\n', '\n').split('\n') if line.strip()]
     if not lines:
         raise ConfigError(f'the list {listing.absolute()} is empty; it needs one path per line')
     return lines
@@ -91,13 +119,3 @@ def _class_separator(lines: list[str]) -> str | None:
 def _is_class_number(text: str) -> bool:
     """Whether a class is a number, such as '7'; '01440764' is a name made of digits."""
     return text.isascii() and text.isdigit() and len(text) <= 5 and str(int(text)) == text
-
-
-def _number_classes(names: list[str]) -> tuple[list[int], list[str]]:
-    """Return the label of each image, and the name of each class."""
-    if all(_is_class_number(name) for name in names):
-        labels = [int(name) for name in names]
-        return labels, [str(i) for i in range(max(labels) + 1)]
-    classes = sorted(set(names))
-    number = {name: i for i, name in enumerate(classes)}
-    return [number[name] for name in names], classes

@@ -13,7 +13,7 @@ from ssl_zoo.progress_bar import progress_bar
 from ssl_zoo.storage.atomic import atomic_write
 from ssl_zoo.storage.digest import sha256_of_json
 
-FORMAT = 1  # of the stored index
+FORMAT = 2  # of the stored index
 MAX_CLASSES = 100_000  # as in FileList
 PROGRESS_BAR_SHARDS = 50  # a progress bar is shown for at least this number of shards
 LABEL_BYTES = 100  # bytes read of a .cls file; a longer label is no number below MAX_CLASSES
@@ -186,6 +186,11 @@ def _images_and_labels(
         key = folder + slash + stem
         suffix = f'.{kind.lower()}'
         if suffix == '.cls':
+            if key in labels:
+                raise ConfigError(
+                    f'the shard {path} has two labels (.cls) with the key {key!r}; '
+                    f'give every image one label'
+                )
             text = os.pread(fd, min(size, LABEL_BYTES), offset)
             labels[key] = _parse_label(text, f'{name} in the shard {path}')
         elif suffix in SUFFIXES:

@@ -8,10 +8,11 @@ import numpy as np
 
 from ssl_zoo.data.decode import SUFFIXES, read_pixels
 from ssl_zoo.data.random import permutation
-from ssl_zoo.data.sources.base import Source
+from ssl_zoo.data.sources.base import Source, numbers_as_names
+from ssl_zoo.data.sources.class_names import read_class_names, stored_class_names
 from ssl_zoo.data.sources.shard_index import load_or_build_index
 from ssl_zoo.data.sources.shard_paths import find_shards
-from ssl_zoo.errors import ConfigError, MissingData, UnreadableImage
+from ssl_zoo.errors import ConfigError, UnreadableImage
 from ssl_zoo.registry import SOURCES
 
 # Number of files that a process keeps open: near the end of a window of shards, the next window is
@@ -40,8 +41,9 @@ class TarShards(Source):
         shards: a folder of .tar files, one such file, or a pattern such as
             '/data/train-{000000..000146}.tar' or '/data/*.tar'.
         window: number of shards that are shuffled together.
-        classes: text file with the names of classes 0, 1, ..., one per line; by default the names
-            are the numbers.
+        classes: text file with the names of classes 0, 1, ..., one per line; by default
+            classes.txt beside the shards, which `ssl-zoo make-shards` writes. Without such a file
+            the classes are numbers.
 
     Attributes:
         index: see ShardIndex.
@@ -69,10 +71,21 @@ class TarShards(Source):
         self.first_images = np.cumsum(self.index.counts) - self.index.counts
         if len(self.index.labels):
             self.labels = self.index.labels
-        if classes is not None:
-            self.classes = _read_class_names(classes, self.labels)
-        elif self.labels is not None:
-            self.classes = [str(i) for i in range(self.labels.max() + 1)]
+        self.classes = self._class_names(classes)
+        if self.classes is None and self.labels is not None:
+            self.classes = numbers_as_names(self.labels)
+            self.classes_are_numbers = True
+
+    def _class_names(self, classes: str | None) -> list[str] | None:
+        """Return the names that a file gives: `classes`, or the file beside the shards."""
+        if classes is None:
+            folders = sorted({Path(path).parent for path in self.paths})
+            return stored_class_names(folders, self.labels)
+        if self.labels is None:
+            raise ConfigError(
+                f'classes={classes!r}, but the shards have no labels (.cls); leave classes out'
+            )
+        return read_class_names(classes, self.labels)
 
     def __len__(self) -> int:
         return len(self.index.offsets)
@@ -154,29 +167,3 @@ def _open_shard(path: str, length: int, mtime: int) -> _OpenFile:
     if (stat.st_size, stat.st_mtime_ns) != (length, mtime):
         raise OSError(f'{path} has changed since the start')
     return file
-
-
-def _read_class_names(path: str, labels: np.ndarray | None) -> list[str]:
-    file = Path(path).expanduser()
-    try:
-        lines = file.read_text(encoding='utf-8-sig').splitlines()
-    except FileNotFoundError:
-        raise MissingData(
-            f'looked for the names of the classes at {file.absolute()}, but there is no such file'
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f'the names of the classes in {file.absolute()} cannot be read: {error}; '
-            f'save them as UTF-8 text'
-        ) from None
-    names = [line.strip() for line in lines if line.strip()]
-    if labels is None:
-        raise ConfigError(
-            f'classes={path!r}, but the shards have no labels (.cls); leave classes out'
-        )
-    if labels.max() >= len(names) or len(set(names)) < len(names):
-        raise ConfigError(
-            f'{file.absolute()} names {len(set(names))} classes in {len(names)} lines, and the '
-            f'labels go from 0 to {labels.max()}; it needs a distinct name for each'
-        )
-    return names

@@ -11,13 +11,13 @@ import numpy as np
 
 from ssl_zoo.data.random import permutation
 from ssl_zoo.data.sources.base import Source
+from ssl_zoo.data.sources.class_names import CLASSES_FILE, class_names_text
 from ssl_zoo.data.sources.tar import DamagedArchive, members
 from ssl_zoo.errors import ConfigError, UnreadableImage
 from ssl_zoo.progress_bar import progress_bar
 from ssl_zoo.storage.atomic import atomic_write, leftovers
 
 PLAN_FILE = 'shards.json'  # facts of the data set, and the options that made the shards
-CLASSES_FILE = 'classes.txt'
 
 
 def write_shards(source: Source, folder: Path, per_shard: int, in_order: bool) -> int:
@@ -48,7 +48,8 @@ def write_shards(source: Source, folder: Path, per_shard: int, in_order: bool) -
         per_shard=per_shard,
         in_order=in_order,
     )
-    _prepare_folder(folder, plan, source.classes if labelled else None)
+    has_names = labelled and not source.classes_are_numbers
+    _prepare_folder(folder, plan, source.classes if has_names else None)
     order = np.arange(n) if in_order else permutation(n, 0)
     starts = range(0, n, per_shard)
     with progress_bar(n, str(folder)) as progress:
@@ -75,7 +76,7 @@ def _prepare_folder(folder: Path, plan: dict, classes: list[str] | None) -> None
     # First the plan: with it, a later call knows that the other files are its own.
     atomic_write(folder / PLAN_FILE, lambda file: file.write(json.dumps(plan).encode()))
     if classes is not None:
-        text = ''.join(f'{name}\n' for name in classes).encode(errors='surrogateescape')
+        text = class_names_text(classes)
         atomic_write(folder / CLASSES_FILE, lambda file: file.write(text))
     for unfinished in leftovers(folder, r'shard-[0-9]{6,}\.tar'):
         unfinished.unlink()

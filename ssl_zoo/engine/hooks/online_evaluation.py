@@ -330,6 +330,8 @@ class OnlineEvaluationHook(Hook):
         width = max(len(result.weights) for result in results)
         k = self.online_eval.k
         log = runner.logger.info
+        if self.test.warning:
+            log(f'warning: {self.test.warning}')
         log(f'on {images} test images, backbone features of {bank} training images:')
         log(f'  {"":<{width}}  k-NN, k={k}  2 labels per class, mean of {DRAWS} draws')
         for r in results:
@@ -348,6 +350,7 @@ class OnlineEvaluationHook(Hook):
             network='backbone',
             test='val' if data.test is None else data.test['type'],
             test_manifest=self.test.manifest(),
+            **({'warning': self.test.warning} if self.test.warning else {}),
             step=runner.step,
             checkpoint=str(runner.checkpoint_hook.path or ''),
             seed=self.settings.seed,

@@ -279,6 +279,7 @@ class EvaluationContext:
             preprocessing=to_builtin(asdict(self.preprocessing)),
             **top5,
             **fields,
+            **({'warning': test.warning} if test.warning else {}),
             test=type(getattr(test, 'source', test)).__name__,
             test_manifest=test.manifest(),
             left_out=len(test) - len(labels),
@@ -322,6 +323,8 @@ def _check_arguments(precision: str, batch_size: int, workers: int | None, seed:
 def _print_result(row: dict, metric_name: str) -> None:
     low, high = row['ci95']
     top5 = f', top-5 {row["top5"]:.2f} %' if 'top5' in row else ''
+    if 'warning' in row:
+        print(f'warning: {row["warning"]}')
     print(
         f'{metric_name} {row["value"]:.2f} % (95 % interval {low:.2f} to {high:.2f}){top5} on '
         f'{row["n"]:,} test images  [{row["weights"]}, {row["network"]} {row["layer"]}]  '

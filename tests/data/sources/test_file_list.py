@@ -1,7 +1,10 @@
 """FileList: paths and classes of a text file."""
 
+import os
+
 import pytest
 
+from ssl_zoo.data.sources import build_source
 from ssl_zoo.data.sources.file_list import FileList
 
 pytestmark = pytest.mark.quick
@@ -35,12 +38,45 @@ def test_file_list_with_spaces_in_names_and_beside_its_images(image_folder):
     assert FileList(str(root / 'list.txt')).files == ['my cat 3.png', 'class_0/1.png']
 
 
+def test_file_names_of_a_list_may_hold_any_bytes(image_folder):
+    root = image_folder()
+    names = [b'caf\xe9.png', b'a\xc2\x85b.png']  # Latin-1, and a line break of Unicode
+    for name in names:
+        (root / os.fsdecode(name)).write_bytes((root / 'class_0' / '0.png').read_bytes())
+    (root / 'list.txt').write_bytes(b'\tx\n'.join(names) + b'\t\xff\r\n')
+    source = FileList(str(root / 'list.txt'))
+    assert [os.fsencode(source.name(i)) for i in range(2)] == names
+    assert source.classes == ['x', '\udcff'] and source.read(1).size == (24, 24)
+    assert len(source.manifest()) == 16
+
+
+def test_a_file_beside_the_list_names_its_numbers(image_folder, tmp_path, refusal):
+    root = image_folder()
+    listing = root / 'list.txt'
+    listing.write_text('class_0/0.png 1\nclass_2/1.png 0\n')
+    source = FileList(str(listing))
+    assert source.classes == ['0', '1'] and source.classes_are_numbers
+    (root / 'classes.txt').write_text('cat\nant\n')
+    source = FileList(str(listing))
+    assert source.classes == ['cat', 'ant'] and source.labels.tolist() == [1, 0]
+    assert not source.classes_are_numbers
+    (tmp_path / 'names.txt').write_text('x\ny\nz\n')
+    cfg = dict(type='FileList', path=str(listing))
+    assert build_source(dict(cfg, classes=str(tmp_path / 'names.txt'))).classes == list('xyz')
+    refusal(dict(cfg, classes='none.txt'), 'no such file')
+    (root / 'classes.txt').write_text('cat\n')
+    refusal(cfg, 'names 1 classes in 1 lines, and the labels go from 0 to 1')
+    listing.write_text('class_0/0.png\tant\nclass_2/1.png\tbee\n')
+    assert FileList(str(listing)).classes == ['ant', 'bee']
+    refusal(dict(cfg, classes='none.txt'), 'leave classes out')
+
+
 @pytest.mark.parametrize(
     ('text', 'words'),
     [
         (None, 'no such file'),
         ('\n\n', 'is empty'),
-        ('caf\xe9.png\n', 'is not UTF-8 text'),
+        ('caf\xe9.png\n', r"1 of 1 files .* first is 'caf.udce9.png'"),
         ('class_0/0.png\nclass_0/none.png\n', "1 of 2 files .* first is 'class_0/none.png'"),
         ('class_0/0.png\tcat\nclass_0/1.png\n', "not for 'class_0/1.png'"),
         ('class_0/0.png\nclass_0/1.png\tcat\n', "not for 'class_0/0.png'"),

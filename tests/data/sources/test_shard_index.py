@@ -123,6 +123,10 @@ def test_a_folder_that_cannot_be_written_is_read_all_the_same(
         ),
         (dict(double={'0.png': 1, '0.jpg': 1}), "two images with the key '0'"),
         (
+            dict(labels={'x/0.png': 1, 'x/0.cls': b'1', 'x/0.CLS': b'2'}),
+            "the shard .*/labels.tar has two labels .* with the key 'x/0'",
+        ),
+        (
             dict(word={'0.png': 1, '0.cls': b'cat'}),
             "0.cls in the shard .* holds b'cat', but a label is",
         ),

@@ -19,7 +19,7 @@ from ssl_zoo.data.splits import hold_out
 from ssl_zoo.data.stream_sampler import StreamSampler, order_of
 from ssl_zoo.data.view_dataset import ViewDataset
 from ssl_zoo.data.views import View
-from ssl_zoo.errors import UnreadableImage
+from ssl_zoo.errors import ConfigError, UnreadableImage
 
 pytestmark = pytest.mark.quick
 
@@ -266,6 +266,24 @@ def test_shards_that_change_or_go_while_they_are_read(shard_folder, samples, wri
     os.truncate(shard_folder / 'a-2.tar', 600)  # open already
     with pytest.raises(UnreadableImage, match='has become shorter'):
         source.read(16)
+
+
+def test_class_names_are_read_beside_the_shards(shard_folder, tmp_path, samples, write_tar):
+    source = TarShards(str(shard_folder))
+    assert source.classes == ['0', '1', '2'] and source.classes_are_numbers
+    (shard_folder / 'classes.txt').write_bytes(b'ant\r\n\xff\xc2\x85\ncat\nlast')
+    for pattern in (shard_folder, f'{shard_folder}/a-[12].tar', shard_folder / 'a-3.tar'):
+        source = TarShards(str(pattern))
+        assert source.classes == ['ant', '\udcff\x85'.strip(), 'cat', 'last']
+        assert not source.classes_are_numbers
+    assert Subset(source, np.array([0])).classes_are_numbers is False
+    write_tar(tmp_path / 'more' / 'a.tar', samples([1]))
+    both = dict(type='TarShards', shards=f'{tmp_path}/{{shards,more}}/*.tar')
+    for text in (None, 'cat\nant\nx\n'):
+        if text:
+            (tmp_path / 'more' / 'classes.txt').write_text(text)
+        with pytest.raises(ConfigError, match='classes.txt does not name the same'):
+            build_source(both)
 
 
 @pytest.mark.parametrize(
