@@ -8,6 +8,7 @@ import pickle
 import re
 import shlex
 import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,7 @@ def make_files(home: Path, marker: Path, names: dict[str, str], run_tool: Callab
     make_runs(workshop)
     make_damaged_checkpoints(workshop)
     make_edited_checkpoints(workshop)
+    make_claiming_checkpoints(workshop)
     make_lists(home)
     make_shards(workshop)
     make_predictions(workshop)
@@ -216,8 +218,62 @@ def edited_items(content: dict, marker: Path) -> dict[str, dict]:
         weights_nan=dict(method=not_a_number),
         optimizer_int=dict(optimizer=5),
         optimizer_few=dict(optimizer=dict(state={}, param_groups=[])),
+        optimizer_text=dict(optimizer=with_text(content['optimizer'])),
         manifest_tensor=dict(manifest=torch.zeros(3)),
+        accumulate_zero=dict(accumulate=0),
+        images_text=dict(images='many'),
+        log_text=dict(log='text'),
+        backbone_fetches=dict(
+            config=with_backbone(config, pretrained=True, pretrained_cfg=dict(url='data:,x'))
+        ),
+        backbone_opens=dict(config=with_backbone(config, checkpoint_path=str(marker))),
+        backbone_writes=dict(config=with_backbone(config, cache_dir=str(marker))),
+        layers_many=dict(config=with_backbone(config, layers=[10**9, 1, 1, 1])),
+        width_large=dict(config=with_backbone(config, width=10**6)),
+        views_many=dict(config=dict(config, views=config['views'] * 50_000)),
     )
+
+
+def with_backbone(config: dict, **keys: object) -> dict:
+    """Return a config with other keys of its backbone."""
+    method = config['method']
+    return {**config, 'method': {**method, 'backbone': {**method['backbone'], **keys}}}
+
+
+def with_text(optimizer: dict) -> dict:
+    """Return the state of an optimizer with a text in place of a tensor."""
+    first = min(optimizer['state'])
+    names = dict.fromkeys(optimizer['state'][first], 'text')
+    return {**optimizer, 'state': {**optimizer['state'], first: names}}
+
+
+def make_claiming_checkpoints(workshop: Workshop) -> None:
+    """Make checkpoints that claim more than they hold, and incomplete replay files."""
+    home = workshop.home
+    content = torch.load(workshop.names['ckpt'], weights_only=True)
+    cycle: list = []
+    cycle.append(cycle)
+    shared: list = [0]
+    for _ in range(60):
+        shared = [shared, shared]
+    claims = dict(
+        claims_stride=torch.zeros(1).expand(10**12),
+        claims_meta=torch.zeros(10**12, device='meta'),
+        claims_cycle=cycle,
+        claims_shared=shared,
+        claims_texts=['x' * 1000] * 10**5,
+    )
+    for name, value in claims.items():
+        torch.save({**content, 'versions': value}, home / f'{name}.pth')
+    with (
+        zipfile.ZipFile(workshop.names['ckpt']) as plain,
+        zipfile.ZipFile(home / 'claims_zip.pth', 'w', zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    items = dict(format='ssl_zoo step 1', config=content['config'], method=content['method'])
+    torch.save(items, home / 'replay_few.pth')
+    torch.save({**items, 'batch': 5, 'iter': 'x', 'found': 3}, home / 'replay_types.pth')
 
 
 def make_lists(home: Path) -> None:

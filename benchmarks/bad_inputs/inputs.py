@@ -359,7 +359,13 @@ TRAIN = """
 {good} --work-dir work --resume {home}/optimizer_int.pth
 {good} --work-dir work --resume {home}/optimizer_few.pth
 {good} --work-dir work --resume {home}/config_int.pth
+{good} --work-dir work --resume {home}/optimizer_text.pth
 {good} --work-dir work --resume {home}/manifest_tensor.pth
+{good} --work-dir work --resume {home}/accumulate_zero.pth
+{good} --work-dir work --resume {home}/log_text.pth
+{good} --work-dir work --resume {home}/claims_stride.pth
+{good} --work-dir work --resume {home}/claims_shared.pth
+{good} --work-dir work --resume {home}/claims_zip.pth
 {good} --work-dir @torn_run --resume
 {good} --work-dir @run --resume {home}/ckpt_other.pth
 {good} --work-dir @run --resume --cfg-options epochs=2
@@ -437,6 +443,20 @@ CHECKPOINTS = (
     'weights_shapes.pth',
     'weights_nan.pth',
     'no_weights.pth',
+    'accumulate_zero.pth',
+    'images_text.pth',
+    'backbone_fetches.pth',
+    'backbone_opens.pth',
+    'backbone_writes.pth',
+    'layers_many.pth',
+    'width_large.pth',
+    'views_many.pth',
+    'claims_stride.pth',
+    'claims_meta.pth',
+    'claims_cycle.pth',
+    'claims_shared.pth',
+    'claims_texts.pth',
+    'claims_zip.pth',
     'good.py',
     '{long}.pth',
 )
@@ -831,6 +851,9 @@ REPLAY = """
 {good}
 {home}/empty.pth
 {home}/hostile.pth
+{home}/replay_few.pth
+{home}/replay_types.pth
+{home}/claims_zip.pth
 @run --nosuch
 /proc/none
 {long}

@@ -39,7 +39,7 @@ def evaluation_parser(command: str, description: str) -> argparse.ArgumentParser
     parser.add_argument(
         '--random-weights',
         action='store_true',
-        help='evaluate the network as it was before training',
+        help='evaluate the network with random weights; pretrained ones are not fetched',
     )
     parser.add_argument(
         '--work-dir', help='folder of results, predictions and features; default: that of the run'

@@ -17,6 +17,7 @@ Which attack each rule stops:
 - ``_ForeignUnpickler.find_class``: a pickle that names os.system, eval or any other function gets
   ``InertObject`` in its place, so that no code runs; a pickle that assigns attributes to a function
   or class changes an object made for this file alone.
+- ``_check_hash``: tuples that share their items are a key, whose hash takes years.
 - ``_BoundedFile``: a few bytes of a pickle claim a value of terabytes, to exhaust the memory before
   a byte is read.
 - ``_ForeignUnpickler`` derives from the unpickler written in Python: the unpickler in C allocates a
@@ -64,6 +65,8 @@ STORAGE_DTYPES = {
 # numpy's codes of the number types that are read: kind and bytes. Object arrays ('O') hold pickled
 # objects and are not read.
 ARRAY_TYPES = frozenset('f2 f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 b1'.split())
+
+MOST_ITEMS_OF_A_KEY = 1000  # of nested tuples; keys are names and numbers
 
 # Names in a pickle that are replaced by functions of this module, each (module, name).
 REBUILD_TENSOR = {
@@ -247,6 +250,23 @@ def _to_tensor(raw: bytes, storage: Storage) -> Tensor:
     return torch.frombuffer(bytearray(raw), dtype=storage.dtype)
 
 
+def _check_hash(key: Any) -> None:
+    """Refuse a key of a dict or an item of a set that has too many items to be hashed.
+
+    The hash of a tuple visits an item as often as the item occurs, and tuples may share their
+    items.
+    """
+    left = MOST_ITEMS_OF_A_KEY
+    waiting = [key]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, tuple):
+            left -= len(value)
+            if left < 0:
+                _refuse(f'a key of more than {MOST_ITEMS_OF_A_KEY:,} items')
+            waiting += value
+
+
 def _filled_array(state) -> _LazyArray:
     array = _LazyArray()
     array.__setstate__(state)
@@ -311,6 +331,40 @@ class _ForeignUnpickler(pickle._Unpickler):
         self.append(bytearray(self.read(length)))
 
     dispatch[pickle.BYTEARRAY8[0]] = _bytearray
+
+    def _setitem(self):
+        _check_hash(self.stack[-2])
+        super().load_setitem()
+
+    dispatch[pickle.SETITEM[0]] = _setitem
+
+    def _setitems(self):
+        for key in self.stack[::2]:  # the items since the mark
+            _check_hash(key)
+        super().load_setitems()
+
+    dispatch[pickle.SETITEMS[0]] = _setitems
+
+    def _dict(self):
+        for key in self.stack[::2]:
+            _check_hash(key)
+        super().load_dict()
+
+    dispatch[pickle.DICT[0]] = _dict
+
+    def _additems(self):
+        for item in self.stack:
+            _check_hash(item)
+        super().load_additems()
+
+    dispatch[pickle.ADDITEMS[0]] = _additems
+
+    def _frozenset(self):
+        for item in self.stack:
+            _check_hash(item)
+        super().load_frozenset()
+
+    dispatch[pickle.FROZENSET[0]] = _frozenset
 
     def find_class(self, module: str, name: str):
         """Return the replacement of ``module.name``.

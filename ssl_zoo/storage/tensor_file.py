@@ -5,11 +5,14 @@ claim a large content. Which claim each rule stops:
 
 - ``_check_members``: a compressed member expands to a thousand times its size; members that overlap
   are read several times. torch.save does neither.
+- ``_check_pickle``: tuples that share their items are a key of a dict, whose hash visits every item
+  as often as it occurs.
 - ``_Walk``: a list that holds itself, or lists that share their items, have more values than can
   ever be visited; a tensor of stride 0 has more numbers than its storage; many tensors share one
   storage, or many texts are one text.
 """
 
+import pickletools
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -46,6 +49,13 @@ def read_tensor_file(path: str | Path) -> Any:
 def _check_members(path: str | Path, size: int) -> None:
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
+        _check_sizes(members, size)
+        for member in members:
+            if member.filename.endswith('data.pkl'):
+                _check_pickle(archive.read(member))
+
+
+def _check_sizes(members: list[zipfile.ZipInfo], size: int) -> None:
     for member in members:
         if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
             raise ValueError(
@@ -53,6 +63,34 @@ def _check_members(path: str | Path, size: int) -> None:
             )
     if sum(member.file_size for member in members) > size:
         raise ValueError('its members are larger than the file')
+
+
+def _check_pickle(data: bytes) -> None:
+    """Refuse values that have too many items to be hashed, before the pickle is read.
+
+    The opcodes are followed with the number of items in place of each value. Of lists and dicts,
+    which grow later and have no hash, the numbers are too small.
+    """
+    stack: list[int] = []
+    marks: list[int] = []
+    memo: dict[int, int] = {}
+    for opcode, argument, _ in pickletools.genops(data):
+        if opcode.name == 'MARK':
+            marks.append(len(stack))
+        elif opcode.name in ('GET', 'BINGET', 'LONG_BINGET'):
+            stack.append(memo.get(argument, 1))
+        elif opcode.name in ('PUT', 'BINPUT', 'LONG_BINPUT', 'MEMOIZE'):
+            memo[len(memo) if argument is None else int(argument)] = stack[-1] if stack else 1
+        else:
+            takes = opcode.stack_before
+            start = len(stack) - len(takes)
+            if pickletools.markobject in takes:
+                start = (marks.pop() if marks else 0) - takes.index(pickletools.markobject)
+            items = sum(stack[max(start, 0) :]) + 1
+            if items > MOST_VALUES:
+                raise ValueError(f'it has more than {MOST_VALUES:,} values')
+            del stack[max(start, 0) :]
+            stack += [items] * len(opcode.stack_after)
 
 
 class _Walk:

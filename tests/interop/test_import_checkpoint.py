@@ -913,6 +913,28 @@ def test_a_number_that_float32_does_not_have_is_not_written(tmp_path):
     assert not (tmp_path / 'out' / FILE).exists()
 
 
+@pytest.mark.parametrize(
+    ('start', 'end'),
+    [
+        (b'}', b'K\x01s'),
+        (b'}(', b'K\x01u'),
+        (b'(', b'K\x01d'),
+        (b'\x8f(', b'\x90'),
+        (b'(', b'\x91'),
+    ],
+    ids=['an item', 'items', 'a dict', 'a set', 'a frozen set'],
+)
+def test_a_key_whose_hash_never_ends_is_refused(tmp_path, start, end):
+    value = (0,)
+    for _ in range(60):
+        value = (value, value)
+    key = pickle.dumps(value, protocol=4)[2:-1]
+    assert key[0:1] == pickle.FRAME
+    (tmp_path / 'a.pkl').write_bytes(b'\x80\x04' + start + key[9:] + end + b'.')
+    with pytest.raises(ConfigError, match='a key of more than 1,000 items'):
+        read_foreign(tmp_path / 'a.pkl')
+
+
 def test_an_import_takes_no_place_of_weights(tmp_path):
     file = saved(TinyResNet().state_dict(), tmp_path / 'a.pth')
     for key in ('checkpoint_path', 'cache_dir', 'pretrained_cfg_overlay'):

@@ -1,5 +1,6 @@
 """Reading files of torch.save: what a small file may not claim."""
 
+import pickle
 import time
 import zipfile
 from collections import OrderedDict
@@ -16,6 +17,13 @@ def shared_lists(levels):
     value = [0]
     for _ in range(levels):
         value = [value, value]
+    return value
+
+
+def shared_tuples(levels):
+    value = (0,)
+    for _ in range(levels):
+        value = (value, value)
     return value
 
 
@@ -78,6 +86,16 @@ def test_a_zip_bomb_is_refused_before_it_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, 'load', None)
     with pytest.raises(ValueError, match='is compressed, which torch.save never does'):
         read_tensor_file(tmp_path / 'bomb.pth')
+
+
+def test_a_key_whose_hash_never_ends_is_refused_before_it_is_hashed(tmp_path):
+    key = pickle.dumps(shared_tuples(60), protocol=2)[2:-1]  # without its start and its stop
+    with zipfile.ZipFile(tmp_path / 'a.pth', 'w') as archive:
+        archive.writestr('a/data.pkl', b'\x80\x02}' + key + b'K\x01s.')
+        archive.writestr('a/version', '3')
+        archive.writestr('a/byteorder', 'little')
+    with pytest.raises(ValueError, match='more than 2,000,000 values'):
+        read_tensor_file(tmp_path / 'a.pth')
 
 
 def test_files_of_torch_before_1_6_are_refused(tmp_path):
