@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from ssl_zoo.errors import ConfigError, nearest
 
@@ -42,6 +43,18 @@ def check_unit_interval(**values: float) -> None:
     for name, value in values.items():
         if not _is_number(value) or not 0 <= value <= 1:
             raise ConfigError(f'{name}={value!r}, but it must be a number from 0 to 1')
+
+
+def path_mistake(path: str | Path) -> str | None:
+    """Return a sentence on a path of an output that is not UTF-8, None for other paths."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return (
+            f'the path {str(path)!r} is not UTF-8, and other programs could not read the '
+            f'files; choose another'
+        )
+    return None
 
 
 def _is_number(value: object) -> bool:

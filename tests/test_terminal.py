@@ -8,6 +8,7 @@ import pytest
 from ssl_zoo.cli.main import main
 from ssl_zoo.distributed.run_command import run_command
 from ssl_zoo.engine.logger import make_logger
+from ssl_zoo.engine.work_dir import make_work_dir
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.terminal import PrintableStream, printable_output
 
@@ -54,6 +55,9 @@ def test_what_a_command_prints_is_printable_and_an_error_is_one_line(capsys):
         ['new-method', HOSTILE],
         ['make-shards', HOSTILE, 'x'],
         ['train', HOSTILE],
+        ['train', 'x.py', '--work-dir', 'a\udcff'],
+        ['leaderboard', '.', '--csv', 'a\udcff'],
+        ['make-shards', '{}', 'a\udcff'],
     ],
 )
 def test_arguments_in_messages_are_shown_escaped(arguments, capsys, tmp_path, monkeypatch):
@@ -65,6 +69,12 @@ def test_arguments_in_messages_are_shown_escaped(arguments, capsys, tmp_path, mo
     printed = ''.join(capsys.readouterr())
     assert code == 2 and 'error: ' in printed
     assert printed.replace('\n', '').isprintable()
+
+
+def test_a_work_directory_below_a_path_that_is_not_utf8_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match='is not UTF-8'):
+        make_work_dir(tmp_path / 'a\udcff' / 'run', unique=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_every_line_of_a_log_is_written(tmp_path, capsys):

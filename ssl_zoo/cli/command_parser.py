@@ -6,10 +6,25 @@ from pathlib import Path
 from typing import NoReturn
 
 from ssl_zoo.printable import one_line
+from ssl_zoo.validation import path_mistake
+
+OUTPUTS = ('work_dir', 'out', 'out_dir', 'csv')  # arguments that name what a command writes
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A parser whose messages show control characters in an argument escaped."""
+    """A parser that checks what all commands share: messages, and the paths of outputs.
+
+    Control characters in messages are shown escaped. Paths of outputs must be UTF-8: TensorBoard
+    and readers of the JSON files could not find others.
+    """
+
+    def parse_args(self, args=None, namespace=None):  # type: ignore[override]
+        parsed = super().parse_args(args, namespace)
+        for name in OUTPUTS:
+            mistake = path_mistake(getattr(parsed, name, None) or '')
+            if mistake:
+                self.error(mistake)
+        return parsed
 
     def error(self, message: str) -> NoReturn:
         super().error(one_line(message))

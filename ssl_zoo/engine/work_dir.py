@@ -8,6 +8,7 @@ from ssl_zoo.checkpoint import checkpoints_in
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.storage.atomic import leftovers
 from ssl_zoo.storage.lock import FileLock
+from ssl_zoo.validation import path_mistake
 
 # Files of which a process that was killed may have left temporary files: folder, name.
 WRITTEN_FILES = (
@@ -33,8 +34,11 @@ def make_work_dir(path: Path, unique: bool) -> Path:
         The directory that was made.
 
     Raises:
-        ConfigError: the directory cannot be made.
+        ConfigError: the directory cannot be made, or its path is not UTF-8.
     """
+    mistake = path_mistake(path.absolute())
+    if mistake:
+        raise ConfigError(mistake)
     try:
         if not unique:
             path.mkdir(parents=True, exist_ok=True)
