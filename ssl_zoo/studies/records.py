@@ -203,6 +203,9 @@ def read_definition(out: Path) -> dict:
     definition = {**defaults, **definition}
     axes = definition['axes'] or {}
     definition['axes'] = {axis: [str(label) for label in labels] for axis, labels in axes.items()}
+    for arm in definition.get('arms', ()):
+        if (arm.get('axes') or {}).keys() != definition['axes'].keys():
+            raise ValueError(f'the axes of its arm {arm["method"]} are not those of the study')
     arms = len(definition.get('arms', definition['methods']))
     if 'arms' not in definition:
         arms *= math.prod(map(len, definition['axes'].values()))

@@ -295,8 +295,14 @@ def _add_run(study: StudyResults, run: dict) -> None:
     """Add a finished run to its arm; a run that the study does not list gets a new arm."""
     trained = run['kind'] != 'baseline'
     method = str(run.get('method'))
-    axes = axis_labels(run)
+    axes = axis_labels(run) if trained else {}
     seed = run.get('seed')
+    if trained and axes.keys() != study.axes.keys():
+        study.problems.append(
+            f"{record_name(run)}: its axes are {', '.join(axes) or 'none'}, and the study's are "
+            f'{", ".join(study.axes) or "none"}; it is left out'
+        )
+        return
     if seed not in study.definition['seeds']:
         study.problems.append(
             f"{ArmResults(method, axes).name}: seed {seed} is none of the study's; its run is left "
