@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -17,6 +17,7 @@ from ssl_zoo.architecture_keys import architecture, architecture_only
 from ssl_zoo.checkpoint import read_checkpoint
 from ssl_zoo.config.options import apply_option
 from ssl_zoo.config.settings import Settings, settings_from_dict
+from ssl_zoo.data.data_digest import trained_on
 from ssl_zoo.data.photometric import Photometric
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.method import Method
@@ -182,10 +183,40 @@ def load_weights(
         ) from None
 
 
+class LoadedMethod(NamedTuple):
+    """The method of a checkpoint.
+
+    Attributes:
+        method: the method in eval mode.
+        settings: its settings.
+        step: number of optimizer steps that it was trained for, 0 with random weights.
+        train_data: digest of the images that it was trained on, see ssl_zoo.data.identity; None
+            with random weights, and if the checkpoint does not say.
+    """
+
+    method: Method
+    settings: Settings
+    step: int
+    train_data: str | None
+
+
 def load_method(
     path: str | Path, options: Sequence[str] = (), random_weights: bool = False
 ) -> tuple[Method, Settings, int]:
-    """Load the method of a checkpoint.
+    """Load the method of a checkpoint, see ``load_trained``.
+
+    Returns:
+        The method in eval mode, its settings, and the number of optimizer steps that it was trained
+        for (0 with ``random_weights``).
+    """
+    loaded = load_trained(path, options, random_weights)
+    return loaded.method, loaded.settings, loaded.step
+
+
+def load_trained(
+    path: str | Path, options: Sequence[str] = (), random_weights: bool = False
+) -> LoadedMethod:
+    """Load the method of a checkpoint, and what the checkpoint says about its training.
 
     The config stored in the checkpoint is read as data: it names registered classes and sizes.
     Nothing is fetched or written because a checkpoint says so. A method that is not part of the zoo
@@ -197,10 +228,6 @@ def load_method(
         options: changes to the data of its config, such as 'data.test.root=/data/imagenet/val'.
         random_weights: True for random weights, drawn with the seed of the config. If the run began
             with pretrained weights, these are not fetched.
-
-    Returns:
-        The method in eval mode, its settings, and the number of optimizer steps that it was trained
-        for (0 with ``random_weights``).
 
     Raises:
         ConfigError: a checkpoint that cannot be read, an unknown method, weights that do not fit,
@@ -218,9 +245,10 @@ def load_method(
     settings = settings_from_dict(config)
     method = build_fitting(settings, content['method'], path)
     if random_weights:
-        return method.eval(), settings, 0
+        return LoadedMethod(method.eval(), settings, 0, None)
     load_weights(method, content['method'], path)
-    return method.eval(), settings, content['step']
+    train_data = trained_on(content)
+    return LoadedMethod(method.eval(), settings, content['step'], train_data)
 
 
 def _without_downloads(value: Any) -> Any:

@@ -168,7 +168,7 @@ def build_leaderboard(paths: list[str], metrics: list[str] | None = None) -> Lea
 def _flat_config(row: ResultRow) -> dict[str, str]:
     """Return the flat config, with the hashes of the images that have no column of their own."""
     config = _flat(row.get('config', kind=dict) or {})
-    data = {name: row.get(name) for name in ('train_manifest', 'val_manifest')}
+    data = {name: row.get(name) for name in ('train_data', 'val_data')}
     return config | {name: value for name, value in data.items() if value}
 
 
@@ -205,8 +205,8 @@ def _entry(group: list[ResultRow]) -> Entry:
         interval=_interval(last) if len(rows) == 1 else None,
         protocol=_protocol(rows),
         test=last.get('test') or '?',
-        manifest=last.get('test_manifest') or '',
-        bank=last.get('bank_manifest') or '',
+        manifest=last.get('test_data') or last.get('test_manifest') or '',
+        bank=last.get('bank_data') or '',
         images=last.get('n', kind=int),
         label_set=last.get('label_set') or '',
         labelled=last.get('labelled', kind=int),

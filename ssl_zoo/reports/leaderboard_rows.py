@@ -21,9 +21,9 @@ IGNORED_CONFIG_KEYS = (
     'parallel',
     'imports',
 )
-# Hashes of the images: those that the network was trained on, those that the evaluation learnt
+# Digests of the images: those that the network was trained on, those that the evaluation learnt
 # from, the hold-out of its choices, and the test images.
-DATA_FIELDS = ('train_manifest', 'bank_manifest', 'val_manifest', 'test_manifest')
+DATA_FIELDS = ('train_data', 'bank_data', 'val_data', 'test_data', 'test_manifest')
 # Fields of a row that are equal in all rows of one entry.
 SHARED_FIELDS = (
     'metric',

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ssl_zoo.config.fill import fill_dataclass
+from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.protocols.context import EvaluationContext
 from ssl_zoo.evaluation.protocols.knn import evaluate_knn
 from ssl_zoo.evaluation.protocols.linear import evaluate_linear
@@ -11,6 +12,7 @@ from ssl_zoo.evaluation.protocols.logistic import evaluate_logistic
 from ssl_zoo.evaluation.protocols.semi_supervised import evaluate_semi_supervised
 from ssl_zoo.studies.evaluation import Evaluation
 from ssl_zoo.studies.job_folder import JobFolder
+from ssl_zoo.studies.results import DATA_PARTS
 
 
 def measure_figures(
@@ -46,6 +48,7 @@ def measure_figures(
             protocol=row['protocol'],
             n=row['n'],
             manifest=row['test_manifest'],
+            data={part: row[f'{part}_data'] for part in DATA_PARTS},
         )
         folder.save_progress(figures=figures)
     return context
@@ -95,10 +98,24 @@ def _evaluations(
 def figures_record(folder: JobFolder) -> dict:
     """Return the measured figures as entries of the job's record."""
     figures = folder.progress['figures']
+    _check_same_data(folder)
     first = next(iter(figures.values()))
     return dict(
         figures={key: figure['value'] for key, figure in figures.items()},
         protocols={key: figure['protocol'] for key, figure in figures.items()},
         n_test=first['n'],
         test_manifest=first['manifest'],
+        data=first['data'],
     )
+
+
+def _check_same_data(folder: JobFolder) -> None:
+    """Raise ConfigError if figures of the job were measured with different images."""
+    figures = folder.progress['figures']
+    for part, name in DATA_PARTS.items():
+        digests = {figure['data'][part] for figure in figures.values()}
+        if len(digests) > 1:
+            raise ConfigError(
+                f'the {name} images have changed between the figures of {folder.path}, which do '
+                f'not compare; remove that folder, and the same command repeats the job'
+            )

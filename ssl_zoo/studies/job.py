@@ -20,6 +20,7 @@ from ssl_zoo.evaluation.results import rows_of
 from ssl_zoo.studies.embedding_map import save_embedding_map
 from ssl_zoo.studies.figures import figures_record, measure_figures
 from ssl_zoo.studies.job_folder import JobFolder
+from ssl_zoo.studies.results import DATA_PARTS
 from ssl_zoo.studies.training_cost import peak_memory, training_cost
 
 
@@ -64,7 +65,7 @@ def do_trial(folder: JobFolder) -> None:
     rows = [
         row
         for row in rows_of(folder.path / 'results.jsonl')
-        if row['metric'] == 'knn_top1' and row['weights'] == 'trained'
+        if (row.get('metric'), row.get('weights')) == ('knn_top1', 'trained')
     ]
     if not rows:
         raise ConfigError(
@@ -73,7 +74,8 @@ def do_trial(folder: JobFolder) -> None:
     folder.save_progress()
     knn = rows[-1]
     seconds = folder.progress['seconds']
-    folder.write_record(val_knn=knn['value'], n_val=knn['n'], seconds=seconds)
+    data = {part: knn.get(f'{part}_data') for part in DATA_PARTS}
+    folder.write_record(val_knn=knn['value'], n_val=knn['n'], seconds=seconds, data=data)
 
 
 def do_run(folder: JobFolder) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from ssl_zoo.engine.runner import ZooRunner
 from ssl_zoo.evaluation.results import rows_of
+from ssl_zoo.studies.records import is_number
 
 
 def peak_memory() -> int:
@@ -56,6 +57,7 @@ def _median_speed(work_dir: Path) -> float | None:
     speeds = [
         row['train/images_per_second']
         for row in rows_of(work_dir / 'log.jsonl')
-        if row['step'] > 1 and row.get('train/images_per_second')
+        if is_number(row.get('step')) and row['step'] > 1
+        if is_number(row.get('train/images_per_second')) and row['train/images_per_second'] > 0
     ]
     return statistics.median(speeds) if speeds else None

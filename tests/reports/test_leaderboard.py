@@ -56,7 +56,7 @@ def row(value, seed=0, time='2026-01-01T00:00:00+00:00', config=None, **items):
             network='backbone',
             test='Digits',
             test_manifest='aa11',
-            bank_manifest='cc33',
+            bank_data='cc33',
             n=360,
             step=589,
             seed=seed,
@@ -109,9 +109,10 @@ def test_rows_that_differ_in_the_seed_are_one_figure(boards):
         dict(protocol=dict(KNN, index=dict(type='IVF', clusters=4, probes=2, bits=8))),
         dict(test_manifest='bb22'),
         dict(test='CIFAR10'),
-        dict(bank_manifest='dd44'),
-        dict(train_manifest='dd44'),
-        dict(val_manifest='dd44'),
+        dict(bank_data='dd44'),
+        dict(train_data='dd44'),
+        dict(val_data='dd44'),
+        dict(test_data='dd44'),
         dict(draw=1),
         dict(label_set='1%'),
         dict(preprocessing=dict(size=32)),
@@ -307,21 +308,21 @@ def test_label_budgets_and_other_numbers_of_images_have_ranks_of_their_own(board
 
 def test_rows_with_other_images_are_neither_averaged_nor_ranked_together(boards):
     """More bank images change the bank's size in the protocol and the number of steps, too."""
-    more = dict(bank_manifest='dd44', protocol=dict(KNN, bank=120), step=700)
+    more = dict(bank_data='dd44', protocol=dict(KNN, bank=120), step=700)
     found = boards(row(90.0), row(80.0, 1), row(97.0, 2, **more), row(98.0, 3, **more))
     assert [(f.value, f.rank, f.runs) for f in found.entries] == [(85.0, 1, 2), (97.5, 1, 2)]
     assert found.split == 1
     sentence = '1 settings have rows with other images'
     assert sentence in as_text(found, 140)
     assert sentence in page(found)
-    trained = boards(row(90.0, train_manifest='a'), row(80.0, 1, train_manifest='b'))
-    assert [f.config for f in trained.entries] == ['train_manifest=a', 'train_manifest=b']
+    trained = boards(row(90.0, train_data='a'), row(80.0, 1, train_data='b'))
+    assert [f.config for f in trained.entries] == ['train_data=a', 'train_data=b']
     same_images = boards(row(90.0), row(80.0, 1, step=700))
     assert same_images.split == 0
 
 
 def test_a_row_of_an_older_version_says_that_its_bank_is_not_recorded(boards):
-    found = boards(row(90.0), row(80.0, 1, bank_manifest=None))
+    found = boards(row(90.0), row(80.0, 1, bank_data=None))
     assert [f.rank for f in found.entries] == [1, 1]
     assert '360 images, bank not recorded\n' in as_text(found, 140)
 

@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 
 from ssl_zoo.build import build_method
 from ssl_zoo.config.settings import Settings
+from ssl_zoo.data.data_digest import data_digest
 from ssl_zoo.data.sources import Source, Subset, balanced_order
 from ssl_zoo.distributed import rank
 from ssl_zoo.distributed.objects import on_rank0
@@ -119,6 +120,7 @@ class OnlineEvaluationHook(Hook):
         self.settings = settings
         self.online_eval = settings.online_eval
         self.progress = progress
+        self.train = sources['train']
         self.unreadable: dict[str, str] = {}  # reason by name of the image
         self.evaluated_step: int | None = None
         self.untrained_measurement: OnlineMeasurement | None = None
@@ -350,6 +352,8 @@ class OnlineEvaluationHook(Hook):
             network='backbone',
             test='val' if data.test is None else data.test['type'],
             test_manifest=self.test.manifest(),
+            bank_data=data_digest(self.bank),
+            test_data=data_digest(self.test),
             **({'warning': self.test.warning} if self.test.warning else {}),
             step=runner.step,
             checkpoint=str(runner.checkpoint_hook.path or ''),
@@ -361,6 +365,7 @@ class OnlineEvaluationHook(Hook):
         k = self.online_eval.k
         temperature = self.online_eval.temperature
         protocol = knn_protocol(bank.values, k=k, temperature=temperature)
+        trained_on = {'trained': data_digest(self.train), UNTRAINED: None}
         rows = []
         for result in results:
             knn_row = dict(
@@ -369,6 +374,7 @@ class OnlineEvaluationHook(Hook):
                 weights=result.weights,
                 protocol=protocol,
                 chosen={},
+                train_data=trained_on[result.weights],
                 **common,
             )
             probe_row = dict(
@@ -379,6 +385,7 @@ class OnlineEvaluationHook(Hook):
                 weights=result.weights,
                 protocol=few_label_protocol(),
                 chosen={},
+                train_data=trained_on[result.weights],
                 **common,
             )
             rows += [knn_row, probe_row]

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from ssl_zoo.build import build_method, load_method
+from ssl_zoo.build import build_method, load_trained
 from ssl_zoo.config.builtin_values import to_builtin
+from ssl_zoo.data.data_digest import data_digest
 from ssl_zoo.data.loader import default_workers
 from ssl_zoo.data.sources import Source
 from ssl_zoo.data.splits import data_sources
@@ -73,6 +74,7 @@ class EvaluationContext:
         method: method from the checkpoint, in eval mode.
         settings: settings from the checkpoint, changed by the options.
         step: optimizer steps of the training.
+        train_data: digest of the images that the network was trained on; None for random weights.
         device: device of the network.
         network: 'online' or 'target'.
         layer: 'backbone' or 'projector'.
@@ -103,7 +105,11 @@ class EvaluationContext:
         _check_arguments(precision, batch_size, workers, seed)
         self.started = time.perf_counter()
         self.path = Path(checkpoint).absolute()
-        self.method, self.settings, self.step = load_method(self.path, options, random_weights)
+        loaded = load_trained(self.path, options, random_weights)
+        self.method = loaded.method
+        self.settings = loaded.settings
+        self.step = loaded.step
+        self.train_data = loaded.train_data
         self.device = torch.device('cpu')
         if torch.cuda.is_available():
             self.device = torch.device('cuda', torch.cuda.current_device())
@@ -152,6 +158,19 @@ class EvaluationContext:
                 'hold out, such as --cfg-options data.val=0.1'
             )
         return sources
+
+    @cached_property
+    def data_digests(self) -> dict[str, str | None]:
+        """Fields of a row: digests of the images that its figure depends on, None for none.
+
+        train_data, the images that the network was trained on; bank_data, those that the evaluation
+        learns from; val_data, the hold-out of its choices; test_data.
+        """
+        digests = dict(train_data=self.train_data)
+        for field, name in (('bank', 'train'), ('val', 'val'), ('test', 'test')):
+            source = self.sources[name]
+            digests[f'{field}_data'] = None if source is None else data_digest(source)
+        return digests
 
     def source(self, name: str) -> Source:
         """Return the source 'train', 'val' or 'test'. Raises ConfigError if there is none."""
@@ -282,6 +301,7 @@ class EvaluationContext:
             **({'warning': test.warning} if test.warning else {}),
             test=type(getattr(test, 'source', test)).__name__,
             test_manifest=test.manifest(),
+            **self.data_digests,
             left_out=len(test) - len(labels),
             checkpoint=_relative(self.path),
             checkpoint_sha256=self.checkpoint_hash,
