@@ -28,6 +28,7 @@ EVALUATION_OPTIONS = ('data', 'workers', 'channels_last')
 # Most parameters and submodules of a method per weight in its file: a layer such as Conv2d counts
 # once, its parameters once each, and timm replaces some layers.
 LAYERS_PER_WEIGHT = 20
+LARGEST_ARGUMENT = 2**21  # of a method of the zoo: some make lists of this length
 
 
 def build_method(
@@ -124,15 +125,30 @@ def build_fitting(
     Raises:
         ConfigError: as ``build_method``; the weights are not those of the method.
     """
+    is_zoo = METHODS.find(settings.method.get('type')).__module__.startswith('ssl_zoo.')
+    if is_zoo:
+        _check_arguments({key: item for key, item in settings.method.items() if key != 'source'})
     try:
         with torch.device('meta'), _limited_parts(LAYERS_PER_WEIGHT * len(weights) + 2_000):
             network = build_method(settings, False, microbatch_images, from_file=True)
         load_weights(network, weights, path, assign=True)
     except ConfigError:
         # A class of the user's own may compute with its initial weights, which meta tensors forbid.
-        if METHODS.find(settings.method.get('type')).__module__.startswith('ssl_zoo.'):
+        if is_zoo:
             raise
     return build_method(settings, False, microbatch_images, from_file=True)
+
+
+def _check_arguments(value: Any, key: str = 'method') -> None:
+    """Raise ConfigError for a whole number that no size of a method reaches."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _check_arguments(item, f'{key}.{name}')
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            _check_arguments(item, f'{key}.{i}')
+    elif isinstance(value, int) and abs(value) > LARGEST_ARGUMENT:
+        raise ConfigError(f'{key} in the file is beyond {LARGEST_ARGUMENT:,}')
 
 
 @contextmanager

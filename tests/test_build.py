@@ -123,6 +123,9 @@ SIZES = {
     'text': dict(backbone=dict(layers='many')),
     'hidden_dim': dict(arguments=dict(hidden_dim=10**7)),
     'proj_dim': dict(arguments=dict(proj_dim=10**15)),
+    'layers of a head': dict(
+        method=dict(type='SimSiam', backbone=dict(name='resnet18'), proj_layers=10**9)
+    ),
     'another network': dict(backbone=dict(name='resnet200')),
     'batch_size': dict(batch_size=10**18, accumulate='auto', max_device_batch=1),
     'views': dict(views=[dict(size=20)] * 100_000),

@@ -23,6 +23,7 @@ from ssl_zoo.evaluation.labelled_batches import FeatureBatches, ImageBatches
 from ssl_zoo.evaluation.recipes import Recipe, Setting
 from ssl_zoo.progress_bar import progress_bar
 from ssl_zoo.storage.atomic import write_or_raise
+from ssl_zoo.storage.tensor_file import read_tensor_file
 
 SAVE_SECONDS = 300  # between two saved states of a training
 LOSS_STEPS = 20  # between two readings of the loss, because a reading waits for the device
@@ -211,10 +212,12 @@ class _Training:
         if self.state_path is None or not self.state_path.exists():
             return 0
         with reading_saved_state(self.state_path):
-            content = torch.load(self.state_path, map_location='cpu', weights_only=True)
+            content = read_tensor_file(self.state_path)
             self.network.trained().load_state_dict(content['network'])
             self.optimizer.sgd.load_state_dict(content['optimizer'])
             self.batches.unreadable.update(content['unreadable'])
+            if type(content['step']) is not int or content['step'] < 0:
+                raise ValueError(f'its step is {content["step"]!r:.80}')
             return content['step']
 
 

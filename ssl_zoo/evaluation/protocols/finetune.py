@@ -16,6 +16,7 @@ from ssl_zoo.evaluation.metrics import measure
 from ssl_zoo.evaluation.protocols.choice import Choice, choose
 from ssl_zoo.evaluation.protocols.context import EvaluationContext
 from ssl_zoo.evaluation.recipes import Recipe, Setting
+from ssl_zoo.storage.tensor_file import read_tensor_file
 
 DIVERGED = -1.0  # score of a setting whose loss is not finite, below every accuracy
 
@@ -137,7 +138,7 @@ def finetune(
     choice = _choose(settings, finished, metric, scores_file)
     network = build_network(context, recipe, draw, bn_momentum)
     with reading_saved_state(best_file):
-        network.load_state_dict(torch.load(best_file, map_location='cpu', weights_only=True))
+        network.load_state_dict(read_tensor_file(best_file))
     return network, choice
 
 

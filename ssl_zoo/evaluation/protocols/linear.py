@@ -22,6 +22,7 @@ from ssl_zoo.evaluation.protocols.context import (
     image_names,
 )
 from ssl_zoo.evaluation.recipes import Recipe, Setting
+from ssl_zoo.storage.tensor_file import read_tensor_file
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def _train_heads(
     trained = folder / 'trained.pth'
     if broadcast_object(trained.exists()):
         with reading_saved_state(trained):
-            content = torch.load(trained, map_location='cpu', weights_only=True)
+            content = read_tensor_file(trained)
             heads.load_state_dict(content['heads'])
             batches.unreadable.update(content['unreadable'])
     else:
