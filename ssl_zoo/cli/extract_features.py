@@ -50,7 +50,8 @@ def _sources(context, args: argparse.Namespace) -> dict:
 
     if args.source:
         config = _parse_source(args.source)
-        return {str(config.get('type')).lower(): build_source(config)}
+        source = build_source(config, context.settings.data.max_pixels)
+        return {str(config.get('type')).lower(): source}
     names = args.data
     if not names:
         names = [name for name in ('train', 'val', 'test') if context.sources[name] is not None]

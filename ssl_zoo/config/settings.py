@@ -16,6 +16,7 @@ from ssl_zoo.config.constraints import (
     whole_number,
 )
 from ssl_zoo.config.fill import fill_dataclass
+from ssl_zoo.data.decode import MAX_PIXELS
 from ssl_zoo.data.views import LARGEST_SIZE, View, build_views
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -70,6 +71,8 @@ class Data:
         on_device: hold all training images, which have one size, in device memory and crop them
             there, without loader workers. For small images, such as CIFAR's.
         max_unreadable: fraction of training images that may be unreadable before the run stops.
+        max_pixels: number of pixels above which an image counts as unreadable, so that a damaged or
+            malicious file cannot fill the memory of the workers.
         mean: mean of each channel, for normalisation of values in [0, 1].
         std: standard deviation of each channel, for normalisation of values in [0, 1].
         eval_size: side in pixels of the centre crop in evaluation; None takes the size of the first
@@ -85,6 +88,7 @@ class Data:
     expected_images: int | None = None
     on_device: bool = False
     max_unreadable: float = constrained(unit_interval, default=0.01)
+    max_pixels: int = constrained(whole_number(at_least=1), default=MAX_PIXELS)
     mean: tuple = constrained(three_numbers, default=IMAGENET_MEAN)
     std: tuple = constrained(three_positive_numbers, default=IMAGENET_STD)
     eval_size: int | None = constrained(optional(image_size), default=None)

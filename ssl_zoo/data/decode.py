@@ -1,7 +1,10 @@
 """Decode image files to upright RGB. Unreadable files raise UnreadableImage with the reason."""
 
 import io
+import os
+import stat
 import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -28,6 +31,28 @@ SUFFIXES = (
     '.avif',
 )
 
+# The formats that are read. Pillow knows more, and runs Ghostscript for one of them (EPS), whatever
+# the name of the file. HEIF is Pillow's only where a plug-in such as pillow-heif has registered it.
+FORMATS = (
+    'JPEG',
+    'PNG',
+    'WEBP',
+    'TIFF',
+    'GIF',
+    'BMP',
+    'PPM',
+    'AVIF',
+    'JPEG2000',
+    'HEIF',
+)
+
+# Largest number of pixels of an image, unless data.max_pixels says otherwise: above the 102 and 108
+# million pixels of large cameras. At this limit decoding takes at most about 1.5 GB.
+MAX_PIXELS = 128_000_000
+# A file may hold 8 bytes per pixel (16-bit RGBA without compression), and further data.
+FILE_BYTES_PER_PIXEL = 8
+FURTHER_FILE_BYTES = 64 << 20
+
 JPEG_START = b'\xff\xd8\xff'
 START_OF_SCAN = 0xDA  # the pixels follow
 APP1 = 0xE1  # EXIF or XMP
@@ -37,7 +62,79 @@ START_OF_FRAME = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 BEFORE_SCAN = set(range(0xC4, 0xFF)) - set(range(0xD0, 0xDA))
 
 
-def read_pixels(data: bytes | np.ndarray, name: str | Path = 'an image') -> np.ndarray:
+def open_image(
+    file: str | Path | BinaryIO,
+    formats: Sequence[str] = FORMATS,
+    max_pixels: int = MAX_PIXELS,
+) -> Image.Image:
+    """Open an image file of one of the formats; its pixels are not decoded yet.
+
+    Every image of the zoo is opened here, because ``PIL.Image.open`` alone hands PostScript to a
+    program.
+
+    Args:
+        file: a path, or a file open for reading bytes.
+        formats: Pillow's names of the formats; those that are not installed are left out.
+        max_pixels: largest number of pixels.
+
+    Raises:
+        UnreadableImage: the image has more pixels.
+        OSError: the file cannot be read, or has none of the formats.
+        Exception: the header is damaged; Pillow raises nearly anything.
+    """
+    Image.init()  # Pillow's own look-up raises KeyError for a format that is not installed
+    installed = [name for name in formats if name in Image.OPEN]
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow refuses twice as many
+    image = Image.open(file, formats=installed)
+    _check_pixels(*image.size, max_pixels)
+    return image
+
+
+def read_file(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read an image file, unless it is larger than an image of ``max_pixels`` can be.
+
+    Returns:
+        (n,) uint8, the bytes.
+
+    Raises:
+        UnreadableImage: the file cannot be read, is no regular file, or is too large.
+    """
+    try:
+        # Without O_NONBLOCK the opening of a pipe would wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, 'rb', buffering=0) as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise UnreadableImage('it is not a regular file')
+            check_file_size(status.st_size, max_pixels)
+            return np.fromfile(file, dtype=np.uint8)
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        raise UnreadableImage(f'{type(error).__name__}: {error}') from None
+
+
+def check_file_size(size: int, max_pixels: int) -> None:
+    """Raise UnreadableImage if no image of ``max_pixels`` needs a file of ``size`` bytes."""
+    limit = FILE_BYTES_PER_PIXEL * max_pixels + FURTHER_FILE_BYTES
+    if size > limit:
+        raise UnreadableImage(
+            f'the file has {size:,} bytes, more than the {limit:,} that an image of '
+            f'data.max_pixels={max_pixels:,} can need; if it is one, raise data.max_pixels'
+        )
+
+
+def _check_pixels(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise UnreadableImage(
+            f'{width:,} x {height:,} are {width * height:,} pixels, more than '
+            f'data.max_pixels={max_pixels:,}; if the image is meant to be as large, raise '
+            f'data.max_pixels'
+        )
+
+
+def read_pixels(
+    data: bytes | np.ndarray, name: str | Path = 'an image', max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
     """Decode the bytes of an image file to the same pixels as `read_image`.
 
     libjpeg-turbo decodes plain JPEG files without Pillow: the same pixels in 3/4 of the time.
@@ -47,6 +144,7 @@ def read_pixels(data: bytes | np.ndarray, name: str | Path = 'an image') -> np.n
     Args:
         data: the file's bytes, or a uint8 array of them.
         name: name of the file, for messages.
+        max_pixels: largest number of pixels; the header is read before any pixel is decoded.
 
     Returns:
         (H, W, 3) uint8, contiguous and writeable.
@@ -56,61 +154,69 @@ def read_pixels(data: bytes | np.ndarray, name: str | Path = 'an image') -> np.n
     """
     header = _jpeg_header(data)
     if header.plain:
+        _check_pixels(header.width, header.height, max_pixels)
         with suppress(ValueError):  # damaged: Pillow names the reason, or can read the file
             pixels = simplejpeg.decode_jpeg(data, 'RGB')
-            return _turn_upright(pixels, data) if header.tagged else pixels
-    return np.array(read_image(_NamedBytesIO(bytes(data), str(name))))
+            return _turn_upright(pixels, data, max_pixels) if header.tagged else pixels
+    return np.array(read_image(_NamedBytesIO(bytes(data), str(name)), max_pixels))
 
 
 class _JpegHeader(NamedTuple):
     """Facts from the header of a JPEG file.
 
     Attributes:
-        plain: 8 bits, one or three channels, no more pixels than Pillow accepts.
+        plain: 8 bits, one or three channels, at least one pixel: libjpeg-turbo and Pillow decode
+            the pixels alike.
         tagged: the file has EXIF or XMP data, which may rotate the image.
+        width: in pixels, as stored.
+        height: in pixels, as stored.
     """
 
-    plain: bool
-    tagged: bool
+    plain: bool = False
+    tagged: bool = False
+    width: int = 0
+    height: int = 0
 
 
-NO_JPEG = _JpegHeader(plain=False, tagged=False)
+NO_JPEG = _JpegHeader()
 
 
 def _jpeg_header(data: bytes | np.ndarray) -> _JpegHeader:
     if bytes(data[:3]) != JPEG_START:
         return NO_JPEG
     position = 2
-    plain = False
-    tagged = False
+    header = NO_JPEG
     while position + 9 < len(data) and data[position] == 0xFF:
         marker = data[position + 1]
         if marker == START_OF_SCAN:
-            return _JpegHeader(plain, tagged)
+            return header
         if marker in START_OF_FRAME:
-            plain = _is_plain_frame(data, position)
+            header = _frame_header(data, position)._replace(tagged=header.tagged)
         elif marker not in BEFORE_SCAN:
             break
-        tagged |= marker == APP1
+        elif marker == APP1:
+            header = header._replace(tagged=True)
         position += 2 + _uint16(data, position + 2)
     return NO_JPEG
 
 
-def _is_plain_frame(data: bytes | np.ndarray, position: int) -> bool:
-    """Whether libjpeg-turbo and Pillow decode the pixels after this start of frame alike."""
+def _frame_header(data: bytes | np.ndarray, position: int) -> _JpegHeader:
+    """Read the start of frame at this position."""
     bits = data[position + 4]
     height = _uint16(data, position + 5)
     width = _uint16(data, position + 7)
     channels = data[position + 9]
-    most_pixels = 2 * (Image.MAX_IMAGE_PIXELS or 2**31)  # Pillow refuses more
-    return bits == 8 and channels in (1, 3) and 0 < height * width <= most_pixels
+    plain = bits == 8 and channels in (1, 3) and height * width > 0
+    return _JpegHeader(plain, width=width, height=height)
 
 
 def _uint16(data: bytes | np.ndarray, position: int) -> int:
     return int(data[position]) << 8 | int(data[position + 1])
 
 
-def _turn_upright(pixels: np.ndarray, data: bytes | np.ndarray) -> np.ndarray:
+def _turn_upright(
+    pixels: np.ndarray, data: bytes | np.ndarray, max_pixels: int
+) -> np.ndarray:
     """Apply the EXIF orientation of a JPEG file to its pixels.
 
     Raises:
@@ -119,7 +225,7 @@ def _turn_upright(pixels: np.ndarray, data: bytes | np.ndarray) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            exif = Image.open(io.BytesIO(bytes(data))).getexif()
+            exif = open_image(io.BytesIO(bytes(data)), ['JPEG'], max_pixels).getexif()
             orientation = exif.get(ExifTags.Base.Orientation, 1)
     except Exception as error:
         raise ValueError(f'tags that cannot be read: {error}') from None
@@ -143,7 +249,7 @@ class _NamedBytesIO(io.BytesIO):
         return repr(self.shown_name)
 
 
-def read_image(file: str | Path | BinaryIO) -> Image.Image:
+def read_image(file: str | Path | BinaryIO, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Read the first frame of an image file as upright RGB, 8 bits per channel.
 
     EXIF orientation is applied; transparency is dropped; palette and grayscale images become colour
@@ -152,6 +258,7 @@ def read_image(file: str | Path | BinaryIO) -> Image.Image:
 
     Args:
         file: a path, or a file open for reading bytes.
+        max_pixels: largest number of pixels; the header is read before any pixel is decoded.
 
     Raises:
         UnreadableImage: with the reason.
@@ -159,10 +266,10 @@ def read_image(file: str | Path | BinaryIO) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # files with odd tags and large images can be read
-            with Image.open(file) as image:
+            with open_image(file, max_pixels=max_pixels) as image:
                 image.load()  # frame 0; a truncated file raises here
                 return to_rgb(ImageOps.exif_transpose(image))
-    except MemoryError:
+    except (MemoryError, UnreadableImage):
         raise
     except Exception as error:  # damaged files make Pillow's decoders raise nearly anything
         raise UnreadableImage(f'{type(error).__name__}: {error}') from None
@@ -193,14 +300,25 @@ def _scale_to_8_bits(image: Image.Image) -> Image.Image:
     values is the smallest usual one that holds them: 1 (floats only), 255 or 65535, else their
     maximum.
     """
+    values = np.asarray(image)  # (H, W) uint16, int32 or float32
     if image.mode.startswith('I;16'):
-        usual_ranges = [65535]
-    elif image.mode == 'F':
-        usual_ranges = [1, 255, 65535]
+        scaled = _to_8_bits(np.arange(65536), 65535)[values]
     else:
-        usual_ranges = [255, 65535]
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    fitting = (largest for largest in usual_ranges if values.max() <= largest)
-    largest = next(fitting, values.max())
+        usual_ranges = [1, 255, 65535] if image.mode == 'F' else [255, 65535]
+        maximum = max(rows.max() for rows in _finite_rows(values))
+        largest = next((value for value in usual_ranges if maximum <= value), maximum)
+        scaled = np.concatenate([_to_8_bits(rows, largest) for rows in _finite_rows(values)])
+    return Image.fromarray(scaled)
+
+
+def _to_8_bits(values: np.ndarray, largest: float) -> np.ndarray:
+    """Scale 0 to ``largest`` to 0 to 255, uint8."""
     scaled = values.clip(0, largest) * (255 / largest)
-    return Image.fromarray(scaled.round().astype(np.uint8))
+    return scaled.round().astype(np.uint8)
+
+
+def _finite_rows(values: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the rows of an image in groups of about a million float64, not all at once."""
+    rows = max((1 << 20) // values.shape[1], 1)
+    for start in range(0, len(values), rows):
+        yield np.nan_to_num(values[start : start + rows].astype(np.float64))

@@ -10,6 +10,8 @@ from typing import BinaryIO
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
+from ssl_zoo.data.decode import open_image
+from ssl_zoo.errors import UnreadableImage
 from ssl_zoo.storage.atomic import atomic_write
 
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
@@ -234,9 +236,12 @@ def crop_rows(path: Path, rows: int) -> Image.Image:
     Raises:
         OSError: the file cannot be read, or is no image.
     """
-    with Image.open(path) as sheet:
-        image = sheet.convert('RGB')
-        bottoms = json.loads(sheet.info.get(ROW_BOTTOMS_KEY, '[]'))
+    try:
+        with open_image(path, ['PNG']) as sheet:
+            image = sheet.convert('RGB')
+            bottoms = json.loads(sheet.info.get(ROW_BOTTOMS_KEY, '[]'))
+    except UnreadableImage as error:
+        raise OSError(str(error)) from None
     if rows >= len(bottoms):
         return image
     return image.crop((0, 0, image.width, bottoms[rows - 1]))

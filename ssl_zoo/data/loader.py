@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from ssl_zoo.data.eval_dataset import EvalDataset
 from ssl_zoo.data.sources import Source
@@ -16,6 +16,7 @@ from ssl_zoo.data.stream_sampler import StreamSampler
 from ssl_zoo.data.view_dataset import ViewDataset
 from ssl_zoo.distributed.process_group import rank_info
 
+WORKER_TIMEOUT = 1800  # seconds that an evaluation waits for a batch, as parallel.timeout
 GRACE_SECONDS = 30  # seconds that a worker goes on after SIGTERM
 M_TRIM_THRESHOLD = -1  # parameters of glibc's mallopt
 M_MMAP_THRESHOLD = -3
@@ -111,6 +112,8 @@ def eval_loader(
     batch_size: int = 256,
     workers: int = 0,
     interpolation: str = 'bicubic',
+    start: int = 0,
+    timeout: float = 0,
 ) -> DataLoader:
     """Make a loader of all images of a source, once and in order, in batches of EvalDataset.
 
@@ -121,6 +124,10 @@ def eval_loader(
         batch_size: images in a batch.
         workers: number of worker processes.
         interpolation: 'bicubic' or 'bilinear'.
+        start: number of the first batch.
+        timeout: as in `train_loader`.
     """
     dataset = EvalDataset(source, size, resize, interpolation)
-    return _data_loader(dataset, workers, batch_size=batch_size)
+    images = range(start * batch_size, len(source))
+    batches = BatchSampler(images, batch_size, drop_last=False)
+    return _data_loader(dataset, workers, batch_sampler=batches, timeout=timeout if workers else 0)

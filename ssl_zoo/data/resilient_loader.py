@@ -3,11 +3,20 @@
 import multiprocessing
 import multiprocessing.connection
 import signal
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from tqdm import tqdm
+
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.printable import printable
+
+
+def print_warning(message: str) -> None:
+    """Print a warning to standard error, above the progress bar."""
+    tqdm.write(f'warning: {printable(message)}', file=sys.stderr)
 
 
 class ResilientLoader:
@@ -20,6 +29,7 @@ class ResilientLoader:
         make_loader: ``make_loader(number)`` builds a loader that begins with that batch.
         first: number of the first batch.
         warn: called with a message when workers were lost.
+        advice: end of the message when workers were lost too often.
 
     Attributes:
         workers: the worker processes; empty for a loader without workers.
@@ -30,11 +40,16 @@ class ResilientLoader:
     torch_handler: Any = signal.SIG_DFL
 
     def __init__(
-        self, make_loader: Callable[[int], Iterable], first: int, warn: Callable[[str], None]
+        self,
+        make_loader: Callable[[int], Iterable],
+        first: int = 0,
+        warn: Callable[[str], None] = print_warning,
+        advice: str = 'use fewer with --workers',
     ):
         self.make_loader = make_loader
         self.batch_number = first
         self.warn = warn
+        self.advice = advice
         self.batches: Any = None  # torch's iterator over the loader
         self.workers: set[BaseProcess] = set()
 
@@ -64,8 +79,20 @@ class ResilientLoader:
         raise ConfigError(
             f"the loader's workers were lost {self.MAX_ATTEMPTS} times at batch "
             f'{self.batch_number} ({reason}). Killed workers are mostly a lack of memory: '
-            f'use fewer with workers=, and continue with --resume'
+            f'{self.advice}'
         )
+
+    def __iter__(self) -> Iterator[dict]:
+        """Yield the batches that are left. The workers end with the last, or with the iterator."""
+        try:
+            while True:
+                try:
+                    batch = self.next()
+                except StopIteration:
+                    return
+                yield batch
+        finally:
+            self.close()
 
     def _workers_were_lost(self, error: Exception, reason: str) -> bool:
         """Whether the error means lost workers, and not an exception of the data set."""

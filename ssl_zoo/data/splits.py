@@ -47,6 +47,7 @@ class DataSettings(Protocol):
     val: dict | int | float | None
     test: dict | None
     train_on_val: bool
+    max_pixels: int
 
 
 def data_sources(data: DataSettings, labelled: bool = False) -> dict[str, Source | None]:
@@ -66,9 +67,9 @@ def data_sources(data: DataSettings, labelled: bool = False) -> dict[str, Source
             have classes that the training images do not have, or numbers in their place that may
             mean other classes.
     """
-    whole = build_source(data.train)
+    whole = build_source(data.train, data.max_pixels)
     train, bank, val = _split_validation(whole, data)
-    test = build_source(data.test) if data.test else None
+    test = build_source(data.test, data.max_pixels) if data.test else None
     if labelled:
         _require_labels(data.train, whole, 'train')
         if test is not None:
@@ -96,7 +97,7 @@ def data_sources(data: DataSettings, labelled: bool = False) -> dict[str, Source
 def _split_validation(whole: Source, data: DataSettings) -> tuple[Source, Source, Source | None]:
     """Return the images to pretrain on, the images that are not held out, and the hold-out."""
     if isinstance(data.val, dict):
-        return whole, whole, build_source(data.val)
+        return whole, whole, build_source(data.val, data.max_pixels)
     if not data.val:
         return whole, whole, None
     remaining, held_out = hold_out(whole, data.val)

@@ -92,7 +92,12 @@ class TrainLoop(BaseLoop):
     def forward_to(self, end: int) -> None:
         """Train up to pass ``end``."""
         runner = self.runner
-        loader = ResilientLoader(self.dataloader, self._iter, runner.logger.warning)
+        loader = ResilientLoader(
+            self.dataloader,
+            self._iter,
+            runner.logger.warning,
+            'use fewer with workers=, and continue with --resume',
+        )
         try:
             while self._iter < end:
                 started = time.perf_counter()

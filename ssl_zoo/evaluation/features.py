@@ -1,6 +1,6 @@
 """Features of images: the output of a network in eval mode, without augmentation."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssl_zoo.data.loader import eval_loader
+from ssl_zoo.data.loader import WORKER_TIMEOUT, eval_loader
 from ssl_zoo.data.photometric import Photometric
+from ssl_zoo.data.resilient_loader import ResilientLoader
 from ssl_zoo.data.sources import Source, Subset
 from ssl_zoo.distributed import rank, world_size
 from ssl_zoo.distributed.objects import all_gather_object
@@ -91,6 +92,7 @@ def encode_batches(
     device: torch.device,
     batch_size: int = 256,
     workers: int = 0,
+    timeout: float = WORKER_TIMEOUT,
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None, list[tuple[int, str]]]]:
     """Encode the images of a source, batch by batch.
 
@@ -101,22 +103,31 @@ def encode_batches(
         device: where ``encode`` runs.
         batch_size: images per batch.
         workers: processes of the loader.
+        timeout: seconds to wait for a worker's batch before new workers replace the workers.
 
     Yields:
         positions: (b,) int64, positions of the batch's readable images in the source.
         outputs: (b, ...) float32, or None if no image of the batch can be read.
         unreadable: (position, reason) of each unreadable image of the batch.
+
+    Raises:
+        ConfigError: the workers were lost repeatedly at one batch.
     """
     normalise = preprocessing.normaliser(device)
-    loader = eval_loader(
-        source,
-        preprocessing.size,
-        preprocessing.resize,
-        batch_size,
-        workers,
-        preprocessing.interpolation,
-    )
-    for batch in loader:
+
+    def make_loader(start: int) -> Iterable[dict]:
+        return eval_loader(
+            source,
+            preprocessing.size,
+            preprocessing.resize,
+            batch_size,
+            workers,
+            preprocessing.interpolation,
+            start,
+            timeout,
+        )
+
+    for batch in ResilientLoader(make_loader):
         outputs = None
         if len(batch['index']):
             with preprocessing.autocast(device):

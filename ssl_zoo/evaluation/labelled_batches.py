@@ -1,14 +1,15 @@
 """Batches of labelled images or of stored features, for training a classifier."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_zoo.data.loader import train_loader
+from ssl_zoo.data.loader import WORKER_TIMEOUT, train_loader
 from ssl_zoo.data.photometric import horizontal_flip
+from ssl_zoo.data.resilient_loader import ResilientLoader
 from ssl_zoo.data.sources import Source
 from ssl_zoo.data.stream_sampler import StreamSampler, order_of
 from ssl_zoo.data.view_dataset import ViewDataset
@@ -32,6 +33,7 @@ class ImageBatches:
         seed: seed of crops, flips and order.
         workers: processes of the loader.
         device: device of the batches.
+        timeout: seconds to wait for a worker's batch before new workers replace the workers.
 
     Attributes:
         unreadable: reason for each image that could not be read, by position in the source.
@@ -45,6 +47,7 @@ class ImageBatches:
         seed: int,
         workers: int,
         device: torch.device,
+        timeout: float = WORKER_TIMEOUT,
     ):
         view = View(
             preprocessing.size,
@@ -54,6 +57,7 @@ class ImageBatches:
         )
         self.dataset = ViewDataset(source, [view], seed)
         self.workers = workers
+        self.timeout = timeout
         self.device = device
         self.normalise = preprocessing.normaliser(device)
         self.labels = torch.from_numpy(source.labels)
@@ -76,10 +80,16 @@ class ImageBatches:
             labels: (B,) int64.
 
         Raises:
-            ConfigError: no image of a batch can be read.
+            ConfigError: no image of a batch can be read, or the workers were lost repeatedly.
         """
         share = (rank(), world_size())
-        for batch in train_loader(self.dataset, batch_size, self.workers, start, stop, share):
+
+        def make_loader(first: int) -> Iterable[dict]:
+            return train_loader(
+                self.dataset, batch_size, self.workers, first, stop, share, self.timeout
+            )
+
+        for batch in ResilientLoader(make_loader, start):
             self.unreadable.update(batch['unreadable'])
             if batch['views'] is None:
                 i, reason = batch['unreadable'][0]

@@ -239,7 +239,7 @@ def _verification_images(data: Data, images: int) -> tuple[Source, str]:
     names = [name for name in ('test', 'val', 'train') if isinstance(getattr(data, name), dict)]
     name = names[0]
     try:
-        source = build_source(getattr(data, name))
+        source = build_source(getattr(data, name), data.max_pixels)
     except MissingData as error:
         raise ConfigError(
             f'the exported file is verified on images, and data.{name} is not on this machine '

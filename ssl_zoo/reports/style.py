@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ssl_zoo.data.decode import open_image
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.storage.atomic import atomic_write
 
@@ -167,7 +168,7 @@ def save_figure(figure: Figure, path: Path) -> Path:
 
 def _with_palette(png: bytes) -> bytes:
     """Reduce a PNG to 128 colours: figures have few colours, and the file is a third as large."""
-    image = Image.open(io.BytesIO(png)).convert('RGB')
+    image = open_image(io.BytesIO(png), ['PNG']).convert('RGB')
     image = image.quantize(128, dither=Image.Dither.NONE)
     buffer = io.BytesIO()
     image.save(buffer, 'png', optimize=True)

@@ -6,6 +6,7 @@ import io
 import numpy as np
 from PIL import Image
 
+from ssl_zoo.data.decode import MAX_PIXELS
 from ssl_zoo.data.random import permutation
 
 
@@ -26,12 +27,15 @@ class Source:
         classes: name of each class, in the order of the labels, or None.
         classes_are_numbers: whether the classes have no names, and `classes` holds their numbers.
         warning: sentence that a figure on these images must carry, or ''.
+        max_pixels: number of pixels above which an image file is unreadable; `build_source` sets it
+            to data.max_pixels.
     """
 
     labels: np.ndarray | None = None
     classes: list[str] | None = None
     classes_are_numbers: bool = False
     warning: str = ''
+    max_pixels: int = MAX_PIXELS
 
     def __init_subclass__(cls, **arguments):
         super().__init_subclass__(**arguments)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ssl_zoo.data.decode import MAX_PIXELS
 from ssl_zoo.data.random import permutation
 from ssl_zoo.data.sources.base import Source
 from ssl_zoo.data.sources.composed import Subset
@@ -32,12 +33,13 @@ def balanced_order(source: Source, seed: int = 0) -> np.ndarray:
     return order[np.argsort(turn, kind='stable')]
 
 
-def build_source(cfg: dict) -> Source:
+def build_source(cfg: dict, max_pixels: int = MAX_PIXELS) -> Source:
     """Build a source from its config.
 
     Args:
         cfg: `type`, a name in SOURCES; the arguments of that type; `limit`, optional: number
             of images to keep, a fixed choice balanced over the classes.
+        max_pixels: number of pixels above which an image file is unreadable.
 
     Raises:
         ConfigError: an unknown type, unknown or bad arguments, files that are missing (MissingData)
@@ -46,6 +48,7 @@ def build_source(cfg: dict) -> Source:
     cfg = dict(cfg)
     limit = cfg.pop('limit', None)
     source = SOURCES.create(cfg)
+    source.max_pixels = max_pixels
     if limit is None:
         return source
     if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= len(source):

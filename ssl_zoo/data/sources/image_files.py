@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_zoo.data.decode import SUFFIXES, read_pixels
+from ssl_zoo.data.decode import SUFFIXES, read_file, read_pixels
 from ssl_zoo.data.sources.base import Source
-from ssl_zoo.errors import MissingData, UnreadableImage
+from ssl_zoo.errors import MissingData
 
 # Number of files whose existence is checked: on a network drive the check of a million files takes
 # minutes.
@@ -42,11 +42,7 @@ class ImageFiles(Source):
 
     def pixels(self, i: int) -> np.ndarray:
         path = self.root / self.files[i]
-        try:
-            data = np.fromfile(path, dtype=np.uint8)
-        except OSError as error:
-            raise UnreadableImage(f'{type(error).__name__}: {error}') from None
-        return read_pixels(data, path)
+        return read_pixels(read_file(path, self.max_pixels), path, self.max_pixels)
 
     def name(self, i: int) -> str:
         return self.files[i]
@@ -56,7 +52,7 @@ class ImageFiles(Source):
         suffix = path.suffix.lower()
         if suffix not in SUFFIXES:
             return super().encoded(i)
-        return suffix, path.read_bytes()
+        return suffix, read_file(path, self.max_pixels).tobytes()
 
 
 def existing_folder(root: str, content: str) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_zoo.data.decode import SUFFIXES, read_pixels
+from ssl_zoo.data.decode import SUFFIXES, check_file_size, read_pixels
 from ssl_zoo.data.random import permutation
 from ssl_zoo.data.sources.base import Source, numbers_as_names
 from ssl_zoo.data.sources.class_names import read_class_names, stored_class_names
@@ -97,6 +97,7 @@ class TarShards(Source):
         i = range(len(self))[i]
         shard = self._shard_of(i)
         size = int(self.index.sizes[i])
+        check_file_size(size, self.max_pixels)
         try:
             # The variable keeps the file open until the bytes are read.
             file = _open_shard(self.paths[shard], *self.stats[shard])
@@ -108,7 +109,7 @@ class TarShards(Source):
         return data
 
     def pixels(self, i: int) -> np.ndarray:
-        return read_pixels(self._read_bytes(i), self.name(i))
+        return read_pixels(self._read_bytes(i), self.name(i), self.max_pixels)
 
     def name(self, i: int) -> str:
         i = range(len(self))[i]
