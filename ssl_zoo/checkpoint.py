@@ -17,8 +17,10 @@ from torch import Tensor
 
 from ssl_zoo.architecture_keys import without_weight_sources
 from ssl_zoo.config.settings import Settings
+from ssl_zoo.data.identity import content_identity
 from ssl_zoo.data.sources import Source
 from ssl_zoo.data.views import VIEW_VERSION
+from ssl_zoo.distributed.process_group import rank_info
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.storage.digest import sha256_of_tensors
 from ssl_zoo.storage.tensor_file import read_tensor_file
@@ -50,6 +52,8 @@ RESUME_INVARIANTS = (
     'compile',
     'seed',
 )
+# Arguments of a source that say where the files are, and not which images they hold.
+LOCATIONS = ('root', 'path', 'shards', 'classes', 'download')
 DATA_INVARIANTS = ('mean', 'std', 'on_device')  # such keys in the section data
 
 
@@ -276,7 +280,7 @@ def _rename_damaged(path: Path) -> str | None:
     return new_path.name
 
 
-def check_resumable(content: dict, settings: Settings, train: Source) -> None:
+def check_resumable(content: dict, settings: Settings, train: Source) -> str | None:
     """Check that a run can continue from a checkpoint as if it had never stopped.
 
     Args:
@@ -284,8 +288,11 @@ def check_resumable(content: dict, settings: Settings, train: Source) -> None:
         settings: settings of the run.
         train: training images of the run.
 
+    Returns:
+        A warning if the files of the images seem to be a copy.
+
     Raises:
-        ConfigError: settings, views or images differ.
+        ConfigError: settings, views, source or images differ.
     """
     before = without_weight_sources(content['config'])
     now = without_weight_sources(settings.to_builtin())
@@ -302,6 +309,7 @@ def check_resumable(content: dict, settings: Settings, train: Source) -> None:
                 f'cannot resume: data.{key} was {value_before} and is {now["data"][key]}; '
                 f'set it back'
             )
+    _check_source(before['data'].get('train'), now['data']['train'])
     if content.get('pixels') != VIEW_VERSION:
         raise ConfigError(
             'cannot resume: the checkpoint was written by a version of ssl_zoo whose views have '
@@ -317,3 +325,43 @@ def check_resumable(content: dict, settings: Settings, train: Source) -> None:
             'cannot resume: the training set has other images (their names or labels differ from '
             "the run's)"
         )
+    return _check_content(content.get('data_identity'), train)
+
+
+def _check_source(before: Any, now: dict) -> None:
+    """Compare the arguments of the source, except those that say where the files are."""
+    if not isinstance(before, dict):
+        before = {}
+    for key in sorted({*before, *now} - set(LOCATIONS)):
+        if before.get(key) != now.get(key):
+            raise ConfigError(
+                f'cannot resume: data.train.{key} was {before.get(key)!r} and is {now.get(key)!r}; '
+                f'set it back, or start a new run in another work directory'
+            )
+
+
+def _check_content(before: dict | None, train: Source) -> str | None:
+    """Compare the content of the images; return a warning if the files seem to be a copy.
+
+    The first process of each machine compares, because every machine may have files of its own.
+    """
+    if not isinstance(before, dict) or rank_info().local_rank > 0:  # an older checkpoint has none
+        return None
+    now = content_identity(train)
+    if before == now:
+        return None
+    if before.get('sizes') != now['sizes']:
+        difference = 'sizes of their files differ'
+    elif now['times'] is not None and before.get('times') == now['times']:
+        return None  # the sample may hold an image that could not be read before
+    elif before.get('pixels') != now['pixels']:
+        difference = 'pixels differ'
+    else:
+        return (
+            'the training images have other modification times than before, and the same names, '
+            'labels and sizes; those compared have the same pixels, so they are taken for a copy'
+        )
+    raise ConfigError(
+        f'cannot resume: the training set has other images of the same names (the {difference}); '
+        f"give the run's images, or start a new run in another work directory"
+    )

@@ -2,18 +2,24 @@
 
 from pathlib import Path
 
+import shutil
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ssl_zoo.build import load_method
 from ssl_zoo.checkpoint import (
     FORMAT,
     add_digest,
+    check_resumable,
     checkpoints_in,
     newest_checkpoint,
     read_checkpoint,
 )
 from ssl_zoo.engine.resume import resolve_resume
+from ssl_zoo.data.sources.folder import Images
 from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.engine.work_dir import claim
 from ssl_zoo.errors import ConfigError
@@ -109,8 +115,12 @@ def test_resuming_another_run_is_refused(tiny, tmp_path):
         (dict(precision='bf16'), "precision was 'float32' and is 'bf16'"),
         (dict(data={**TINY_DATA, 'mean': [0.4] * 3}), 'data.mean was'),
         (
-            dict(data={**TINY_DATA, 'train': dict(type='Digits', split='test', limit=180)}),
-            'has other images',
+            dict(data={**TINY_DATA, 'train': dict(type='Digits', split='test')}),
+            "data.train.split was 'val' and is 'test'",
+        ),
+        (
+            dict(data={**TINY_DATA, 'train': dict(type='Digits', split='val', size=24)}),
+            'data.train.size was None and is 24',
         ),
         (dict(data={**TINY_DATA, 'val': None}), '140 images and has 180'),
     ):
@@ -120,6 +130,42 @@ def test_resuming_another_run_is_refused(tiny, tmp_path):
         build_runner(tiny(), tmp_path)
     with pytest.raises(ConfigError, match='holds step_00000014.pth, which is not an earlier'):
         build_runner(tiny(), tmp_path, resume=str(checkpoints_in(tmp_path)[1]))
+
+
+def photos(root, seed=0):
+    """Forty pictures whose files have one size in bytes."""
+    rng = np.random.default_rng(seed)
+    root.mkdir(parents=True)
+    for k in range(40):
+        Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(root / f'{k}.bmp')
+    return root
+
+
+def test_no_run_resumes_on_other_pictures_of_the_same_names(tiny, tmp_path):
+    def run_of(root):
+        return tiny(data=dict(train=dict(type='Images', root=str(root))), online_eval=dict(every=0))
+
+    root = photos(tmp_path / 'photos')
+    work_dir = tmp_path / 'run'
+    runner = train(run_of(root), work_dir)
+    content = read_checkpoint(checkpoints_in(work_dir)[0])
+    assert check_resumable(content, run_of(root), Images(str(root))) is None
+
+    copied = shutil.copytree(root, tmp_path / 'copied', copy_function=shutil.copyfile)
+    warning = check_resumable(content, run_of(copied), Images(str(copied)))
+    assert 'other modification times' in warning and 'taken for a copy' in warning
+    build_runner(run_of(copied), work_dir, resume=True).load_or_resume()
+    assert warning in (work_dir / 'train.log').read_text()
+
+    exchanged = photos(tmp_path / 'exchanged', seed=1)
+    with pytest.raises(ConfigError, match='other images of the same names .the pixels differ'):
+        check_resumable(content, run_of(exchanged), Images(str(exchanged)))
+    Image.new('RGB', (30, 24)).save(root / '17.bmp')
+    with pytest.raises(ConfigError, match='other images of the same names .the sizes of'):
+        build_runner(run_of(root), work_dir, resume=True)
+    del content['data_identity']  # as in checkpoints of earlier versions
+    assert check_resumable(content, run_of(root), Images(str(root))) is None
+    assert runner.step == content['step']
 
 
 def test_no_run_resumes_on_other_pixels(tiny, tmp_path, monkeypatch):

@@ -214,9 +214,7 @@ def _uint16(data: bytes | np.ndarray, position: int) -> int:
     return int(data[position]) << 8 | int(data[position + 1])
 
 
-def _turn_upright(
-    pixels: np.ndarray, data: bytes | np.ndarray, max_pixels: int
-) -> np.ndarray:
+def _turn_upright(pixels: np.ndarray, data: bytes | np.ndarray, max_pixels: int) -> np.ndarray:
     """Apply the EXIF orientation of a JPEG file to its pixels.
 
     Raises:

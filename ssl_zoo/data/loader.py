@@ -16,7 +16,9 @@ from ssl_zoo.data.stream_sampler import StreamSampler
 from ssl_zoo.data.view_dataset import ViewDataset
 from ssl_zoo.distributed.process_group import rank_info
 
-WORKER_TIMEOUT = 1800  # seconds that an evaluation waits for a batch, as parallel.timeout
+# Seconds that an evaluation waits for a batch. Shorter than parallel.timeout, the time that the
+# other processes wait for this one.
+WORKER_TIMEOUT = 600
 GRACE_SECONDS = 30  # seconds that a worker goes on after SIGTERM
 M_TRIM_THRESHOLD = -1  # parameters of glibc's mallopt
 M_MMAP_THRESHOLD = -3

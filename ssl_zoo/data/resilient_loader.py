@@ -4,6 +4,7 @@ import multiprocessing
 import multiprocessing.connection
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -113,14 +114,14 @@ class ResilientLoader:
         # the middle of a step that would leave half an update, so the handler is installed only
         # while the main process waits for a batch. The handler is read from the class: read from
         # the instance it would be a method, with `self` as a further argument.
-        signal.signal(signal.SIGCHLD, ResilientLoader.torch_handler)
+        _set_child_handler(ResilientLoader.torch_handler)
         try:
             dead = [worker.pid for worker in self.workers if not worker.is_alive()]
             if dead:
                 raise RuntimeError(f'DataLoader worker (pid {dead[0]}) is gone')
             return next(self.batches)
         finally:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _set_child_handler(signal.SIG_DFL)
 
     def _start(self) -> None:
         children_before = set(multiprocessing.active_children())
@@ -143,12 +144,18 @@ class ResilientLoader:
         self.workers = set()
         if not workers:
             return
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _set_child_handler(signal.SIG_DFL)
         if lost:
             _kill(workers)
         # Deleting the iterator would do the same, if nothing else referred to it.
         batches._shutdown_workers()
         _kill(workers)
+
+
+def _set_child_handler(handler: Any) -> None:
+    """Set the handler of SIGCHLD in the main thread. Python forbids it in others."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, handler)
 
 
 def _kill(workers: set[BaseProcess]) -> None:

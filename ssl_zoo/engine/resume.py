@@ -102,8 +102,7 @@ def read_resumed_checkpoint(
     need_items(
         content, path, images=int, manifest=str, seconds=float, accumulate=int, optimizer=dict
     )
-    check_resumable(content, settings, train)
-    return content
+    return dict(content, warning=check_resumable(content, settings, train))
 
 
 def _choose_checkpoint(work_dir: Path, resume: bool | str, lock: FileLock | None) -> str:
@@ -161,6 +160,8 @@ def load_state(runner: 'ZooRunner', content: dict) -> None:
     runner.seconds_before = content['seconds']
     runner.progress_hook.resumed = content.get('log')
     runner.logger.info(f'resumed at step {step} of {runner.max_steps}')
+    if content['warning']:
+        runner.logger.warning(content['warning'])
     _warn_of_other_passes(runner, content['accumulate'])
 
 

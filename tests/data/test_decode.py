@@ -1,12 +1,20 @@
 """Every kind of file gets the treatment a user expects, or is unreadable with a reason."""
 
+import ast
 import io
+import os
+import re
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_zoo.data.decode import read_image, read_pixels
+from ssl_zoo.data.decode import FORMATS, MAX_PIXELS, read_file, read_image, read_pixels
 from ssl_zoo.errors import UnreadableImage
 
 RNG = np.random.default_rng(0)
@@ -197,9 +205,7 @@ def test_tags_behind_the_frame_header_turn_the_image_too(tmp_path):
 
 
 def test_which_jpeg_files_do_without_pillow(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        'ssl_zoo.data.decode.read_image', lambda file: pytest.fail('went to Pillow')
-    )
+    monkeypatch.setattr('ssl_zoo.data.decode.read_image', lambda *_: pytest.fail('went to Pillow'))
     Image.fromarray(COLOUR).save(tmp_path / 'a.jpg')
     data = (tmp_path / 'a.jpg').read_bytes()
     assert read_pixels(data).shape == COLOUR.shape
@@ -255,3 +261,165 @@ def test_damaged_bytes_never_raise_anything_else(tmp_path):
             except UnreadableImage:
                 unreadable += 1
     assert 0 < unreadable < tried
+
+
+# --- Files that are made to do harm.
+
+
+def test_postscript_is_no_image_under_any_name(tmp_path):
+    file = tmp_path / 'x.jpg'
+    file.write_bytes(b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n')
+    assert Image.open(file).format == 'EPS'  # Pillow alone would hand it to Ghostscript
+    for read in (read_image, lambda path: read_pixels(path.read_bytes(), path)):
+        with pytest.raises(UnreadableImage, match='UnidentifiedImageError.*x.jpg'):
+            read(file)
+
+
+@pytest.mark.parametrize('name', sorted(set(FORMATS) - {'HEIF'}))
+def test_every_named_format_is_read(name):
+    file = io.BytesIO()
+    Image.fromarray(COLOUR).save(file, name)
+    assert read_pixels(file.getvalue()).shape == COLOUR.shape
+
+
+def opens_of_pillow(code):
+    """Lines of the calls of PIL.Image.open, and of imports that hide them."""
+    lines = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Attribute) and node.attr == 'open':
+            owner = node.value
+            name = owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, 'id', None)
+            if name in ('Image', 'ImageFile'):
+                lines.append(node.lineno)
+        if isinstance(node, ast.ImportFrom) and node.module in ('PIL.Image', 'PIL.ImageFile'):
+            lines.append(node.lineno)
+        if isinstance(node, ast.ImportFrom | ast.Import):
+            renamed = {alias.name for alias in node.names if alias.asname}
+            if renamed & {'PIL', 'PIL.Image', 'Image'}:
+                lines.append(node.lineno)
+    return lines
+
+
+def test_one_function_opens_images(root):
+    found = []
+    for folder in ('ssl_zoo', 'methods', 'tools', 'configs', 'docs'):
+        for path in sorted(Path(root, folder).rglob('*.py')):
+            found += [path.relative_to(root).as_posix()] * len(opens_of_pillow(path.read_text()))
+    for path in [*Path(root, 'docs').rglob('*.md'), Path(root, 'README.md')]:
+        for block in re.findall(r'```python\n(.*?)```', path.read_text(), re.DOTALL):
+            assert 'Image.open(' not in block, path
+    assert found == ['ssl_zoo/data/decode.py']
+    assert opens_of_pillow('import PIL.Image\nPIL.Image.open(x)') == [2]
+    assert opens_of_pillow('from PIL.Image import open as o') == [1]
+    assert opens_of_pillow('from PIL import Image as I\nI.open(x)') == [1]
+
+
+def flat_png(width, height, bits, colour, channels):
+    """A black PNG, compressed a thousandfold."""
+
+    def chunk(name, content):
+        checksum = struct.pack('>I', zlib.crc32(name + content))
+        return struct.pack('>I', len(content)) + name + content + checksum
+
+    compressor = zlib.compressobj(9)
+    row = bytes(1 + width * channels * bits // 8)
+    content = b''.join(compressor.compress(row) for _ in range(height)) + compressor.flush()
+    header = struct.pack('>IIBBBBB', width, height, bits, colour, 0, 0, 0)
+    return (
+        b'\x89PNG\r\n\x1a\n'
+        + chunk(b'IHDR', header)
+        + chunk(b'IDAT', content)
+        + chunk(b'IEND', b'')
+    )
+
+
+def claiming_jpeg(width, height):
+    """A JPEG of 16 x 16 pixels whose header claims another size."""
+    file = io.BytesIO()
+    Image.new('RGB', (16, 16)).save(file, 'JPEG')
+    data = bytearray(file.getvalue())
+    start = data.index(b'\xff\xc0')
+    data[start + 5 : start + 9] = struct.pack('>HH', height, width)
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    'data',
+    [claiming_jpeg(13000, 13000), flat_png(13000, 13000, 16, 0, 1), claiming_jpeg(60000, 60000)],
+    ids=['jpeg', '16-bit png', 'above the limit of Pillow'],
+)
+def test_an_image_of_too_many_pixels_is_unreadable(data):
+    words = (
+        r'(pixels, more than data.max_pixels=128,000,000; .* raise data.max_pixels|exceeds limit)'
+    )
+    for read in (read_pixels, lambda data: read_image(io.BytesIO(data))):
+        with pytest.raises(UnreadableImage, match=words):
+            read(data)
+
+
+def test_the_limit_is_an_option_and_counts_pixels():
+    data = flat_png(300, 200, 8, 2, 3)
+    assert read_pixels(data, max_pixels=60_000).shape == (200, 300, 3)
+    with pytest.raises(UnreadableImage, match='300 x 200 are 60,000 pixels, more than .*=59,999'):
+        read_pixels(data, max_pixels=59_999)
+    assert MAX_PIXELS > 12_032 * 9_024  # cameras of 108 million pixels
+
+
+def test_a_raised_limit_goes_beyond_that_of_pillow(monkeypatch):
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 1_000)
+    data = flat_png(300, 200, 8, 2, 3)
+    with pytest.raises(UnreadableImage, match='more than data.max_pixels=50,000|exceeds limit'):
+        read_pixels(data, max_pixels=50_000)
+    assert read_pixels(data, max_pixels=60_000).shape == (200, 300, 3)
+
+
+def memory_of_16_bit_png(side):
+    code = f"""
+import resource, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_decode import flat_png, read_pixels
+data = flat_png({side}, {side}, 16, 0, 1)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+read_pixels(data)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    return int(subprocess.run([sys.executable, '-c', code], capture_output=True, check=True).stdout)
+
+
+def test_16_bits_take_no_more_memory_than_their_pixels():
+    side = 3000
+    kib = memory_of_16_bit_png(side)
+    # 16 bits, 8 bits, Pillow's RGB in 4 bytes, the array of 3 bytes; float64 took 27 and more.
+    assert kib * 1024 < 14 * side**2
+
+
+@pytest.mark.parametrize('dtype', [np.uint16, np.int32, np.float32])
+def test_blocks_of_rows_give_what_the_whole_image_gives(dtype):
+    values = RNG.integers(0, 65536, (1200, 1100)).astype(dtype)
+    values[:2] = np.linspace(0, 65535, 2200).reshape(2, -1).astype(dtype)
+    if dtype == np.float32:
+        values = values / 70000
+        values[7, :3] = [np.nan, -np.inf, -1]
+    whole = np.nan_to_num(values.astype(np.float64))
+    largest = next(v for v in (1, 255, 65535) if whole.max() <= v)
+    expected = (whole.clip(0, largest) * (255 / largest)).round().astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, 'TIFF')
+    assert np.array_equal(read_pixels(file.getvalue()), expected[..., None].repeat(3, 2))
+
+
+def test_the_size_of_a_file_is_checked_before_it_is_read(tmp_path):
+    with open(tmp_path / 'x.jpg', 'wb') as file:
+        file.truncate(1 << 40)  # sparse: no disk is used
+    with pytest.raises(UnreadableImage, match='1,099,511,627,776 bytes, more than .*max_pixels'):
+        read_file(tmp_path / 'x.jpg')
+    (tmp_path / 'y.jpg').write_bytes(b'12345')
+    assert read_file(tmp_path / 'y.jpg', max_pixels=1).tobytes() == b'12345'
+    os.mkfifo(tmp_path / 'pipe.jpg')
+    for name, words in (('pipe.jpg', 'not a regular file'), ('none.jpg', 'FileNotFoundError')):
+        with pytest.raises(UnreadableImage, match=words):
+            read_file(tmp_path / name)
+    with pytest.raises(UnreadableImage):
+        read_file(tmp_path)
+    with pytest.raises(UnreadableImage, match='null'):
+        read_file(str(tmp_path / 'a\0b.jpg'))

@@ -107,6 +107,21 @@ class Source:
         """
         return permutation(len(self) if only is None else len(only), seed, epoch)
 
+    def file_stats(self, only: np.ndarray | None = None) -> np.ndarray | None:
+        """Return size and modification time of the images' files, without reading the files.
+
+        A source that reads files defines this method, so that stored features are not reused, and
+        a run does not resume, when the files were exchanged under the same names.
+
+        Args:
+            only: positions of images; None for all.
+
+        Returns:
+            (n, 2) int64, bytes and nanoseconds, -1 for a file that cannot be found; None if the
+            images are not files.
+        """
+        return None
+
     def manifest(self) -> str:
         """Return the first 16 hexadecimal digits of the SHA-256 over all names and labels."""
         digest = hashlib.sha256()

@@ -45,6 +45,13 @@ class Joined(Source):
         source, position = self._locate(i)
         return source.encoded(position)
 
+    def file_stats(self, only: np.ndarray | None = None) -> np.ndarray | None:
+        parts = (self.first.file_stats(), self.second.file_stats())
+        if parts[0] is None or parts[1] is None:
+            return None
+        stats = np.concatenate(parts)
+        return stats if only is None else stats[only]
+
 
 class Subset(Source):
     """Selected images of another source.
@@ -80,3 +87,6 @@ class Subset(Source):
     def order(self, epoch: int, seed: int, only: np.ndarray | None = None) -> np.ndarray:
         visited = self.indices if only is None else self.indices[only]
         return self.source.order(epoch, seed, visited)
+
+    def file_stats(self, only: np.ndarray | None = None) -> np.ndarray | None:
+        return self.source.file_stats(self.indices if only is None else self.indices[only])

@@ -1,5 +1,8 @@
 """Base of the sources whose images are files below a folder."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,9 @@ from ssl_zoo.errors import MissingData
 # Number of files whose existence is checked: on a network drive the check of a million files takes
 # minutes.
 MAX_CHECKED_FILES = 10_000
+# Sizes and times of files are asked for in threads, because a network drive answers late.
+STAT_THREADS = 16
+STAT_GROUP = 1_000
 
 
 class ImageFiles(Source):
@@ -53,6 +59,21 @@ class ImageFiles(Source):
         if suffix not in SUFFIXES:
             return super().encoded(i)
         return suffix, read_file(path, self.max_pixels).tobytes()
+
+    def file_stats(self, only: np.ndarray | None = None) -> np.ndarray:
+        files = self.files if only is None else [self.files[i] for i in only]
+        groups = [files[i : i + STAT_GROUP] for i in range(0, len(files), STAT_GROUP)]
+        with ThreadPoolExecutor(STAT_THREADS) as threads:
+            stats = list(threads.map(self._stat_files, groups))
+        return np.concatenate([np.empty((0, 2), np.int64), *stats])
+
+    def _stat_files(self, files: list[str]) -> np.ndarray:
+        stats = np.full((len(files), 2), -1, dtype=np.int64)
+        for row, file in zip(stats, files, strict=True):
+            with suppress(OSError, ValueError):
+                status = os.stat(f'{self.root}/{file}')
+                row[:] = status.st_size, status.st_mtime_ns
+        return stats
 
 
 def existing_folder(root: str, content: str) -> Path:

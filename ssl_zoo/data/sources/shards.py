@@ -120,6 +120,12 @@ class TarShards(Source):
     def encoded(self, i: int) -> tuple[str, bytes]:
         return SUFFIXES[self.index.suffixes[i]], self._read_bytes(i)
 
+    def file_stats(self, only: np.ndarray | None = None) -> np.ndarray:
+        """Return the size of each image, and the time of its shard."""
+        times = np.repeat([mtime for _, mtime in self.stats], self.index.counts)
+        stats = np.stack([self.index.sizes, times], axis=1).astype(np.int64)
+        return stats if only is None else stats[only]
+
     def order(self, epoch: int, seed: int, only: np.ndarray | None = None) -> np.ndarray:
         order = self._order_of_all(epoch, seed)
         if only is None:

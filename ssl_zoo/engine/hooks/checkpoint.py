@@ -11,6 +11,7 @@ from torch import Tensor
 from ssl_zoo.architecture_keys import without_weight_sources
 from ssl_zoo.checkpoint import FORMAT, add_digest, checkpoints_in
 from ssl_zoo.config.settings import Settings
+from ssl_zoo.data.identity import content_identity
 from ssl_zoo.data.sources import Source
 from ssl_zoo.data.views import VIEW_VERSION
 from ssl_zoo.distributed import rank
@@ -47,7 +48,7 @@ class CheckpointHook(Hook):
         self.train = train
         self.path: Path | None = None
         self.failed = False
-        self._manifest: str | None = None
+        self._images: dict | None = None
 
     def after_optimizer_step(self, runner: 'ZooRunner') -> None:
         if runner.due(self.settings.checkpoint.every):
@@ -88,15 +89,18 @@ class CheckpointHook(Hook):
         self, runner: 'ZooRunner', path: Path, weights: dict, optimizer: dict, log: dict
     ) -> bool:
         """Write the checkpoint and remove old ones; return False if it cannot be written."""
-        if self._manifest is None:
-            self._manifest = self.train.manifest()
+        if self._images is None:
+            self._images = dict(
+                images=runner.plan.images,
+                manifest=self.train.manifest(),
+                data_identity=content_identity(self.train),
+            )
         content = dict(
             format=FORMAT,
             config=without_weight_sources(self.settings.to_builtin()),
             step=runner.step,
-            images=runner.plan.images,
             pixels=VIEW_VERSION,
-            manifest=self._manifest,
+            **self._images,
             seconds=runner.train_seconds,
             versions=versions(),
             processes=runner.plan.processes,

@@ -26,6 +26,7 @@ from ssl_zoo.evaluation.probe import DRAWS, few_label_probe, few_label_protocol,
 from ssl_zoo.evaluation.results import rows_of, write_row
 from ssl_zoo.losses import feature_std
 from ssl_zoo.method import Method
+from ssl_zoo.printable import one_line
 from ssl_zoo.versions import versions
 
 if TYPE_CHECKING:
@@ -257,7 +258,7 @@ class OnlineEvaluationHook(Hook):
         self.unreadable.update(new)
         if rank() == 0:
             for name, reason in new[:SHOWN_UNREADABLE]:
-                runner.logger.warning(f'left out of evaluation: {name} ({reason})')
+                runner.logger.warning(one_line(f'left out of evaluation: {name} ({reason})'))
             if len(new) > SHOWN_UNREADABLE:
                 runner.logger.warning(f'and {len(new) - SHOWN_UNREADABLE} more')
         return features

@@ -8,6 +8,7 @@ from ssl_zoo.data.sources import Source
 from ssl_zoo.distributed import rank
 from ssl_zoo.distributed.objects import all_gather_object
 from ssl_zoo.errors import CollectiveConfigError, ConfigError
+from ssl_zoo.printable import one_line
 
 if TYPE_CHECKING:
     from ssl_zoo.engine.runner import ZooRunner
@@ -67,7 +68,8 @@ class UnreadableImagesHook(Hook):
                 if i not in self.reasons:
                     self.reasons[i] = reason
                     if rank() == 0:
-                        runner.logger.warning(f'skipped {self.source.name(i)}: {reason}')
+                        name = one_line(self.source.name(i))
+                        runner.logger.warning(f'skipped {name}: {one_line(reason)}')
         self.new_reasons = {}
         self._counted = 0
         if len(self.reasons) > self.limit * len(self.source):
@@ -86,7 +88,10 @@ class UnreadableImagesHook(Hook):
             )
 
     def _list_images(self) -> str:
-        names = [f'{self.source.name(i)} ({reason})' for i, reason in sorted(self.reasons.items())]
+        names = [
+            one_line(f'{self.source.name(i)} ({reason})')
+            for i, reason in sorted(self.reasons.items())
+        ]
         text = '; '.join(names[: self.SHOWN])
         if len(names) > self.SHOWN:
             text += f' and {len(names) - self.SHOWN} more'

@@ -1,8 +1,6 @@
 """The context of an evaluation: a checkpoint, its network, its data, and the work directory."""
 
 import copy
-import hashlib
-import json
 import shlex
 import sys
 import time
@@ -20,12 +18,13 @@ from torch import nn
 from ssl_zoo.build import build_method, load_trained
 from ssl_zoo.config.builtin_values import to_builtin
 from ssl_zoo.data.data_digest import data_digest
+from ssl_zoo.data.identity import content_identity
 from ssl_zoo.data.loader import default_workers
 from ssl_zoo.data.sources import Source
 from ssl_zoo.data.splits import data_sources
 from ssl_zoo.distributed import rank
 from ssl_zoo.distributed.objects import raise_together
-from ssl_zoo.errors import ConfigError, UnreadableImage
+from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.feature_store import json_hash, store_features
 from ssl_zoo.evaluation.features import Features, Preprocessing
 from ssl_zoo.evaluation.metrics import interval, measure, top_k
@@ -36,7 +35,6 @@ from ssl_zoo.printable import printable
 from ssl_zoo.storage.digest import sha256_of_file
 from ssl_zoo.versions import versions
 
-FINGERPRINT_IMAGES = 8  # images whose pixels are part of the fingerprint of a data set
 METRIC_NAMES = dict(top1='top-1', mean_per_class='mean per class')
 MISSING_SOURCE = dict(
     val=(
@@ -370,24 +368,7 @@ def check_two_classes(labels: np.ndarray, images: str = 'the training images') -
 
 
 def fingerprint(source: Source | None) -> dict | None:
-    """Return the identity of a data set: its manifest and a hash of some pixels."""
+    """Return the identity of a data set: names, labels, sizes and times of files, some pixels."""
     if source is None:
         return None
-    return dict(manifest=source.manifest(), pixels=_pixel_hash(source))
-
-
-def _pixel_hash(source: Source) -> str:
-    """Hash the pixels of a few images.
-
-    The manifest does not change when the content of files changes, or when a config asks for
-    another image size; the pixels do.
-    """
-    digest = hashlib.sha256()
-    positions = np.linspace(0, len(source) - 1, FINGERPRINT_IMAGES)
-    for i in np.unique(positions.astype(int)):
-        try:
-            size = json.dumps(source.read(int(i)).size).encode()
-            digest.update(size + source.read(int(i)).tobytes())
-        except UnreadableImage as error:
-            digest.update(str(error).encode())
-    return digest.hexdigest()[:16]
+    return dict(manifest=source.manifest(), **content_identity(source))
