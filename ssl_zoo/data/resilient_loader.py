@@ -5,7 +5,9 @@ import multiprocessing.connection
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -31,6 +33,9 @@ class ResilientLoader:
         first: number of the first batch.
         warn: called with a message when workers were lost.
         advice: end of the message when workers were lost too often.
+        timeout: the loader's time-out in seconds; 0 for none. A worker that is stopped while it
+            hands a batch over makes torch wait without end; such workers are killed after one and a
+            half times as long.
 
     Attributes:
         workers: the worker processes; empty for a loader without workers.
@@ -46,11 +51,13 @@ class ResilientLoader:
         first: int = 0,
         warn: Callable[[str], None] = print_warning,
         advice: str = 'use fewer with --workers',
+        timeout: float = 0,
     ):
         self.make_loader = make_loader
         self.batch_number = first
         self.warn = warn
         self.advice = advice
+        self.watchdog = _Watchdog(1.5 * timeout)
         self.batches: Any = None  # torch's iterator over the loader
         self.workers: set[BaseProcess] = set()
 
@@ -119,7 +126,8 @@ class ResilientLoader:
             dead = [worker.pid for worker in self.workers if not worker.is_alive()]
             if dead:
                 raise RuntimeError(f'DataLoader worker (pid {dead[0]}) is gone')
-            return next(self.batches)
+            with self.watchdog.waiting():
+                return next(self.batches)
         finally:
             _set_child_handler(signal.SIG_DFL)
 
@@ -130,6 +138,7 @@ class ResilientLoader:
         handler = signal.getsignal(signal.SIGCHLD)
         if callable(handler):
             ResilientLoader.torch_handler = handler
+        self.watchdog.start(self.workers)
 
     def close(self, lost: bool = False) -> None:
         """End the workers now, not only when the last traceback that refers to them is deleted.
@@ -142,6 +151,7 @@ class ResilientLoader:
         workers = self.workers
         self.batches = None
         self.workers = set()
+        self.watchdog.stop()
         if not workers:
             return
         _set_child_handler(signal.SIG_DFL)
@@ -150,6 +160,46 @@ class ResilientLoader:
         # Deleting the iterator would do the same, if nothing else referred to it.
         batches._shutdown_workers()
         _kill(workers)
+
+
+class _Watchdog:
+    """A thread that kills workers when a batch does not arrive in time.
+
+    Args:
+        seconds: time for a batch; 0 for no limit, and no thread.
+    """
+
+    def __init__(self, seconds: float):
+        self.seconds = seconds
+        self.since: float | None = None  # time.monotonic() when the waiting began
+        self.ended = threading.Event()
+
+    def start(self, workers: set[BaseProcess]) -> None:
+        """Watch these workers."""
+        if workers and self.seconds:
+            self.ended = threading.Event()
+            threading.Thread(target=self._watch, args=(workers, self.ended), daemon=True).start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self.ended.set()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Measure the time of the block, which waits for a batch."""
+        self.since = time.monotonic()
+        try:
+            yield
+        finally:
+            self.since = None
+
+    def _watch(self, workers: set[BaseProcess], ended: threading.Event) -> None:
+        while not ended.wait(self.seconds / 10):
+            since = self.since
+            if since is not None and time.monotonic() - since > self.seconds:
+                for worker in workers:
+                    worker.kill()  # the main thread, whose connection breaks, replaces them
+                return
 
 
 def _set_child_handler(handler: Any) -> None:

@@ -97,6 +97,7 @@ class TrainLoop(BaseLoop):
             self._iter,
             runner.logger.warning,
             'use fewer with workers=, and continue with --resume',
+            runner.settings.parallel.timeout,
         )
         try:
             while self._iter < end:

@@ -127,7 +127,7 @@ def encode_batches(
             timeout,
         )
 
-    for batch in ResilientLoader(make_loader):
+    for batch in ResilientLoader(make_loader, timeout=timeout):
         outputs = None
         if len(batch['index']):
             with preprocessing.autocast(device):

@@ -89,7 +89,7 @@ class ImageBatches:
                 self.dataset, batch_size, self.workers, first, stop, share, self.timeout
             )
 
-        for batch in ResilientLoader(make_loader, start):
+        for batch in ResilientLoader(make_loader, start, timeout=self.timeout):
             self.unreadable.update(batch['unreadable'])
             if batch['views'] is None:
                 i, reason = batch['unreadable'][0]

@@ -212,9 +212,6 @@ def test_which_jpeg_files_do_without_pillow(tmp_path, monkeypatch):
     for other in (b'', b'\xff\xd8\xff', data[:40], data[:-20], b'\x00' + data):
         with pytest.raises(pytest.fail.Exception):
             read_pixels(other)
-    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 299)  # Pillow refuses from twice as many
-    with pytest.raises(pytest.fail.Exception):
-        read_pixels(data)
 
 
 def test_damaged_jpeg_files_are_what_they_are_to_pillow(tmp_path):
@@ -314,8 +311,8 @@ def test_one_function_opens_images(root):
     assert opens_of_pillow('from PIL import Image as I\nI.open(x)') == [1]
 
 
-def flat_png(width, height, bits, colour, channels):
-    """A black PNG, compressed a thousandfold."""
+def flat_png(width, height, bits, colour, channels, rows=None):
+    """A black PNG, compressed a thousandfold; it may hold fewer rows than its header claims."""
 
     def chunk(name, content):
         checksum = struct.pack('>I', zlib.crc32(name + content))
@@ -323,7 +320,7 @@ def flat_png(width, height, bits, colour, channels):
 
     compressor = zlib.compressobj(9)
     row = bytes(1 + width * channels * bits // 8)
-    content = b''.join(compressor.compress(row) for _ in range(height)) + compressor.flush()
+    content = b''.join(compressor.compress(row) for _ in range(rows or height)) + compressor.flush()
     header = struct.pack('>IIBBBBB', width, height, bits, colour, 0, 0, 0)
     return (
         b'\x89PNG\r\n\x1a\n'
@@ -345,7 +342,11 @@ def claiming_jpeg(width, height):
 
 @pytest.mark.parametrize(
     'data',
-    [claiming_jpeg(13000, 13000), flat_png(13000, 13000, 16, 0, 1), claiming_jpeg(60000, 60000)],
+    [
+        claiming_jpeg(13000, 13000),
+        flat_png(13000, 13000, 16, 0, 1, rows=1),
+        claiming_jpeg(60000, 60000),
+    ],
     ids=['jpeg', '16-bit png', 'above the limit of Pillow'],
 )
 def test_an_image_of_too_many_pixels_is_unreadable(data):

@@ -1,11 +1,13 @@
 """ResilientLoader when workers are killed, hang or die repeatedly; no worker outlives it."""
 
+import inspect
 import os
 import random
 import select
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing import active_children
 
@@ -13,12 +15,16 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_zoo.data.loader import train_loader
+from ssl_zoo.config.settings import Parallel
+from ssl_zoo.data.loader import WORKER_TIMEOUT, train_loader
 from ssl_zoo.data.resilient_loader import ResilientLoader
 from ssl_zoo.data.sources.arrays import Digits
 from ssl_zoo.data.view_dataset import ViewDataset
 from ssl_zoo.data.views import View
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.evaluation.features import Preprocessing, encode_batches
+from ssl_zoo.evaluation.labelled_batches import ImageBatches
+from ssl_zoo.evaluation.recipes import FINETUNE
 
 BATCHES = 24
 BATCH_SIZE = 20
@@ -89,6 +95,10 @@ def first_batch_with(image, batches):
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stop_itself():
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def hang():
@@ -229,6 +239,71 @@ def test_a_loader_begins_at_any_batch_and_is_closed_twice(resilient, reference, 
     loader.close()
     loader.close()
     assert not active_children()
+
+
+# --- Evaluation.
+
+PREPROCESSING = Preprocessing(16, 16, (0.5,) * 3, (0.5,) * 3)
+
+
+def encode_all(source, workers, **arguments):
+    """Positions, and the sum of each image's inputs, in the order of the loader."""
+    batches = encode_batches(
+        lambda x: x.sum((1, 2, 3)),
+        source,
+        PREPROCESSING,
+        torch.device('cpu'),
+        BATCH_SIZE,
+        workers,
+        **arguments,
+    )
+    positions, outputs, unreadable = zip(*batches, strict=True)
+    assert not any(unreadable) and not active_children()
+    return np.concatenate(positions), np.concatenate(outputs)
+
+
+def train_all(source, workers, **arguments):
+    """The same for the images that a classifier trains on, from the middle of an epoch on."""
+    batches = ImageBatches(
+        source, FINETUNE, PREPROCESSING, 3, workers, torch.device('cpu'), **arguments
+    )
+    images, labels = zip(*batches.steps(BATCH_SIZE, 3, 14), strict=True)
+    assert not active_children()
+    return np.concatenate(labels), np.concatenate([x.sum((1, 2, 3)).numpy() for x in images])
+
+
+@pytest.mark.parametrize('evaluate', [encode_all, train_all])
+@pytest.mark.parametrize('fault', [die, stop_itself])
+def test_an_evaluation_goes_on_when_a_worker_dies_or_is_stopped(evaluate, fault, tmp_path, capfd):
+    expected = evaluate(FaultyDigits(), 0)
+    source = FaultyDigits(at=87, fault=fault, once=tmp_path / 'happened')
+    arguments = dict(timeout=4) if fault is stop_itself else {}
+    found = evaluate(source, 2, **arguments)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert np.array_equal(ours, theirs)
+    errors = capfd.readouterr().err
+    assert (tmp_path / 'happened').exists()
+    assert 'warning: batch' in errors and 'starting new workers (1 of 2)' in errors
+    assert 'Traceback' not in errors
+
+
+@pytest.mark.parametrize('evaluate', [encode_all, train_all])
+def test_an_evaluation_whose_workers_die_repeatedly_ends_with_a_sentence(evaluate):
+    with pytest.raises(ConfigError, match='lost 3 times at batch .*use fewer with --workers$'):
+        evaluate(FaultyDigits(at=87, fault=die), 2)
+    assert not active_children()
+
+
+def test_an_evaluation_waits_for_no_batch_longer_than_the_other_processes_wait():
+    assert 0 < WORKER_TIMEOUT < Parallel().timeout
+    for function in (encode_batches, ImageBatches.__init__):
+        assert inspect.signature(function).parameters['timeout'].default == WORKER_TIMEOUT
+
+
+def test_workers_serve_a_thread_of_the_users_program():
+    with ThreadPoolExecutor(1) as threads:
+        positions, _ = threads.submit(encode_all, Digits('val'), 1).result()
+    assert positions.tolist() == list(range(180))
 
 
 ENDLESS = """
