@@ -231,6 +231,29 @@ def test_a_file_name_that_is_not_text_can_be_printed(extract, tmp_path):
     assert '2 x 12' in extract('--source', repr(dict(type='Images', root=str(photos))))[1]
 
 
+def test_pictures_exchanged_under_the_same_names_are_extracted_anew(extract, tmp_path):
+    photos = tmp_path / 'photos'
+    photos.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(30):  # most of them are not among the images whose pixels are compared
+        picture = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+        picture.save(photos / f'{i:02d}.bmp')
+
+    def features():
+        code, out, err = extract('--source', repr(dict(type='Images', root=str(photos))))
+        assert (code, err) == (0, '')
+        return np.load(Path(out.split(' MiB in ')[1].strip()) / 'features.npy')
+
+    before = features()
+    first, second = ((photos / name).read_bytes() for name in ('05.bmp', '06.bmp'))
+    (photos / '05.bmp').write_bytes(second)
+    (photos / '06.bmp').write_bytes(first)
+    after = features()
+    assert not np.array_equal(before[5], before[6])
+    assert np.array_equal(after[5], before[6]) and np.array_equal(after[6], before[5])
+    assert np.array_equal(np.delete(after, [5, 6], 0), np.delete(before, [5, 6], 0))
+
+
 def test_a_stopped_extraction_goes_on(extract, tmp_path, monkeypatch):
     monkeypatch.setattr(feature_store, 'BLOCK', 4)
     extract('--data', 'test', work='whole')

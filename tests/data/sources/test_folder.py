@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ssl_zoo.data.identity import content_identity
+from ssl_zoo.data.sources import Joined, Subset, build_source
+from ssl_zoo.data.sources.arrays import Digits
 from ssl_zoo.data.sources.folder import ImageFolder, Images
+from ssl_zoo.data.view_dataset import ViewDataset
+from ssl_zoo.data.views import View
+from ssl_zoo.errors import UnreadableImage
 
 pytestmark = pytest.mark.quick
 
@@ -75,3 +81,57 @@ def test_folders_without_images(tmp_path, image_folder, refusal, source, root, w
     (tmp_path / 'file').write_text('class_0/0.png\n')
     refusal(dict(type=source, root=str(tmp_path / root)), words)
     assert not (tmp_path / 'none').exists()
+
+
+def test_stats_of_files_follow_the_content_and_composed_sources(image_folder):
+    root = image_folder(classes=2, per_class=3, name='one')
+    source = ImageFolder(str(root))
+    before = source.file_stats()
+    assert before.shape == (6, 2)
+    for i, (size, mtime) in enumerate(before):
+        status = (root / source.files[i]).stat()
+        assert (status.st_size, status.st_mtime_ns) == (size, mtime)
+    chosen = Subset(source, np.array([5, 0, 3]))
+    assert np.array_equal(chosen.file_stats(), before[[5, 0, 3]])
+    assert np.array_equal(chosen.file_stats(np.array([1])), before[[0]])
+    assert np.array_equal(Joined(chosen, source).file_stats(np.array([2, 3])), before[[3, 0]])
+    assert Joined(source, Digits('val')).file_stats() is None
+    (root / source.files[2]).unlink()
+    assert source.file_stats()[2].tolist() == [-1, -1]
+
+
+def test_pictures_exchanged_under_the_same_names_are_other_content(image_folder):
+    root = image_folder(classes=2, per_class=6, name='one')
+    source = ImageFolder(str(root))
+    manifest, before = source.manifest(), content_identity(source)
+    assert content_identity(source) == before and set(before) == {'sizes', 'times', 'pixels'}
+    one, other = (root / source.files[i] for i in (1, 7))
+    stats = one.stat()
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+    after = content_identity(source)
+    assert source.manifest() == manifest and after['times'] != before['times']
+    one.write_bytes(content[:-1])
+    os.utime(one, ns=(stats.st_atime_ns, stats.st_mtime_ns))
+    assert content_identity(source)['sizes'] != before['sizes']
+
+
+def test_another_size_of_images_that_are_no_files_is_other_content():
+    of_32, of_24 = (content_identity(Digits('val', size=size)) for size in (32, 24))
+    assert of_32['sizes'] is None and of_32['pixels'] != of_24['pixels']
+
+
+def test_images_above_the_limit_are_replaced_as_damaged_ones_are(image_folder):
+    root = image_folder(classes=2, per_class=10, size=24)
+    Image.new('RGB', (30, 24)).save(root / 'class_0' / '3.png')
+    with open(root / 'class_1' / '4.png', 'wb') as file:
+        file.truncate(1 << 40)
+    source = build_source(dict(type='ImageFolder', root=str(root), limit=20), max_pixels=24 * 24)
+    batch = ViewDataset(source, [View(16)], 0).__getitems__([(0, i) for i in range(20)])
+    reasons = dict(batch['unreadable'])
+    assert {source.name(i) for i in reasons} == {'class_0/3.png', 'class_1/4.png'}
+    assert all('raise data.max_pixels' in reason for reason in reasons.values())
+    assert len(batch['views'][0]) == 20
+    with pytest.raises(UnreadableImage, match='1,099,511,627,776 bytes'):
+        source.encoded(list(reasons)[1])
