@@ -1,8 +1,7 @@
 """Checkpoints: what they give back, what is refused, what resumes, what a full disk costs."""
 
-from pathlib import Path
-
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +17,8 @@ from ssl_zoo.checkpoint import (
     newest_checkpoint,
     read_checkpoint,
 )
-from ssl_zoo.engine.resume import resolve_resume
 from ssl_zoo.data.sources.folder import Images
+from ssl_zoo.engine.resume import resolve_resume
 from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.engine.work_dir import claim
 from ssl_zoo.errors import ConfigError

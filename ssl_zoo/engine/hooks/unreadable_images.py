@@ -76,7 +76,7 @@ class UnreadableImagesHook(Hook):
             raise CollectiveConfigError(
                 f'{len(self.reasons)} of {len(self.source)} training images cannot be read, more '
                 f'than the share data.max_unreadable={self.limit:g} allows: '
-                f'{self._list_images()}; mend them, or raise the share'
+                f'{self._list_images()}; raise the share, or mend them and start a new run'
             )
 
     def after_train(self, runner: 'ZooRunner') -> None:
