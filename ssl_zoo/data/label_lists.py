@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl_zoo.data.random import mix
-from ssl_zoo.data.sources import Source, balanced_order
+from ssl_zoo.data.sources import Source, balanced_order, stratified_order
 from ssl_zoo.errors import ConfigError, MissingData
 from ssl_zoo.storage.atomic import write_or_raise
 from ssl_zoo.storage.digest import sha256_of_file
@@ -80,9 +80,10 @@ def _fetch(url: str, path: Path, sha256: str) -> None:
 
 
 def draw_labels(source: Source, labels: str, seed: int) -> np.ndarray:
-    """Draw labelled images, balanced over the classes.
+    """Draw labelled images: a share with the classes in proportion, or a number of each class.
 
-    With the same seed, a smaller draw is a subset of a larger draw.
+    A share has at least one image of each class. With the same seed, a smaller draw of the same
+    kind is a subset of a larger draw.
 
     Args:
         source: a source with labels.
@@ -97,7 +98,8 @@ def draw_labels(source: Source, labels: str, seed: int) -> np.ndarray:
             for fewer labels than classes.
     """
     n = _number_of_labels(source, labels)
-    return np.sort(balanced_order(source, seed=mix(3, seed))[:n])
+    order = stratified_order if labels.endswith('%') else balanced_order
+    return np.sort(order(source, seed=mix(3, seed))[:n])
 
 
 def _number_of_labels(source: Source, labels: str) -> int:

@@ -4,31 +4,34 @@ from typing import Protocol
 
 import numpy as np
 
-from ssl_zoo.data.sources import Source, Subset, balanced_order, build_source
+from ssl_zoo.data.sources import Source, Subset, build_source, stratified_hold_out
+from ssl_zoo.data.sources.base import NO_LABEL
 from ssl_zoo.data.sources.class_names import CLASSES_FILE
 from ssl_zoo.errors import ConfigError
 
 
-def hold_out(source: Source, share: int | float) -> tuple[np.ndarray, np.ndarray]:
-    """Choose a hold-out, balanced over the classes.
+def hold_out(source: Source, size: int | float) -> tuple[np.ndarray, np.ndarray]:
+    """Choose a hold-out that has the classes in the proportions of the source.
+
+    At least one image of each class stays.
 
     Args:
         source: n images.
-        share: number of images to hold out (int), or fraction of the source (float below 1).
+        size: number of images to hold out (int), or fraction of the source (float below 1).
 
     Returns:
         (n - k,) and (k,) int64: sorted positions of the images that stay and of those held out.
 
     Raises:
-        ConfigError: no image would be held out, or no image would stay.
+        ConfigError: no image would be held out, or no image of some class would stay.
     """
-    n = round(share * len(source)) if isinstance(share, float) else share
-    if not 0 < n < len(source):
+    n = round(size * len(source)) if isinstance(size, float) else size
+    order, largest = stratified_hold_out(source, seed=1)
+    if not 0 < n <= largest:
         raise ConfigError(
-            f'data.val={share!r} of {len(source)} images leaves nothing on one side; give a number '
-            f'from 1 to {len(source) - 1} or a share between 0 and 1'
+            f'data.val={size!r} of {len(source)} images leaves nothing on one side, and an image of '
+            f'each class must stay; give a number from 1 to {largest} or a share between 0 and 1'
         )
-    order = balanced_order(source, seed=1)
     return np.sort(order[n:]), np.sort(order[:n])
 
 
@@ -58,9 +61,10 @@ def data_sources(data: DataSettings, labelled: bool = False) -> dict[str, Source
         labelled: whether training and test images must have labels, as an evaluation needs.
 
     Returns:
-        `whole`, all of data.train; `train`, the images to pretrain on; `bank`, the images of
-        data.train that are not held out, None if they have no labels; `val`, the hold-out, and
-        `test`, None where the config has none.
+        `train`, the images to pretrain on, with and without labels; `labelled`, the images of
+        data.train with a label, or all if none has one; `bank`, those of `labelled` that are not
+        held out, None without labels; `val`, the hold-out, and `test`, None where the config has
+        none.
 
     Raises:
         ConfigError: images are missing (MissingData), labels are missing, or val or test images
@@ -68,10 +72,13 @@ def data_sources(data: DataSettings, labelled: bool = False) -> dict[str, Source
             mean other classes.
     """
     whole = build_source(data.train, data.max_pixels)
-    train, bank, val = _split_validation(whole, data)
-    test = build_source(data.test, data.max_pixels) if data.test else None
+    labelled_part = _labelled_part(whole, 'train')
+    train, bank, val = _split_validation(whole, labelled_part, data)
+    test = None
+    if data.test:
+        test = _labelled_part(build_source(data.test, data.max_pixels), 'test')
     if labelled:
-        _require_labels(data.train, whole, 'train')
+        _require_labels(data.train, bank, 'train')
         if test is not None:
             _require_labels(data.test, test, 'test')
     if test is not None and (test.labels is None or bank.labels is None):
@@ -81,12 +88,17 @@ def data_sources(data: DataSettings, labelled: bool = False) -> dict[str, Source
             f'leave data.test out (data.test=None)'
         )
     for name, source in (('val', val), ('test', test)):
-        if source is not None and None not in (bank.classes, source.classes):
+        if source is None or source.labels is None or bank.labels is None:
+            continue
+        if None not in (bank.classes, source.classes):
             if source.classes_are_numbers and bank.classes_are_numbers:
-                source.warning = compare_numbers(source, bank, name)
+                source.warnings += compare_numbers(source, bank, name)
             align_classes(source, bank, name)
+        source.warnings += bank.warnings + untrained_classes(source, bank, name)
+    if test is not None and val is not None:
+        test.warnings += tuple(text for text in val.warnings if text not in test.warnings)
     return dict(
-        whole=whole,
+        labelled=labelled_part,
         train=train,
         bank=None if bank.labels is None else bank,
         val=val,
@@ -94,16 +106,96 @@ def data_sources(data: DataSettings, labelled: bool = False) -> dict[str, Source
     )
 
 
-def _split_validation(whole: Source, data: DataSettings) -> tuple[Source, Source, Source | None]:
-    """Return the images to pretrain on, the images that are not held out, and the hold-out."""
+def data_warnings(sources: dict[str, Source | None]) -> list[str]:
+    """Return the warnings of the sources of a run, from ``data_sources``, each once."""
+    of_sources = [source.warnings for source in sources.values() if source is not None]
+    return list(dict.fromkeys(text for warnings in of_sources for text in warnings))
+
+
+def _split_validation(
+    whole: Source, labelled: Source, data: DataSettings
+) -> tuple[Source, Source, Source | None]:
+    """Return the images to pretrain on, the bank, and the hold-out.
+
+    Args:
+        whole: data.train.
+        labelled: its images with a label, or all if no image has one; bank and hold-out are cut
+            from these.
+        data: the settings of the sources.
+    """
     if isinstance(data.val, dict):
-        return whole, whole, build_source(data.val, data.max_pixels)
+        val = build_source(data.val, data.max_pixels)
+        return whole, labelled, _labelled_part(val, 'val')
     if not data.val:
-        return whole, whole, None
-    remaining, held_out = hold_out(whole, data.val)
-    bank = Subset(whole, remaining)
-    train = whole if data.train_on_val else bank
-    return train, bank, Subset(whole, held_out)
+        return whole, labelled, None
+    remaining, held_out = hold_out(labelled, data.val)
+    bank = Subset(labelled, remaining)
+    val = Subset(labelled, held_out)
+    val.warnings += _classes_without_hold_out(bank, val)
+    if data.train_on_val:
+        return whole, bank, val
+    if labelled is whole:
+        return bank, bank, val
+    pretrained_on = np.delete(np.arange(len(whole)), labelled.indices[held_out])
+    return Subset(whole, pretrained_on), bank, val
+
+
+def _labelled_part(source: Source, name: str) -> Source:
+    """Return the images that have a label; the source itself if all have one, or none has."""
+    if source.labels is None:
+        return source
+    has_label = source.labels != NO_LABEL
+    if has_label.all():
+        return source
+    if not has_label.any():
+        raise ConfigError(
+            f'all labels of data.{name} are {NO_LABEL}, which stands for an image without label; '
+            f'give labels to some images, or a source without labels'
+        )
+    part = Subset(source, np.flatnonzero(has_label))
+    part.warnings += (
+        f'{np.sum(~has_label):,} of {len(source):,} images of data.{name} have no label and are '
+        f'left out of evaluations',
+    )
+    return part
+
+
+def _classes_without_hold_out(bank: Source, val: Source) -> tuple[str, ...]:
+    """Return a warning if the hold-out has no image of some class of the bank."""
+    if bank.labels is None:
+        return ()
+    missing = np.setdiff1d(bank.labels, val.labels)
+    if not len(missing):
+        return ()
+    classes = len(np.unique(bank.labels))
+    return (
+        f'the hold-out of {len(val):,} images has none of {len(missing)} of {classes} classes, '
+        f'which are too small: {_listing(bank, missing)}',
+    )
+
+
+def untrained_classes(source: Source, bank: Source, name: str) -> tuple[str, ...]:
+    """Return a warning if images of a source are of classes without an image in the bank.
+
+    Args:
+        source: labelled images; labels are numbered as those of the bank.
+        bank: the labelled training images.
+        name: key of the source in the section `data` of the config.
+    """
+    unseen = ~np.isin(source.labels, bank.labels)
+    if not unseen.any():
+        return ()
+    return (
+        f'{np.sum(unseen):,} of {len(source):,} {name} images are of classes without a training '
+        f'image and cannot be right: {_listing(source, np.unique(source.labels[unseen]))}',
+    )
+
+
+def _listing(source: Source, labels: np.ndarray) -> str:
+    """Return the names of the first classes of `labels`."""
+    names = [str(label) if source.classes is None else source.classes[label] for label in labels]
+    more = ' ...' if len(names) > 5 else ''
+    return ', '.join(names[:5]) + more
 
 
 def _require_labels(cfg: dict, source: Source, name: str) -> None:
@@ -115,7 +207,7 @@ def _require_labels(cfg: dict, source: Source, name: str) -> None:
         )
 
 
-def compare_numbers(source: Source, reference: Source, name: str) -> str:
+def compare_numbers(source: Source, reference: Source, name: str) -> tuple[str, ...]:
     """Compare the labels of two sources whose classes are numbers without names.
 
     Tools number the classes that they find from 0, without a gap. So a set with fewer classes,
@@ -127,7 +219,7 @@ def compare_numbers(source: Source, reference: Source, name: str) -> str:
         name: key of the source in the section `data` of the config, for the message.
 
     Returns:
-        a warning if the sources do not have the same labels, else ''.
+        a warning if the sources do not have the same labels, else nothing.
 
     Raises:
         ConfigError: the source has fewer classes, numbered without a gap.
@@ -145,10 +237,10 @@ def compare_numbers(source: Source, reference: Source, name: str) -> str:
     missing = len(reference_labels - labels)
     unknown = len(labels - reference_labels)
     if not missing and not unknown:
-        return ''
+        return ()
     return (
         f'classes are matched by numbers without names, and data.{name} lacks {missing} of the '
-        f'{len(reference_labels)} classes of data.train and has {unknown} others'
+        f'{len(reference_labels)} classes of data.train and has {unknown} others',
     )
 
 
@@ -156,14 +248,15 @@ def align_classes(source: Source, reference: Source, name: str) -> None:
     """Renumber the labels of a source, in place, to the numbers of the reference's classes.
 
     Args:
-        source: source with labels; the reference must have all of its classes.
+        source: source with labels; the reference must have all classes of its images.
         reference: the training images.
         name: key of the source in the section `data` of the config, for the message.
 
     Raises:
-        ConfigError: the reference does not have all classes.
+        ConfigError: the reference does not have a class of which the source has images.
     """
-    unknown = sorted(set(source.classes) - set(reference.classes))
+    used = {source.classes[label] for label in np.unique(source.labels)}
+    unknown = sorted(used - set(reference.classes))
     if unknown:
         more = ' ...' if len(unknown) > 3 else ''
         raise ConfigError(
@@ -174,6 +267,7 @@ def align_classes(source: Source, reference: Source, name: str) -> None:
     if source.classes == reference.classes:
         return
     number = {class_name: i for i, class_name in enumerate(reference.classes)}
-    new_labels = np.array([number[c] for c in source.classes], dtype=np.int64)
+    # A class without images need not be one of the reference's.
+    new_labels = np.array([number.get(name, NO_LABEL) for name in source.classes], dtype=np.int64)
     source.labels = new_labels[source.labels]
     source.classes = reference.classes

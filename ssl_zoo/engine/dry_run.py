@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from ssl_zoo.config.settings import Settings
-from ssl_zoo.data.splits import data_sources
+from ssl_zoo.data.splits import data_sources, data_warnings
 from ssl_zoo.distributed.process_group import rank_info
 from ssl_zoo.engine.describe_plan import describe_plan
 from ssl_zoo.engine.plan import Plan
@@ -40,13 +40,16 @@ def dry_run(settings: Settings, report: Callable[[str], object] = print) -> None
 
 def _count_images(settings: Settings, report: Callable[[str], object]) -> int:
     try:
-        return len(data_sources(settings.data)['train'])
+        sources = data_sources(settings.data)
     except MissingData as error:
         images = settings.data.expected_images
         if images is None:
             raise
         report(f'note: {error}\n      The plan assumes the {images:,} images of the recipe.')
         return images
+    for warning in data_warnings(sources):
+        report(f'warning: {warning}')
+    return len(sources['train'])
 
 
 def _describe_step(step: TimedStep, plan: Plan, device: torch.device) -> str:

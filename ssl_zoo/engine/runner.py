@@ -24,7 +24,7 @@ from ssl_zoo.config.settings import Settings
 from ssl_zoo.data.loader import default_workers, train_loader
 from ssl_zoo.data.on_device import DeviceDataset
 from ssl_zoo.data.sources import Source
-from ssl_zoo.data.splits import data_sources
+from ssl_zoo.data.splits import data_sources, data_warnings
 from ssl_zoo.data.view_dataset import ViewDataset
 from ssl_zoo.distributed import rank, world_size
 from ssl_zoo.distributed.counter import AsyncCounter
@@ -115,6 +115,8 @@ def build_runner(
         make_loader=make_loader,
     )
     runner.logger.info('plan\n' + describe_plan(settings, plan, method, optimizer.param_groups))
+    for warning in data_warnings(sources):
+        runner.logger.warning(f'warning: {warning}')
     return runner
 
 

@@ -6,10 +6,18 @@ import numpy as np
 import pytest
 
 from ssl_zoo.config.settings import Data
+from ssl_zoo.data.sources.arrays import Arrays
 from ssl_zoo.data.sources.folder import ImageFolder
 from ssl_zoo.data.sources.write_shards import write_shards
-from ssl_zoo.data.splits import align_classes, compare_numbers, data_sources, hold_out
+from ssl_zoo.data.splits import (
+    align_classes,
+    compare_numbers,
+    data_sources,
+    data_warnings,
+    hold_out,
+)
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.registry import SOURCES
 
 pytestmark = pytest.mark.quick
 
@@ -39,7 +47,7 @@ def test_classes_get_the_numbers_that_they_have_in_training(named_source):
         with pytest.raises(
             ConfigError, match=f'data.test has classes that data.train does not {words}'
         ):
-            align_classes(named_source('a', [0], strange), bank, 'test')
+            align_classes(named_source('abcde', range(len(strange)), strange), bank, 'test')
 
 
 @pytest.mark.parametrize(
@@ -59,7 +67,7 @@ def test_numbers_without_names_are_compared(named_source, labels, warning):
         with pytest.raises(ConfigError, match='name the classes of both in classes.txt'):
             compare_numbers(other, bank, 'test')
     else:
-        assert compare_numbers(other, bank, 'test').endswith(warning)
+        assert ''.join(compare_numbers(other, bank, 'test')).endswith(warning)
 
 
 def test_shards_that_lack_a_class_are_matched_by_name(image_folder, tmp_path):
@@ -71,7 +79,7 @@ def test_shards_that_lack_a_class_are_matched_by_name(image_folder, tmp_path):
     write_shards(ImageFolder(str(root)), tmp_path / 'b', 5, in_order=True)
     folders = [dict(type='TarShards', shards=str(tmp_path / name)) for name in 'ab']
     test = data_sources(Data(train=folders[0], test=folders[1]))['test']
-    assert test.labels.tolist() == [1] * 4 + [2] * 4 and test.warning == ''
+    assert test.labels.tolist() == [1] * 4 + [2] * 4 and test.warnings == ()
     (tmp_path / 'b' / 'classes.txt').unlink()
     with pytest.raises(ConfigError, match='data.test has classes that data.train does not'):
         data_sources(Data(train=folders[0], test=folders[1]))
@@ -88,13 +96,13 @@ def test_numbered_lists_are_compared_and_a_difference_is_in_the_warning(image_fo
         (tmp_path / f'{name}.txt').write_text(''.join(lines))
         lists[name] = dict(type='FileList', path=str(tmp_path / f'{name}.txt'), root=str(root))
     test = data_sources(Data(train=lists['train'], test=lists['last']))['test']
-    assert 'data.test lacks 1 of the 3 classes' in test.warning
-    assert data_sources(Data(train=lists['train'], test=lists['train']))['test'].warning == ''
+    assert 'data.test lacks 1 of the 3 classes' in ''.join(test.warnings)
+    assert data_sources(Data(train=lists['train'], test=lists['train']))['test'].warnings == ()
     with pytest.raises(ConfigError, match='0 to 1 and data.train 0 to 2'):
         data_sources(Data(train=lists['train'], val=lists['first']))
     (tmp_path / 'classes.txt').write_text('x\ny\nz\n')
     test = data_sources(Data(train=lists['train'], test=lists['first']))['test']
-    assert test.labels.tolist() == [0] * 4 + [1] * 4 and test.warning == ''
+    assert test.labels.tolist() == [0] * 4 + [1] * 4 and test.warnings == ()
 
 
 def test_a_runs_hold_out_is_cut_from_training_or_a_source_of_its_own(image_folder):
@@ -127,3 +135,54 @@ def test_a_runs_hold_out_is_cut_from_training_or_a_source_of_its_own(image_folde
         match='data.val has classes that data.train does not have: class_0; data.train has 2',
     ):
         data_sources(Data(train=folders[1], val=folders[0]))
+
+
+def test_images_without_label_are_pretrained_on_and_evaluated_nowhere(source_types):
+    labels = [0, 1, -1, 0, 1, -1, 0, 1, 0, 1]
+    sources = data_sources(Data(train=source_types(labels), val=2, test=source_types([0, -1, 1])))
+    assert len(sources['train']) == 8 and len(sources['bank']) == 6 and len(sources['val']) == 2
+    assert np.sum(sources['train'].labels == -1) == 2
+    for name in ('bank', 'val', 'test', 'labelled'):
+        assert (sources[name].labels >= 0).all(), name
+    assert len(sources['test']) == 2
+    assert data_warnings(sources) == [
+        '2 of 10 images of data.train have no label and are left out of evaluations',
+        '1 of 3 images of data.test have no label and are left out of evaluations',
+    ]
+    with pytest.raises(ConfigError, match='all labels of data.train are -1'):
+        data_sources(Data(train=source_types([-1, -1])))
+
+
+def test_classes_that_cannot_be_right_are_told(source_types):
+    train = source_types([0, 1, 2, 0, 1, 2], classes=['a', 'b', 'c', 'empty'])
+    test = source_types([0, 3, 3], classes=['a', 'b', 'c', 'empty'])
+    sources = data_sources(Data(train=train, test=test))
+    assert sources['test'].warnings == (
+        '2 of 3 test images are of classes without a training image and cannot be right: empty',
+    )
+    more = source_types([0, 1], classes=['a', 'b', 'strange'])  # without an image of it
+    assert data_sources(Data(train=train, test=more))['test'].labels.tolist() == [0, 1]
+
+
+def test_a_hold_out_without_some_class_is_told(source_types):
+    sources = data_sources(Data(train=source_types([0] * 30 + [1] * 30 + [2]), val=10))
+    assert data_warnings(sources) == [
+        'the hold-out of 10 images has none of 1 of 3 classes, which are too small: 2'
+    ]
+
+
+@pytest.fixture
+def source_types():
+    """Function: the config of a source with these labels."""
+
+    def make(labels, classes=None) -> dict:
+        return dict(type='Labelled', labels=labels, classes=classes)
+
+    with_labels = type('Labelled', (Arrays,), dict(__init__=_labelled))
+    SOURCES.register_module(name='Labelled', module=with_labels, force=True)
+    yield make
+    SOURCES.module_dict.pop('Labelled')
+
+
+def _labelled(self, labels, classes) -> None:
+    Arrays.__init__(self, np.zeros((len(labels), 4, 4, 3), np.uint8), labels, classes)

@@ -9,6 +9,8 @@ from PIL import Image
 from ssl_zoo.data.decode import MAX_PIXELS
 from ssl_zoo.data.random import permutation
 
+NO_LABEL = -1  # the label of an image whose class is not known
+
 
 def numbers_as_names(labels: np.ndarray) -> list[str]:
     """Return '0', '1', ... for labels, (n,) int64, whose classes have no names."""
@@ -23,10 +25,10 @@ class Source:
     its `__init__`.
 
     Attributes:
-        labels: (n,) int64, or None for a source without labels.
+        labels: (n,) int64, NO_LABEL for an image without label; None for a source without labels.
         classes: name of each class, in the order of the labels, or None.
         classes_are_numbers: whether the classes have no names, and `classes` holds their numbers.
-        warning: sentence that a figure on these images must carry, or ''.
+        warnings: sentences that a figure on these images must carry.
         max_pixels: number of pixels above which an image file is unreadable; `build_source` sets it
             to data.max_pixels.
     """
@@ -34,7 +36,7 @@ class Source:
     labels: np.ndarray | None = None
     classes: list[str] | None = None
     classes_are_numbers: bool = False
-    warning: str = ''
+    warnings: tuple[str, ...] = ()
     max_pixels: int = MAX_PIXELS
 
     def __init_subclass__(cls, **arguments):

@@ -1,4 +1,4 @@
-"""Build a source from its config, whole or limited to a number of images, balanced by class."""
+"""Build a source from its config, whole or limited to a number of images; orders by class."""
 
 import numpy as np
 
@@ -13,7 +13,8 @@ from ssl_zoo.registry import SOURCES
 def balanced_order(source: Source, seed: int = 0) -> np.ndarray:
     """Return a fixed order in which classes take turns: the first k images are balanced for any k.
 
-    Within a class the order is random; without labels the whole order is random.
+    Within a class the order is random; without labels the whole order is random. A class that has
+    no image left takes no more turns.
 
     Args:
         source: source of n images.
@@ -25,12 +26,67 @@ def balanced_order(source: Source, seed: int = 0) -> np.ndarray:
     order = permutation(len(source), seed)
     if source.labels is None:
         return order
-    labels = source.labels[order]
-    turn = np.empty(len(order), dtype=np.int64)  # position of an image within its class
+    turn, _ = _turn_and_class_size(source.labels[order])
+    return order[np.argsort(turn, kind='stable')]
+
+
+def stratified_order(source: Source, seed: int = 0) -> np.ndarray:
+    """Return a fixed order whose first k images hold the classes in proportion, for any k.
+
+    The first images are one of each class, so that no class is missing once k reaches the number of
+    classes. Further images are those of Sainte-Lague's method of apportionment. If all classes have
+    the same size, this is ``balanced_order``.
+
+    Args:
+        source: source of n images.
+        seed: seed of the order.
+
+    Returns:
+        (n,) int64, a permutation of range(n).
+    """
+    order = permutation(len(source), seed)
+    if source.labels is None:
+        return order
+    turn, size = _turn_and_class_size(source.labels[order])
+    place = (turn + 0.5) / size
+    place[turn == 0] = 0
+    return order[np.argsort(place, kind='stable')]
+
+
+def stratified_hold_out(source: Source, seed: int = 0) -> tuple[np.ndarray, int]:
+    """Return an order for a hold-out, and how many images of it can be held out at most.
+
+    The first k images hold the classes in proportion (Sainte-Lague's method): a class gets an
+    image when its share of k is half an image or more. One image of each class comes after all
+    others, so that it stays.
+
+    Args:
+        source: source of n images.
+        seed: seed of the order.
+
+    Returns:
+        (n,) int64, a permutation of range(n), and the number of images before those that stay:
+        n less the number of classes, or n - 1 without labels.
+    """
+    order = permutation(len(source), seed)
+    if source.labels is None:
+        return order, len(order) - 1
+    turn, size = _turn_and_class_size(source.labels[order])
+    place = (turn + 0.5) / size
+    stays = turn == size - 1
+    place[stays] = 1
+    return order[np.argsort(place, kind='stable')], int(np.sum(~stays))
+
+
+def _turn_and_class_size(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (n,) int64 arrays: the number of earlier images of the same class, and of all."""
+    turn = np.empty(len(labels), dtype=np.int64)
+    size = np.empty(len(labels), dtype=np.int64)
     for label in np.unique(labels):
         of_class = labels == label
+        size[of_class] = of_class.sum()
         turn[of_class] = np.arange(of_class.sum())
-    return order[np.argsort(turn, kind='stable')]
+    return turn, size
 
 
 def build_source(cfg: dict, max_pixels: int = MAX_PIXELS) -> Source:
@@ -38,7 +94,7 @@ def build_source(cfg: dict, max_pixels: int = MAX_PIXELS) -> Source:
 
     Args:
         cfg: `type`, a name in SOURCES; the arguments of that type; `limit`, optional: number
-            of images to keep, a fixed choice balanced over the classes.
+            of images to keep, a fixed choice in which the classes have their shares of the whole.
         max_pixels: number of pixels above which an image file is unreadable.
 
     Raises:
@@ -56,4 +112,4 @@ def build_source(cfg: dict, max_pixels: int = MAX_PIXELS) -> Source:
             f'limit={limit!r}, but {cfg["type"]} has {len(source)} images; '
             f'give a number from 1 to {len(source)}'
         )
-    return Subset(source, np.sort(balanced_order(source)[:limit]))
+    return Subset(source, np.sort(stratified_order(source)[:limit]))

@@ -66,6 +66,7 @@ class Subset(Source):
         self.indices = np.asarray(indices, dtype=np.int64)
         self.classes = source.classes
         self.classes_are_numbers = source.classes_are_numbers
+        self.warnings = source.warnings
         if source.labels is not None:
             self.labels = source.labels[self.indices]
 

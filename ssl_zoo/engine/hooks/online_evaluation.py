@@ -14,7 +14,7 @@ from mmengine.hooks import Hook
 from ssl_zoo.build import build_method
 from ssl_zoo.config.settings import Settings
 from ssl_zoo.data.data_digest import data_digest
-from ssl_zoo.data.sources import Source, Subset, balanced_order
+from ssl_zoo.data.sources import Source, Subset, stratified_order
 from ssl_zoo.distributed import rank
 from ssl_zoo.distributed.objects import on_rank0
 from ssl_zoo.errors import ConfigError
@@ -94,11 +94,11 @@ class FinalResult:
     probe_std: float
 
 
-def balanced_subset(source: Source, images: int | None) -> Source:
-    """Return ``images`` images of a source, balanced over classes; all images for None."""
+def stratified_subset(source: Source, images: int | None) -> Source:
+    """Return ``images`` images of a source, classes in proportion; all images for None."""
     if images is None or images >= len(source):
         return source
-    return Subset(source, np.sort(balanced_order(source, seed=2)[:images]))
+    return Subset(source, np.sort(stratified_order(source, seed=2)[:images]))
 
 
 class OnlineEvaluationHook(Hook):
@@ -134,11 +134,11 @@ class OnlineEvaluationHook(Hook):
         val = sources['val']
         bank = sources['bank']
         self.has_labels = bank is not None and val is not None and val.labels is not None
-        self.bank = bank and balanced_subset(bank, self.online_eval.bank)
+        self.bank = bank and stratified_subset(bank, self.online_eval.bank)
         if self.has_labels:
-            self.val = balanced_subset(val, self.online_eval.queries)
+            self.val = stratified_subset(val, self.online_eval.queries)
         else:
-            self.val = balanced_subset(val or sources['train'], FEATURE_STD_IMAGES)
+            self.val = stratified_subset(val or sources['train'], FEATURE_STD_IMAGES)
         self.test = sources['test'] or (val if self.has_labels else None)
 
     def before_train(self, runner: 'ZooRunner') -> None:
@@ -333,8 +333,8 @@ class OnlineEvaluationHook(Hook):
         width = max(len(result.weights) for result in results)
         k = self.online_eval.k
         log = runner.logger.info
-        if self.test.warning:
-            log(f'warning: {self.test.warning}')
+        for warning in self.test.warnings:
+            log(f'warning: {warning}')
         log(f'on {images} test images, backbone features of {bank} training images:')
         log(f'  {"":<{width}}  k-NN, k={k}  2 labels per class, mean of {DRAWS} draws')
         for r in results:
@@ -355,7 +355,7 @@ class OnlineEvaluationHook(Hook):
             test_manifest=self.test.manifest(),
             bank_data=data_digest(self.bank),
             test_data=data_digest(self.test),
-            **({'warning': self.test.warning} if self.test.warning else {}),
+            warnings=list(self.test.warnings),
             step=runner.step,
             checkpoint=str(runner.checkpoint_hook.path or ''),
             seed=self.settings.seed,

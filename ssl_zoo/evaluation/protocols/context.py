@@ -141,11 +141,14 @@ class EvaluationContext:
         """Labelled sources by name, None for a source that the config does not have.
 
         'train' is the training images without the hold-out, 'val' the hold-out, 'test' the test
-        images, and 'whole' the training images including the hold-out.
+        images, and 'labelled' the training images including the hold-out.
         """
         splits = raise_together(lambda: data_sources(self.settings.data, labelled=True))
         sources = dict(
-            train=splits['bank'], val=splits['val'], test=splits['test'], whole=splits['whole']
+            train=splits['bank'],
+            val=splits['val'],
+            test=splits['test'],
+            labelled=splits['labelled'],
         )
         for name, source in sources.items():
             if source is not None and not len(source):
@@ -296,7 +299,7 @@ class EvaluationContext:
             preprocessing=to_builtin(asdict(self.preprocessing)),
             **top5,
             **fields,
-            **({'warning': test.warning} if test.warning else {}),
+            warnings=list(test.warnings),
             test=type(getattr(test, 'source', test)).__name__,
             test_manifest=test.manifest(),
             **self.data_digests,
@@ -341,8 +344,8 @@ def _check_arguments(precision: str, batch_size: int, workers: int | None, seed:
 def _print_result(row: dict, metric_name: str) -> None:
     low, high = row['ci95']
     top5 = f', top-5 {row["top5"]:.2f} %' if 'top5' in row else ''
-    if 'warning' in row:
-        print(f'warning: {row["warning"]}')
+    for warning in row['warnings']:
+        print(f'warning: {printable(warning)}')
     print(
         f'{metric_name} {row["value"]:.2f} % (95 % interval {low:.2f} to {high:.2f}){top5} on '
         f'{row["n"]:,} test images  [{row["weights"]}, {row["network"]} {row["layer"]}]  '

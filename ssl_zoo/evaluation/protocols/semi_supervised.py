@@ -103,7 +103,7 @@ def _listed_images(
     context: EvaluationContext, labels: str | None, path: str | Path
 ) -> LabelledImages:
     val = context.sources['val']
-    all_images = context.sources['whole']
+    all_images = context.sources['labelled']
     chosen = read_list(path, all_images)
     listed = Subset(all_images, chosen)
     if val is not None and not isinstance(context.settings.data.val, dict):
