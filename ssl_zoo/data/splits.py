@@ -29,8 +29,8 @@ def hold_out(source: Source, size: int | float) -> tuple[np.ndarray, np.ndarray]
     order, largest = stratified_hold_out(source, seed=1)
     if not 0 < n <= largest:
         raise ConfigError(
-            f'data.val={size!r} of {len(source)} images leaves nothing on one side, and an image of '
-            f'each class must stay; give a number from 1 to {largest} or a share between 0 and 1'
+            f'data.val={size!r} of {len(source)} images leaves nothing on one side; an image of '
+            f'each class must stay: give a number from 1 to {largest} or a share between 0 and 1'
         )
     return np.sort(order[n:]), np.sort(order[:n])
 
