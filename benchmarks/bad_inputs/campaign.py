@@ -2,13 +2,13 @@
 
 import contextlib
 import hashlib
-import importlib
 import io
 import os
 import re
 import shlex
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -17,16 +17,29 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from commands import commands
 from files import make_files
+from hostile_files import make_odd_folder
 from inputs import WORKING
+
+from ssl_zoo.cli import main as program
+from ssl_zoo.printable import printable
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 60  # limit for a tool and an input: no input needs much time
 USER_MODULES = 'ssl_zoo_user.'  # prefix of the modules that a tool imports from a user's files
+LARGE = 1 << 30  # bytes; a larger file is sparse, and its length and time stand for its content
+# What a terminal would act on, in the output of a tool: see ssl_zoo.printable.
+CONTROL = re.compile('[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]')
+# The kinds of faults, for the summary.
+FAULT_KINDS = dict(
+    tracebacks=re.compile('exception|traceback'),
+    hangs=re.compile(f'not done after {SECONDS} s'),
+    files=re.compile('has changed|is left|was written'),
+    code=re.compile('was executed'),
+)
 SENTENCE = re.compile(r'(error: |stopped|\d+ of \d+ runs failed)\s*\S+')  # in stderr
 
 
@@ -106,7 +119,7 @@ class Result:
             return
         last_lines = '\n'.join(output.strip().splitlines()[-4:])
         self.failures.append(Failure(tool, text, fault, last_lines))
-        print(f'not handled: {tool}  {text}'[:200], file=sys.stderr, flush=True)
+        print(f'not handled: {tool}  {shortened(text)}'[:200], file=sys.stderr, flush=True)
 
     def summary(self) -> str:
         """Return the failures, and a table of the inputs tried and handled."""
@@ -120,25 +133,49 @@ class Result:
         for tool, tried in self.tried.items():
             lines.append(f'{tool:<28} {tried:>6} / {self.handled[tool]}')
         lines.append(f'{"all":<28} {self.tried.total():>6} / {self.handled.total()}')
+        lines.append(', '.join(f'{n} {kind}' for kind, n in self.kinds().items()))
         return '\n'.join(lines)
+
+    def kinds(self) -> dict[str, int]:
+        """Return the number of faults of each of FAULT_KINDS, and of others."""
+        faults = [failure.fault for failure in self.failures]
+        counts = {
+            kind: sum(bool(pattern.search(fault)) for fault in faults)
+            for kind, pattern in FAULT_KINDS.items()
+        }
+        return dict(counts, others=len(faults) - sum(counts.values()))
 
 
 def shortened(text: str) -> str:
     """Return the text without the folder's path and without long repetitions of one character."""
     text = re.sub(r'/\S*?/home\b', 'HOME', text)
-    return re.sub(r'(.)\1{49,}', r'\1...\1', text)[:400]
+    return re.sub(r'(.)\1{49,}', r'\1...\1', printable(text))[:400]
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file below a folder, by path.
+    """Return the SHA-256 of every file below a folder, by path; the kind of devices and links.
 
-    Indexes of shards are left out: an index is a cache that is made anew if damaged.
+    Indexes of shards are left out: an index is a cache that is made anew if damaged. So is the
+    bytecode of imported files.
     """
     return {
-        str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+        str(path): digest(path)
         for path in sorted(folder.rglob('*'))
-        if path.is_file() and not re.fullmatch(r'index-\w+\.npz', path.name)
+        if (path.is_symlink() or not path.is_dir())
+        and not re.fullmatch(r'index-\w+\.npz|.*\.pyc', path.name)
     }
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file, or what the path is if it is not a file to read."""
+    if path.is_symlink():
+        return f'link to {os.readlink(path)}'
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        return f'no file, mode {status.st_mode:o}, device {status.st_rdev}'
+    if status.st_size > LARGE:
+        return f'{status.st_size} bytes of {status.st_mtime_ns}'
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 Call = Callable[[str, list[str], dict[str, str], Path], Outcome]
@@ -171,15 +208,17 @@ class Campaign:
             deep='(' * 500 + '1' + ',)' * 500,
             zeros='0' * 400,
             source=f"{{'type': 'ImageFolder', 'root': '{home}/images/train'}}",
+            bytes='b\udcff\x1b[2J',
+            braces='{a,' * 300 + 'b' + '}' * 300,
+            product='{0..999}' * 300,
         )
         make_files(home, self.marker, self.names, self.make_with)
         self.before = digests(home)
+        self.outside: set[str] = set()  # names beside the campaign's folder before an attempt
 
     def main(self, tool: str) -> Callable[[list[str]], int]:
         """Return the main function of a tool."""
-        module = 'import_checkpoint' if tool == 'import' else tool
-        command: ModuleType = importlib.import_module(f'ssl_zoo.cli.{module}')
-        return command.main
+        return lambda words: program.main([tool.replace('_', '-'), *words])
 
     def make_with(self, tool: str, *words: object) -> None:
         """Make files of the campaign with a tool, which must succeed."""
@@ -208,6 +247,8 @@ class Campaign:
                 code = exit_code(stop)
                 if isinstance(stop.code, str):
                     err.write(stop.code)
+            except OutOfTime as late:
+                exception = str(late)
             except BaseException:  # the campaign looks for exceptions of every type
                 exception = traceback.format_exc()
         return Outcome(code, out.getvalue(), err.getvalue(), exception)
@@ -245,6 +286,7 @@ class Campaign:
             text=True,
             capture_output=True,
             timeout=SECONDS,
+            errors='surrogateescape',
         )
         return Outcome(done.returncode, done.stdout, done.stderr)
 
@@ -261,6 +303,9 @@ class Campaign:
         for i, word in enumerate(words):
             if word.startswith('@'):
                 words[i] = word[1:]
+                if word.startswith('@odd'):
+                    make_odd_folder(cwd / 'odd')
+                    continue
                 shutil.copytree(self.home / word[1:], cwd / word[1:])
         return words, env
 
@@ -280,6 +325,7 @@ class Campaign:
             cwd = Path(folder)
             words, env = self.split(line, cwd)
             before = digests(cwd)
+            self.outside = set(os.listdir(self.home.parent))
             outcome = (call or self.call)(tool, words, env, cwd)
             fault = self.judge(mark, outcome) or self.damage(cwd, before, outcome.code)
             left_files = bool(digests(cwd).keys() - before.keys())
@@ -295,6 +341,8 @@ class Campaign:
 
         Return the fault; None if the command works.
         """
+        if tool not in WORKING:
+            return None
         work_dir = 'work'
         if '--work-dir' in words:
             work_dir = words[words.index('--work-dir') + 1]
@@ -310,9 +358,14 @@ class Campaign:
         """Return the fault in a tool's output and exit code; None if there is no fault."""
         code = outcome.code
         if outcome.exception:
-            return 'an exception reaches the user'
-        if 'Traceback (most recent call last)' in outcome.out + outcome.err:
+            late = outcome.exception.startswith('not done')
+            return outcome.exception if late else 'an exception reaches the user'
+        output = outcome.out + outcome.err
+        if 'Traceback (most recent call last)' in output or 'Logging error' in output:
             return 'a traceback reaches the user'
+        control = CONTROL.search(output)
+        if control:
+            return f'the control character {control[0]!r} reaches the terminal'
         if mark == '+' or (mark == '?' and code == 0):
             return None if code == 0 else f'legal, but exit code {code}'
         if not code:
@@ -334,19 +387,29 @@ class Campaign:
         if self.marker.exists():
             self.marker.unlink()
             return 'code in a file was executed'
+        new = set(os.listdir(self.home.parent)) - self.outside
+        for name in new:
+            remove(self.home.parent / name)
+            return f'{name} was written outside the output folder'
         after = digests(self.home)
-        for path in after.keys() - self.before.keys():
+        written = sorted(after.keys() - self.before.keys())
+        for path in written:
             os.unlink(path)
-        for path, digest in self.before.items():
-            if after.get(path) != digest:
+        for path, content in self.before.items():
+            if after.get(path) != content:
                 return f'{path} has changed'
+        if written:
+            return f'{written[0]} was written outside the output folder'
         after = digests(cwd)
+        for path, content in before.items():
+            if '/odd/' in path and after.get(path) != content:
+                return f'{path} has changed'
         for path in after:
             if '.tmp.' in path:
                 return f'{path} is left'
-        for path, digest in before.items():
-            # A file that cannot be read may be set aside under another name.
-            is_kept = digest in (after.get(path), after.get(f'{path}.unreadable'))
+        for path, content in before.items():
+            # A file that is proven damaged may be set aside under another name.
+            is_kept = content in (after.get(path), after.get(f'{path}.unreadable'))
             if code and not is_kept:
                 return f'{path} has changed'
         return None
@@ -356,6 +419,14 @@ class Campaign:
         for tool in tools:
             for line in commands(tool)[part]:
                 self.attempt(tool, line)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def exit_code(stop: SystemExit) -> int:

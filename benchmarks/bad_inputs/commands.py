@@ -11,7 +11,19 @@ TABLES = dict(
     new_method=inputs.NEW_METHOD,
     make_shards=inputs.MAKE_SHARDS,
     replay=inputs.REPLAY,
+    study=inputs.STUDY,
+    leaderboard=inputs.LEADERBOARD,
+    plot=inputs.PLOT,
+    show_views=inputs.SHOW_VIEWS,
+    export=inputs.EXPORT,
 )
+TABLES['import'] = inputs.IMPORT
+# Tools that read any checkpoint, and their other arguments.
+CHECKPOINT_READERS = {
+    'export': ' --format timm --out out.pth',
+    'import': ' --out work',
+    'replay': '',
+}
 # Groups of an input: mark and environment variables, the first word, the other words.
 LINE = re.compile(r'((?:\+ |\? )?(?:[A-Z_]+=\S* )*)(\S+)(.*)')
 TRAIN = '{good} --work-dir work --cfg-options'
@@ -20,7 +32,7 @@ DRY_RUN = '{good} --dry-run --cfg-options'
 
 def tools() -> list[str]:
     """Return the names of the tools that have inputs."""
-    return [*inputs.WORKING, 'replay']
+    return [*inputs.WORKING, *(tool for tool in TABLES if tool not in inputs.WORKING)]
 
 
 def commands(tool: str) -> list[str]:
@@ -29,7 +41,12 @@ def commands(tool: str) -> list[str]:
         return train_commands()
     if tool in inputs.TOOL_ARGUMENTS:
         return evaluation_commands(tool)
-    return table_lines(TABLES[tool])
+    lines = table_lines(TABLES[tool])
+    if tool in CHECKPOINT_READERS:
+        arguments = CHECKPOINT_READERS[tool]
+        mark = '? ' if tool == 'import' else ''  # the import reads foreign checkpoints
+        lines += [f'{mark}{{home}}/{name}{arguments}' for name in inputs.CHECKPOINTS]
+    return lines
 
 
 def table_lines(table: str) -> list[str]:

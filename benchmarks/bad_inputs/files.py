@@ -16,6 +16,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+from hostile_files import make_hostile_files
 from inputs import CONFIG, WORKING
 from PIL import Image
 
@@ -82,6 +83,7 @@ def make_files(home: Path, marker: Path, names: dict[str, str], run_tool: Callab
     make_stopped_evaluations(workshop)
     make_train_all_folders(home)
     run_tool('new_method', 'my_method', '--out', home / 'method_there')
+    make_hostile_files(home, marker, names)
 
 
 def flipped(data: bytes, position: int) -> bytes:

@@ -6,7 +6,8 @@ How to read a line:
 - ``NAME=value`` at the start: an environment variable.
 - ``{name}``: a value or a file that the campaign makes, see ``Campaign.names`` and files.py.
 - An empty line: no arguments.
-- ``@name``: a copy of the folder {home}/name in the current directory.
+- ``@name``: a copy of the folder {home}/name in the current directory; ``@odd`` is made anew, and
+  holds a FIFO, links, a device and files of other programs, which must not change.
 - ``{bare}``: a checkpoint without the arguments of WORKING; ``{nolabels}``: without --labels.
 
 In the tables of evaluation tools, the arguments of the working command are put before the line's
@@ -78,6 +79,13 @@ CONFIGS = """
 {home}/presets_bad.py
 {home}/config.txt
 {home}/words.json
+{home}/hostile.yaml
+{home}/hostile.yml
+{home}/hostile.json
+{home}/base_yaml.py
+{home}/base_list_yaml.py
+{home}/imports_yaml.py
+{home}/{bytes}.py
 {home}/{long}.py
 {home}/ünïcode.py
 ""
@@ -294,6 +302,13 @@ data.nosuch=1
 "data.train={{'type': 'Digits', 'size': 'a'}}"
 "data.train={{'type': 'Digits', 'split': []}}"
 "data.train={{'type': 'Flowers102', 'root': '{home}'}}"
+data.train.root={home}/images/postscript
+data.train.root={home}/images/bombs
+"data.train={{'type': 'TarShards', 'shards': '{home}/shards_two_labels'}}"
+"data.train={{'type': 'TarShards', 'shards': '{home}/{braces}.tar'}}"
+"data.train={{'type': 'TarShards', 'shards': '{home}/{product}.tar'}}"
+"data.train={{'type': 'TarShards', 'shards': '{home}/shards_few_names'}}"
+"data.test={{'type': 'TarShards', 'shards': '{home}/shards_other_names'}}"
 data.train.type.x=1
 a.b.c=3
 method.0=3
@@ -317,6 +332,7 @@ data.mean=[0,0,0]
 "data.train={{'type': 'TarShards', 'shards': '{hostile_index}'}} data.val=None data.test=None"
 "data.train={{'type': 'Images', 'root': '{home}/images/train'}} data.val=None data.test=None"
 "accumulate=auto max_device_batch=4"
+"data.train.root={home}/{bytes} data.test.root={home}/{bytes}"
 base_lr=1e-12
 online_eval.k=1000000
 schedule={{}}
@@ -377,6 +393,12 @@ TRAIN = """
 + {good} --work-dir work --resume auto
 + {good} --work-dir work --resume {ckpt}
 + {good} --work-dir ünï/ä --seed 0
+{good} --work-dir {bytes}
+{good} --work-dir @odd/fifo
+{good} --work-dir @odd/link
+{good} --work-dir work --resume @odd/fifo
+{good} --work-dir work --cfg-options {bytes}=3
+? {good} --work-dir work --seed 4294967296
 {good} --work-dir work --seed x
 {good} --work-dir work --seed 1.5
 {good} --work-dir work --seed -1
@@ -459,6 +481,18 @@ CHECKPOINTS = (
     'claims_zip.pth',
     'good.py',
     '{long}.pth',
+    'planted_overlay.pth',
+    'planted_path.pth',
+    'planted_download.pth',
+    'huge_tensor.pth',
+    'cycle.pth',
+    'shared_lists.pth',
+    'zip_bomb.pth',
+    'absurd_layers.pth',
+    'absurd_width.pth',
+    'absurd_views.pth',
+    'accumulate_zero.pth',
+    '{bytes}.pth',
 )
 
 # Arguments that all evaluation tools share.
@@ -499,6 +533,14 @@ EVALUATION = """
 {ckpt} --cfg-options "data.train={{'type': 'TarShards', 'shards': '{home}/shards_cut'}}"
 {ckpt} --cfg-options "data.train={{'type': 'FileList', 'path': '{home}/list_missing.txt'}}"
 {ckpt} --cfg-options "data.train={{'type': 'FileList', 'path': '{home}/list_latin.txt'}}"
+{ckpt} --cfg-options data.train.root={home}/images/postscript data.val=None
+{ckpt} --cfg-options data.test.root={home}/images/postscript
+{ckpt} --cfg-options data.test.root={home}/images/bombs
+{ckpt} --cfg-options "data.train={{'type': 'TarShards', 'shards': '{home}/{braces}.tar'}}"
+{ckpt} --imports {home}/hostile.yaml
+{ckpt} --work-dir {bytes}
+{ckpt} --work-dir @odd/fifo
+? {ckpt} --seed 4294967296
 {ckpt} --cfg-options data.val=1000
 {ckpt} --cfg-options data.val=0.9999
 {ckpt} --cfg-options data.eval_size=-1
@@ -724,6 +766,10 @@ TRAIN_ALL = """
 {good} --out /proc/none
 {good} --out {long}
 {home}/_base_/x.py --out work
+{home}/hostile.yaml --out work
+{home}/base_yaml.py --out work
+{good} --out {bytes}
+{good} --out @odd/fifo
 {good} --out @all_other_settings
 {home}/none.py --out @all_table_folder
 {home}/none.py --out {good}
@@ -758,6 +804,9 @@ COMPARE = """
 {preds} {home}/p_row_list.npz
 {preds} {home}/p_row_text.npz
 {preds} {home}/{long}.npz
+{preds} {home}/{bytes}.npz
+{preds} @odd/fifo
+{preds} /dev/zero
 {preds} {preds} --metric top5
 {preds} {preds} --metric ""
 {preds} {preds} --nosuch
@@ -796,6 +845,9 @@ my_method --out {long}
 my_method --out @method_there
 my_method --out
 my_method --nosuch
+my_method --out {bytes}
+my_method --out @odd/fifo
+{bytes}
 + my_method --out ünï
 + match --out work
 """
@@ -839,6 +891,15 @@ images work
 "{source}" work --imports {home}/raises.py
 "{source}" work --imports {home}/exits.py
 "{source}" work --nosuch
+"{source}" {bytes}
+"{source}" @odd/fifo
+"{source}" @odd/link
+"{source}" @odd
+"{{'type': 'TarShards', 'shards': '{home}/{braces}.tar'}}" work
+"{{'type': 'TarShards', 'shards': '{home}/{product}.tar'}}" work
+"{{'type': 'TarShards', 'shards': '{home}/shards_two_labels'}}" work
+"{source}" work --imports {home}/hostile.yaml
++ "{{'type': 'ImageFolder', 'root': '{home}/{bytes}'}}" work
 + "{source}" work --per-shard 99999999999999999999999
 + "{source}" @shards --per-shard 10
 + "{{'type': 'Images', 'root': '{home}/images/torn'}}" work
@@ -859,6 +920,130 @@ REPLAY = """
 {long}
 """
 
+STUDY = """
+
+{home}/none.py --out work
+{home}/hostile.yaml --out work
+{home}/hostile.json --out work
+{home}/base_yaml.py --out work
+{home}/good.py --out work
+{home}/exits.py --out work
+{home}/study_yaml.py --out work
+digits --out {good} --seeds 0
+digits --out {bytes} --seeds 0 --plan
+digits --out @odd/fifo --seeds 0
+digits --out work --seeds x
+digits --out work --jobs 0
+digits --out work --cfg-options epoch=3
+digits --out work --report
+digits --out @odd --report
+"""
+
+# Rows of results that a tool must not trust, see hostile_files.ROWS.
+LEADERBOARD = """
+
+{home}/none
+{home}/images --out work/board.html
+{home}/empty.pth --out work/board.html
+{home}/{bytes} --out work/board.html
+/dev/zero --out work/board.html
+@odd/fifo --out work/board.html
+{home}/run --out @odd/fifo
+{home}/run --out @odd/link
+{home}/run --out @odd/device
+{home}/run --out @odd/folder
+{home}/run --out @odd/notes.txt
+{home}/run --out work/a.html --csv @odd/fifo
+{home}/run --out work/a.html --csv @odd/link
+{home}/run --out work/a.html --csv @odd/device
+{home}/run --out work/a.html --csv @odd/results.jsonl
+{home}/run --out {good}/x
+{home}/run --out {bytes}.html
+{home}/run --metric none --out work/board.html
+? {home}/rows_numbers --out work/board.html
+? {home}/rows_types --out work/board.html
+? {home}/rows_text --out work/board.html
+? {home}/rows_formula --out work/board.html --csv work/board.csv
+? {home}/rows_deep --out work/board.html
+? {home}/rows_binary --out work/board.html
+? {home}/rows_fifo --out work/board.html
++ {home}/run --out work/board.html --csv work/board.csv
+"""
+
+PLOT = """
+
+{home}/none --out plot.png
+{home}/images --out plot.png
+/dev/zero --out plot.png
+@odd/fifo --out plot.png
+{home}/run --out plot.exe
+{home}/run --out {bytes}.png
+{home}/run --out @odd/fifo
+{home}/run --out @odd/link.png
+{home}/run --out @odd/folder
+{home}/run --out {good}/x.png
+{home}/run --keys none --out plot.png
+? {home}/log_numbers --out plot.png
+? {home}/log_types --out plot.png
+? {home}/log_binary --out plot.png
+? {home}/log_fifo --out plot.png
++ {home}/run --out plot.png
++ {home}/run --out plot.svg
+"""
+
+SHOW_VIEWS = """
+
+{home}/none.py --out views.png
+{home}/hostile.yaml --out views.png
+{home}/base_yaml.py --out views.png
+{home}/good.py --out {good}/x
+{home}/good.py --out {bytes}.png
+{home}/good.py --out @odd/fifo
+{home}/good.py --out @odd/link.png
+{home}/good.py --out views.png --images 0
+{home}/good.py --out views.png --images -1
+{home}/good.py --out views.png --first 1000000
+{home}/good.py --out views.png --epoch -1
+{home}/good.py --out views.png --seed -1
+{home}/good.py --out views.png --cfg-options data.train.root={home}/images/postscript
+{home}/good.py --out views.png --cfg-options data.train.root={home}/images/bombs
++ {home}/good.py --out views.png
++ {home}/good.py --out views.png --cfg-options data.train.root={home}/{bytes}
+"""
+
+EXPORT = """
+
+{ckpt} --format timm
+{ckpt} --format tim --out out.pth
+{ckpt} --format timm --out {good}
+{ckpt} --format timm --out {good}/x
+{ckpt} --format timm --out {bytes}.pth
+{ckpt} --format timm --out @odd/fifo
+{ckpt} --format timm --out @odd/link
+{ckpt} --format safetensors --out @odd/device
+{ckpt} --format timm --out out.pth --network teacher
+{ckpt} --format timm --out out.pth --images 0
+{ckpt} --format timm --out out.pth --imports {home}/hostile.yaml
+{ckpt} --format timm --out out.pth --cfg-options data.test.root={home}/images/postscript
++ {ckpt} --format timm --out out.pth
++ {ckpt} --format safetensors --out out/model.safetensors
+"""
+
+IMPORT = """
+
+{home}/none.pth --out work
+{home}/images --out work
+/dev/zero --out work
+@odd/fifo --out work
+{home}/huge_layer.pth --out work
+{home}/infinite.pth --out work
+{ckpt} --out {bytes}
+{ckpt} --out @odd/fifo
+{ckpt} --out {good}
+{ckpt} --out work --layout none
+{ckpt} --out work --backbone none
+"""
+
 # Inputs that are also tried in a new process.
 PROCESSES = (
     (
@@ -870,6 +1055,9 @@ PROCESSES = (
     ('train', '{good} --cfg-options epochs=nan'),
     ('train', 'WORLD_SIZE=2 {good}'),
     ('knn', '{home}/hostile.pth --work-dir work'),
+    ('train', '{home}/hostile.yaml --work-dir work'),
+    ('knn', '{home}/planted_overlay.pth --work-dir work --random-weights'),
+    ('leaderboard', '{home}/{bytes} --out board.html'),
     ('linear', '{home}/cut.pth --work-dir work'),
     ('make_shards', '"{{[]: 3}}" work'),
     ('new_method', '{long} --out work'),
