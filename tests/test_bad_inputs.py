@@ -3,13 +3,16 @@ found."""
 
 import importlib
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
 
 from ssl_zoo.errors import ConfigError
 
-MODULES = ('campaign', 'commands', 'files', 'inputs', 'random_inputs')
+MODULES = ('campaign', 'commands', 'files', 'hostile_files', 'inputs', 'random_inputs')
+SLOW = ('train_all', 'study')  # each input starts processes, or times steps
 
 
 @pytest.fixture(scope='module')
@@ -31,10 +34,33 @@ def campaign(bad_inputs, tmp_path_factory):
 
 
 def test_a_part_of_the_table_is_handled(bad_inputs, campaign):
-    quick = [tool for tool in bad_inputs('commands').tools() if tool != 'train_all']
-    campaign.run(quick, slice(3, None, 8))
+    quick = [tool for tool in bad_inputs('commands').tools() if tool not in SLOW]
+    campaign.run(quick, slice(3, None, 16))
     assert not campaign.result.failures, campaign.result.summary()
     assert campaign.result.tried.total() > 90
+
+
+@pytest.mark.parametrize(
+    ('tool', 'line'),
+    [
+        ('train', '{home}/hostile.yaml --work-dir work'),
+        ('study', '{home}/study_yaml.py --out work'),
+        ('show_views', '{home}/base_yaml.py --out views.png'),
+        ('show_views', '{good} --out x.png --cfg-options data.train.root={home}/images/postscript'),
+        ('show_views', '+ {good} --out x.png --cfg-options data.train.root={home}/{bytes}'),
+        ('show_views', '{good} --out {bytes}.png'),
+        ('make_shards', "\"{{'type': 'TarShards', 'shards': '{home}/{product}.tar'}}\" work"),
+        ('knn', '{home}/planted_overlay.pth --work-dir work --random-weights'),
+        ('knn', '{home}/huge_tensor.pth --work-dir work'),
+        ('leaderboard', '{home}/run --out @odd/fifo'),
+        ('plot', '{home}/run --out @odd/link.png'),
+        ('plot', '? {home}/log_fifo --out plot.png'),
+    ],
+)
+def test_hostile_files_and_places_are_handled(campaign, tool, line):
+    before = len(campaign.result.failures)
+    campaign.attempt(tool, line)
+    assert len(campaign.result.failures) == before, campaign.result.failures[before:]
 
 
 def test_random_inputs_give_a_result_or_a_sentence(bad_inputs, campaign):
@@ -46,7 +72,7 @@ def test_random_inputs_give_a_result_or_a_sentence(bad_inputs, campaign):
 
 
 def test_the_campaign_sees_what_is_not_handled(bad_inputs, campaign, monkeypatch):
-    """The campaign reports a tool that raises, is silent, succeeds, executes code or overwrites."""
+    """The campaign reports each kind of fault, and counts it."""
     config = campaign.home / 'config.txt'
     original = config.read_text()
 
@@ -61,32 +87,66 @@ def test_the_campaign_sees_what_is_not_handled(bad_inputs, campaign, monkeypatch
         config.write_text('x')
         return 2
 
+    def plants():
+        (campaign.home.parent / 'planted').mkdir()
+        return 2
+
+    def writes():
+        (campaign.home / 'written').touch()
+        return 2
+
+    def replaces():
+        Path('odd/link').unlink()
+        Path('odd/link').write_text('notes of the user\n')
+        return 2
+
+    def colours():
+        print('error: \x1b[2J', file=sys.stderr)
+        return 2
+
+    def hangs():
+        time.sleep(60)
+
     faults = dict(
         raises=raises,
         silent=lambda: 2,
         succeeds=lambda: 0,
         executes=executes,
         overwrites=overwrites,
+        plants=plants,
+        writes=writes,
+        replaces=replaces,
+        colours=colours,
+        hangs=hangs,
     )
     judge = campaign.judge
 
     def judge_silence_of_others(mark, outcome):
-        has_damage = campaign.marker.exists() or config.read_text() == 'x'
-        return None if has_damage else judge(mark, outcome)
+        silent_ones = ('executes', 'overwrites', 'plants', 'writes', 'replaces')
+        return None if current in silent_ones else judge(mark, outcome)
 
     monkeypatch.setattr(campaign, 'main', lambda tool: lambda argv: faults[tool]())
     monkeypatch.setattr(campaign, 'result', bad_inputs('campaign').Result())
     monkeypatch.setattr(campaign, 'judge', judge_silence_of_others)
-    for name in faults:
-        campaign.attempt(name, 'x')
+    monkeypatch.setattr(bad_inputs('campaign'), 'SECONDS', 1)
+    for current in faults:
+        campaign.attempt(current, 'x @odd')
         config.write_text(original)
-    assert [failure.fault for failure in campaign.result.failures] == [
+    reported = [failure.fault for failure in campaign.result.failures]
+    assert reported.pop(7).endswith('/odd/link has changed')
+    assert reported == [
         'an exception reaches the user',
         'exit code 2, but stderr has no sentence',
         'exit code 0',
         'code in a file was executed',
         f'{config} has changed',
+        'planted was written outside the output folder',
+        f'{campaign.home}/written was written outside the output folder',
+        "the control character '\\x1b' reaches the terminal",
+        'not done after 1 s',
     ]
+    kinds = campaign.result.kinds()
+    assert kinds == dict(tracebacks=1, hangs=1, files=4, code=1, others=3)
 
 
 # --- Mistakes that it has found, each tested where it is caught

@@ -158,7 +158,7 @@ def make_hostile_checkpoints(home: Path, checkpoint: Path) -> None:
         torch.save(add_digest(dict(content, config=config)), home / f'{name}.pth')
     train = dict(type='CIFAR10', root=str(planted), download=True)
     configs = dict(
-        planted_download=dict(data=dict(content['config']['data'], train=train)),
+        planted_download=dict(data=dict(content['config']['data'], train=train, test=train)),
         absurd_views=dict(views=[dict(size=16_000)] * 10_000),
         accumulate_zero=dict(accumulate=0),
     )

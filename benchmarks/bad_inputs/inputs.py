@@ -947,6 +947,8 @@ LEADERBOARD = """
 {home}/empty.pth --out work/board.html
 {home}/{bytes} --out work/board.html
 /dev/zero --out work/board.html
+{home}/{long} --out work/board.html
+{home}/run --out {long}
 @odd/fifo --out work/board.html
 {home}/run --out @odd/fifo
 {home}/run --out @odd/link
@@ -975,6 +977,8 @@ PLOT = """
 {home}/none --out plot.png
 {home}/images --out plot.png
 /dev/zero --out plot.png
+{home}/{long} --out plot.png
+{home}/run --out {long}.png
 @odd/fifo --out plot.png
 {home}/run --out plot.exe
 {home}/run --out {bytes}.png

@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         b = Predictions.load(args.b)
         result = compare(a, b, args.metric)
         descriptions = [describe_predictions(a.row), describe_predictions(b.row)]
-    except ConfigError as error:
+    except (ConfigError, OSError) as error:
         print_error(f'error: {error}')
         return 2
     if args.json:

@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         report = import_checkpoint(
             args.file, args.out, args.layout, args.backbone, args.cfg_options
         )
-    except ConfigError as error:
+    except (ConfigError, OSError) as error:
         print_error(f'error: {error}')
         return 2
     for line in report.lines:

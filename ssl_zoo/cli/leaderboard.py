@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         publish(args.paths, args.metric, Path(args.out), Path(args.csv) if args.csv else None)
-    except ConfigError as error:
+    except (ConfigError, OSError) as error:
         print_error(f'error: {error}')
         return 2
     return 0

@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         path, notes = plot_runs(args.runs, args.out, args.keys)
-    except ConfigError as error:
+    except (ConfigError, OSError) as error:
         print_error(f'error: {error}')
         return 2
     print('\n'.join([*notes, f'wrote {path}']))
