@@ -182,7 +182,7 @@ def check_optimizer_state(state: dict, optimizer: torch.optim.Optimizer) -> None
     n_groups = len(optimizer.param_groups)
     is_groups = isinstance(groups, list) and all(isinstance(group, dict) for group in groups)
     _require(is_groups and len(groups) == n_groups, f'param_groups must be {n_groups} groups')
-    owners = {}
+    owners: dict[int, Tensor] = {}
     first = 0
     for i, (group, own) in enumerate(zip(groups, optimizer.param_groups, strict=True)):
         indices = list(range(first, first + len(own['params'])))

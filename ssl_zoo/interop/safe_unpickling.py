@@ -317,6 +317,7 @@ class _ForeignUnpickler(pickle._Unpickler):
     # The base class sets these attributes in load().
     read: Callable[[int], bytes]
     append: Callable[[object], None]
+    stack: list[Any]
 
     def __init__(self, file: _BoundedFile, read_storage: Callable[[Storage], Tensor] | None = None):
         super().__init__(file, encoding='latin1')
