@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_zoo.data.sources.base import numbers_as_names
+from ssl_zoo.data.sources.base import NO_LABEL, numbers_as_names
 from ssl_zoo.data.sources.class_names import read_class_names, stored_class_names
 from ssl_zoo.data.sources.image_files import ImageFiles, existing_folder, missing_files
 from ssl_zoo.errors import ConfigError, MissingData
 from ssl_zoo.registry import SOURCES
+
+UNLABELLED = '-1'  # the class of a line whose image has no label
 
 
 @SOURCES.register_module()
@@ -17,8 +19,8 @@ class FileList(ImageFiles):
 
     A class is a number below 100,000 or a name. Named classes are numbered in the sorted order of
     their names; a file of class names gives names to numbers. A space instead of a tab may precede
-    the number, as in Caffe's lists, if it does in every line. Empty lines are skipped. Either all
-    lines have a class, or none.
+    the number, as in Caffe's lists, if it does in every line. Empty lines are skipped. A line
+    without a class, or with the class -1, is an image without label.
 
     Args:
         path: the text file, UTF-8; other bytes are those of file names.
@@ -29,8 +31,8 @@ class FileList(ImageFiles):
 
     Raises:
         MissingData: there is no such text file or folder.
-        ConfigError: the text is empty, only some lines have a class, images do not exist, or the
-            class names do not fit the labels.
+        ConfigError: the text is empty, images do not exist, or the class names do not fit the
+            labels.
     """
 
     def __init__(self, path: str, root: str | None = None, classes: str | None = None):
@@ -40,7 +42,7 @@ class FileList(ImageFiles):
             folder = listing.parent
         else:
             folder = existing_folder(root, 'the images of a list')
-        files, class_names = _parse_lines(lines, listing)
+        files, class_names = _parse_lines(lines)
         missing, checked = missing_files(folder, files)
         if missing:
             raise ConfigError(
@@ -52,20 +54,24 @@ class FileList(ImageFiles):
         self._set_classes(class_names, listing, classes)
 
     def _set_classes(self, names: list[str] | None, listing: Path, classes: str | None) -> None:
-        numbered = names is not None and all(_is_class_number(name) for name in names)
+        given = set() if names is None else set(names) - {UNLABELLED}
+        numbered = bool(given) and all(_is_class_number(name) for name in given)
         if classes is not None and not numbered:
             raise ConfigError(
                 f'classes={classes!r} names classes that are numbers, and the list '
                 f'{listing.absolute()} has none; leave classes out'
             )
-        if names is None:
+        if not given:
             return
-        if not numbered:
-            self.classes = sorted(set(names))
+        if numbered:
+            number = {name: int(name) for name in given}
+        else:
+            self.classes = sorted(given)
             number = {name: i for i, name in enumerate(self.classes)}
-            self.labels = np.array([number[name] for name in names], dtype=np.int64)
+        number[UNLABELLED] = NO_LABEL
+        self.labels = np.array([number[name] for name in names], dtype=np.int64)
+        if not numbered:
             return
-        self.labels = np.array([int(name) for name in names], dtype=np.int64)
         if classes is not None:
             self.classes = read_class_names(classes, self.labels)
         else:
@@ -91,19 +97,21 @@ def _read_lines(listing: Path) -> list[str]:
     return lines
 
 
-def _parse_lines(lines: list[str], listing: Path) -> tuple[list[str], list[str] | None]:
-    """Return the paths, and their classes or None."""
+def _parse_lines(lines: list[str]) -> tuple[list[str], list[str] | None]:
+    """Return the paths, and their classes (UNLABELLED for none) or None."""
     separator = _class_separator(lines)
     if separator is None:
         return [line.strip() for line in lines], None
-    rows = [line.rsplit(separator, 1) for line in lines]
-    without_class = [row[0] for row in rows if len(row) == 1 or not row[1].strip()]
-    if without_class:
-        raise ConfigError(
-            f'the list {listing.absolute()} gives a class for some images and not for '
-            f'{without_class[0]!r}; either every line has a tab and a class, or none'
-        )
-    return [path.strip() for path, _ in rows], [name.strip() for _, name in rows]
+    files = []
+    classes = []
+    for line in lines:
+        path, separated, class_name = line.rpartition(separator)
+        if not separated:
+            path = line
+            class_name = ''
+        files.append(path.strip())
+        classes.append(class_name.strip() or UNLABELLED)
+    return files, classes
 
 
 def _class_separator(lines: list[str]) -> str | None:
@@ -111,9 +119,14 @@ def _class_separator(lines: list[str]) -> str | None:
     if any('\t' in line for line in lines):
         return '\t'
     numbered = all(
-        ' ' in line.strip() and _is_class_number(line.rsplit(' ', 1)[-1]) for line in lines
+        ' ' in line.strip() and _is_class_number_or_unlabelled(line.strip().rsplit(' ', 1)[-1])
+        for line in lines
     )
     return ' ' if numbered else None
+
+
+def _is_class_number_or_unlabelled(text: str) -> bool:
+    return text == UNLABELLED or _is_class_number(text)
 
 
 def _is_class_number(text: str) -> bool:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_zoo.data.decode import SUFFIXES
+from ssl_zoo.data.sources.base import NO_LABEL
 from ssl_zoo.data.sources.tar import DamagedArchive, members
 from ssl_zoo.errors import ConfigError, MissingData
 from ssl_zoo.progress_bar import progress_bar
@@ -27,7 +28,7 @@ class ShardIndex(NamedTuple):
         offsets: (n,) int64, position of the image's first byte in its shard.
         sizes: (n,) int64, number of bytes of the image.
         suffixes: (n,) uint8, index into SUFFIXES.
-        labels: (n,) int64, or (0,) for shards without labels.
+        labels: (n,) int64, NO_LABEL for an image without label; (0,) for shards without labels.
         ends: (n,) int64, position of the end of the image's key in `keys`.
         keys: uint8, all keys in UTF-8, one after the other.
     """
@@ -63,7 +64,7 @@ class ShardIndex(NamedTuple):
 
     def _has_valid_values(self, lengths: np.ndarray) -> bool:
         n = len(self.offsets)
-        if any((a < 0).any() for a in self):
+        if any((a < 0).any() for a in self._replace(labels=self.labels - NO_LABEL)):
             return False
         if (self.counts > n).any() or self.counts.sum() != n:
             return False
@@ -221,9 +222,11 @@ def _check_pairs(path: str, images: dict, labels: dict) -> None:
 
 def _parse_label(text: bytes, source: str) -> int:
     digits = text.strip()
+    if digits == b'-1':
+        return NO_LABEL
     if not digits.isdigit() or len(digits) > 20 or int(digits) >= MAX_CLASSES:
         raise ConfigError(
             f'{source} holds {text[:20]!r}, but a label is a whole number from 0 to '
-            f'{MAX_CLASSES - 1:,}'
+            f'{MAX_CLASSES - 1:,}, or -1 for an image without label'
         )
     return int(digits)

@@ -13,8 +13,10 @@ import pytest
 from ssl_zoo.data.loader import train_loader
 from ssl_zoo.data.random import permutation
 from ssl_zoo.data.sources import Joined, Subset, build_source, shards
+from ssl_zoo.data.sources.arrays import Arrays
 from ssl_zoo.data.sources.folder import ImageFolder
 from ssl_zoo.data.sources.shards import TarShards
+from ssl_zoo.data.sources.write_shards import write_shards
 from ssl_zoo.data.splits import hold_out
 from ssl_zoo.data.stream_sampler import StreamSampler, order_of
 from ssl_zoo.data.view_dataset import ViewDataset
@@ -309,3 +311,11 @@ def test_windows_and_class_names_that_do_not_fit(
     (tmp_path / 'twice.txt').write_text('cat\ndog\ncat\n')
     monkeypatch.chdir(tmp_path)
     refusal(dict(type='TarShards', shards=shards, **arguments), words)
+
+
+def test_images_without_label_keep_none(tmp_path):
+    images = np.zeros((4, 4, 4, 3), np.uint8)
+    write_shards(Arrays(images, [0, -1, 1, -1]), tmp_path / 'shards', 3, in_order=True)
+    for _ in range(2):  # the second time from the stored index
+        source = TarShards(str(tmp_path / 'shards'))
+        assert source.labels.tolist() == [0, -1, 1, -1] and source.classes == ['0', '1']
