@@ -11,7 +11,11 @@ from scipy.stats import binomtest
 
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.metrics import bootstrap, measure
+from ssl_zoo.printable import one_line
 from ssl_zoo.storage.atomic import atomic_write
+from ssl_zoo.storage.reading import parse_json
+
+MAX_CLASSES = 10_000_000
 
 
 @dataclass
@@ -54,13 +58,12 @@ class Predictions:
             )
         try:
             with np.load(path, allow_pickle=False) as file:
-                row = json.loads(str(file['row']))
+                row = parse_json(str(file['row']))
                 predictions = cls(file['predicted'], file['labels'], file['names'], row)
             predictions._check()
         except Exception as error:  # numpy and zipfile raise many types for a torn or foreign file
-            raise ConfigError(
-                f'{path} holds no predictions of ssl_zoo ({type(error).__name__}: {error})'
-            ) from None
+            reason = one_line(f'{type(error).__name__}: {error}')
+            raise ConfigError(f'{path} holds no predictions of ssl_zoo ({reason})') from None
         return predictions
 
     def _check(self) -> None:
@@ -78,6 +81,12 @@ class Predictions:
             raise ValueError(
                 f'predicted {self.predicted.dtype} {self.predicted.shape}, '
                 f'labels {self.labels.dtype} {self.labels.shape}, names {self.names.shape}'
+            )
+        classes = (self.labels.min(), self.labels.max(), self.predicted.min(), self.predicted.max())
+        if min(classes) < -1 or self.labels.min() < 0 or max(classes) >= MAX_CLASSES:
+            raise ValueError(
+                f'labels from {classes[0]} to {classes[1]}, predictions from {classes[2]} to '
+                f'{classes[3]}, but a class is a number from 0 to {MAX_CLASSES - 1:,}'
             )
 
 

@@ -29,6 +29,7 @@ CLASS_COLOURS = (
     '#AA4499',
     '#000000',
 )
+MAX_THUMBNAIL_SIDE = 256  # pixels of a thumbnail in the file
 THUMBNAIL_SIDE = 54  # pixels of a thumbnail in the sheet of neighbours
 SAME_CLASS = Frame('#0072B2', sign='tick')
 OTHER_CLASS = Frame('#D55E00', dashed=True, sign='cross')
@@ -75,11 +76,15 @@ class EmbeddingMap:
         valid = (
             n >= 3
             and self.features.ndim == 2
+            and self.features.shape[1] > 0
             and len(self.features) == n
             and np.isfinite(self.features).all()
             and self.thumbnails.ndim == 4
             and len(self.thumbnails) == n
             and self.thumbnails.dtype == np.uint8
+            and self.thumbnails.shape[3] == 3
+            and 0 < min(self.thumbnails.shape[1:3])
+            and max(self.thumbnails.shape[1:3]) <= MAX_THUMBNAIL_SIDE
             and 0 <= self.labels.min() <= self.labels.max() < len(self.classes)
         )
         if not valid:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from ssl_zoo.storage.atomic import atomic_write
+from ssl_zoo.storage.reading import read_regular
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -19,7 +20,7 @@ def write_json(path: Path, content: dict) -> None:
 def read_json(path: Path) -> dict | None:
     """Return the content of a JSON file; None if there is no such file, or it is damaged."""
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
+        content = json.loads(read_regular(path))
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None

@@ -215,7 +215,7 @@ class ReportFigures:
             return []
         try:
             content = as_jpeg(crop_rows(path, VIEWS_ROWS))
-        except OSError as error:
+        except Exception as error:  # Pillow raises many types
             self._add_problem(f'{arm.name}: views.png cannot be read ({type(error).__name__})')
             return []
         return self._save_jpeg(
