@@ -7,9 +7,9 @@ from itertools import product
 from pathlib import Path
 
 from ssl_zoo.config.builtin_values import to_builtin
-from ssl_zoo.config.constraints import Constraint, constrained, whole_number
+from ssl_zoo.config.constraints import Constraint, constrained
 from ssl_zoo.config.loading import load_config
-from ssl_zoo.config.settings import Settings
+from ssl_zoo.config.settings import Settings, random_seed
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.studies.evaluation import Evaluation
 
@@ -28,7 +28,7 @@ def _are_different_positive_numbers(values: tuple) -> bool:
 
 
 def _are_seeds(values: tuple) -> bool:
-    if not values or not all(isinstance(value, int) and value >= 0 for value in values):
+    if not values or not all(isinstance(value, int) and 0 <= value < 2**32 for value in values):
         return False
     return len(set(values)) == len(values)
 
@@ -42,7 +42,7 @@ def _are_axes(axes: dict) -> bool:
 
 texts = Constraint(are_texts, 'a list of texts')
 factors = Constraint(_are_different_positive_numbers, 'two or more different numbers above 0')
-different_seeds = Constraint(_are_seeds, 'a list of different whole numbers of at least 0')
+different_seeds = Constraint(_are_seeds, 'a list of different whole numbers of at least 0 and below 2**32')
 named_methods = Constraint(bool, 'a dict of name: config, at least one')
 labelled_axes = Constraint(_are_axes, "a dict of axis: {label: ['key=value', ...]}")
 
@@ -65,7 +65,7 @@ class Tuning:
 
     factors: tuple = constrained(factors)
     key: str = 'base_lr'
-    seed: int = constrained(whole_number(at_least=0), default=1000)
+    seed: int = constrained(random_seed, default=1000)
     options: tuple = constrained(texts, default=())
 
 

@@ -172,6 +172,7 @@ def test_options_reach_everywhere(config):
         ('data.eval_size=-5', 'above 0'),
         ('data.train.size=0', "source 'Digits' cannot be built"),
         ('seed=18446744073709551616', 'below 2'),
+        ('seed=4294967296', 'below 2'),
         ('imports=3', 'must be a list of Python files'),
         ('presets=[{}]', 'a list of dict'),
         ('views.\u00b2=3', 'names item'),

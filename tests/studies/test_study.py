@@ -205,6 +205,7 @@ def test_the_plan_says_what_and_how_long(write, tmp_path):
         (dict(methods={'random weights': 'x.py'}), 'the name of the untrained network'),
         (dict(seeds=[]), 'seeds=(), but it must be'),
         (dict(seeds=[1, 1]), 'different whole numbers'),
+        (dict(seeds=[4294967296]), 'below 2'),
         (dict(seeds=[1000]), 'a seed that chose the factor gives no independent measurement'),
         (
             dict(axes={'a': []}),
