@@ -17,6 +17,8 @@ from pathlib import Path
 
 from ssl_zoo.cli.command_parser import command_parser
 
+MOST_JOBS = 1024  # processes side by side
+
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the arguments of the command."""
@@ -105,9 +107,9 @@ def _check_processes(args: argparse.Namespace) -> None:
 
     if args.jobs is None:
         return
-    if args.jobs < 1 or args.devices:
+    if not 1 <= args.jobs <= MOST_JOBS or args.devices:
         raise ConfigError(
-            f'--jobs is {args.jobs}; it must be at least 1, and not given with --devices, '
+            f'--jobs is {args.jobs}; it must be from 1 to {MOST_JOBS}, and not given with --devices, '
             'each of which has one process'
         )
 

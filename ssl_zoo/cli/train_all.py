@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ssl_zoo.cli.command_parser import command_parser
 
+MOST_JOBS = 1024  # processes side by side
 IGNORED_FOLDERS = ('_base_', 'studies')  # a glob such as configs/*/digits*.py matches them
 
 
@@ -100,8 +101,8 @@ def _check(args: argparse.Namespace, configs: list[str]) -> None:
         )
     if len(set(args.seeds)) < len(args.seeds):
         raise ConfigError(f'--seeds has {args.seeds}, one of them twice; give each seed once')
-    if args.jobs < 1:
-        raise ConfigError(f'--jobs is {args.jobs}, but it must be at least 1')
+    if not 1 <= args.jobs <= MOST_JOBS:
+        raise ConfigError(f'--jobs is {args.jobs}, but it must be from 1 to {MOST_JOBS}')
 
 
 def _split_runs(runs: list) -> tuple[list, list[str]]:

@@ -50,7 +50,8 @@ passes_per_step = Constraint(
     "a whole number of at least 1, or 'auto'",
 )
 random_seed = Constraint(
-    lambda seed: 0 <= seed < 2**32, 'a whole number of at least 0 and below 2**32'  # numpy's limit
+    lambda seed: 0 <= seed < 2**32,
+    'a whole number of at least 0 and below 2**32',  # numpy's limit
 )
 
 

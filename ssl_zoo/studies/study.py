@@ -42,7 +42,9 @@ def _are_axes(axes: dict) -> bool:
 
 texts = Constraint(are_texts, 'a list of texts')
 factors = Constraint(_are_different_positive_numbers, 'two or more different numbers above 0')
-different_seeds = Constraint(_are_seeds, 'a list of different whole numbers of at least 0 and below 2**32')
+different_seeds = Constraint(
+    _are_seeds, 'a list of different whole numbers of at least 0 and below 2**32'
+)
 named_methods = Constraint(bool, 'a dict of name: config, at least one')
 labelled_axes = Constraint(_are_axes, "a dict of axis: {label: ['key=value', ...]}")
 

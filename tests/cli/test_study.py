@@ -81,7 +81,7 @@ def test_the_same_command_does_only_what_is_missing(done, run_tool):
     ('arguments', 'sentence'),
     [
         (['nowhere.py'], 'there is no study at'),
-        (['two.py', '--jobs', '0'], '--jobs is 0; it must be at least 1'),
+        (['two.py', '--jobs', '0'], '--jobs is 0; it must be from 1 to 1024'),
         (['two.py', '--jobs', '2', '--devices', '0'], 'not given with --devices'),
         (['two.py', '--small'], 'has no small version'),
     ],

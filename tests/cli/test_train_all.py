@@ -100,7 +100,7 @@ def test_a_table_of_two_methods_and_a_failure(run_tool, root, tmp_path):
     [
         (['nowhere.py'], 1, 'there is no config at'),
         (['a/digits.py', 'b/../a/digits.py'], 2, 'two configs are called a/digits.py'),
-        (['nowhere.py', '--jobs', '0'], 2, '--jobs is 0, but it must be at least 1'),
+        (['nowhere.py', '--jobs', '0'], 2, '--jobs is 0, but it must be from 1 to 1024'),
     ],
 )
 def test_mistakes(arguments, code, sentence, run_tool, root, tmp_path):

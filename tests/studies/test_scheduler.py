@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ssl_zoo.storage.lock import FileLock
 from ssl_zoo.studies import plan, scheduler
 from ssl_zoo.studies.json_files import read_json, write_json
 from ssl_zoo.studies.load import load_study
@@ -121,6 +122,33 @@ def test_a_failure_under_another_scheduler_counts_whatever_its_clock_said(jobs):
     failed = [record['error'] for record in this.run() if record['status'] != 'done']
     assert failed[0] == 'elsewhere'
     assert len(started(jobs)) == 10 - 1 - 2  # that trial and the runs that need it do not start
+
+
+def test_a_job_waits_for_a_run_that_its_killed_scheduler_has_left(jobs):
+    """The run saves its state; it would refuse another run in its folder, which would then fail."""
+    first = jobs.trials[0]
+    first.folder.mkdir(parents=True)
+    ready_read, ready_write = os.pipe()
+    go_read, go_write = os.pipe()
+    if (pid := os.fork()) == 0:
+        lock = FileLock(first.folder / '.lock')
+        lock.acquire()
+        os.write(ready_write, b'x')
+        os.read(go_read, 1)
+        os._exit(0)
+    os.read(ready_read, 1)
+    lines = []
+
+    def end_run(line):
+        lines.append(line)
+        if len(lines) == 2:  # other jobs have ended meanwhile
+            os.write(go_write, b'x')
+            os.waitpid(pid, 0)
+
+    records = Scheduler(jobs, [{}], print_line=end_run).run()
+    assert [record['status'] for record in records] == ['done'] * 10
+    assert len(started(jobs)) == 10
+    assert first.label not in lines[0] + lines[1]
 
 
 def test_schedulers_share_a_study(jobs):
