@@ -10,7 +10,8 @@ two processes one is killed, and torchrun ends the other.
 
 A run survives a kill if it resumes from the newest complete checkpoint and ends with the weights,
 averages, queue and optimizer state of an undisturbed run, bit for bit. After a kill, the remaining
-processes must end within 60 seconds.
+processes must end within 60 seconds. Files of the user lie in the folder of checkpoints, under
+names like those of checkpoints: they must not be read, changed or removed.
 """
 
 import argparse
@@ -36,6 +37,16 @@ ENTRIES = dict(step=(8, 25), saving=(1, 3), evaluation=(1, 2))
 # Maximum delay of a kill, in seconds: a step takes about 20 ms, writing a checkpoint 10 ms, an
 # evaluation 100 ms.
 SECONDS = dict(step=0.02, saving=0.012, evaluation=0.15)
+CHECKPOINT = re.compile(r'step_\d{8}\.pth')
+# Names in the folder of checkpoints that are the user's, and not those of checkpoints.
+USER_FILES = (
+    'step_00000007_backup.pth',
+    'step_00000007 (copy).pth',
+    'step_best.pth',
+    'step_00000007.pth.unreadable',
+    'step_0000000007.pth',
+    'notes.txt',
+)
 LIMIT = 60  # seconds that processes may take to end after a kill
 BYOL = 'dict(type="BYOL", backbone=_backbone, hidden_dim=1024, proj_dim=64, base_ema=0.9)'
 MOCO = (
@@ -171,19 +182,34 @@ class Leg:
         return self.log.read()
 
 
+def checkpoints(work_dir: Path) -> list[Path]:
+    """Return the complete checkpoints of a run, the oldest first."""
+    paths = sorted((work_dir / 'checkpoints').glob('step_*.pth'))
+    return [path for path in paths if CHECKPOINT.fullmatch(path.name)]
+
+
 def newest(work_dir: Path) -> int:
     """Return the step of the newest complete checkpoint, 0 if there is none."""
-    return max(
-        (int(p.stem.split('_')[1]) for p in (work_dir / 'checkpoints').glob('step_*.pth')),
-        default=0,
-    )
+    return max((int(path.stem.split('_')[1]) for path in checkpoints(work_dir)), default=0)
+
+
+def plant_user_files(work_dir: Path) -> None:
+    """Write USER_FILES into the folder of checkpoints; each holds its name."""
+    for name in USER_FILES:
+        (work_dir / 'checkpoints' / name).write_text(name)
+
+
+def changed_user_files(work_dir: Path) -> list[str]:
+    """Return the names in USER_FILES whose files are missing or have changed."""
+    paths = [work_dir / 'checkpoints' / name for name in USER_FILES]
+    return [path.name for path in paths if not path.is_file() or path.read_text() != path.name]
 
 
 def final_state(work_dir: Path) -> dict:
     """Return the tensors of method and optimizer in the newest checkpoint, and its step."""
     from ssl_zoo.checkpoint import read_checkpoint
 
-    content = read_checkpoint(max((work_dir / 'checkpoints').glob('step_*.pth')))
+    content = read_checkpoint(checkpoints(work_dir)[-1])
     state = dict(content['method'], step=torch.tensor(content['step']))
     for i, values in content['optimizer']['state'].items():
         state.update({f'{i} {key}': value for key, value in values.items()})
@@ -234,6 +260,7 @@ class FaultyRun:
         self.kills: list[str] = []
         self.notes: list[str] = []
         self.step = 0  # step of the newest complete checkpoint at the last kill
+        self.has_user_files = False
 
     def kill(self) -> bool:
         """Start or resume the run and kill it. Return False if the run ended before the kill."""
@@ -249,6 +276,10 @@ class FaultyRun:
         if end is None:
             return False
         self.step, seconds = end
+        work_dir = self.home / self.folder
+        if not self.kills and (work_dir / 'checkpoints').is_dir():
+            plant_user_files(work_dir)
+            self.has_user_files = True
         self.kills.append(phase)
         self.count.slowest = max(self.count.slowest, seconds)
         if seconds >= LIMIT:
@@ -269,6 +300,9 @@ class FaultyRun:
         )
         has_same_figures = figures(work_dir) == figures(self.home / 'whole')
         temporary = list(work_dir.rglob('*.tmp.*'))
+        changed = changed_user_files(work_dir) if self.has_user_files else []
+        if changed:
+            self.notes.append(f'files of the user were changed or removed: {", ".join(changed)}')
         if not has_same_state or not has_same_figures or temporary:
             self.notes.append(
                 f'same weights {has_same_state}, same figures {has_same_figures}, temporary files '

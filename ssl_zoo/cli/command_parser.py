@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,7 +19,9 @@ class CommandParser(argparse.ArgumentParser):
     and readers of the JSON files could not find others.
     """
 
-    def parse_args(self, args=None, namespace=None):  # type: ignore[override]
+    def parse_args(
+        self, args: Sequence[str] | None = None, namespace: None = None
+    ) -> argparse.Namespace:
         parsed = super().parse_args(args, namespace)
         for name in OUTPUTS:
             mistake = path_mistake(getattr(parsed, name, None) or '')

@@ -82,11 +82,11 @@ def _check_programs(path: Path, kind: str) -> None:
         ConfigError: a file is not a .py file, is missing or inherits from itself.
         SyntaxError, ValueError, OSError: a file cannot be parsed.
     """
-    pending = [(path, ())]
+    pending: list[tuple[Path, tuple[Path, ...]]] = [(path, ())]  # file, and files that inherit it
     while pending:
         file, heirs = pending.pop()
         _check_suffix(file, kind if not heirs else f'_base_ of {heirs[-1]}')
-        if file.resolve() in map(Path.resolve, heirs):
+        if file.resolve() in [heir.resolve() for heir in heirs]:
             raise ConfigError(f'the {kind} {file} inherits from itself by its _base_; correct it')
         pending += [(file.parent / base, (*heirs, file)) for base in _bases_of(file)]
 
