@@ -109,8 +109,8 @@ def _check_processes(args: argparse.Namespace) -> None:
         return
     if not 1 <= args.jobs <= MOST_JOBS or args.devices:
         raise ConfigError(
-            f'--jobs is {args.jobs}; it must be from 1 to {MOST_JOBS}, and not given with --devices, '
-            'each of which has one process'
+            f'--jobs is {args.jobs}; it must be from 1 to {MOST_JOBS}, and not given with '
+            '--devices, each of which has one process'
         )
 
 
