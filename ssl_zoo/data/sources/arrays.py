@@ -17,6 +17,8 @@ class Arrays(Source):
         classes: name of each class, or None.
     """
 
+    in_memory = True
+
     def __init__(
         self,
         images: np.ndarray,
