@@ -5,39 +5,40 @@ in a run shows it.
 """
 
 import hashlib
+from functools import partial
 
 import numpy as np
 
 from ssl_zoo.data.random import permutation
 from ssl_zoo.data.sources import Source
+from ssl_zoo.data.splits import DataSettings
+from ssl_zoo.distributed.objects import on_rank0
 from ssl_zoo.errors import UnreadableImage
 
-# Files read for one comparison of two sources: of a large data set, a sample of test images is
-# compared, because many files have the same size by chance.
-MAX_READS = 2_000
+# Files, and bytes of files, that one comparison of two sources reads: of a large data set, a sample
+# of the test images is compared, because many files have the same size by chance.
+MAX_READS = 10_000
+MAX_BYTES = 2**28
 
 
-def overlap_warnings(sources: dict[str, Source | None], own_val: bool) -> dict[str, tuple[str, ...]]:
-    """Return warnings for hold-out and test images that are also elsewhere in the data.
+def warn_of_overlap(sources: dict[str, Source | None], data: DataSettings) -> None:
+    """Add warnings to hold-out and test images that are also elsewhere in the data of a run.
+
+    Rank 0 reads the files; all ranks call this.
 
     Args:
-        sources: from ssl_zoo.data.splits.data_sources.
-        own_val: whether the hold-out is a source of its own, not cut from the training images.
-
-    Returns:
-        Warnings of 'val' and of 'test'.
+        sources: from ssl_zoo.data.splits.data_sources; `warnings` of 'val' and 'test' grow.
+        data: the settings of the sources.
     """
-    train = sources['train']
-    val = sources['val']
-    test = sources['test']
-    warnings: dict[str, tuple[str, ...]] = dict(val=(), test=())
-    if val is not None and own_val:
-        warnings['val'] = _warning(val, train, 'val', 'train')
-    if test is not None:
-        warnings['test'] = _warning(test, train, 'test', 'train')
-        if val is not None:
-            warnings['test'] += _warning(test, val, 'test', 'val')
-    return warnings
+    pairs = [('test', 'train'), ('test', 'val')]
+    if isinstance(data.val, dict):  # else it is cut from the training images
+        pairs.insert(0, ('val', 'train'))
+    for name, other_name in pairs:
+        source = sources[name]
+        other = sources[other_name]
+        if source is not None and other is not None:
+            warnings = on_rank0(partial(_warning, source, other, name, other_name))
+            source.warnings += tuple(warnings)
 
 
 def _warning(source: Source, other: Source, name: str, other_name: str) -> tuple[str, ...]:
@@ -79,35 +80,30 @@ def shared_images(source: Source, other: Source) -> tuple[np.ndarray, int]:
 def _shared_files(
     source: Source, sizes: np.ndarray, other: Source, other_sizes: np.ndarray
 ) -> tuple[np.ndarray, int]:
-    """Compare files of equal size (in bytes) until MAX_READS files were read."""
+    """Compare files of equal size, in bytes, until MAX_READS files or MAX_BYTES were read."""
     by_size = np.argsort(other_sizes, kind='stable')
-    first = np.searchsorted(other_sizes[by_size], sizes, 'left')
-    last = np.searchsorted(other_sizes[by_size], sizes, 'right')
+    sorted_sizes = other_sizes[by_size]
+    first = np.searchsorted(sorted_sizes, sizes, 'left')
+    last = np.searchsorted(sorted_sizes, sizes, 'right')
+    digests_of_size: dict[int, set[bytes]] = {}
     found = []
-    digests: dict[int, bytes] = {}
     compared = 0
-    for i in permutation(len(source), 0):
-        candidates = by_size[first[i] : last[i]]
-        if sizes[i] >= 0 and len(candidates):
-            if len(digests) + len(candidates) > MAX_READS:
-                break
-            if _is_among(source, int(i), other, candidates, digests):
-                found.append(i)
+    reads_left = MAX_READS
+    bytes_left = MAX_BYTES
+    for i in map(int, permutation(len(source), 0)):
+        size = int(sizes[i])
+        if size not in digests_of_size:
+            reads = int(last[i] - first[i])
+            if reads > reads_left or reads * size > bytes_left:
+                continue
+            reads_left -= reads
+            bytes_left -= reads * size
+            candidates = map(int, by_size[first[i] : last[i]])
+            digests_of_size[size] = {_file_digest(other, k) for k in candidates} - {b''}
         compared += 1
+        if digests_of_size[size] and _file_digest(source, i) in digests_of_size[size]:
+            found.append(i)
     return np.sort(np.array(found, dtype=np.int64)), compared
-
-
-def _is_among(
-    source: Source, i: int, other: Source, candidates: np.ndarray, digests: dict[int, bytes]
-) -> bool:
-    """Whether image i is one of the candidates; ``digests`` keeps those of files already read."""
-    digest = _file_digest(source, i)
-    for candidate in map(int, candidates):
-        if candidate not in digests:
-            digests[candidate] = _file_digest(other, candidate)
-        if digest and digests[candidate] == digest:
-            return True
-    return False
 
 
 def _file_digest(source: Source, i: int) -> bytes:

@@ -23,6 +23,7 @@ from ssl_zoo.build import build_method
 from ssl_zoo.config.settings import Settings
 from ssl_zoo.data.loader import default_workers, train_loader
 from ssl_zoo.data.on_device import DeviceDataset
+from ssl_zoo.data.overlap import warn_of_overlap
 from ssl_zoo.data.sources import Source
 from ssl_zoo.data.splits import data_sources, data_warnings
 from ssl_zoo.data.view_dataset import ViewDataset
@@ -85,6 +86,7 @@ def build_runner(
     requested_dir = Path(work_dir)
     resume = on_rank0(lambda: resolve_resume(requested_dir, resume))
     sources = raise_together(lambda: data_sources(settings.data))
+    warn_of_overlap(sources, settings.data)
     plan = Plan.of(settings, len(sources['train']), world_size())
     run_dir = None
     lock = None

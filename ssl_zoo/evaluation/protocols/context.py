@@ -20,6 +20,7 @@ from ssl_zoo.config.builtin_values import to_builtin
 from ssl_zoo.data.data_digest import data_digest
 from ssl_zoo.data.identity import content_identity
 from ssl_zoo.data.loader import default_workers
+from ssl_zoo.data.overlap import warn_of_overlap
 from ssl_zoo.data.sources import Source
 from ssl_zoo.data.splits import data_sources
 from ssl_zoo.distributed import rank
@@ -144,6 +145,7 @@ class EvaluationContext:
         images, and 'labelled' the training images including the hold-out.
         """
         splits = raise_together(lambda: data_sources(self.settings.data, labelled=True))
+        warn_of_overlap(splits, self.settings.data)
         sources = dict(
             train=splits['bank'],
             val=splits['val'],
