@@ -69,7 +69,7 @@ def make_hostile_images(home: Path, names: dict[str, str]) -> None:
     shutil.copytree(images / 'train', home / names['bytes'])
     for path in sorted((home / names['bytes']).rglob('*.png')):
         path.rename(path.with_name(f'\udcfe{path.name}'))
-    bombs = [one_bit_png(20_000), sixteen_bit_png(6000), claiming_jpeg(home, 13_000), None]
+    bombs = [one_bit_png(20_000), sixteen_bit_png(14_500), claiming_jpeg(home, 13_000), None]
     for class_name in 'abc':
         for folder in ('postscript', 'bombs'):
             (images / folder / class_name).mkdir(parents=True)
@@ -82,7 +82,7 @@ def make_hostile_images(home: Path, names: dict[str, str]) -> None:
 
 
 def one_bit_png(side: int) -> bytes:
-    """Return a PNG of side x side black pixels, of a few kilobytes."""
+    """Return a PNG of side x side black pixels, a small file."""
     return png(side, 1, (side + 7) // 8)
 
 
@@ -92,7 +92,7 @@ def sixteen_bit_png(side: int) -> bytes:
 
 def png(side: int, bits: int, row: int) -> bytes:
     """Return a PNG of grey zeros; a row has ``row`` bytes."""
-    compressor = zlib.compressobj(9)
+    compressor = zlib.compressobj(1)
     line = bytes(row + 1)
     data = b''.join(compressor.compress(line) for _ in range(side)) + compressor.flush()
     header = struct.pack('>IIBBBBB', side, side, bits, 0, 0, 0, 0)
