@@ -134,7 +134,7 @@ def _split_validation(
     val.warnings += _classes_without_hold_out(bank, val)
     if data.train_on_val:
         return whole, bank, val
-    if labelled is whole:
+    if not isinstance(labelled, Subset) or labelled is whole:
         return bank, bank, val
     pretrained_on = np.delete(np.arange(len(whole)), labelled.indices[held_out])
     return Subset(whole, pretrained_on), bank, val

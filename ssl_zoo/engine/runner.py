@@ -104,7 +104,7 @@ def build_runner(
     if run_dir is None:
         run_dir, lock = _claim(requested_dir, unique)
         # Another run may have used the folder between the first check and the lock.
-        on_rank0(lambda: check_not_earlier(run_dir, resume) if resume else check_new(run_dir))
+        on_rank0(lambda: check_not_earlier(run_dir, str(resume)) if resume else check_new(run_dir))
     runner = ZooRunner(
         settings=settings,
         plan=plan,

@@ -59,6 +59,8 @@ class Predictions:
         try:
             with np.load(path, allow_pickle=False) as file:
                 row = parse_json(str(file['row']))
+                if not isinstance(row, dict):
+                    raise ValueError('the row is no object')
                 predictions = cls(file['predicted'], file['labels'], file['names'], row)
             predictions._check()
         except Exception as error:  # numpy and zipfile raise many types for a torn or foreign file

@@ -72,4 +72,5 @@ def _checked(value: object, depth: int) -> object:
         raise ValueError('nested too deeply')
     if isinstance(value, list):
         return [_checked(item, depth - 1) for item in value]
+    assert isinstance(value, dict)  # the last type that the json module gives
     return {printable(key): _checked(item, depth - 1) for key, item in value.items()}
