@@ -6,6 +6,7 @@ import stat
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -29,10 +30,16 @@ SUFFIXES = (
     '.pbm',
     '.jp2',
     '.avif',
+    '.jfif',
+    '.jpe',
+    '.heic',
+    '.heif',
 )
+# Formats that not every installation reads, by the suffixes of their files.
+OPTIONAL_FORMATS = {'.avif': 'AVIF', '.heic': 'HEIF', '.heif': 'HEIF'}
 
 # The formats that are read. Pillow knows more, and runs Ghostscript for one of them (EPS), whatever
-# the name of the file. HEIF is Pillow's only where a plug-in such as pillow-heif has registered it.
+# the name of the file. HEIF is Pillow's only where pillow-heif is installed.
 FORMATS = (
     'JPEG',
     'PNG',
@@ -62,6 +69,26 @@ START_OF_FRAME = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 BEFORE_SCAN = set(range(0xC4, 0xFF)) - set(range(0xD0, 0xDA))
 
 
+@cache
+def _register_formats() -> None:
+    """Register Pillow's formats, and HEIF where pillow-heif is installed."""
+    Image.init()  # Pillow's own look-up raises KeyError for a format that is not installed
+    if 'HEIF' not in Image.OPEN:
+        with suppress(Exception):  # not installed, or its library cannot be loaded
+            import pillow_heif
+
+            pillow_heif.register_heif_opener()
+
+
+@cache
+def readable_suffixes() -> tuple[str, ...]:
+    """Return those of SUFFIXES whose format this installation reads."""
+    _register_formats()
+    return tuple(
+        suffix for suffix in SUFFIXES if OPTIONAL_FORMATS.get(suffix, 'JPEG') in Image.OPEN
+    )
+
+
 def open_image(
     file: str | Path | BinaryIO,
     formats: Sequence[str] = FORMATS,
@@ -82,7 +109,7 @@ def open_image(
         OSError: the file cannot be read, or has none of the formats.
         Exception: the header is damaged; Pillow raises nearly anything.
     """
-    Image.init()  # Pillow's own look-up raises KeyError for a format that is not installed
+    _register_formats()
     installed = [name for name in formats if name in Image.OPEN]
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow refuses twice as many

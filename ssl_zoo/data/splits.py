@@ -112,6 +112,12 @@ def data_warnings(sources: dict[str, Source | None]) -> list[str]:
     return list(dict.fromkeys(text for warnings in of_sources for text in warnings))
 
 
+def data_notes(sources: dict[str, Source | None]) -> list[str]:
+    """Return the notes of the sources of a run, from ``data_sources``, each once."""
+    of_sources = [source.notes for source in sources.values() if source is not None]
+    return list(dict.fromkeys(text for notes in of_sources for text in notes))
+
+
 def _split_validation(
     whole: Source, labelled: Source, data: DataSettings
 ) -> tuple[Source, Source, Source | None]:

@@ -8,7 +8,7 @@ import torch
 
 from ssl_zoo.config.settings import Settings
 from ssl_zoo.data.overlap import warn_of_overlap
-from ssl_zoo.data.splits import data_sources, data_warnings
+from ssl_zoo.data.splits import data_notes, data_sources, data_warnings
 from ssl_zoo.distributed.process_group import rank_info
 from ssl_zoo.engine.describe_plan import describe_plan
 from ssl_zoo.engine.plan import Plan
@@ -49,6 +49,8 @@ def _count_images(settings: Settings, report: Callable[[str], object]) -> int:
         report(f'note: {error}\n      The plan assumes the {images:,} images of the recipe.')
         return images
     warn_of_overlap(sources, settings.data)
+    for note in data_notes(sources):
+        report(f'note: {note}')
     for warning in data_warnings(sources):
         report(f'warning: {warning}')
     return len(sources['train'])

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from ssl_zoo.data.loader import default_workers, train_loader
 from ssl_zoo.data.on_device import DeviceDataset
 from ssl_zoo.data.overlap import warn_of_overlap
 from ssl_zoo.data.sources import Source
-from ssl_zoo.data.splits import data_sources, data_warnings
+from ssl_zoo.data.sources.folder import check_work_dir
+from ssl_zoo.data.splits import data_notes, data_sources, data_warnings
 from ssl_zoo.data.view_dataset import ViewDataset
 from ssl_zoo.distributed import rank, world_size
 from ssl_zoo.distributed.counter import AsyncCounter
@@ -86,6 +88,8 @@ def build_runner(
     requested_dir = Path(work_dir)
     resume = on_rank0(lambda: resolve_resume(requested_dir, resume))
     sources = raise_together(lambda: data_sources(settings.data))
+    for name in ('train', 'val', 'test'):
+        on_rank0(partial(check_work_dir, sources[name], requested_dir, name))
     warn_of_overlap(sources, settings.data)
     plan = Plan.of(settings, len(sources['train']), world_size())
     run_dir = None
@@ -117,6 +121,8 @@ def build_runner(
         make_loader=make_loader,
     )
     runner.logger.info('plan\n' + describe_plan(settings, plan, method, optimizer.param_groups))
+    for note in data_notes(sources):
+        runner.logger.info(f'note: {note}')
     for warning in data_warnings(sources):
         runner.logger.warning(f'warning: {warning}')
     return runner

@@ -7,7 +7,7 @@ from pathlib import Path
 from ssl_zoo.checkpoint import checkpoints_in
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.storage.atomic import leftovers
-from ssl_zoo.storage.lock import FileLock
+from ssl_zoo.storage.lock import RUN_LOCK, FileLock
 from ssl_zoo.validation import path_mistake
 
 # Files of which a process that was killed may have left temporary files: folder, name.
@@ -16,7 +16,6 @@ WRITTEN_FILES = (
     ('.', r'log\.jsonl|views\.png|config\.py|versions\.json|not_finite_step_[0-9]{8}\.pth'),
 )
 
-RUN_LOCK = '.lock'
 # A run replaces these. Without the lock file, which only a run makes, they are the user's.
 REPLACED_FILES = ('config.py', 'versions.json', 'log.jsonl', 'views.png')
 

@@ -8,6 +8,10 @@ from pathlib import Path
 
 from ssl_zoo.storage.atomic import check_regular
 
+RUN_LOCK = '.lock'  # the lock file of a run, in its work directory
+RUN_FILES = ('log.jsonl', 'checkpoints')  # a run makes these beside its lock file
+HOLDER = b'process'  # the start of the description in a locked file
+
 
 class FileLock:
     """An exclusive lock on a file, held until ``release`` or the end of the process.
@@ -53,7 +57,7 @@ class FileLock:
         self.locked = True
         with suppress(OSError):
             self._file.truncate(0)
-            self._file.write(f'process {os.getpid()} on {socket.gethostname()}'.encode())
+            self._file.write(HOLDER + f' {os.getpid()} on {socket.gethostname()}'.encode())
         return True
 
     def holder(self) -> str:
@@ -65,6 +69,20 @@ class FileLock:
         """Close the file, which releases the lock."""
         self._file.close()
         self.locked = False
+
+
+def is_work_dir(folder: Path) -> bool:
+    """Whether a run has used a folder as its work directory: its lock file lies there."""
+    lock = folder / RUN_LOCK
+    if not lock.is_file():
+        return False
+    if any(os.path.lexists(folder / name) for name in RUN_FILES):
+        return True
+    try:
+        with open(lock, 'rb') as file:
+            return file.read(len(HOLDER)) == HOLDER
+    except OSError:
+        return False
 
 
 def is_locked(path: Path) -> bool:

@@ -29,6 +29,7 @@ class Source:
         classes: name of each class, in the order of the labels, or None.
         classes_are_numbers: whether the classes have no names, and `classes` holds their numbers.
         warnings: sentences that a figure on these images must carry.
+        notes: sentences about how the images were found, such as files that were left out.
         in_memory: whether `pixels` costs no reading and no decoding.
         max_pixels: number of pixels above which an image file is unreadable; `build_source` sets it
             to data.max_pixels.
@@ -38,6 +39,7 @@ class Source:
     classes: list[str] | None = None
     classes_are_numbers: bool = False
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     in_memory: bool = False
     max_pixels: int = MAX_PIXELS
 

@@ -17,6 +17,7 @@ class Joined(Source):
         self.second = second
         self.classes = first.classes
         self.classes_are_numbers = first.classes_are_numbers
+        self.notes = first.notes + second.notes
         self.in_memory = first.in_memory and second.in_memory
         if first.labels is not None and second.labels is not None:
             self.labels = np.concatenate([first.labels, second.labels])
@@ -68,6 +69,7 @@ class Subset(Source):
         self.classes = source.classes
         self.classes_are_numbers = source.classes_are_numbers
         self.warnings = source.warnings
+        self.notes = source.notes
         self.in_memory = source.in_memory
         if source.labels is not None:
             self.labels = source.labels[self.indices]

@@ -10,6 +10,7 @@ from ssl_zoo.data.decode import SUFFIXES, check_file_size, read_pixels
 from ssl_zoo.data.random import permutation
 from ssl_zoo.data.sources.base import Source, numbers_as_names
 from ssl_zoo.data.sources.class_names import read_class_names, stored_class_names
+from ssl_zoo.data.sources.left_out import left_out_note
 from ssl_zoo.data.sources.shard_index import load_or_build_index
 from ssl_zoo.data.sources.shard_paths import find_shards
 from ssl_zoo.errors import ConfigError, UnreadableImage
@@ -26,7 +27,9 @@ class TarShards(Source):
 
     Files with the same key are a sample: an image and at most one label. The key is a file's path
     up to the first dot of its name. The rest of the name is an image suffix, or cls for a file that
-    holds the class, a number below 100,000. Other files are ignored. Images are numbered in the
+    holds the class, a number below 100,000. Where the rest is more than that, as in
+    2024.05.07_cam1.jpg, the key goes up to the last dot, unless the sample has an image already.
+    Other files are left out and counted. Images are numbered in the
     order of the shards, and within a shard in the order of the archive. Their positions are read
     once, from the headers, and stored beside the shards if the folder is writable.
 
@@ -67,6 +70,7 @@ class TarShards(Source):
         folder = os.path.commonpath([os.path.dirname(path) for path in self.paths])
         self.names = [Path(path).relative_to(folder).as_posix() for path in self.paths]
         self.index = load_or_build_index(self.paths, self.names, self.stats)
+        self.notes = left_out_note(shards, len(self.index.offsets), self.index.left_out())
         # (S,), position of each shard's first image
         self.first_images = np.cumsum(self.index.counts) - self.index.counts
         if len(self.index.labels):

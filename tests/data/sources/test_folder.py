@@ -8,12 +8,13 @@ import pytest
 from PIL import Image
 
 from ssl_zoo.data.identity import content_identity
-from ssl_zoo.data.sources import Joined, Subset, build_source
+from ssl_zoo.data.sources import Joined, Subset, build_source, folder, left_out
 from ssl_zoo.data.sources.arrays import Digits
-from ssl_zoo.data.sources.folder import ImageFolder, Images
+from ssl_zoo.data.sources.folder import ImageFolder, Images, check_work_dir
 from ssl_zoo.data.view_dataset import ViewDataset
 from ssl_zoo.data.views import View
-from ssl_zoo.errors import UnreadableImage
+from ssl_zoo.errors import ConfigError, UnreadableImage
+from ssl_zoo.storage.lock import FileLock
 
 pytestmark = pytest.mark.quick
 
@@ -135,3 +136,80 @@ def test_images_above_the_limit_are_replaced_as_damaged_ones_are(image_folder):
     assert len(batch['views'][0]) == 20
     with pytest.raises(UnreadableImage, match='1,099,511,627,776 bytes'):
         source.encoded(list(reasons)[1])
+
+
+def test_files_left_out_are_counted(tmp_path, image_folder, refusal):
+    root = image_folder(classes=1, per_class=4)
+    class_folder = root / 'class_0'
+    for name in ('a.jfif', 'b.JPE'):
+        Image.new('RGB', (9, 9), (200, 10, 10)).save(class_folder / name, 'JPEG')
+    for name in ('1.mov', '2.mov', '3.txt', 'README'):
+        (class_folder / name).write_text('no image')
+    (class_folder / 'gone.png').symlink_to(tmp_path / 'nothing')
+    source = Images(str(root))
+    assert len(source) == 6 and source.read(4).size == (9, 9)
+    assert source.notes == (
+        f'{root}: 6 images; 5 other files left out: 2 .mov, 1 .txt, 1 dangling links, '
+        f'1 without suffix',
+    )
+    shutil.copy(class_folder / '0.png', root / 'beside.png')
+    labelled = ImageFolder(str(root))
+    assert '6 images; 6 other files left out: 2 .mov, 1 .txt' in labelled.notes[0]
+    assert '1 images beside the class folders' in labelled.notes[0]
+    half = build_source(dict(type='Images', root=str(root), limit=3))
+    assert half.notes[0].startswith(f'{root}: 7 images; 5 other files')
+    assert Joined(half, labelled).notes == half.notes + labelled.notes
+    (tmp_path / 'texts').mkdir()
+    (tmp_path / 'texts' / 'a.txt').touch()
+    refusal(dict(type='Images', root=str(tmp_path / 'texts')), 'found none .*1 other file left out')
+
+
+def test_heic_files_are_read_where_a_plug_in_is_installed(image_folder, monkeypatch):
+    root = image_folder(classes=1, per_class=2)
+    shutil.copy(root / 'class_0' / '0.png', root / 'class_0' / 'a.heic')
+    monkeypatch.setattr(folder, 'readable_suffixes', lambda: ('.png',))
+    monkeypatch.setattr(left_out, 'readable_suffixes', lambda: ('.png',))
+    source = Images(str(root))
+    assert source.notes[0].endswith('1 .heic (.heic files are read once pillow-heif is installed)')
+    monkeypatch.setattr(folder, 'readable_suffixes', lambda: ('.png', '.heic'))
+    assert len(Images(str(root))) == 3
+
+
+@pytest.mark.parametrize('made_by', ['lock', 'log'])
+def test_folders_of_runs_are_left_out(image_folder, made_by):
+    root = image_folder()
+    names = Images(str(root)).files
+    for run in (root / 'my_run', root / 'class_1' / 'run'):
+        run.mkdir()
+        lock = FileLock(run / '.lock')
+        if made_by == 'lock':
+            lock.acquire()
+        else:  # a file system without locks
+            (run / 'log.jsonl').touch()
+        lock.release()
+        shutil.copy(root / 'class_0' / '0.png', run / 'views.png')
+    (root / 'work_dirs' / 'views').mkdir(parents=True)
+    shutil.copy(root / 'class_0' / '0.png', root / 'work_dirs' / 'views' / 'a.png')
+    for source in (Images(str(root)), ImageFolder(str(root))):
+        assert source.files == names
+        assert source.notes == (f'{root}: 3 folders of runs left out',)
+    assert source.classes == ['class_0', 'class_1', 'class_2']
+
+
+def test_a_lock_file_of_another_program_marks_no_run(image_folder):
+    root = image_folder()
+    (root / 'class_0' / '.lock').write_text('4711')
+    assert len(Images(str(root))) == 24
+
+
+def test_a_run_may_not_work_among_its_images(image_folder):
+    root = image_folder()
+    images = Images(str(root))
+    for source in (images, Subset(images, np.arange(24)), ImageFolder(str(root))):
+        for place in (root, root / 'class_1', root / '..' / root.name):
+            with pytest.raises(ConfigError, match='holds images of data.train.* another --work-'):
+                check_work_dir(source, place, 'train')
+        check_work_dir(source, root / 'run', 'train')
+        check_work_dir(source, root / 'class_1' / 'run', 'train')
+        check_work_dir(source, root.parent, 'train')
+    check_work_dir(None, root, 'val')

@@ -79,6 +79,7 @@ def test_a_damaged_index_is_made_anew(shard_folder):
         ('suffixes', lambda a: a + 90),
         ('keys', lambda a: a[1:]),
         ('keys', lambda a: np.array([{}], dtype=object)),
+        ('others', lambda a: np.frombuffer(b'many .txt\n', np.uint8)),
     ],
 )
 def test_an_index_that_points_elsewhere_is_made_anew(shard_folder, field, change):

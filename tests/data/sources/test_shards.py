@@ -105,6 +105,34 @@ def test_members_in_any_order_of_other_kinds_and_in_folders(tmp_path, png, write
     assert source.labels is None and source.classes is None
 
 
+def test_names_with_dots_are_keys_where_no_suffix_follows_the_first_dot(
+    tmp_path, png, write_tar, reds
+):
+    files = [
+        ('2024.05.07_cam1.png', png(1)),
+        ('2024.05.07_cam1.cls', b'3'),
+        ('day/v1.2.PNG', png(2)),
+        ('day/v1.2.CLS', b'0'),
+        ('7.png', png(3)),
+        ('7.cls', b'1'),
+        ('7.mask.png', png(9)),
+        ('7.old.cls', b'5'),
+        ('7.json', b'{}'),
+        ('2024.05.07_cam1.json', b'{}'),
+    ]
+    path = write_tar(tmp_path / 'a.tar', files)
+    write_tar(tmp_path / 'b.tar', [('8.9.png', png(4)), ('8.9.cls', b'2'), ('a.json', b'')])
+    for _ in range(2):  # the second time from the stored index
+        source = TarShards(str(tmp_path))
+        assert reds(source) == [1, 2, 3, 4] and source.labels.tolist() == [3, 0, 1, 2]
+        names = [source.name(i) for i in range(4)]
+        assert names == ['a.tar/2024.05.07_cam1', 'a.tar/day/v1.2', 'a.tar/7', 'b.tar/8.9']
+        assert source.notes == (
+            f'{tmp_path}: 4 images; 5 other files left out: 3 .json, 1 .mask.png, 1 .old.cls',
+        )
+    assert TarShards(str(path)).encoded(1) == ('.png', png(2))
+
+
 def test_shards_without_images_among_others(shard_folder, write_tar, reds):
     for name in ('a-', 'a-2x', 'z'):
         write_tar(shard_folder / f'{name}.tar', [('notes.txt', b'no')])
