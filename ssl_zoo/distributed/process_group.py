@@ -163,9 +163,9 @@ def _meet(info: RankInfo, timeout: float) -> None:
     if thread.is_alive():
         others = 'all others' if info.rank == 0 else 'process 0, which listens there, or others'
         raise ConfigError(
-            f'process {info.rank} of {info.size} waited {timeout:g} s (parallel.timeout) at '
-            f'{address} for {others}, and had no answer; check that all {info.size} processes '
-            f'run, and that no other program uses this port'
+            f'process {info.rank} of {info.size} did not meet the others at {address}: it waited '
+            f'{timeout:g} s (parallel.timeout) for {others}, and had no answer; check that all '
+            f'{info.size} processes run, and that no other program uses this port'
         )
     if failures:
         raise ConfigError(

@@ -33,6 +33,7 @@ def done(run_tool, root, tmp_path_factory):
     command = [root / 'tools/study.py', 'two.py', '--out', 'out', '--jobs', 2]
     broken = folder / 'out/runs/broken/seed_0'
     broken.mkdir(parents=True)
+    (broken / '.lock').touch()  # an earlier run's
     (broken / 'views.png').mkdir()  # harmless: it costs the picture
     (broken / 'checkpoints').write_text('no folder')  # not so: no checkpoint can be written
     return folder, command, run_tool(*command, cwd=folder)
