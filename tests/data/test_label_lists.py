@@ -165,9 +165,9 @@ def test_a_share_has_the_classes_in_proportion_and_none_is_missing(equal, unequa
     for n in range(4, 251):
         counts = np.bincount(unequal.labels[draw_labels(unequal, f'{n / 2.5}%', 3)], minlength=4)
         assert counts.sum() == n and counts.min() >= 1
-        assert (np.abs(counts - n * sizes / 250) <= 2).all(), (
+        assert (np.abs(counts - n * sizes / 250) <= 3).all(), (
             counts
-        )  # 3 classes got one for nothing
+        )  # three small classes have one in any case
 
 
 def test_a_draw_depends_on_seed_and_data_alone(monkeypatch, named_source, equal):
