@@ -301,7 +301,11 @@ def main() -> None:
     parser.add_argument('--images', help='a folder of JPEG files; without it, made here from noise')
     parser.add_argument('--targets', type=float, nargs='+', default=[85, 90])
     parser.add_argument(
-        '--cfg-options', nargs='+', default=[], help='changes to the config of the CIFAR run'
+        '--cfg-options',
+        nargs='+',
+        action='extend',
+        default=[],
+        help='changes to the config of the CIFAR run',
     )
     parser.add_argument('--tiny', action='store_true', help='small enough for a CPU')
     args = parser.parse_args()

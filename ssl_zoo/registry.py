@@ -11,7 +11,7 @@ from typing import Any
 from mmengine.registry import Registry as _Registry
 
 from ssl_zoo.errors import ConfigError, nearest
-from ssl_zoo.validation import check_arguments
+from ssl_zoo.validation import check_arguments, check_texts
 
 
 class Registry(_Registry):
@@ -45,7 +45,8 @@ class Registry(_Registry):
 
         Raises:
             ConfigError: ``cfg`` has no 'type', the class is not registered, an argument is unknown
-                or missing, or the class cannot be built with these values.
+                or missing or a number in place of a text, or the class cannot be built with these
+                values.
         """
         if not isinstance(cfg, dict) or 'type' not in cfg:
             raise ConfigError(
@@ -57,6 +58,7 @@ class Registry(_Registry):
         arguments = {**cfg, **arguments}
         del arguments['type']
         check_arguments(cls, arguments, label)
+        check_texts(cls, arguments, label)
         try:
             return cls(**arguments)
         except ConfigError:

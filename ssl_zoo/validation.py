@@ -1,7 +1,7 @@
 """Checks of arguments. Each raises ConfigError with the value got and the values allowed."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from ssl_zoo.errors import ConfigError, nearest
@@ -29,6 +29,33 @@ def check_arguments(function: Callable, given: Iterable[str], where: str) -> Non
     if missing:
         listing = ', '.join(map(repr, missing))
         raise ConfigError(f'{where} needs {listing}. It takes: {", ".join(names)}.')
+
+
+def text_arguments(function: Callable) -> list[str]:
+    """Return the names of the arguments that a signature declares as str, or as str or None."""
+    parameters = inspect.signature(function).parameters.values()
+    texts = (str, str | None, 'str', 'str | None')
+    return [p.name for p in parameters if p.annotation in texts]
+
+
+def check_texts(function: Callable, given: Mapping[str, object], where: str) -> None:
+    """Check that no number is given for an argument that is declared as a text.
+
+    Args:
+        function: the function or class to call.
+        given: the arguments by name.
+        where: subject of the error message, such as "source 'ImageFolder'".
+
+    Raises:
+        ConfigError: a number is given for a text.
+    """
+    for name in text_arguments(function):
+        value = given.get(name)
+        if isinstance(value, (int, float)):
+            raise ConfigError(
+                f'{where} has {name}={value!r}, a number, but it must be a text; write '
+                f"{name}='{value}', on a command line with double quotes around the whole option"
+            )
 
 
 def check_positive(**values: float) -> None:

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ssl_zoo.printable import one_line
 from ssl_zoo.validation import path_mistake
@@ -12,12 +12,38 @@ from ssl_zoo.validation import path_mistake
 OUTPUTS = ('work_dir', 'out', 'out_dir', 'csv')  # arguments that name what a command writes
 
 
-class CommandParser(argparse.ArgumentParser):
-    """A parser that checks what all commands share: messages, and the paths of outputs.
+class Store(argparse.Action):
+    """Stores an argument; an option of a list that is given again adds to the list.
 
-    Control characters in messages are shown escaped. Paths of outputs must be UTF-8: TensorBoard
-    and readers of the JSON files could not find others.
+    ``--cfg-options epochs=5 --cfg-options seed=1`` changes both keys. The first values replace the
+    default, which ``action='extend'`` would add to.
     """
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        earlier = getattr(namespace, self.dest, self.default)
+        if option_string and self.nargs in ('+', '*') and earlier is not self.default:
+            values = [*earlier, *values]
+        setattr(namespace, self.dest, values)
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser that checks what all commands share: messages, lists, and the paths of outputs.
+
+    Control characters in messages are shown escaped. Options of lists may be given several times,
+    see ``Store``. Paths of outputs must be UTF-8: TensorBoard and readers of the JSON files could
+    not find others.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.register('action', None, Store)
+        self.register('action', 'store', Store)
 
     def parse_args(
         self, args: Sequence[str] | None = None, namespace: None = None

@@ -22,6 +22,7 @@ def check_relations(settings: 'Settings') -> None:
     check_compile(settings)
     check_accumulation(settings)
     check_optimizer(settings)
+    check_normalisation(settings)
     check_eval_geometry(settings)
     check_backbone(settings)
     if 'type' in settings.method:
@@ -111,6 +112,25 @@ def check_optimizer(settings: 'Settings') -> None:
             raise ConfigError(
                 f'optimizer.{key} is set by the run{origin}; leave it out of optimizer'
             )
+
+
+def check_normalisation(settings: 'Settings') -> None:
+    """Mean and standard deviation are those of values in [0, 1], not of bytes.
+
+    With those of bytes all images become almost the same constant.
+    """
+    for key, least in (('mean', 'from 0'), ('std', 'above 0')):
+        values = getattr(settings.data, key)
+        remedy = ''
+        if all(0 <= value <= 255 for value in values):
+            divided = tuple(round(value / 255, 4) for value in values)
+            remedy = f'; of values from 0 to 255 divide them by 255: data.{key}={divided}'
+        require(
+            all(0 <= value <= 1 for value in values),
+            f'data.{key}',
+            values,
+            f'three numbers {least} to 1, as of pixels in [0, 1]{remedy}',
+        )
 
 
 def check_eval_geometry(settings: 'Settings') -> None:

@@ -6,8 +6,11 @@ from typing import Any
 
 from ssl_zoo.config.settings import SECTIONS, Settings
 from ssl_zoo.errors import ConfigError, nearest
+from ssl_zoo.registry import METHODS, OPTIMIZERS, SOURCES
+from ssl_zoo.validation import text_arguments
 
 WORDS = {'true': True, 'false': False, 'none': None}  # values in any case, besides Python literals
+REGISTRIES = dict(method=METHODS, optimizer=OPTIMIZERS, data=SOURCES)  # of the types under a key
 OPTIONAL_SECTIONS = [name for name in SECTIONS if name != 'data']
 
 
@@ -17,8 +20,9 @@ def apply_option(cfg: dict, option: str) -> None:
     Args:
         cfg: nested dicts and lists.
         option: such as 'epochs=300' or 'views.0.crop=(0.2, 1)'. The value is a Python literal, or
-            else a string. All keys but the last must exist; a later check of the config reports a
-            last key that is unknown.
+            else a string. A number stays the text that was written where a class declares its
+            argument as a text, such as the root of a source. All keys but the last must exist; a
+            later check of the config reports a last key that is unknown.
 
     Raises:
         ConfigError: ``option`` is not of the form key=value, or names a key that does not exist.
@@ -35,7 +39,9 @@ def apply_option(cfg: dict, option: str) -> None:
     if isinstance(container, list):
         container[_index_in(container, last, walked, option)] = _value_of(text)
     elif isinstance(container, dict):
-        container[last] = _value_of(text)
+        value = _value_of(text)
+        is_number = isinstance(value, (int, float))
+        container[last] = text if is_number and _is_text(container, walked, last) else value
     else:
         raise _holds_no_keys(container, walked, option)
 
@@ -46,6 +52,18 @@ def _value_of(text: str) -> object:
     # TypeError: for {[]: 1}; MemoryError and RecursionError: for deeply nested brackets.
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return WORDS.get(text.lower(), text)
+
+
+def _is_text(container: dict, walked: list[str], name: str) -> bool:
+    """Return whether the class that ``container`` configures declares an argument as a text.
+
+    False for a class that is not registered yet: the files of ``imports`` are read later.
+    """
+    registry = REGISTRIES.get(walked[0]) if walked else None
+    type_name = container.get('type')
+    if registry is None or type_name not in registry.names():
+        return False
+    return name in text_arguments(registry.find(type_name))
 
 
 def _step_into(container: object, name: str, walked: list[str], option: str) -> object:

@@ -74,8 +74,9 @@ class Data:
         max_unreadable: fraction of training images that may be unreadable before the run stops.
         max_pixels: number of pixels above which an image counts as unreadable, so that a damaged or
             malicious file cannot fill the memory of the workers.
-        mean: mean of each channel, for normalisation of values in [0, 1].
-        std: standard deviation of each channel, for normalisation of values in [0, 1].
+        mean: mean of each channel, for normalisation of values in [0, 1]; from 0 to 1.
+        std: standard deviation of each channel, for normalisation of values in [0, 1]; above 0 and
+            at most 1.
         eval_size: side in pixels of the centre crop in evaluation; None takes the size of the first
             view.
         eval_resize: length in pixels to which evaluation resizes the short side before the crop;

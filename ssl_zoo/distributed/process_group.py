@@ -12,8 +12,10 @@ import torch
 import torch.distributed as dist
 
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.terminal import print_error
 
 TIMEOUT = 1800  # seconds that a process waits for another before it fails
+SILENCE = 2  # seconds of waiting after which a process says for whom it waits
 GRACE = 1  # further seconds, in which torch itself reports a timeout and names its reason
 
 # torchrun's variable -> SLURM's variable of the same meaning. srun sets no address and no port.
@@ -93,8 +95,8 @@ def _check_environment(size: int) -> None:
     missing = [key for key in ('RANK', 'MASTER_ADDR', 'MASTER_PORT') if not env.get(key)]
     if missing:
         raise ConfigError(
-            f'the environment has WORLD_SIZE={size} without {", ".join(missing)}, which torchrun '
-            f'sets too; unset it, or start with torchrun or srun'
+            f'the environment has {_name_of_size(size)}={size} without {", ".join(missing)}, which '
+            f'torchrun and srun set too; unset it, or start with torchrun or srun'
         )
     ranges = dict(WORLD_SIZE=(1, 2**31), RANK=(0, size - 1), MASTER_PORT=(1, 65535))
     for key, (smallest, largest) in ranges.items():
@@ -103,6 +105,15 @@ def _check_environment(size: int) -> None:
                 f'the environment has {key}={env[key]} and WORLD_SIZE={size}, but {key} must be '
                 f'from {smallest} to {largest}; unset both, or start with torchrun or srun'
             )
+
+
+def _name_of_size(size: int) -> str:
+    """Return the variable of the user's environment that gives the number of processes."""
+    env = os.environ
+    # torchrun may run inside a step of SLURM; it sets a number of its own.
+    if env.get('SLURM_STEP_NUM_TASKS') == str(size) and 'TORCHELASTIC_RUN_ID' not in env:
+        return 'SLURM_STEP_NUM_TASKS'
+    return 'WORLD_SIZE'
 
 
 def _number(name: str, default: int) -> int:
@@ -158,7 +169,11 @@ def _meet(info: RankInfo, timeout: float) -> None:
 
     thread = threading.Thread(target=init, name='process group', daemon=True)
     thread.start()
-    thread.join(timeout + GRACE)
+    silence = min(SILENCE, timeout)
+    thread.join(silence)
+    if thread.is_alive() and info.local_rank == 0:
+        print_error(_describe_wait(info, timeout))
+    thread.join(timeout + GRACE - silence)
     address = f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}'
     if thread.is_alive():
         others = 'all others' if info.rank == 0 else 'process 0, which listens there, or others'
@@ -172,6 +187,19 @@ def _meet(info: RankInfo, timeout: float) -> None:
             f'process {info.rank} of {info.size} did not meet the others at {address}: '
             f'{str(failures[0]).splitlines()[0]}'
         )
+
+
+def _describe_wait(info: RankInfo, timeout: float) -> str:
+    """Say for whom this process waits, where, why, and for how long."""
+    env = os.environ
+    source = _name_of_size(info.size)
+    others = f'the {info.size - 1} others' if info.rank == 0 else 'process 0 and the others'
+    return (
+        f'process {info.rank} of {info.size} waits at {env["MASTER_ADDR"]}:{env["MASTER_PORT"]} '
+        f'for {others}, at most {timeout:g} s (parallel.timeout), because the environment has '
+        f'{source}={info.size}; to run one process alone, as in an interactive shell, stop with '
+        f'Ctrl-C and start with `env -u {source} python ...`'
+    )
 
 
 def _select_backend(info: RankInfo) -> str:

@@ -41,6 +41,7 @@ def describe_plan(settings: Settings, plan: Plan, method: Method, groups: list[d
         rows.append(('', f'the norm of each gradient limited to {settings.clip_grad:g}'))
     for number, view in enumerate(settings.build_views(), 1):
         rows.append((f'view {number}', describe(view)))
+    rows.append(('pixels', _describe_normalisation(settings)))
     memory_format = ', channels_last' if settings.channels_last else ''
     rows.append(('precision', settings.precision + memory_format))
     return '\n'.join(f'  {name:<10}{text}' for name, text in rows)
@@ -118,6 +119,14 @@ def _describe_schedule(settings: Settings, plan: Plan) -> str:
     if schedule.per_epoch:
         text += ' by epochs'
     return text
+
+
+def _describe_normalisation(settings: Settings) -> str:
+    mean, std = (
+        ', '.join(f'{value:g}' for value in values)
+        for values in (settings.data.mean, settings.data.std)
+    )
+    return f'normalised by mean {mean}; std {std}'
 
 
 def _describe_optimizer(settings: Settings) -> str:

@@ -1,8 +1,14 @@
-"""Signs of collapse: the effective rank of the features, and a warning when it falls."""
+"""Signs of collapse: the effective rank of the features, and warnings when it is low or falls."""
 
 import numpy as np
 
 from ssl_zoo.losses import COLLAPSE_THRESHOLD
+
+# RankMe below which the images look alike to a network with random weights. Of 128 photographs,
+# digits or noise it is 7 or more for ResNet-18, ResNet-50, ViT-Tiny and ConvNeXt-Tiny, and below
+# 1.15 if they are normalised by the mean and std of bytes.
+LEAST_UNTRAINED_RANK = 1.5
+FEWEST_IMAGES = 8  # number of images from which that limit means something
 
 
 def rankme(features: np.ndarray) -> float:
@@ -50,3 +56,19 @@ def collapse_warning(
             f'and learning rate'
         )
     return None
+
+
+def alike_warning(rank_at_start: float, images: int) -> str | None:
+    """Return a warning if all images look alike to the network with random weights, else None.
+
+    Args:
+        rank_at_start: RankMe of the features with random weights.
+        images: number of images that the features are of.
+    """
+    if images < FEWEST_IMAGES or not rank_at_start < LEAST_UNTRAINED_RANK:
+        return None
+    return (
+        f'the images look alike to the network with random weights (RankMe {rank_at_start:.1f}), '
+        f'and no training can tell them apart; check that the images differ, and data.mean and '
+        f'data.std, which tools/show_views.py shows the effect of'
+    )

@@ -4,6 +4,7 @@ import pytest
 
 from ssl_zoo.build import build_method
 from ssl_zoo.config.loading import import_file, load_config
+from ssl_zoo.data.sources import build_source
 from ssl_zoo.data.splits import data_sources
 from ssl_zoo.engine.optim_wrapper import build_optimizer
 from ssl_zoo.engine.plan import Plan
@@ -99,6 +100,20 @@ def test_options_reach_everywhere(config):
     )
 
 
+def test_a_text_that_looks_like_a_number_stays_as_it_was_written(config):
+    options = ['data.train={"type": "ImageFolder"}', 'data.train.root=0x2024', 'data.val.root=1_0']
+    options.insert(2, 'data.val={"type": "ImageFolder"}')
+    data = load_config(config, options).data
+    assert (data.train['root'], data.val['root']) == ('0x2024', '1_0')
+    data = load_config(config, ['data.train.split=1e5', 'data.train.size=24']).data
+    assert (data.train['split'], data.train['size']) == ('1e5', 24)
+
+
+def test_a_number_for_a_text_in_a_config_is_told():
+    with pytest.raises(ConfigError, match='root=2024, a number, but it must be a text'):
+        build_source(dict(type='ImageFolder', root=2024))
+
+
 @pytest.mark.parametrize(
     ('option', 'sentence'),
     [
@@ -170,6 +185,9 @@ def test_options_reach_everywhere(config):
         ('batch_size=1000000', 'less than one batch_size=1000000'),
         ('data.std=(0,1,1)', 'three numbers above 0'),
         ('data.eval_size=-5', 'above 0'),
+        ('data.mean=(123.675, 116.28, 103.53)', r'from 0 to 1.*data.mean=\(0.485, 0.456, 0.406\)'),
+        ('data.std=[58.395, 57.12, 57.375]', r'above 0 to 1.*data.std=\(0.229, 0.224, 0.225\)'),
+        ('data.mean=(-0.5, 0, 0)', 'three numbers from 0 to 1, as of pixels'),
         ('data.train.size=0', "source 'Digits' cannot be built"),
         ('seed=18446744073709551616', 'below 2'),
         ('seed=4294967296', 'below 2'),

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import time
-from threading import Thread
+from threading import Thread, Timer
 
 import pytest
 import torch
@@ -170,7 +170,10 @@ def test_a_job_without_srun_is_one_process(environment, given):
         (dict(SRUN, SLURM_PROCID='8'), 'RANK=8'),
         (dict(SRUN, SLURM_LOCALID='b'), 'LOCAL_RANK=b'),
         (dict(SRUN, SLURM_JOB_ID='12_3'), 'SLURM_JOB_ID=12_3'),
-        ({k: v for k, v in SRUN.items() if k != 'SLURM_PROCID'}, 'without RANK'),
+        (
+            {k: v for k, v in SRUN.items() if k != 'SLURM_PROCID'},
+            'SLURM_STEP_NUM_TASKS=8 without RANK',
+        ),
     ],
 )
 def test_rubbish_gets_a_sentence(environment, given, sentence):
@@ -192,10 +195,8 @@ def test_processes_that_do_not_meet_say_where(environment):
     environment(
         **{**TORCHRUN, 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': '1', 'CUDA_VISIBLE_DEVICES': ''}
     )
-    with (
-        pytest.raises(ConfigError, match='process 3 of 4 did not meet the others at 127.0.0.1:1'),
-        process_group(1),
-    ):
+    match = 'process 3 of 4 (waited 1 s|did not meet).* at 127.0.0.1:1'  # torch retries
+    with pytest.raises(ConfigError, match=match), process_group(1):
         pass
 
 
@@ -214,6 +215,27 @@ def test_a_peer_that_accepts_and_does_not_answer_is_not_waited_for_longer_than_a
         with pytest.raises(ConfigError, match=match), process_group(0.5):
             pass
         assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize('variable', ['SLURM_STEP_NUM_TASKS', 'WORLD_SIZE'])
+def test_a_process_that_waits_says_for_whom_and_ctrl_c_ends_the_wait(
+    environment, monkeypatch, capsys, variable
+):
+    """As in an interactive shell of SLURM, whose variables name tasks that were never started."""
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        port = str(server.getsockname()[1])
+    place = dict(RANK='0', SLURM_PROCID='0', MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
+    environment(**place, **{variable: '4'}, CUDA_VISIBLE_DEVICES='')
+    monkeypatch.setattr('ssl_zoo.distributed.process_group.SILENCE', 0.1)
+    ctrl_c = Timer(1, os.kill, [os.getpid(), signal.SIGINT])
+    ctrl_c.start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), process_group(30):
+        pass
+    assert time.monotonic() - started < 10
+    message = capsys.readouterr().err
+    assert f'process 0 of 4 waits at 127.0.0.1:{port} for the 3 others, at most 30 s' in message
+    assert f'has {variable}=4' in message and f'`env -u {variable} python ...`' in message
 
 
 # --- one process

@@ -13,7 +13,7 @@ from torch import nn
 
 from ssl_zoo.data.sources.arrays import Digits
 from ssl_zoo.data.sources.folder import ImageFolder
-from ssl_zoo.evaluation.collapse import collapse_warning, rankme
+from ssl_zoo.evaluation.collapse import alike_warning, collapse_warning, rankme
 from ssl_zoo.evaluation.features import Preprocessing, extract_features
 from ssl_zoo.evaluation.probe import few_label_probe, linear_probe
 from ssl_zoo.losses import feature_std
@@ -43,6 +43,19 @@ def test_collapse_is_told_in_words():
     assert 'collapsing' in collapse_warning(0.01, 30, **start)
     assert 'collapsing' in collapse_warning(0.5, 3, **start)
     assert 'diverged' in collapse_warning(float('nan'), 30, **start)
+
+
+def test_images_that_look_alike_before_the_first_step_are_told():
+    pixels = RNG.uniform(size=(64, 48))
+    random_weights = RNG.normal(size=(48, 32))
+
+    def rank(mean, std):
+        return rankme(np.maximum((pixels - mean) / std @ random_weights, 0))
+
+    assert alike_warning(rank(0.5, 0.25), 64) is None
+    assert 'look alike' in alike_warning(rank(123.7, 58.4), 64)
+    assert alike_warning(1.0, 4) is None  # too few images to tell
+    assert alike_warning(float('nan'), 64) is None
 
 
 def test_few_label_probe_uses_few_labels_and_is_fixed_by_its_seed():

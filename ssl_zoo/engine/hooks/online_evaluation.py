@@ -18,7 +18,7 @@ from ssl_zoo.data.sources import Source, Subset, stratified_order
 from ssl_zoo.distributed import rank
 from ssl_zoo.distributed.objects import on_rank0
 from ssl_zoo.errors import ConfigError
-from ssl_zoo.evaluation.collapse import collapse_warning, rankme
+from ssl_zoo.evaluation.collapse import alike_warning, collapse_warning, rankme
 from ssl_zoo.evaluation.features import Features, Preprocessing, extract_features
 from ssl_zoo.evaluation.knn import knn_predict, knn_protocol
 from ssl_zoo.evaluation.metrics import accuracy
@@ -149,6 +149,12 @@ class OnlineEvaluationHook(Hook):
             self.evaluated_step = on_rank0(lambda: _last_evaluated_step(runner))
         untrained = self.build_untrained(runner) if resumed else runner.whole_method()
         self.untrained_measurement = self.evaluate(runner, untrained)
+        if self.untrained_measurement is not None:  # on rank 0
+            warning = alike_warning(
+                self.untrained_measurement.rankme, self.untrained_measurement.images
+            )
+            if warning:
+                runner.logger.warning(f'warning: {warning}')
         if resumed and runner.step < runner.max_steps:
             # A crash after a checkpoint, but before its evaluation, has lost the evaluation.
             self.after_optimizer_step(runner)
