@@ -36,9 +36,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _extract(context, args: argparse.Namespace) -> None:
+    from ssl_zoo.data.splits import data_notes
     from ssl_zoo.distributed import rank
+    from ssl_zoo.printable import printable
 
-    for name, source in _sources(context, args).items():
+    sources = _sources(context, args)
+    for note in data_notes(sources):
+        print(f'note: {printable(note)}')
+    for name, source in sources.items():
         features = context.features(source, name, args.dtype)
         if rank() == 0:
             _print_summary(name, source, features)
@@ -47,15 +52,23 @@ def _extract(context, args: argparse.Namespace) -> None:
 def _sources(context, args: argparse.Namespace) -> dict:
     """Return the sources by name."""
     from ssl_zoo.data.sources import build_source
+    from ssl_zoo.data.splits import feature_sources
+    from ssl_zoo.distributed.objects import raise_together
+    from ssl_zoo.errors import ConfigError
 
     if args.source:
         config = _parse_source(args.source)
         source = build_source(config, context.settings.data.max_pixels)
         return {str(config.get('type')).lower(): source}
-    names = args.data
-    if not names:
-        names = [name for name in ('train', 'val', 'test') if context.sources[name] is not None]
-    return {name: context.source(name) for name in names}
+    sources = raise_together(lambda: feature_sources(context.settings.data))
+    for name in args.data or ():
+        if sources[name] is None:
+            raise ConfigError(
+                f'the config has no data.{name}; give it with '
+                f"--cfg-options \"data.{name}={{'type': ..., 'root': ...}}\""
+            )
+    given = [name for name, source in sources.items() if source is not None]
+    return {name: sources[name] for name in args.data or given}
 
 
 def _parse_source(text: str) -> dict:

@@ -14,6 +14,7 @@ from mmengine.config import Config
 
 from ssl_zoo.config.builtin_values import to_builtin
 from ssl_zoo.config.find import find_config
+from ssl_zoo.config.imported import module_name
 from ssl_zoo.config.options import apply_option
 from ssl_zoo.config.presets import apply_preset
 from ssl_zoo.config.settings import Settings, settings_from_dict
@@ -141,7 +142,7 @@ def import_file(file: str) -> None:
     if not path.is_file():
         raise ConfigError(f'imports names {path.absolute()}, but there is no such file')
     _check_suffix(path, 'import')
-    name = f'ssl_zoo_user.{path.absolute().as_posix()}'
+    name = module_name(path)
     if name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(name, path)

@@ -1,25 +1,32 @@
 """Loaders: batches of views for training and of images for evaluation, made in worker processes."""
 
 import ctypes
+import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, get_worker_info
 
 from ssl_zoo.data.eval_dataset import EvalDataset
+from ssl_zoo.data.resilient_loader import SHARED_MEMORY_REMEDY
 from ssl_zoo.data.sources import Source
 from ssl_zoo.data.stream_sampler import StreamSampler
 from ssl_zoo.data.view_dataset import ViewDataset
 from ssl_zoo.distributed.process_group import rank_info
+from ssl_zoo.errors import ConfigError
 
 # Seconds that an evaluation waits for a batch. Shorter than parallel.timeout, the time that the
 # other processes wait for this one.
 WORKER_TIMEOUT = 600
 GRACE_SECONDS = 30  # seconds that a worker goes on after SIGTERM
+# Where torch keeps the batches that workers hand over.
+SHARED_MEMORY = '/dev/shm'
 M_TRIM_THRESHOLD = -1  # parameters of glibc's mallopt
 M_MMAP_THRESHOLD = -3
 
@@ -28,6 +35,17 @@ def default_workers() -> int:
     """Return the workers per process: its share of the machine's cores minus one, at most 8."""
     cores = (os.cpu_count() or 2) // rank_info().local_size
     return min(max(cores - 1, 0), 8)
+
+
+def start_method() -> str:
+    """Return how loader workers are started: as ``multiprocessing.set_start_method`` was told.
+
+    By default 'fork' on Linux, whatever Python's default: forked workers start at once.
+    """
+    chosen = multiprocessing.get_start_method(allow_none=True)
+    if chosen is None and sys.platform == 'linux':
+        return 'fork'
+    return chosen or multiprocessing.get_context().get_start_method()
 
 
 def keep_freed_memory() -> None:
@@ -43,8 +61,50 @@ def keep_freed_memory() -> None:
 
 
 def _return_batch(batch: dict) -> dict:
-    """Collate function for datasets that make whole batches."""
+    """Collate function for datasets that make whole batches.
+
+    A worker moves the batch into shared memory here. Left to the thread that sends it, a lack of
+    shared memory would lose the batch without a message to the main process.
+    """
+    if get_worker_info() is not None:
+        for value in batch.values():
+            for tensor in value if isinstance(value, list) else [value]:
+                if isinstance(tensor, torch.Tensor):
+                    tensor.share_memory_()
     return batch
+
+
+def _check_shared_memory(workers: int, batch_bytes: int, prefetch: int) -> int:
+    """Return how many batches each worker may prepare in advance, for shared memory to hold them.
+
+    Args:
+        workers: number of worker processes.
+        batch_bytes: bytes of a batch.
+        prefetch: largest number of batches that a worker prepares in advance.
+
+    Raises:
+        ConfigError: not even one batch of each worker fits, and the one that is being used.
+    """
+    try:
+        status = os.statvfs(SHARED_MEMORY)
+    except OSError:  # a system without it
+        return prefetch
+    processes = rank_info().local_size
+    free = status.f_bavail * status.f_frsize // processes
+    fitting = int(free // max(batch_bytes, 1)) - 1  # one is being used
+    if fitting >= workers:
+        return min(prefetch, fitting // workers)
+    needed = (workers + 1) * batch_bytes * processes
+    fewer = f'workers={fitting}, ' if fitting > 0 else ''
+    raise ConfigError(
+        f'{workers} loader workers need {_mib(needed)} of shared memory for batches of '
+        f'{_mib(batch_bytes)}, and {SHARED_MEMORY} has {_mib(free * processes)} free; '
+        f'{SHARED_MEMORY_REMEDY}, or take {fewer}workers=0 or smaller batches'
+    )
+
+
+def _mib(number: int) -> str:
+    return f'{number / 2**20:,.1f} MiB'
 
 
 def _init_worker(worker_number: int) -> None:
@@ -61,10 +121,25 @@ def _init_worker(worker_number: int) -> None:
     keep_freed_memory()
 
 
-def _data_loader(dataset: Dataset, workers: int, **arguments) -> DataLoader:
+def _data_loader(
+    dataset: Dataset,
+    workers: int,
+    batch_sampler: Iterable,
+    batch_bytes: int,
+    prefetch: int,
+    timeout: float,
+) -> DataLoader:
+    arguments: dict[str, Any] = {}
+    if workers:
+        arguments = dict(
+            prefetch_factor=_check_shared_memory(workers, batch_bytes, prefetch),
+            timeout=timeout,
+            multiprocessing_context=start_method(),
+        )
     return DataLoader(
         dataset,
         num_workers=workers,
+        batch_sampler=batch_sampler,
         collate_fn=_return_batch,
         worker_init_fn=_init_worker,
         pin_memory=torch.cuda.is_available(),
@@ -103,8 +178,8 @@ def train_loader(
     sampler = StreamSampler(len(dataset), batch_size, order, start, stop, share)
     if workers is None:
         return map(dataset.__getitems__, sampler)
-    worker_arguments = dict(prefetch_factor=4, timeout=timeout) if workers else {}
-    return _data_loader(dataset, workers, batch_sampler=sampler, **worker_arguments)
+    batch_bytes = -(-batch_size // share[1]) * sum(3 * view.size**2 for view in dataset.views)
+    return _data_loader(dataset, workers, sampler, batch_bytes, 4, timeout)
 
 
 def eval_loader(
@@ -132,4 +207,5 @@ def eval_loader(
     dataset = EvalDataset(source, size, resize, interpolation)
     images = range(start * batch_size, len(source))
     batches = BatchSampler(images, batch_size, drop_last=False)
-    return _data_loader(dataset, workers, batch_sampler=batches, timeout=timeout if workers else 0)
+    batch_bytes = min(batch_size, len(images)) * 3 * size**2
+    return _data_loader(dataset, workers, batches, batch_bytes, 2, timeout)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import multiprocessing.connection
+import pickle
 import signal
 import sys
 import threading
@@ -13,8 +14,19 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ssl_zoo.distributed.signals import stop_requested
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.printable import printable
+
+# What to do when shared memory is too small. In containers it has 64 MB by default.
+SHARED_MEMORY_REMEDY = 'give the container more with --shm-size=8g'
+SHARED_MEMORY_SIGNS = ('shared memory', 'Bus error')  # in messages of torch
+# Seconds that a batch may still take after a signal that asks the run to stop.
+STOP_SECONDS = 10
+
+
+class WaitStopped(Exception):
+    """A signal asked the run to stop, and the batch that it waits for does not arrive."""
 
 
 def print_warning(message: str) -> None:
@@ -65,7 +77,9 @@ class ResilientLoader:
         """Return the next batch.
 
         Raises:
-            ConfigError: the workers were lost MAX_ATTEMPTS times at this batch.
+            ConfigError: the workers were lost MAX_ATTEMPTS times at this batch, shared memory is
+                too small, or the source cannot be sent to workers.
+            WaitStopped: a signal asked the run to stop while no batch arrives.
             StopIteration: the loader has ended.
             Exception: the data set raised it.
         """
@@ -76,9 +90,17 @@ class ResilientLoader:
                 return batch
             except (RuntimeError, OSError, EOFError) as error:
                 reason = (str(error) or type(error).__name__).splitlines()[0]
+                if self.workers and any(sign in str(error) for sign in SHARED_MEMORY_SIGNS):
+                    self.close(lost=True)
+                    raise ConfigError(
+                        f'shared memory (/dev/shm) was full at batch {self.batch_number}; '
+                        f'{SHARED_MEMORY_REMEDY}, or take workers=0'
+                    ) from None
                 if not self._workers_were_lost(error, reason):
                     raise
                 self.close(lost=True)
+                if stop_requested():
+                    raise WaitStopped from None
                 if attempt < self.MAX_ATTEMPTS:
                     self.warn(
                         f'batch {self.batch_number}: {reason}; starting new workers '
@@ -133,7 +155,17 @@ class ResilientLoader:
 
     def _start(self) -> None:
         children_before = set(multiprocessing.active_children())
-        self.batches = iter(self.make_loader(self.batch_number))
+        try:
+            self.batches = iter(self.make_loader(self.batch_number))
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            # Workers that are not forked get the source pickled.
+            if 'pickle' not in str(error):
+                raise
+            raise ConfigError(
+                f'the source of the images cannot be sent to loader workers, which the start '
+                f'method {multiprocessing.get_start_method()!r} needs: {error}; take workers=0, or '
+                f'define what it names at the top of a module'
+            ) from None
         self.workers = set(multiprocessing.active_children()) - children_before
         handler = signal.getsignal(signal.SIGCHLD)
         if callable(handler):
@@ -165,8 +197,10 @@ class ResilientLoader:
 class _Watchdog:
     """A thread that kills workers when a batch does not arrive in time.
 
+    After a signal that asks the run to stop, the time is STOP_SECONDS.
+
     Args:
-        seconds: time for a batch; 0 for no limit, and no thread.
+        seconds: time for a batch; 0 for no limit.
     """
 
     def __init__(self, seconds: float):
@@ -176,7 +210,7 @@ class _Watchdog:
 
     def start(self, workers: set[BaseProcess]) -> None:
         """Watch these workers."""
-        if workers and self.seconds:
+        if workers:
             self.ended = threading.Event()
             threading.Thread(target=self._watch, args=(workers, self.ended), daemon=True).start()
 
@@ -194,9 +228,17 @@ class _Watchdog:
             self.since = None
 
     def _watch(self, workers: set[BaseProcess], ended: threading.Event) -> None:
-        while not ended.wait(self.seconds / 10):
+        stopping_since = None
+        while not ended.wait(min(self.seconds / 10 or 1, 1)):
+            now = time.monotonic()
             since = self.since
-            if since is not None and time.monotonic() - since > self.seconds:
+            if since is None or not stop_requested():
+                stopping_since = None
+            elif stopping_since is None:
+                stopping_since = now
+            stops = stopping_since is not None and now - stopping_since > STOP_SECONDS
+            late = since is not None and self.seconds and now - since > self.seconds
+            if stops or late:
                 for worker in workers:
                     worker.kill()  # the main thread, whose connection breaks, replaces them
                 return

@@ -87,14 +87,7 @@ def data_sources(data: DataSettings, labelled: bool = False) -> dict[str, Source
             f'data.test serves k-NN and probes, but data.{unlabelled} has no labels; '
             f'leave data.test out (data.test=None)'
         )
-    for name, source in (('val', val), ('test', test)):
-        if source is None or source.labels is None or bank.labels is None:
-            continue
-        if None not in (bank.classes, source.classes):
-            if source.classes_are_numbers and bank.classes_are_numbers:
-                source.warnings += compare_numbers(source, bank, name)
-            align_classes(source, bank, name)
-        source.warnings += bank.warnings + untrained_classes(source, bank, name)
+    _match_classes(bank, val, test)
     if test is not None and val is not None:
         test.warnings += tuple(text for text in val.warnings if text not in test.warnings)
     return dict(
@@ -104,6 +97,37 @@ def data_sources(data: DataSettings, labelled: bool = False) -> dict[str, Source
         val=val,
         test=test,
     )
+
+
+def feature_sources(data: DataSettings) -> dict[str, Source | None]:
+    """Build the sources of which features are extracted; no source needs labels.
+
+    Returns:
+        `train`, without the hold-out, `val` and `test`, None where the config has none. Of a source
+        in which some images have labels, those.
+
+    Raises:
+        ConfigError: as in ``data_sources``, except for missing labels.
+    """
+    whole = build_source(data.train, data.max_pixels)
+    _, bank, val = _split_validation(whole, _labelled_part(whole, 'train'), data)
+    test = None
+    if data.test:
+        test = _labelled_part(build_source(data.test, data.max_pixels), 'test')
+    _match_classes(bank, val, test)
+    return dict(train=bank, val=val, test=test)
+
+
+def _match_classes(bank: Source, val: Source | None, test: Source | None) -> None:
+    """Number the classes of hold-out and test as those of the bank, and add warnings to them."""
+    for name, source in (('val', val), ('test', test)):
+        if source is None or source.labels is None or bank.labels is None:
+            continue
+        if None not in (bank.classes, source.classes):
+            if source.classes_are_numbers and bank.classes_are_numbers:
+                source.warnings += compare_numbers(source, bank, name)
+            align_classes(source, bank, name)
+        source.warnings += bank.warnings + untrained_classes(source, bank, name)
 
 
 def data_warnings(sources: dict[str, Source | None]) -> list[str]:

@@ -4,6 +4,18 @@ import signal
 from collections.abc import Callable
 from types import FrameType
 
+_requested = False
+
+
+def stop_requested() -> bool:
+    """Whether a signal has asked the run of this process to stop."""
+    return _requested
+
+
+def _set_requested(requested: bool) -> None:
+    global _requested
+    _requested = requested
+
 
 class StopSignals:
     """Records the signal that asks a run to stop; the run acts on it at the end of a step.
@@ -25,6 +37,7 @@ class StopSignals:
 
         def record(signum: int, _: FrameType | None) -> None:
             self.received = signum
+            _set_requested(True)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             name = signal.Signals(signum).name
             report(f'{name}: finishing this step and saving; Ctrl-C again to stop at once')
@@ -42,6 +55,7 @@ class StopSignals:
 
     def release(self) -> None:
         """Restore the handlers that were there before ``catch``."""
+        _set_requested(False)
         for signum, handler in self._previous_handlers.items():
             signal.signal(signum, handler)
         self._previous_handlers = {}

@@ -10,7 +10,7 @@ from mmengine.runner import BaseLoop
 from torch import nn
 
 from ssl_zoo.data.random import mix, seed_everything
-from ssl_zoo.data.resilient_loader import ResilientLoader
+from ssl_zoo.data.resilient_loader import ResilientLoader, WaitStopped
 from ssl_zoo.distributed import rank
 from ssl_zoo.errors import NonFiniteError
 
@@ -65,6 +65,8 @@ class TrainLoop(BaseLoop):
         try:
             self.forward_to(self.max_iters)
             runner.call_hook('after_train')
+        except WaitStopped:
+            runner.stop_hook.stop_waiting(runner)
         except NonFiniteError as error:
             runner.non_finite_hook.trace_and_raise(runner, error)
         except torch.linalg.LinAlgError as error:

@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ssl_zoo.build import build_method
 from ssl_zoo.config.settings import Settings
-from ssl_zoo.data.loader import default_workers, train_loader
+from ssl_zoo.data.loader import default_workers, start_method, train_loader
 from ssl_zoo.data.on_device import DeviceDataset
 from ssl_zoo.data.overlap import warn_of_overlap
 from ssl_zoo.data.sources import Source
@@ -229,6 +229,8 @@ class ZooRunner(Runner):
             optim_wrapper=optim_wrapper,
             custom_hooks=hooks.in_order(),
             train_cfg=dict(type=TrainLoop),
+            # mmengine would set 'fork', whatever the user has set.
+            env_cfg=dict(mp_cfg=dict(mp_start_method=start_method())),
             randomness=dict(seed=settings.seed),
             # mmengine's global instances have this key; by default two runs that start in the same
             # second share them.

@@ -217,6 +217,22 @@ def test_a_set_of_ones_own_without_labels_and_with_damaged_images(extract, home,
     )
 
 
+def test_sets_without_labels_need_none(extract, home, tmp_path):
+    options = [
+        f"data.{part}={{'type': 'Images', 'root': '{home / part}'}}" for part in ('train', 'test')
+    ]
+    (home / 'test' / 'a' / 'notes.txt').touch()
+    code, out, err = extract('--cfg-options', *options)
+    (home / 'test' / 'a' / 'notes.txt').unlink()
+    assert code == 0 and err == ''
+    assert out.startswith(f'note: {home / "test"}: 15 images; 1 other file left out: 1 .txt\n')
+    stored = folders(tmp_path / 'work')
+    assert {name: len(np.load(path / 'features.npy')) for name, path in stored.items()} == dict(
+        train=15, val=6, test=15
+    )
+    assert not (stored['train'] / 'labels.npy').exists()
+
+
 def test_a_file_name_that_is_not_text_can_be_printed(extract, tmp_path):
     photos = tmp_path / 'photos'
     photos.mkdir()

@@ -16,11 +16,13 @@ import pytest
 import torch
 
 from ssl_zoo.config.settings import Parallel
+from ssl_zoo.data import resilient_loader
 from ssl_zoo.data.loader import WORKER_TIMEOUT, train_loader
-from ssl_zoo.data.resilient_loader import ResilientLoader
+from ssl_zoo.data.resilient_loader import ResilientLoader, WaitStopped
 from ssl_zoo.data.sources.arrays import Digits
 from ssl_zoo.data.view_dataset import ViewDataset
 from ssl_zoo.data.views import View
+from ssl_zoo.distributed.signals import StopSignals, stop_requested
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.features import Preprocessing, encode_batches
 from ssl_zoo.evaluation.labelled_batches import ImageBatches
@@ -294,6 +296,23 @@ def test_an_evaluation_whose_workers_die_repeatedly_ends_with_a_sentence(evaluat
     assert not active_children()
 
 
+@pytest.mark.parametrize('timeout', [0, LAST_RESORT])
+def test_a_stop_signal_ends_the_wait_for_a_batch(resilient, reference, monkeypatch, timeout):
+    monkeypatch.setattr(resilient_loader, 'STOP_SECONDS', 0)
+    image = reference[0]['index'][0].item()
+    loader, warnings = resilient(FaultyDigits(at=image, fault=hang), timeout=timeout)
+    signals = StopSignals()
+    signals.catch(warnings.append)
+    threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    try:
+        with pytest.raises(WaitStopped):
+            loader.next()
+        assert stop_requested() and len(warnings) == 1 and not loader.workers
+    finally:
+        signals.release()
+    assert not stop_requested()
+
+
 def test_an_evaluation_waits_for_no_batch_longer_than_the_other_processes_wait():
     assert 0 < WORKER_TIMEOUT < Parallel().timeout
     for function in (encode_batches, ImageBatches.__init__):
@@ -308,7 +327,8 @@ def test_workers_serve_a_thread_of_the_users_program():
 
 ENDLESS = """
 from ssl_zoo.data.loader import train_loader
-from ssl_zoo.data.resilient_loader import ResilientLoader
+from ssl_zoo.data import resilient_loader
+from ssl_zoo.data.resilient_loader import ResilientLoader, WaitStopped
 from ssl_zoo.data.sources.arrays import Digits
 from ssl_zoo.data.view_dataset import ViewDataset
 from ssl_zoo.data.views import View

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mmengine.hooks import Hook
 
-from ssl_zoo.distributed import rank
+from ssl_zoo.distributed import rank, world_size
 from ssl_zoo.distributed.objects import barrier
 from ssl_zoo.distributed.signals import StopSignals
 from ssl_zoo.errors import Stopped
@@ -49,6 +49,18 @@ class StopHook(Hook):
             runner.logger.warning(f'saved {path}' if path else 'nothing could be saved')
         barrier()  # torchrun ends all processes as soon as one process ends
         raise Stopped(StopSignals.first_received(signal_flags), runner.step, path is not None)
+
+    def stop_waiting(self, runner: 'ZooRunner') -> None:
+        """Raise Stopped after a signal, while this process waits for data without end.
+
+        The state is saved if it is that after a whole step, and of one process: others may wait
+        for this one inside a step.
+        """
+        flags = self.signals.received_flags()
+        between_steps = runner.iter % runner.plan.accumulate == 0
+        if world_size() == 1 and between_steps and runner.step:
+            self.stop(runner, flags)
+        raise Stopped(StopSignals.first_received(flags), runner.step, saved=False)
 
     def release(self) -> None:
         """Restore the signal handlers that were there before the run."""
