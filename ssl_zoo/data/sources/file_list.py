@@ -1,5 +1,6 @@
 """A source of the images that a text file lists."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,14 @@ import numpy as np
 from ssl_zoo.data.sources.base import NO_LABEL, numbers_as_names
 from ssl_zoo.data.sources.class_names import read_class_names, stored_class_names
 from ssl_zoo.data.sources.image_files import ImageFiles, existing_folder, missing_files
+from ssl_zoo.data.sources.list_lines import (
+    UNLABELLED,
+    Reading,
+    fitting_reading,
+    is_class_number,
+)
 from ssl_zoo.errors import ConfigError, MissingData
 from ssl_zoo.registry import SOURCES
-
-UNLABELLED = '-1'  # the class of a line whose image has no label
 
 
 @SOURCES.register_module()
@@ -20,7 +25,9 @@ class FileList(ImageFiles):
     A class is a number below 100,000 or a name. Named classes are numbered in the sorted order of
     their names; a file of class names gives names to numbers. A space instead of a tab may precede
     the number, as in Caffe's lists, if it does in every line. Empty lines are skipped. A line
-    without a class, or with the class -1, is an image without label.
+    without a class, or with the class -1, is an image without label. Where the files do not exist
+    by this reading, others are tried, see fitting_reading: columns with commas or semicolons, a
+    header, and class names after a space.
 
     Args:
         path: the text file, UTF-8; other bytes are those of file names.
@@ -42,20 +49,20 @@ class FileList(ImageFiles):
             folder = listing.parent
         else:
             folder = existing_folder(root, 'the images of a list')
-        files, class_names = _parse_lines(lines)
-        missing, checked = missing_files(folder, files)
+        reading, (missing, checked) = fitting_reading(lines, partial(missing_files, folder))
         if missing:
             raise ConfigError(
                 f'{len(missing)} of {checked} files checked from the list {listing.absolute()} are '
-                f'not in {folder.absolute()}, the first is {missing[0]!r}; set root to the folder '
-                f'the paths start from'
+                f'not in {folder.absolute()}, the first is {missing[0]!r}{_remedy(reading)}'
             )
-        super().__init__(folder, files)
-        self._set_classes(class_names, listing, classes)
+        super().__init__(folder, reading.files)
+        if reading.note:
+            self.notes = (f'{listing}: {reading.note}',)
+        self._set_classes(reading.classes, listing, classes)
 
     def _set_classes(self, names: list[str] | None, listing: Path, classes: str | None) -> None:
         given = set() if names is None else set(names) - {UNLABELLED}
-        numbered = bool(given) and all(_is_class_number(name) for name in given)
+        numbered = bool(given) and all(is_class_number(name) for name in given)
         if classes is not None and not numbered:
             raise ConfigError(
                 f'classes={classes!r} names classes that are numbers, and the list '
@@ -81,6 +88,16 @@ class FileList(ImageFiles):
             self.classes_are_numbers = True
 
 
+def _remedy(reading: Reading) -> str:
+    root = 'set root to the folder the paths start from'
+    if reading.classes is not None or not any(sign in reading.files[0] for sign in ' ,;|:'):
+        return f'; {root}'
+    return (
+        f', a whole line; if it is more than a path, write path, tab and class, or a header such '
+        f'as path,label above columns with commas; if it is a path, {root}'
+    )
+
+
 def _read_lines(listing: Path) -> list[str]:
     if not listing.is_file():
         raise MissingData(
@@ -95,40 +112,3 @@ def _read_lines(listing: Path) -> list[str]:
     if not lines:
         raise ConfigError(f'the list {listing.absolute()} is empty; it needs one path per line')
     return lines
-
-
-def _parse_lines(lines: list[str]) -> tuple[list[str], list[str] | None]:
-    """Return the paths, and their classes (UNLABELLED for none) or None."""
-    separator = _class_separator(lines)
-    if separator is None:
-        return [line.strip() for line in lines], None
-    files = []
-    classes = []
-    for line in lines:
-        path, separated, class_name = line.rpartition(separator)
-        if not separated:
-            path = line
-            class_name = ''
-        files.append(path.strip())
-        classes.append(class_name.strip() or UNLABELLED)
-    return files, classes
-
-
-def _class_separator(lines: list[str]) -> str | None:
-    """Return the separator of path and class: tab, space (each line ends in a number), or None."""
-    if any('\t' in line for line in lines):
-        return '\t'
-    numbered = all(
-        ' ' in line.strip() and _is_class_number_or_unlabelled(line.strip().rsplit(' ', 1)[-1])
-        for line in lines
-    )
-    return ' ' if numbered else None
-
-
-def _is_class_number_or_unlabelled(text: str) -> bool:
-    return text == UNLABELLED or _is_class_number(text)
-
-
-def _is_class_number(text: str) -> bool:
-    """Whether a class is a number, such as '7'; '01440764' is a name made of digits."""
-    return text.isascii() and text.isdigit() and len(text) <= 5 and str(int(text)) == text

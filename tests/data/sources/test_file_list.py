@@ -1,6 +1,7 @@
 """FileList: paths and classes of a text file."""
 
 import os
+import shutil
 
 import pytest
 
@@ -35,6 +36,41 @@ def test_file_list(image_folder, tmp_path, text, labels, classes):
     assert (source.labels is None and labels is None) or source.labels.tolist() == labels
     assert source.classes == classes
     assert source.read(1).size == (24, 24)
+
+
+@pytest.mark.parametrize(
+    ('text', 'labels', 'classes', 'note'),
+    [
+        ('path,label\n{0},cat\n{1},ant\n', [1, 0], ['ant', 'cat'], "line 'path,label' is read"),
+        (',split,Filename,Class\n0,a,{0},3\n1,b,{1},\n', [3, -1], list('0123'), 'header'),
+        ('image;target\n{0};1\n{1};0\n', [1, 0], ['0', '1'], 'header'),
+        ('file\tclass\n{0}\tcat\n{1}\t-1\n', [0, -1], ['cat'], 'header'),
+        ('filename\n{0}\n{1}\n', None, None, "line 'filename' is read as the header"),
+        ('{0},cat\n{1},-1\n', [0, -1], ['cat'], "columns separated by ','"),
+        ('"{0}","a, b"\n"{1}","c"\n', [0, 1], ['a, b', 'c'], "columns separated by ','"),
+        ('{0} cat\n{1} ant\n', [1, 0], ['ant', 'cat'], 'word after the last space'),
+    ],
+)
+def test_columns_and_headers_are_read_where_the_files_exist(
+    image_folder, text, labels, classes, note
+):
+    root = image_folder()
+    listing = root / 'list.csv'
+    listing.write_text(text.format('class_0/0.png', 'class_2/1.png'))
+    source = FileList(str(listing))
+    assert source.files == ['class_0/0.png', 'class_2/1.png']
+    assert (source.labels is None and labels is None) or source.labels.tolist() == labels
+    assert source.classes == classes
+    assert source.notes[0].startswith(f'{listing}: ') and note in source.notes[0]
+
+
+def test_names_with_commas_are_paths_where_such_files_exist(image_folder):
+    root = image_folder()
+    for name in ('a,b.png', 'path'):
+        shutil.copy(root / 'class_0' / '0.png', root / name)
+    (root / 'list.txt').write_text('path\na,b.png\n')
+    source = FileList(str(root / 'list.txt'))
+    assert source.files == ['path', 'a,b.png'] and source.labels is None and not source.notes
 
 
 def test_file_list_with_spaces_in_names_and_beside_its_images(image_folder):
@@ -83,7 +119,11 @@ def test_a_file_beside_the_list_names_its_numbers(image_folder, tmp_path, refusa
         (None, 'no such file'),
         ('\n\n', 'is empty'),
         ('caf\xe9.png\n', r"1 of 1 files .* first is 'caf.udce9.png'"),
-        ('class_0/0.png\nclass_0/none.png\n', "1 of 2 files .* first is 'class_0/none.png'"),
+        ('class_0/0.png\nclass_0/none.png\n', "1 of 2 files .* first is 'class_0/none.png'; set"),
+        ('class_0/0.png|cat\n', r"first is 'class_0/0.png\|cat', a whole line; if it is more than"),
+        ('path,label\n0.png,cat\n', "1 of 1 files .* first is '0.png'; set root"),
+        ('class_0/0.png,a,b\nclass_0/1.png,a,b\n', "2 of 2 files .*,a,b', a whole line; if"),
+        ('path,label,class\nclass_0/0.png,1,a\n', 'a whole line; if'),
     ],
 )
 def test_lists_that_cannot_be_used(tmp_path, image_folder, refusal, text, words):
