@@ -97,12 +97,13 @@ def draw_labels(source: Source, labels: str, seed: int) -> np.ndarray:
         ConfigError: `labels` has another form, or asks for more labels than a class has images or
             for fewer labels than classes.
     """
-    n = _number_of_labels(source, labels)
+    n = number_of_labels(source, labels)
     order = stratified_order if labels.endswith('%') else balanced_order
     return np.sort(order(source, seed=mix(3, seed))[:n])
 
 
-def _number_of_labels(source: Source, labels: str) -> int:
+def number_of_labels(source: Source, labels: str) -> int:
+    """Return how many labels ``draw_labels`` draws. Raises ConfigError as it does."""
     counts = np.bincount(source.labels)
     counts = counts[counts > 0]
     share = SHARE.fullmatch(labels)

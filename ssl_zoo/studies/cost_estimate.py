@@ -7,12 +7,14 @@ import torch
 
 from ssl_zoo.config.loading import load_config
 from ssl_zoo.config.settings import Settings
+from ssl_zoo.data.label_lists import OFFICIAL, is_imagenet, number_of_labels
+from ssl_zoo.data.sources import Source
 from ssl_zoo.data.splits import data_sources
 from ssl_zoo.engine.plan import Plan
 from ssl_zoo.engine.timed_step import timed_step
-from ssl_zoo.errors import MissingData
+from ssl_zoo.errors import ConfigError, MissingData
 from ssl_zoo.studies.plan import Job, Jobs, fingerprint
-from ssl_zoo.studies.records import is_done, record_or_none
+from ssl_zoo.studies.records import is_done
 from ssl_zoo.studies.scheduler import format_duration
 from ssl_zoo.studies.study import Arm
 
@@ -43,14 +45,18 @@ class CostEstimate:
 
 
 def estimate_cost(jobs: Jobs) -> CostEstimate:
-    """Time one step on synthetic images for each kind of training, and count the steps."""
+    """Time one step on synthetic images for each kind of training, and count the steps.
+
+    Raises:
+        ConfigError: the images cannot be used, or a label subset cannot be drawn from them.
+    """
     study = jobs.study
     estimate = CostEstimate()
     image_counts: dict[str, int] = {}
     speeds: dict[str, float] = {}
     for arm in study.arms():
         settings = arm.settings()
-        plan = Plan.of(settings, _count_images(settings, image_counts))
+        plan = Plan.of(settings, _count_images(settings, study.evaluate.labels, image_counts))
         speed = _images_per_second(settings, plan, speeds)
         seconds = plan.steps * plan.batch_size / speed
         estimate.seconds['run', arm.id] = seconds
@@ -63,17 +69,34 @@ def estimate_cost(jobs: Jobs) -> CostEstimate:
     return estimate
 
 
-def _count_images(settings: Settings, known: dict[str, int]) -> int:
-    """Return the number of training images; if the data is missing, the number in the config."""
+def _count_images(settings: Settings, label_sets: tuple[str, ...], known: dict[str, int]) -> int:
+    """Return the number of training images; if the data is missing, the number in the config.
+
+    Raises:
+        ConfigError: the evaluation of the runs could not draw its labels from the images.
+    """
     key = fingerprint(settings.to_builtin()['data'])
     if key not in known:
         try:
-            known[key] = len(data_sources(settings.data)['train'])
+            sources = data_sources(settings.data, labelled=True)
         except MissingData:
             if settings.data.expected_images is None:
                 raise
             known[key] = settings.data.expected_images
+        else:
+            _check_label_sets(sources['bank'], label_sets)
+            known[key] = len(sources['train'])
     return known[key]
+
+
+def _check_label_sets(bank: Source, label_sets: tuple[str, ...]) -> None:
+    for labels in label_sets:
+        if is_imagenet(bank) and labels in OFFICIAL:
+            continue  # a published list, which is not drawn
+        try:
+            number_of_labels(bank, labels)
+        except ConfigError as error:
+            raise ConfigError(f'evaluate.labels: {error}') from None
 
 
 def _images_per_second(settings: Settings, plan: Plan, known: dict[str, float]) -> float:
@@ -112,7 +135,7 @@ def print_plan(
         print_line: prints a line.
     """
     study = jobs.study
-    unfinished = [job for job in jobs if not _is_done(job)]
+    unfinished = [job for job in jobs if not _is_done(jobs, job)]
     small = ', small' if study.small else ''
     print_line(f'{study.title}  ({study.path}{small})')
     print_line(f'  {_describe_jobs(jobs, len(jobs) - len(unfinished))}')
@@ -121,7 +144,7 @@ def print_plan(
     estimate = estimate_cost(jobs)
     for line in _format_table([TABLE_HEAD, *estimate.table]):
         print_line(f'  {line}')
-    trainings = [job for job in unfinished if job.kind != 'baseline']
+    trainings = [job for job in unfinished if job.kind != 'baseline' and not jobs.is_trained(job)]
     total = sum(estimate.seconds[job.kind, job.arm.id] for job in trainings) / processes
     plural = 's' if threads > 1 else ''
     print_line(
@@ -132,8 +155,8 @@ def print_plan(
     return estimate
 
 
-def _is_done(job: Job) -> bool:
-    record = record_or_none(job.folder)
+def _is_done(jobs: Jobs, job: Job) -> bool:
+    record = jobs.record(job)
     return record is not None and is_done(record)
 
 

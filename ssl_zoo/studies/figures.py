@@ -12,6 +12,7 @@ from ssl_zoo.evaluation.protocols.logistic import evaluate_logistic
 from ssl_zoo.evaluation.protocols.semi_supervised import evaluate_semi_supervised
 from ssl_zoo.studies.evaluation import Evaluation
 from ssl_zoo.studies.job_folder import JobFolder
+from ssl_zoo.studies.records import measured_figures
 from ssl_zoo.studies.results import DATA_PARTS
 
 
@@ -97,16 +98,8 @@ def _evaluations(
 
 def figures_record(folder: JobFolder) -> dict:
     """Return the measured figures as entries of the job's record."""
-    figures = folder.progress['figures']
     _check_same_data(folder)
-    first = next(iter(figures.values()))
-    return dict(
-        figures={key: figure['value'] for key, figure in figures.items()},
-        protocols={key: figure['protocol'] for key, figure in figures.items()},
-        n_test=first['n'],
-        test_manifest=first['manifest'],
-        data=first['data'],
-    )
+    return measured_figures(folder.progress['figures'])
 
 
 def _check_same_data(folder: JobFolder) -> None:

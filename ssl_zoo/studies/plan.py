@@ -12,7 +12,7 @@ from pathlib import Path
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.storage.digest import sha256_of_json
 from ssl_zoo.studies.json_files import read_json, write_json
-from ssl_zoo.studies.records import is_done, record_or_none
+from ssl_zoo.studies.records import is_done, measured_figures, record_or_none
 from ssl_zoo.studies.results import differing_data
 from ssl_zoo.studies.study import RANDOM_WEIGHTS, Arm, Study, number_in, slug
 from ssl_zoo.versions import versions
@@ -157,13 +157,18 @@ class Jobs:
         best = max(converged, key=lambda record: record['val_knn'])
         return {key: best.get(key) for key in ('key', 'factor', 'value')}
 
-    def fingerprint(self, job: Job) -> str:
-        """Return a hash of all that a job's figures depend on: config, tuning and evaluation."""
+    def fingerprint(self, job: Job, evaluate: object = None) -> str:
+        """Return a hash of all that a job's figures depend on: config, tuning and evaluation.
+
+        Args:
+            job: the job.
+            evaluate: settings of the evaluation; None for those of the study.
+        """
         study = self.study.to_builtin()
         return fingerprint(
             dict(
                 tune=study['tune'],
-                evaluate=None if job.kind == 'trial' else study['evaluate'],
+                evaluate=None if job.kind == 'trial' else evaluate or study['evaluate'],
                 kind=job.kind,
                 factor=job.factor,
                 seed=job.seed,
@@ -174,6 +179,8 @@ class Jobs:
     def check_folders(self) -> None:
         """Check that the folders hold no jobs with settings that differ from the study's.
 
+        The settings of the evaluation may differ: the job is then evaluated anew.
+
         Raises:
             ConfigError: a folder holds a job whose settings differ from the study's.
         """
@@ -183,7 +190,9 @@ class Jobs:
     def _checked_fingerprint(self, job: Job) -> str:
         current = self.fingerprint(job)
         previous_job = read_json(job.folder / 'job.json')
-        if previous_job and previous_job.get('fingerprint') != current:
+        if previous_job and previous_job.get('fingerprint') != self.fingerprint(
+            job, previous_job.get('evaluate')
+        ):
             raise ConfigError(
                 f'{job.folder} holds a run with other settings than the study has now; '
                 'choose another --out, or remove it'
@@ -205,6 +214,8 @@ class Jobs:
         """
         arm = job.arm
         job_fingerprint = self._checked_fingerprint(job)
+        if self._has_other_evaluation(job):
+            self._forget_figures(job)
         is_trial = job.kind == 'trial'
         is_baseline = job.kind == 'baseline'
         number = self._tuned_number(job)
@@ -232,6 +243,32 @@ class Jobs:
         content['recorded'] += list(number) if is_trial else ['axes', 'lr']
         write_json(job.folder / 'job.json', content)
 
+    def _has_other_evaluation(self, job: Job) -> bool:
+        """Return whether the figures in a job's folder come from other evaluation settings."""
+        previous_job = read_json(job.folder / 'job.json')
+        if previous_job is None or job.kind == 'trial':
+            return False
+        return previous_job.get('evaluate') != self.study.to_builtin()['evaluate']
+
+    def _forget_figures(self, job: Job) -> None:
+        """Make a job go on after its training. Its earlier figures stay in results.jsonl."""
+        progress = read_json(job.folder / 'partial.json') or {}
+        record = record_or_none(job.folder) or {}
+        cost = record.get('cost') or progress.get('cost')
+        config = record.get('config') or progress.get('config')
+        progress = dict(progress, figures={}, seconds=progress.get('seconds', 0.0))
+        if cost and config:
+            progress |= dict(cost=cost, config=config)
+            progress['seconds'] = max(progress['seconds'], cost.get('total_seconds') or 0.0)
+        write_json(job.folder / 'partial.json', progress)
+        (job.folder / 'record.json').unlink(missing_ok=True)
+
+    def is_trained(self, job: Job) -> bool:
+        """Return whether a job whose training is done lacks figures only."""
+        record = record_or_none(job.folder) or {}
+        progress = read_json(job.folder / 'partial.json') or {}
+        return job.kind == 'run' and bool(record.get('cost') or progress.get('cost'))
+
     def _tuned_number(self, job: Job) -> dict | None:
         """Return key, factor and value of the number that tuning changes in a job's config."""
         if job.kind == 'trial':
@@ -252,8 +289,11 @@ class Jobs:
         return [*COMMAND, str(job.folder)]
 
     def record(self, job: Job) -> dict | None:
-        """Return the record of a job that is done or has failed; None for the others."""
-        return record_or_none(job.folder)
+        """Return the record of a job that is done or has failed; None for the others.
+
+        A job that was evaluated with other settings is not done.
+        """
+        return None if self._has_other_evaluation(job) else record_or_none(job.folder)
 
     def finished_record(self, job: Job, exit_code: int) -> dict | None:
         """Return the record that a job's process has left; None if the job is not done."""
@@ -272,6 +312,10 @@ class Jobs:
             error=error,
             time=time.time(),
         )
+        progress = read_json(job.folder / 'partial.json') or {}
+        if progress.get('figures'):
+            record |= measured_figures(progress['figures'])
+        record |= {key: progress[key] for key in ('cost', 'config') if progress.get(key)}
         if write:
             with suppress(OSError):  # a full disk may be the reason for the failure
                 write_json(job.folder / 'record.json', record)

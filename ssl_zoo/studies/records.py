@@ -182,6 +182,18 @@ def is_done(record: dict) -> bool:
     return all(name in record for name in needed)
 
 
+def measured_figures(figures: dict[str, dict]) -> dict:
+    """Return the entries of a record for the figures that a job has saved in its progress."""
+    first = next(iter(figures.values()))
+    return dict(
+        figures={key: figure['value'] for key, figure in figures.items()},
+        protocols={key: figure['protocol'] for key, figure in figures.items()},
+        n_test=first['n'],
+        test_manifest=first['manifest'],
+        data=first['data'],
+    )
+
+
 def record_or_none(folder: Path) -> dict | None:
     """Return the record.json of a job's folder; None if there is none, or it is damaged."""
     try:

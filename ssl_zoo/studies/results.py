@@ -238,8 +238,9 @@ def read_study(out: str | Path) -> StudyResults:
     for method in dict.fromkeys(trial.get('method') for trial in trials):
         of_method = [trial for trial in trials if trial.get('method') == method]
         _add_trials(study, _without_other_data(study, of_method))
-    done = [run for run in runs if run.get('status') == 'done']
-    for run in _without_other_data(study, done):
+    # A run that failed in its evaluation has the figures from before.
+    measured = [run for run in runs if run.get('status') == 'done' or run.get('figures')]
+    for run in _without_other_data(study, measured):
         _add_run(study, run)
     _find_missing(study)
     _check_test_images(study)

@@ -1,6 +1,7 @@
 """A trial sees no test image, a run leaves figures and cost, what was measured is not repeated."""
 
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from ssl_zoo.studies.job import main
 from ssl_zoo.studies.json_files import read_json
 from ssl_zoo.studies.load import load_study
 from ssl_zoo.studies.plan import Jobs
+from ssl_zoo.studies.results import read_study
 
 ROOT = Path(__file__).parents[2]
 STUDY = f"""
@@ -167,6 +169,43 @@ def test_what_was_measured_is_not_repeated(jobs, monkeypatch, tmp_path):
     record = read_json(tmp_path / 'record.json')
     assert set(record['figures']) == set(record_of(jobs.runs[0])['figures'])
     assert record['cost']['total_seconds'] > record['cost']['train_seconds'] > 0
+
+
+def test_other_evaluation_settings_repeat_no_training(jobs, monkeypatch, tmp_path):
+    shutil.copytree(jobs.out, tmp_path / 'out')
+    (tmp_path / 'tiny.py').write_text(STUDY.replace("labels=['10%']", "labels=['4-per-class']"))
+    again = Jobs(load_study(tmp_path / 'tiny.py'), tmp_path / 'out')
+    again.check_folders()
+    monkeypatch.setattr(job_module, 'build_runner', None)  # a training would fail
+    [trial, _] = again.trials
+    [run] = again.runs
+    assert again.record(trial) is not None and again.record(run) is None
+    assert again.is_trained(run)
+    again.prepare(run)
+    assert main([str(run.folder)]) == 0
+    before, after = record_of(jobs.runs[0]), again.record(run)
+    assert list(after['figures']) == ['knn', 'linear', '4-per-class']
+    assert after['checkpoint_sha256'] == before['checkpoint_sha256']
+    assert after['figures']['knn'] == before['figures']['knn']
+    assert after['cost']['train_seconds'] == before['cost']['train_seconds']
+
+
+def test_a_run_that_fails_in_its_evaluation_keeps_what_was_measured(jobs, tmp_path):
+    shutil.copytree(jobs.out, tmp_path / 'out')
+    other = Jobs(jobs.study, tmp_path / 'out')
+    [run] = other.runs
+    record = record_of(run)
+    figure = dict(value=61.5, protocol='p', n=9, manifest='m', data=record['data'])
+    progress = dict(seconds=1.0, figures=dict(knn=figure), cost=record['cost'])
+    (run.folder / 'partial.json').write_text(json.dumps(progress))
+    other.failed_record(run, 'ended with code 2')
+    other.write_study()
+    study = read_study(tmp_path / 'out')
+    arm = study.find('BYOL', {})
+    assert arm.values('knn') == {0: 61.5} and arm.values('10%') == {}
+    assert arm.cost('train_seconds') == record['cost']['train_seconds']
+    assert [failure['error'] for failure in study.failures] == ['ended with code 2']
+    assert 'BYOL: no 10% of the labels for seed 0' in study.missing
 
 
 def test_a_trial_that_diverges_has_ended(jobs, tmp_path, monkeypatch):

@@ -192,6 +192,20 @@ def test_the_plan_says_what_and_how_long(write, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ('labels', 'sentence'),
+    [
+        ('1%', '1% of 160 images are 2, fewer than the 10 classes'),
+        ('90-per-class', 'the smallest class has'),
+    ],
+)
+def test_labels_that_cannot_be_drawn_are_refused_by_the_plan(write, tmp_path, labels, sentence):
+    options = ['data.train.limit=200', 'data.val=40']
+    study = load_study(write(evaluate=dict(labels=[labels])), changes=options)
+    with pytest.raises(ConfigError, match=f'evaluate.labels: .*{sentence}'):
+        print_plan(Jobs(study, tmp_path / 'out'), 1, 1, print_line=str)
+
+
+@pytest.mark.parametrize(
     ('more', 'sentence'),
     [
         (dict(sedes=[1]), "sedes is not a config key: did you mean 'seeds'"),
