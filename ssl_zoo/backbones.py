@@ -48,7 +48,7 @@ def build_backbone(
         stem_padding: padding of the CIFAR stem's convolution; solo-learn's weights need 2
             (solo/methods/base.py).
         timm_arguments: passed to timm.create_model (``drop_path_rate``, ``pretrained``, ``layers``
-            ...). While a network is built from a file, those of its architecture only, see
+            ...). Weights that timm loads stay as they are, bit for bit. While a network is built from a file, those of its architecture only, see
             ssl_zoo.architecture_keys.
 
     Returns:
@@ -56,13 +56,16 @@ def build_backbone(
 
     Raises:
         ConfigError: an unknown name, stem or padding; a stem, width or padding that the model
-            cannot have; arguments that timm refuses.
+            cannot have, or that would redraw weights that timm loads; arguments that timm refuses.
     """
     _check_types(name, stem, width, fixed_patches, padding, stem_padding)
     _check_values(name, stem, padding, stem_padding)
     if is_architecture_only():
         timm_arguments = architecture(dict(timm_arguments, name=name, width=width))
         timm_arguments = {k: v for k, v in timm_arguments.items() if k not in ('name', 'width')}
+    is_loaded = bool(timm_arguments.get('pretrained') or timm_arguments.get('checkpoint_path'))
+    if is_loaded:
+        _check_loaded_weights_stay(name, stem, width, fixed_patches)
     stem_channels = round(64 * width)
     if width != 1:
         timm_arguments = _add_width(width, stem_channels, timm_arguments)
@@ -71,7 +74,7 @@ def build_backbone(
     if isinstance(network, ResNet):
         if width != 1 or stem == 'cifar':
             _replace_stem(network, stem, stem_channels, stem_padding)
-        if isinstance(network.layer1[0], BasicBlock) and 'zero_init_last' not in timm_arguments:
+        if not is_loaded and 'zero_init_last' not in timm_arguments:
             _init_last_norm_to_one(network)
         if padding == 'same':
             _pad_same(network)
@@ -120,6 +123,20 @@ def _check_values(name: str, stem: str, padding: str, stem_padding: int) -> None
             f'stem_padding={stem_padding!r} with stem={stem!r}, but it must be 0, 1 or 2, and it '
             f"needs stem='cifar'"
         )
+
+
+def _check_loaded_weights_stay(name: str, stem: str, width: float, fixed_patches: bool) -> None:
+    """Raise ConfigError for an option that draws anew what timm loads."""
+    for key, value, allowed in (
+        ('stem', stem, 'imagenet'),
+        ('width', width, 1),
+        ('fixed_patches', fixed_patches, False),
+    ):
+        if value != allowed:
+            raise ConfigError(
+                f'{key}={value!r} would draw pretrained weights of {name!r} anew; with pretrained '
+                f'weights it must be {allowed!r}: leave out {key}, or give pretrained=False'
+            )
 
 
 def _nearest_timm_model(name: str) -> str:

@@ -1,6 +1,7 @@
 import math
 
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -46,8 +47,6 @@ def test_width_multiplies_every_stage_and_the_stem():
 
 
 def test_width_1_is_timms_own_network():
-    import timm
-
     names = [n for n, _ in timm.create_model('resnet50', num_classes=0).named_parameters()]
     assert [n for n, _ in build_backbone('resnet50').named_parameters()] == names
 
@@ -256,3 +255,47 @@ def test_any_timm_model(name):
 def test_mistakes_get_a_sentence(arguments, sentence):
     with pytest.raises(ConfigError, match=sentence):
         build_backbone(**arguments)
+
+
+@pytest.mark.parametrize('source', ['pretrained', 'checkpoint_path'])
+@pytest.mark.parametrize(
+    ('name', 'more'),
+    [
+        ('resnet18', dict(layers=[1, 1, 1, 1])),
+        ('resnet18', dict(layers=[1, 1, 1, 1], padding='same')),
+        ('test_resnet', {}),
+        ('vit_tiny_patch16_224', dict(depth=1, img_size=32)),
+    ],
+)
+def test_weights_that_timm_loads_arrive_bit_for_bit(tmp_path, source, name, more):
+    plain = {key: value for key, value in more.items() if key != 'padding'}
+    theirs = timm.create_model(name, num_classes=0, **plain)
+    state = {
+        key: torch.rand_like(value) if value.is_floating_point() else value
+        for key, value in theirs.state_dict().items()
+    }
+    file = tmp_path / 'weights.pth'
+    torch.save(state, file)
+    place = dict(checkpoint_path=str(file))
+    if source == 'pretrained':
+        place = dict(pretrained=True, pretrained_cfg_overlay=dict(file=str(file)))
+    network = build_backbone(name, **more, **place)
+    assert network.state_dict().keys() == state.keys()
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, state[key]), key
+
+
+@pytest.mark.parametrize(
+    ('name', 'option'),
+    [
+        ('resnet18', dict(stem='cifar')),
+        ('resnet50', dict(width=2)),
+        ('vit_tiny_patch16_224', dict(fixed_patches=True)),
+    ],
+)
+@pytest.mark.parametrize('place', [dict(pretrained=True), dict(checkpoint_path='a.pth')])
+def test_an_option_that_redraws_loaded_weights_is_refused(name, option, place):
+    [(key, value)] = option.items()
+    sentence = f'{key}={value!r} would draw pretrained weights of {name!r} anew.*leave out {key}'
+    with pytest.raises(ConfigError, match=sentence):
+        build_backbone(name, **option, **place)
