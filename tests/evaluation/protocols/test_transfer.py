@@ -302,6 +302,7 @@ def test_every_training_takes_exactly_so_many_steps_whatever_the_size_of_the_set
 
     monkeypatch.setattr(transfer_module, 'finetune', finetune)
     monkeypatch.setattr(transfer_module, 'train_one', train_one)
+    monkeypatch.setattr(transfer_module, 'fingerprint', lambda source: dict(images=len(source)))
 
     class Fake:
         seed = 0
@@ -320,7 +321,7 @@ def test_every_training_takes_exactly_so_many_steps_whatever_the_size_of_the_set
     few, many = (1, 2, 3, 7, 100, 299, 300), range(1, 301)
     cases = [
         (n, int(steps), batch)
-        for n in range(10, 2001)
+        for n in range(10, 2001, 3)
         for batch in (256,)
         for steps in (*few[:1], rng.choice(many))
     ]
