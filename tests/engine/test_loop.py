@@ -2,11 +2,16 @@
 gradients.
 """
 
+import signal
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
+from ssl_zoo.engine.hooks.stop import StopHook
 from ssl_zoo.engine.optim_wrapper import ZooOptimWrapper
+from ssl_zoo.errors import Stopped
 from ssl_zoo.method import Method
 from ssl_zoo.optim import parameter_groups
 
@@ -63,3 +68,20 @@ def test_each_gradient_is_limited_by_its_own_norm(tiny):
         torch.testing.assert_close(
             (weights[name] - p.detach()).double(), expected, rtol=1e-4, atol=1e-5
         )
+
+
+@pytest.mark.parametrize(
+    ('passes', 'saved'), [(0, False), (4, True), (5, False)], ids=['no step', 'whole', 'within']
+)
+def test_a_run_stopped_while_it_waits_for_data_saves_whole_steps_alone(passes, saved):
+    logger = SimpleNamespace(warning=lambda message: None)
+    plan = SimpleNamespace(accumulate=2)
+    runner = SimpleNamespace(iter=passes, step=passes // 2, plan=plan, logger=logger)
+    saves = []
+    hook = StopHook(lambda runner: saves.append(runner.step) or 'step_00000002.pth')
+    hook.signals.received = signal.SIGTERM
+    with pytest.raises(Stopped) as stopped:
+        hook.stop_waiting(runner)
+    assert stopped.value.exit_code == 128 + signal.SIGTERM
+    assert saves == ([2] if saved else [])
+    assert ('could not be saved' in str(stopped.value)) is not saved
