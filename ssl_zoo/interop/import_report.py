@@ -78,6 +78,12 @@ def _warnings(found: ForeignCheckpoint, backbone: dict, data: dict) -> list[str]
             'check that the networks above are the ones you mean, or try another '
             '--layout'
         )
+    if backbone.get('stem') == 'cifar':
+        warnings.append(
+            f'the first convolution of 3 px is padded by {backbone.get("stem_padding", 1)}, as in '
+            f'{found.layout}, which the weights do not show (solo-learn pads by 2, others by 1); '
+            'another --layout changes it'
+        )
     is_cifar10 = backbone.get('stem') == 'cifar' and data['train'].get('type') == 'CIFAR10'
     if is_cifar10 and found.dataset != 'cifar10':
         warnings.append(_cifar10_is_assumed(found))

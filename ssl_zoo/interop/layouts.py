@@ -20,7 +20,7 @@ from ssl_zoo.interop.foreign_checkpoint import (
 )
 from ssl_zoo.interop.haiku import experiment_state, from_haiku
 from ssl_zoo.interop.safe_unpickling import InertObject, LazyTensor
-from ssl_zoo.interop.solo_learn import training_set_name
+from ssl_zoo.interop.solo_learn import has_own_settings, training_set_name
 
 # Pairs of pattern and replacement for re.sub, applied in order to every name.
 Renaming = tuple[tuple[str, str | Callable[[re.Match], str]], ...]
@@ -258,6 +258,10 @@ RECOGNITION = (
     Sign('torchvision', (('conv1.', 'layer1.'),)),
     Sign('timm', (('blocks.0.',), ('patch_embed.',), ('stages.0.',))),
 )
+# Layouts whose names are also those of other libraries, with another padding of the CIFAR stem.
+STEMS_OF_SEVERAL = ('solo_learn', 'barlow_twins', 'vicreg', 'mmpretrain')
+# Names beside a backbone that only solo-learn has.
+SOLO_LEARN_PARTS = ('momentum_projector.', 'momentum_encoder.', 'momentum_classifier.')
 # Names beside a backbone that only mmpretrain has.
 MMPRETRAIN_PARTS = ('neck.', 'head.', 'target_net.', 'data_preprocessor.')
 
@@ -358,7 +362,7 @@ def _recognize(content: dict, weights: Weights) -> str:
             continue
         for prefixes in sign.prefixes:
             if all(_has_prefix(weights, prefix) for prefix in prefixes):
-                if sign.layout == 'mmpretrain':
+                if sign.layout in STEMS_OF_SEVERAL:
                     _check_stem_is_known(content, weights)
                 return sign.layout
     starts = sorted({name.split('.')[0] for name in weights})
@@ -373,13 +377,16 @@ def _check_stem_is_known(content: dict, weights: Weights) -> None:
 
     The padding of the stem depends on the library, and the weights do not show the padding.
     """
-    stem = weights.get('backbone.conv1.weight')
+    stem = weights.get('backbone.conv1.weight', weights.get('encoder.conv1.weight'))
     if stem is None or stem.shape[-1:] != (3,):
         return
-    is_mmpretrain = 'meta' in content or any(
-        _has_prefix(weights, prefix) for prefix in MMPRETRAIN_PARTS
+    parts = (*SOLO_LEARN_PARTS, *MMPRETRAIN_PARTS)
+    is_known = (
+        has_own_settings(content)
+        or 'meta' in content
+        or any(_has_prefix(weights, prefix) for prefix in parts)
     )
-    if not is_mmpretrain:
+    if not is_known:
         raise ConfigError(
             'the file holds a backbone whose first convolution has 3 px, and nothing that shows '
             'which library wrote it: solo-learn pads it by 2, others by 1; name the library with '

@@ -1,4 +1,4 @@
-"""Find the name of the data set in the settings of a solo-learn checkpoint."""
+"""Recognise the settings in a solo-learn checkpoint, and find the name of its data set."""
 
 from typing import Any
 
@@ -7,6 +7,27 @@ from ssl_zoo.interop.safe_unpickling import InertObject
 # Keys below which solo-learn's versions store the settings of the data, outermost level first
 # (main_pretrain.py, solo/args).
 NESTED_KEYS = (('cfg', 'extra_args'), ('data',))
+# Keys of settings that solo-learn alone has (solo/args/setup.py, solo/methods/base.py). Others'
+# settings may have ``method``, ``backbone``, ``dataset`` or ``lr`` as well.
+OWN_KEYS = {
+    'pretrain_method',
+    'method_kwargs',
+    'backbone_kwargs',
+    'backbone_args',
+    'num_large_crops',
+    'num_small_crops',
+    'classifier_lr',
+    'knn_eval',
+    'auto_umap',
+    'no_channel_last',
+    'unique_augs',
+    'crop_size_per_aug',
+}
+
+
+def has_own_settings(content: dict) -> bool:
+    """Return whether Lightning's ``hyper_parameters`` have a key that solo-learn alone has."""
+    return any(OWN_KEYS.intersection(mapping) for mapping in _settings(content))
 
 
 def training_set_name(content: dict) -> str:
@@ -16,6 +37,15 @@ def training_set_name(content: dict) -> str:
     at the top level of the settings; later versions store ``dataset`` below ``data``, in mappings
     of omegaconf.
     """
+    for mapping in _settings(content):
+        name = _unwrap(mapping.get('dataset'))
+        if isinstance(name, str):
+            return name.lower()
+    return ''
+
+
+def _settings(content: dict) -> list[dict]:
+    """Return the mappings of settings in ``hyper_parameters``, outermost level first."""
     settings = [_unwrap(content.get('hyper_parameters'))]
     for keys in NESTED_KEYS:
         settings += [
@@ -25,12 +55,7 @@ def training_set_name(content: dict) -> str:
             for key in keys
             if key in mapping
         ]
-    for mapping in settings:
-        if isinstance(mapping, dict):
-            name = _unwrap(mapping.get('dataset'))
-            if isinstance(name, str):
-                return name.lower()
-    return ''
+    return [mapping for mapping in settings if isinstance(mapping, dict)]
 
 
 def _unwrap(value: Any) -> Any:
