@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import stat
 import warnings
 from collections.abc import Iterator, Sequence
@@ -113,7 +114,13 @@ def open_image(
     installed = [name for name in formats if name in Image.OPEN]
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow refuses twice as many
-    image = Image.open(file, formats=installed)
+    try:
+        image = Image.open(file, formats=installed)
+    except Image.DecompressionBombError as error:  # before Pillow tells the size
+        pixels = re.search(r'\d+', str(error))
+        raise _too_many_pixels(
+            f'{int(pixels[0]):,}' if pixels else 'too many', max_pixels
+        ) from None
     _check_pixels(*image.size, max_pixels)
     return image
 
@@ -152,11 +159,14 @@ def check_file_size(size: int, max_pixels: int) -> None:
 
 def _check_pixels(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
-        raise UnreadableImage(
-            f'{width:,} x {height:,} are {width * height:,} pixels, more than '
-            f'data.max_pixels={max_pixels:,}; if the image is meant to be as large, raise '
-            f'data.max_pixels'
-        )
+        raise _too_many_pixels(f'{width:,} x {height:,} are {width * height:,}', max_pixels)
+
+
+def _too_many_pixels(pixels: str, max_pixels: int) -> UnreadableImage:
+    return UnreadableImage(
+        f'{pixels} pixels, more than data.max_pixels={max_pixels:,}; if the image is meant to be '
+        f'as large, raise data.max_pixels'
+    )
 
 
 def read_pixels(

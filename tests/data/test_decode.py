@@ -350,9 +350,7 @@ def claiming_jpeg(width, height):
     ids=['jpeg', '16-bit png', 'above the limit of Pillow'],
 )
 def test_an_image_of_too_many_pixels_is_unreadable(data):
-    words = (
-        r'(pixels, more than data.max_pixels=128,000,000; .* raise data.max_pixels|exceeds limit)'
-    )
+    words = r'00,000 pixels, more than data.max_pixels=128,000,000; .* raise data.max_pixels'
     for read in (read_pixels, lambda data: read_image(io.BytesIO(data))):
         with pytest.raises(UnreadableImage, match=words):
             read(data)
@@ -369,7 +367,7 @@ def test_the_limit_is_an_option_and_counts_pixels():
 def test_a_raised_limit_goes_beyond_that_of_pillow(monkeypatch):
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 1_000)
     data = flat_png(300, 200, 8, 2, 3)
-    with pytest.raises(UnreadableImage, match='more than data.max_pixels=50,000|exceeds limit'):
+    with pytest.raises(UnreadableImage, match='60,000 pixels, more than data.max_pixels=50,000'):
         read_pixels(data, max_pixels=50_000)
     assert read_pixels(data, max_pixels=60_000).shape == (200, 300, 3)
 
