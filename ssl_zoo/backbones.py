@@ -48,8 +48,8 @@ def build_backbone(
         stem_padding: padding of the CIFAR stem's convolution; solo-learn's weights need 2
             (solo/methods/base.py).
         timm_arguments: passed to timm.create_model (``drop_path_rate``, ``pretrained``, ``layers``
-            ...). Weights that timm loads stay as they are, bit for bit. While a network is built from a file, those of its architecture only, see
-            ssl_zoo.architecture_keys.
+            ...). Weights that timm loads stay as they are, bit for bit. While a network is built
+            from a file, those of its architecture only, see ssl_zoo.architecture_keys.
 
     Returns:
         The network; its attribute ``embed_dim`` is the width of its output.

@@ -39,6 +39,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="name of the file's layout; default: 'auto'; the error for a wrong name lists all",
     )
     parser.add_argument(
+        '--prefix',
+        help="start of the backbone's names in the file, such as 'model.resnet.', where no layout "
+        'fits; default: the one place that looks like a backbone',
+    )
+    parser.add_argument(
         '--backbone',
         help='a timm model, or a dict of arguments of build_backbone; default: what the weights '
         'show',
@@ -63,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         report = import_checkpoint(
-            args.file, args.out, args.layout, args.backbone, args.cfg_options
+            args.file, args.out, args.layout, args.backbone, args.cfg_options, args.prefix
         )
     except (ConfigError, OSError) as error:
         print_error(f'error: {error}')

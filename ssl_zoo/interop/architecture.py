@@ -74,6 +74,11 @@ def backbone_arguments(shapes: Shapes, found: ForeignCheckpoint, given: dict) ->
         ConfigError: the names are not those of a ResNet or ViT, or the weights do not determine
             all arguments.
     """
+    if found.has_unknown_stem and 'stem_padding' not in given:
+        raise ConfigError(
+            'the first convolution has 3 px, and nothing shows which library wrote the file: '
+            'solo-learn pads it by 2, others by 1; give --backbone "{\'stem_padding\': 1}" or 2'
+        )
     if _is_resnet(shapes):
         arguments = _resnet_arguments(shapes, found)
     elif _is_vit(shapes):

@@ -40,6 +40,8 @@ class ForeignCheckpoint:
             have fewer heads. If not '', the user must give the number of heads.
         steps: optimizer steps done; 0 if the file does not record them.
         dataset: lower-case name of the training set; '' if the file does not record the name.
+        prefix: start of the backbone's names, where no layout was recognised; else None.
+        has_unknown_stem: whether the user must give ``stem_padding``.
     """
 
     layout: str
@@ -50,6 +52,8 @@ class ForeignCheckpoint:
     ambiguous_heads: str = ''
     steps: int = 0
     dataset: str = ''
+    prefix: str | None = None
+    has_unknown_stem: bool = False
 
 
 def as_steps(value: object) -> int:

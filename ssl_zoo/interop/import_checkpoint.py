@@ -32,7 +32,10 @@ from ssl_zoo.versions import versions
 
 FILE = 'imported.pth'
 # Names of layers after the features, in networks that keep such layers with the backbone.
-HEADS = re.compile(r'(fc|head|heads|head_dist|classifier|last_linear|projection_head|prototypes)\.')
+HEADS = re.compile(
+    r'(fc|head|heads|head_dist|classifier|last_linear|projection_head|prototypes|decoder)\.'
+    r'|mask_token$|masked_embed$|decoder_(embed|pos_embed|blocks|norm|pred)\b'
+)
 
 
 @dataclass
@@ -54,6 +57,7 @@ def import_checkpoint(
     layout: str = 'auto',
     backbone: str | None = None,
     options: Sequence[str] = (),
+    prefix: str | None = None,
 ) -> ImportReport:
     """Write ``out``/imported.pth, a checkpoint for every evaluation, from another library's file.
 
@@ -69,6 +73,7 @@ def import_checkpoint(
             arguments are found from the shapes of the weights.
         options: changes to the data part of the config, such as
             'data.test.root=/data/imagenet/val'.
+        prefix: start of the backbone's names in the file; None to find it.
     Raises:
         ConfigError: the file cannot be read, has no known layout, or holds a backbone whose names
             or shapes differ from the network's; or the checkpoint cannot be written.
@@ -79,7 +84,7 @@ def import_checkpoint(
             f'{path} exists already, and the results beside it may belong to it; choose another '
             '--out'
         )
-    found = find_networks(read_foreign(file), layout)
+    found = find_networks(read_foreign(file), layout, prefix)
     online = found.networks['online'].backbone
     shapes = {name: tuple(value.shape) for name, value in online.items()}
     arguments = architecture(backbone_arguments(shapes, found, parse_backbone(backbone)))

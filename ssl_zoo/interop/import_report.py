@@ -31,6 +31,8 @@ def report_lines(
     layers = settings.method['projector']
     data = asdict(settings.data)
     first = f'{source["file"]}  SHA-256 {source["sha256"][:16]}, layout {found.layout}'
+    if found.prefix is not None:
+        first += f', backbone found under {found.prefix!r}'
     if found.steps:
         first += f', {found.steps:,} steps'
     arguments = ', '.join(f'{key}={value!r}' for key, value in backbone.items())

@@ -16,6 +16,7 @@ from ssl_zoo.interop.foreign_checkpoint import (
     ForeignCheckpoint,
     ForeignNetwork,
     Weights,
+    abbreviate,
     as_steps,
 )
 from ssl_zoo.interop.haiku import experiment_state, from_haiku
@@ -203,8 +204,15 @@ LAYOUTS = {
         source='pytorch/vision, torchvision/models/resnet.py', online=(NO_PREFIX,)
     ),
     'timm': Layout(source='huggingface/pytorch-image-models', online=(NO_PREFIX,)),
+    # A backbone under any other prefix, which _under_prefix has taken away.
+    'prefix': Layout(
+        source='a backbone under a prefix',
+        online=(NO_PREFIX,),
+        backbone_renaming=LIGHTLY_BACKBONE,
+        ambiguous_heads=MOCO_V3_VITS,
+    ),
 }
-NAMES = ('auto', *LAYOUTS, 'deepmind_byol')
+NAMES = ('auto', *(name for name in LAYOUTS if name != 'prefix'), 'deepmind_byol')
 
 # Beginnings of the first names of a backbone, in every library.
 BACKBONE_STARTS = (
@@ -267,6 +275,10 @@ MMPRETRAIN_PARTS = ('neck.', 'head.', 'target_net.', 'data_preprocessor.')
 
 # Keys below which a file may hold a state_dict, and the keys of DINO's two networks.
 STATE_DICT_KEYS = ('state_dict', 'model', 'model_state_dict')
+# The last names of what only a backbone has: the first convolution of a first residual block, plain
+# or in an nn.Sequential, and the patch embedding of a ViT.
+PLACES = re.compile(r'(|.*\.)(layer1\.0\.conv1|4\.0\.conv1|patch_embed\.proj)\.weight')
+DEEPEST_MAPPING = 8  # mappings in mappings that are searched for tensors
 DINO_KEYS = ('student', 'teacher')
 # Prefixes of trained networks whose moving average, called backbone, is the network that lightly's
 # own benchmarks evaluate (forward of its dino.py and mocov2.py).
@@ -278,18 +290,25 @@ PROTOTYPES = 'last_layer'
 # --- From a file's content to its networks
 
 
-def find_networks(content: Any, layout: str = 'auto') -> ForeignCheckpoint:
+def find_networks(
+    content: Any, layout: str = 'auto', prefix: str | None = None
+) -> ForeignCheckpoint:
     """Return the networks in a foreign checkpoint.
 
     Args:
         content: content of the checkpoint, from read_foreign.
         layout: one of NAMES; 'auto' recognises the layout by the names in the file.
+        prefix: start of the backbone's names, such as 'model.resnet.'; None to find it.
     Raises:
         ConfigError: there is no layout of this name, the file does not have this layout, or (with
             'auto') the file has no known layout.
     """
     if layout not in NAMES:
         raise ConfigError(f'the layout is {layout!r}: {nearest(layout, NAMES)}')
+    if prefix is not None:
+        if layout != 'auto':
+            raise ConfigError(f'--prefix is given beside --layout {layout}; leave one of them out')
+        return _under_prefix(content, _tensors_at_any_depth(content), prefix)
     state = experiment_state(content)
     if state is not None and layout in ('auto', 'deepmind_byol'):
         return from_haiku(content, state)
@@ -299,6 +318,11 @@ def find_networks(content: Any, layout: str = 'auto') -> ForeignCheckpoint:
             'layout deepmind_byol needs; try --layout auto'
         )
     weights = _named_tensors(content)
+    if layout == 'auto' and _is_of_no_layout(content, weights):
+        tensors = _tensors_at_any_depth(content)
+        places = _places(tensors)
+        if places:
+            return _under_prefix(content, tensors, _only_place(places))
     if not weights:
         raise ConfigError(
             f'the file holds no tensors by name ({_describe(content)}); none of the layouts fits: '
@@ -307,6 +331,65 @@ def find_networks(content: Any, layout: str = 'auto') -> ForeignCheckpoint:
     if layout == 'auto':
         layout = _recognize(content, weights)
     return _extract_networks(layout, weights, content)
+
+
+def _is_of_no_layout(content: Any, weights: Weights) -> bool:
+    layout = _shown_layout(content, weights) if weights else None
+    return layout is None or (layout != 'timm' and not _chosen_prefixes(layout, weights))
+
+
+def _tensors_at_any_depth(content: Any, depth: int = 0) -> Weights:
+    """Return the tensors in mappings of mappings, by their keys joined with dots."""
+    if not isinstance(content, dict) or depth > DEEPEST_MAPPING:
+        return {}
+    tensors = {}
+    for key, value in _without_wrappers(content).items():
+        if isinstance(value, LazyTensor):
+            tensors[key] = value
+        for name, tensor in _tensors_at_any_depth(value, depth + 1).items():
+            tensors[f'{key}.{name}'] = tensor
+    return tensors
+
+
+def _places(tensors: Weights) -> list[str]:
+    """Return the prefixes under which the names are those of a backbone."""
+    matches = [PLACES.fullmatch(name) for name in tensors]
+    return sorted({match[1] for match in matches if match})
+
+
+def _only_place(places: list[str]) -> str:
+    if len(places) > 1:
+        raise ConfigError(
+            f'the file holds {len(places)} networks that look like a backbone, under '
+            f'{abbreviate(places)}; name one with --prefix {places[0]}'
+        )
+    return places[0]
+
+
+def _under_prefix(content: Any, tensors: Weights, prefix: str) -> ForeignCheckpoint:
+    prefix = prefix if not prefix or prefix.endswith('.') else f'{prefix}.'
+    places = _places(tensors)
+    # The keys of the mappings around the names, such as 'state_dict.', may be left out.
+    longer = [place for place in places if place.endswith(f'.{prefix}')]
+    if prefix not in places and len(longer) == 1:
+        prefix = longer[0]
+    inner = {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
+    if prefix not in places:
+        listing = abbreviate(places) or 'nowhere'
+        raise ConfigError(
+            f'no backbone begins under the prefix {prefix!r}; the file has names of a backbone '
+            f'under: {listing}'
+        )
+    stem = inner.get('conv1.weight', inner.get('0.weight'))
+    found = _extract_networks('prefix', inner, content)
+    found.prefix = prefix
+    found.left_out += [name for name in tensors if not name.startswith(prefix)]
+    found.has_unknown_stem = stem is not None and tuple(stem.shape[-1:]) == (3,)
+    return found
 
 
 def _describe(content: Any) -> str:
@@ -342,10 +425,10 @@ def _named_tensors(content: Any) -> Weights:
 def _without_wrappers(state: dict) -> dict:
     """Return the state without the prefixes of wrappers.
 
-    DataParallel adds 'module.', torch.compile adds '_orig_mod.'.
+    DataParallel adds 'module.', torch.compile adds '_orig_mod.', around any part of a network.
     """
     return {
-        re.sub(r'^((module|_orig_mod)\.)+', '', name): value
+        re.sub(r'(?:(?<=\.)|^)(?:(?:module|_orig_mod)\.)+', '', name): value
         for name, value in state.items()
         if isinstance(name, str)
     }
@@ -357,19 +440,26 @@ def _has_prefix(weights: Weights, prefix: str) -> bool:
 
 def _recognize(content: dict, weights: Weights) -> str:
     """Return the name of a file's layout."""
-    for sign in RECOGNITION:
-        if sign.key and sign.key not in content:
-            continue
-        for prefixes in sign.prefixes:
-            if all(_has_prefix(weights, prefix) for prefix in prefixes):
-                if sign.layout in STEMS_OF_SEVERAL:
-                    _check_stem_is_known(content, weights)
-                return sign.layout
+    layout = _shown_layout(content, weights)
+    if layout is not None:
+        if layout in STEMS_OF_SEVERAL:
+            _check_stem_is_known(content, weights)
+        return layout
     starts = sorted({name.split('.')[0] for name in weights})
     raise ConfigError(
         'none of the layouts fits the names in the file, which begin with '
         f'{", ".join(starts[:8])}; tried: {", ".join(NAMES[1:])}'
     )
+
+
+def _shown_layout(content: dict, weights: Weights) -> str | None:
+    for sign in RECOGNITION:
+        if sign.key and sign.key not in content:
+            continue
+        for prefixes in sign.prefixes:
+            if all(_has_prefix(weights, prefix) for prefix in prefixes):
+                return sign.layout
+    return None
 
 
 def _check_stem_is_known(content: dict, weights: Weights) -> None:
@@ -428,6 +518,21 @@ def _choose_prefixes(layout_name: str, weights: Weights) -> dict[str, Prefixes]:
     Raises:
         ConfigError: the file has no online network.
     """
+    chosen = _chosen_prefixes(layout_name, weights)
+    if not chosen:
+        layout = LAYOUTS[layout_name]
+        starts = sorted({'.'.join(name.split('.')[:2]) for name in weights})
+        expected = ' or '.join(repr(prefixes.backbone or 'conv1.') for prefixes in layout.online)
+        raise ConfigError(
+            f'the file does not look like {layout_name} ({layout.source}): no backbone under '
+            f'{expected}, its names begin with {", ".join(starts[:6])}; try --layout auto, or name '
+            'the start of its names with --prefix'
+        )
+    return chosen
+
+
+def _chosen_prefixes(layout_name: str, weights: Weights) -> dict[str, Prefixes]:
+    """Return the prefixes of each role; {} if the file has no online network."""
     layout = LAYOUTS[layout_name]
     chosen: dict[str, Prefixes] = {}
     for role, alternatives in (('online', layout.online), ('target', layout.target)):
@@ -437,14 +542,7 @@ def _choose_prefixes(layout_name: str, weights: Weights) -> dict[str, Prefixes]:
             if not is_taken and (layout_name == 'timm' or _has_backbone(weights, prefixes)):
                 chosen[role] = prefixes
                 break
-    if 'online' not in chosen:
-        starts = sorted({'.'.join(name.split('.')[:2]) for name in weights})
-        expected = ' or '.join(repr(prefixes.backbone or 'conv1.') for prefixes in layout.online)
-        raise ConfigError(
-            f'the file does not look like {layout_name} ({layout.source}): no backbone under '
-            f'{expected}, its names begin with {", ".join(starts[:6])}; try --layout auto'
-        )
-    return chosen
+    return chosen if 'online' in chosen else {}
 
 
 def _has_backbone(weights: Weights, prefixes: Prefixes) -> bool:

@@ -1165,3 +1165,69 @@ def test_tensors_that_reach_beyond_their_storage_are_refused(tmp_path):
         ConfigError, match='a tensor that cannot be read .RuntimeError.*out of bounds'
     ):
         value.read()
+
+
+@pytest.mark.parametrize(
+    ('prefix', 'wrap'),
+    [
+        ('learner.online_encoder.net.', lambda state: state),
+        ('model.resnet.', lambda state: dict(state_dict=state)),
+        ('encoder_q.net.', lambda state: dict(state_dict=state)),
+        ('a.module.b._orig_mod.', lambda state: dict(model=state)),
+        (
+            'trunk._feature_blocks.',
+            lambda state: dict(classy_state_dict=dict(base_model=dict(model=state))),
+        ),
+        ('backbone.', lambda state: dict(teacher=state)),
+    ],
+)
+@pytest.mark.parametrize('is_sequential', [False, True])
+def test_a_backbone_under_any_prefix_is_found(tmp_path, prefix, wrap, is_sequential):
+    network = TinyResNet()
+    part = nn.Sequential(*list(network.children())[:-1]) if is_sequential else network
+    file = saved(wrap(under(prefix, ('', part))), tmp_path / 'a.pth')
+    report = import_checkpoint(file, tmp_path / 'out')
+    clean = prefix.replace('module.', '').replace('_orig_mod.', '')
+    assert 'backbone found under' in report.lines[0] and clean in report.lines[0]
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        features = load_method(report.path)[0].encoder()(images)
+        torch.testing.assert_close(features, network(images), atol=1e-5, rtol=1e-5)
+
+
+def test_of_several_backbones_one_is_named(tmp_path):
+    networks = {'net.online_encoder.': TinyResNet(), 'net.target_encoder.': TinyResNet()}
+    state = {
+        key: value
+        for prefix, network in networks.items()
+        for key, value in under(prefix, ('', network)).items()
+    }
+    file = saved(dict(state_dict=state), tmp_path / 'a.pth')
+    listing = 'under state_dict.net.online_encoder., state_dict.net.target_encoder.; name one with'
+    with pytest.raises(ConfigError, match=listing) as error:
+        import_checkpoint(file, tmp_path / 'out')
+    assert '--layout auto' not in str(error.value)
+    prefix = 'net.target_encoder'
+    path = import_checkpoint(file, tmp_path / 'out', prefix=prefix).path
+    conv = load_method(path)[0].backbone.conv1.weight
+    assert torch.equal(conv, networks['net.target_encoder.'].conv1.weight)
+    with pytest.raises(ConfigError, match="no backbone begins under the prefix 'net.other.'"):
+        import_checkpoint(file, tmp_path / 'other', prefix='net.other')
+
+
+def test_a_cifar_stem_under_a_prefix_is_asked_for(tmp_path):
+    file = saved(under('model.net.', ('', TinyResNet(cifar_padding=1))), tmp_path / 'a.pth')
+    with pytest.raises(ConfigError, match='solo-learn pads it by 2, others by 1; give --backbone'):
+        import_checkpoint(file, tmp_path / 'out')
+    import_checkpoint(file, tmp_path / 'out', backbone="{'stem_padding': 1}")
+
+
+def test_masks_and_decoders_are_left_out(tmp_path):
+    rest = dict.fromkeys(
+        ('mask_token', 'decoder_pos_embed', 'decoder_embed.weight', 'decoder_blocks.0.norm.bias'),
+        torch.zeros(1, 1, 24),
+    )
+    file = saved(dict(model=vit().state_dict() | rest), tmp_path / 'a.pth')
+    report = import_checkpoint(file, tmp_path / 'out', backbone="{'num_heads': 3}")
+    left = next(line for line in report.lines if line.startswith('left out'))
+    assert 'mask_token' in left and 'decoder_blocks' in left
