@@ -1,5 +1,6 @@
 """Standard output and error of a command: names from files and configs cannot act on a terminal."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -11,8 +12,11 @@ from ssl_zoo.printable import one_line, printable
 class PrintableStream:
     """A text stream that shows control characters and undecodable bytes escaped, see printable.
 
+    When the reader of a pipe has ended, as ``head`` does, the rest of the text goes nowhere and the
+    command goes on.
+
     Args:
-        stream: receives the text; everything but ``write`` is the stream's own.
+        stream: receives the text; everything but ``write`` and ``flush`` is the stream's own.
     """
 
     def __init__(self, stream: TextIO):
@@ -25,8 +29,23 @@ class PrintableStream:
     def write(self, text: str) -> int:
         """Write the printable text. A carriage return at its start, of progress bars, stays."""
         start = '\r' if text.startswith('\r') else ''
-        self.stream.write(start + printable(text[len(start) :]))
+        try:
+            self.stream.write(start + printable(text[len(start) :]))
+        except BrokenPipeError:
+            self._discard()
         return len(text)
+
+    def flush(self) -> None:
+        try:
+            self.stream.flush()
+        except BrokenPipeError:
+            self._discard()
+
+    def _discard(self) -> None:
+        """Let the stream's descriptor, with what the stream still holds, lead to os.devnull."""
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, self.stream.fileno())
+        os.close(devnull)
 
     def writelines(self, lines: list[str]) -> None:
         for line in lines:
@@ -45,7 +64,10 @@ def printable_output() -> Iterator[None]:
     out: Any = PrintableStream(sys.stdout)
     err: Any = PrintableStream(sys.stderr)
     with redirect_stdout(out), redirect_stderr(err):
-        yield
+        try:
+            yield
+        finally:
+            out.flush()  # here a broken pipe is silent, at the end of the process it is not
 
 
 def print_error(sentence: str) -> None:

@@ -1,6 +1,7 @@
 """Names of files and values of configs cannot act on the terminal."""
 
 import io
+import os
 import sys
 
 import pytest
@@ -83,3 +84,14 @@ def test_every_line_of_a_log_is_written(tmp_path, capsys):
         logger.warning(HOSTILE)
     assert (tmp_path / 'train.log').read_bytes().endswith(f'  {SHOWN}\n'.encode())
     assert capsys.readouterr().out.endswith(f'  {SHOWN}\n')
+
+
+def test_the_end_of_the_reader_of_a_pipe_ends_no_command(monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, 'w') as stream:
+        monkeypatch.setattr(sys, 'stdout', stream)
+        with printable_output():
+            for _ in range(3):
+                print('a line of a table' * 1000, flush=True)
+            print('a text that waits in the buffer')

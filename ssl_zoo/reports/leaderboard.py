@@ -41,6 +41,8 @@ class Entry:
         manifest: hash of the test images, '' if not known.
         bank: hash of the images that the evaluation learnt from, such as the bank of k-NN, '' if
             not recorded.
+        bank_images: number of these images, None if not recorded.
+        warnings: sentences that the figure carries, one per line.
         images: number of test images that were read.
         label_set: labels that a semi-supervised result was trained on, '' for others.
         labelled: number of these labels.
@@ -70,6 +72,8 @@ class Entry:
     test: str
     manifest: str
     bank: str
+    bank_images: int | None
+    warnings: str
     images: int | None
     label_set: str
     labelled: int | None
@@ -99,6 +103,13 @@ class Entry:
             self.label_set,
             self.labelled,
         )
+
+    def bank_text(self) -> str:
+        """Return the images that the evaluation learnt from in words."""
+        if not self.bank:
+            return 'bank not recorded'
+        count = '' if self.bank_images is None else f' of {self.bank_images:,} labels'
+        return f'bank {self.bank}{count}'
 
     def labels(self) -> str:
         """Return the training labels of the entry in words, '' if not known."""
@@ -207,6 +218,8 @@ def _entry(group: list[ResultRow]) -> Entry:
         test=last.get('test') or '?',
         manifest=last.get('test_data') or last.get('test_manifest') or '',
         bank=last.get('bank_data') or '',
+        bank_images=last.get('bank_images', kind=int),
+        warnings=_join_distinct((text for row in rows for text in _warnings(row)), '\n'),
         images=last.get('n', kind=int),
         label_set=last.get('label_set') or '',
         labelled=last.get('labelled', kind=int),
@@ -258,6 +271,12 @@ def _protocol(rows: list[ResultRow]) -> str:
         sentence = describe_row(dict(rows[-1].fields))
     draw = rows[-1].get('draw', kind=int)
     return sentence if draw is None else f'{sentence}, draw {draw}'
+
+
+def _warnings(row: ResultRow) -> list[str]:
+    """Return the warnings of a row; earlier rows have one sentence in `warning`."""
+    texts = row.get('warnings', kind=list) or [row.get('warning')]
+    return [text for text in texts if isinstance(text, str)]
 
 
 def _is_imported(row: ResultRow) -> bool:

@@ -84,7 +84,7 @@ def _notes(board: Leaderboard) -> str:
         f'{len(board.entries)} figures of {board.rows} rows in {board.files} files. Rows that '
         f'differ in the seed alone are one figure: mean, sample standard deviation, number of '
         f'seeds. Ranks hold within one metric, one test set, the same number of its images, the '
-        f'same bank (the images that the evaluation learnt from) and the same training labels. '
+        f'same bank (number and hash of the training labels that the evaluation learnt from) and the same training labels. '
         f'Equal letters are equal test sets, by the hash of their images.'
     )
     if board.split:
@@ -156,7 +156,8 @@ def _row(entry: Entry) -> Row:
         entry.protocol,
         entry.test,
         entry.manifest,
-        entry.bank,
+        entry.bank_text(),
+        entry.warnings,
         entry.device,
         entry.checkpoint,
         entry.command,
@@ -191,10 +192,12 @@ def _test_cell(entry: Entry) -> Cell:
     manifest = escape(entry.manifest) or 'images not known'
     images = '' if entry.images is None else f', {entry.images:,} images'
     badge = html.badge(entry.mark or '?', number_of(entry.mark))
-    bank = f'bank {escape(entry.bank)}' if entry.bank else 'bank not recorded'
+    bank = escape(entry.bank_text())
     content = f'{badge} {escape(entry.test)}{_small(manifest + images)}{_small(bank)}'
     if entry.labels():
         content += _small(f'trained on {escape(entry.labels())}')
+    for text in entry.warnings.splitlines():
+        content += _small(f'warning: {escape(text)}')
     return Cell(content, f'{entry.mark} {entry.test}')
 
 

@@ -46,7 +46,7 @@ def _heading(entry: Entry) -> str:
     if entry.mark:
         test = f'test set {entry.mark}, {entry.test} {entry.manifest}'
     images = '' if entry.images is None else f', {entry.images:,} images'
-    images += f', bank {entry.bank}' if entry.bank else ', bank not recorded'
+    images += f', {entry.bank_text()}'
     labels = entry.labels()
     trained_on = f', trained on {labels}' if labels else ''
     return f'{entry.metric} on {test}{images}{trained_on}'
@@ -86,6 +86,15 @@ def _notes(board: Leaderboard) -> list[str]:
         notes.append(
             'Figures on different test sets do not compare: each set has its own lists and ranks.'
         )
+    if len({(entry.bank, entry.labelled, entry.label_set) for entry in board.entries}) > 1:
+        notes.append('Ranks hold only within equal training labels, of equal number and hash.')
+    sentences = dict.fromkeys(
+        f'  {entry.metric}, {entry.method}: {text}'
+        for entry in board.entries
+        for text in entry.warnings.splitlines()
+    )
+    if sentences:
+        notes += ['Warnings of figures:', *map(one_line, sentences)]
     if board.split:
         notes.append(f'{board.split} {SPLIT_NOTE}')
     again = sum(entry.again for entry in board.entries)

@@ -538,3 +538,19 @@ def test_letters():
 
 def test_number_of_is_the_inverse_of_letters():
     assert [number_of(letters(i)) for i in range(800)] == list(range(800))
+
+
+def test_the_figures_show_number_and_hash_of_their_labels_and_their_warnings(tmp_path):
+    few = row(70.0, bank_data='ee55', bank_images=13, warnings=['3 <test> images are of no class'])
+    many = row(80.0, bank_images=1257, warnings=[])
+    write_row(tmp_path, few, many, row(60.0, seed=1, bank_data='ff66', warning='an older sentence'))
+    board = build_leaderboard([str(tmp_path)])
+    assert [entry.rank for entry in board.entries] == [1, 1, 1]
+    text = as_text(board, 300)
+    assert 'bank ee55 of 13 labels' in text and 'bank cc33 of 1,257 labels' in text
+    assert 'Ranks hold only within equal training labels' in text
+    assert '  knn_top1, BYOL: 3 <test> images are of no class' in text
+    assert '  knn_top1, BYOL: an older sentence' in text
+    shown = page(board)
+    assert 'warning: 3 &lt;test&gt; images are of no class' in shown
+    assert 'bank ee55 of 13 labels' in shown

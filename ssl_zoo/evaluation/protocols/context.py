@@ -175,6 +175,13 @@ class EvaluationContext:
             digests[f'{field}_data'] = None if source is None else data_digest(source)
         return digests
 
+    def with_training_images(self, train: Source, val: Source | None) -> 'EvaluationContext':
+        """Return a copy that learns from these labelled images and makes choices on this hold-out."""
+        other = copy.copy(self)
+        other.__dict__.pop('data_digests', None)
+        other.sources = dict(self.sources, train=train, val=val)
+        return other
+
     def source(self, name: str) -> Source:
         """Return the source 'train', 'val' or 'test'. Raises ConfigError if there is none."""
         if self.sources[name] is None:
@@ -305,6 +312,7 @@ class EvaluationContext:
             test=type(getattr(test, 'source', test)).__name__,
             test_manifest=test.manifest(),
             **self.data_digests,
+            bank_images=len(self.source('train')),
             left_out=len(test) - len(labels),
             checkpoint=_relative(self.path),
             checkpoint_sha256=self.checkpoint_hash,
