@@ -175,13 +175,6 @@ class EvaluationContext:
             digests[f'{field}_data'] = None if source is None else data_digest(source)
         return digests
 
-    def with_training_images(self, train: Source, val: Source | None) -> 'EvaluationContext':
-        """Return a copy that learns from these labelled images and makes choices on this hold-out."""
-        other = copy.copy(self)
-        other.__dict__.pop('data_digests', None)
-        other.sources = dict(self.sources, train=train, val=val)
-        return other
-
     def source(self, name: str) -> Source:
         """Return the source 'train', 'val' or 'test'. Raises ConfigError if there is none."""
         if self.sources[name] is None:
