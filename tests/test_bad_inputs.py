@@ -202,7 +202,7 @@ def test_a_config_or_import_that_ends_python_is_told(tmp_path, text):
         (dict(epochs=10**400), 'epochs is a whole number beyond'),
         (dict(base_lr=1e300), 'small enough to train with'),
         (dict(parallel=dict(timeout=1e300)), 'at most 10 million'),
-        (dict(views=[dict(size=10**9)] * 2), 'positive number of pixels, at most 16384'),
+        (dict(views=[dict(size=10**9)] * 2), 'positive number of pixels, at most 2048'),
     ],
 )
 def test_numbers_that_only_fail_later_are_told(tiny, changes, sentence):

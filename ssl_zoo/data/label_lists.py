@@ -13,6 +13,7 @@ from ssl_zoo.data.sources import Source, balanced_order, stratified_order
 from ssl_zoo.errors import ConfigError, MissingData
 from ssl_zoo.storage.atomic import write_or_raise
 from ssl_zoo.storage.digest import sha256_of_file
+from ssl_zoo.storage.reading import read_regular
 
 # google-research/simclr, imagenet_subsets/: 12,811 and 128,116 file names; 12 or 13 and 128 or 129
 # of each class. The 1 % list is part of the 10 % list.
@@ -22,6 +23,7 @@ OFFICIAL = {
     '1%': ('1percent.txt', '71e82a48ba78252683ae334c4d019ebd5c6e855b9599c1389fbe83eb9549cf17'),
     '10%': ('10percent.txt', '6d09de11e7bdaf5b1f3b1f249b6183695f97310cdd20f0c03e7235b6b9392091'),
 }
+LIST_BYTES = 2**30  # largest text file of names
 SHARE = re.compile(r'(\d+\.?\d*|\.\d+)%', re.ASCII)
 PER_CLASS = re.compile(r'(\d{1,18})-per-class', re.ASCII)
 
@@ -168,7 +170,7 @@ def read_list(path: str | Path, source: Source) -> np.ndarray:
 def _read_lines(path: str | Path) -> list[str]:
     try:
         # File names may hold any bytes.
-        text = Path(path).read_bytes().decode('utf-8-sig', errors='surrogateescape')
+        text = read_regular(path, LIST_BYTES).decode('utf-8-sig', errors='surrogateescape')
     except FileNotFoundError:
         raise MissingData(
             f'looked for a list of labelled images at {Path(path).absolute()}, but there is no '

@@ -57,7 +57,7 @@ JITTER_ORDERS = np.array(list(permutations(range(4))))
 # Increase it when the same parameters give other pixels: a run then resumes no older checkpoint.
 VIEW_VERSION = 2
 
-LARGEST_SIZE = 16384  # pixels; a larger size is a typing error and would need too much memory
+LARGEST_SIZE = 2048  # pixels; a larger size is a typing error and would need too much memory
 MOST_VIEWS = 256  # the published recipes have at most 12
 INTERPOLATIONS = ('bicubic', 'bilinear')
 

@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,14 @@ from ssl_zoo.storage.digest import sha256_of_json
 from ssl_zoo.storage.lock import FileLock
 
 FORMAT = 'ssl_zoo features 1'
+OWN_FILES = (
+    'rows.npy',
+    'features.npy',
+    'index.npy',
+    'labels.npy',
+    'names.json',
+    'manifest.json',
+)
 BLOCK = 4096  # images per block: a stop loses at most one block of each process
 
 
@@ -195,7 +203,7 @@ class _Extraction:
         barrier()  # all processes have read the files that process 0 removes
         if len(unreadable) == len(self.source):
             if rank() == 0:
-                shutil.rmtree(self.folder, ignore_errors=True)
+                self._remove_own_files()
             raise ConfigError(
                 f'none of the {len(self.source)} images can be read, the first is '
                 f'{self.source.name(0)} ({unreadable[0][1]}); check them'
@@ -218,11 +226,20 @@ class _Extraction:
         is_damaged = (self.folder / 'manifest.json').exists()  # complete, but not usable
         if started_key == self.key and has_rows and not is_damaged:
             return
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.done.mkdir(parents=True)
+        self._remove_own_files()
+        self.done.mkdir(parents=True, exist_ok=True)
         shape = (len(self.source), width)
         np.lib.format.open_memmap(self.rows, 'w+', dtype=self.dtype, shape=shape).flush()
         atomic_write(started, lambda file: file.write(json.dumps(self.key).encode()))
+
+    def _remove_own_files(self) -> None:
+        """Remove what an extraction writes; other files in the folder are the user's."""
+        shutil.rmtree(self.done, ignore_errors=True)
+        for name in OWN_FILES:
+            with suppress(OSError):
+                (self.folder / name).unlink()
+        with suppress(OSError):
+            self.folder.rmdir()
 
     def _extract_own_blocks(self, width: int) -> None:
         own = [

@@ -14,6 +14,7 @@ from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.recipes import logspace
 from ssl_zoo.progress_bar import progress_bar
 from ssl_zoo.storage.atomic import write_or_raise
+from ssl_zoo.storage.reading import open_npz
 
 # Penalties of SimCLR (2002.05709), B.8.1, and BYOL (2006.07733), D.2; the strongest first.
 STRENGTHS = logspace(1e5, 1e-6, 45)
@@ -118,7 +119,7 @@ def _restore(
     path: Path, model: LogisticRegression, train_labels: np.ndarray
 ) -> tuple[list[float], int]:
     """Load the model's saved weights; return the scores and the number of unconverged fits."""
-    with np.load(path, allow_pickle=False) as file:
+    with open_npz(path) as file:
         model.coef_ = file['coef']
         model.intercept_ = file['intercept']
         model.classes_ = np.unique(train_labels)

@@ -13,7 +13,7 @@ from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.metrics import bootstrap, measure
 from ssl_zoo.printable import one_line
 from ssl_zoo.storage.atomic import atomic_write
-from ssl_zoo.storage.reading import parse_json
+from ssl_zoo.storage.reading import open_npz, parse_json
 
 MAX_CLASSES = 10_000_000
 
@@ -57,7 +57,7 @@ class Predictions:
                 f'file it saves'
             )
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open_npz(path) as file:
                 row = parse_json(str(file['row']))
                 if not isinstance(row, dict):
                     raise ValueError('the row is no object')

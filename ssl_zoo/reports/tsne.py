@@ -12,6 +12,7 @@ from PIL import Image
 
 from ssl_zoo.data.image_sheet import Frame, ImageSheet, SheetCell, SheetColumn
 from ssl_zoo.reports.style import MARKERS, shorten, styled
+from ssl_zoo.storage.reading import open_npz
 
 MAX_PERPLEXITY = 30
 MAX_CLASSES = 10  # classes with a colour of their own in a map
@@ -59,7 +60,7 @@ class EmbeddingMap:
             ValueError: the file is torn, is not a map.npz, or has arrays of wrong shapes.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open_npz(path) as file:
                 embeddings = cls(
                     file['features'].astype(np.float32),
                     file['labels'].astype(np.int64),

@@ -4,11 +4,17 @@ import errno
 import json
 import os
 import stat
+import zipfile
 from pathlib import Path
+
+import numpy as np
 
 from ssl_zoo.printable import printable
 
 JSON_BYTES = 64 * 2**20  # largest JSON file, and largest line of JSON
+# Largest size of the arrays in a compressed file: in bytes, and per byte of a larger file.
+NPZ_BYTES = 256 * 2**20
+NPZ_RATIO = 20
 LARGEST_NUMBER = 1e100  # its square is a float
 DEEPEST = 100  # lists and dicts within each other; Python's own limit is near 1,000
 
@@ -36,6 +42,24 @@ def read_regular(path: str | Path, limit: int = JSON_BYTES) -> bytes:
     if len(content) > limit:
         raise OSError(errno.EFBIG, f'it is larger than {limit:,} bytes', str(path))
     return content
+
+
+def open_npz(path: str | Path) -> np.lib.npyio.NpzFile:
+    """Open a file of numpy.savez whose arrays are not much larger than the file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no such file, or expands to more than NPZ_RATIO times its size.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            expanded = sum(member.file_size for member in archive.infolist())
+    except zipfile.BadZipFile as error:
+        raise ValueError(str(error)) from None
+    limit = max(NPZ_BYTES, NPZ_RATIO * os.stat(path).st_size)
+    if expanded > limit:
+        raise ValueError(f'its arrays have {expanded:,} bytes, more than the limit of {limit:,}')
+    return np.load(path, allow_pickle=False)
 
 
 def parse_json(text: bytes | str) -> object:

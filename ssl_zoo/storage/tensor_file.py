@@ -5,8 +5,10 @@ claim a large content. Which claim each rule stops:
 
 - ``_check_members``: a compressed member expands to a thousand times its size; members that overlap
   are read several times. torch.save does neither.
+- ``_check_members``: torch.load reads a file that does not begin as an archive in an older format,
+  although an archive may follow.
 - ``_check_pickle``: tuples that share their items are a key of a dict, whose hash visits every item
-  as often as it occurs.
+  as often as it occurs; ``bytearray``, which torch allows, makes any number of bytes.
 - ``_Walk``: a list that holds itself, or lists that share their items, have more values than can
   ever be visited; a tensor of stride 0 has more numbers than its storage; many tensors share one
   storage, or many texts are one text.
@@ -26,6 +28,18 @@ DEEPEST = 64  # lists and dicts inside each other
 # one tensor under several names.
 MOST_BYTES_PER_BYTE = 8
 LARGEST_INTEGER = 10**30
+ARCHIVE_START = b'PK\x03\x04'
+# What torch.save names in the pickle of tensors and plain values, beside storages and dtypes.
+NAMES = {
+    'collections OrderedDict',
+    'torch Size',
+    'torch.storage UntypedStorage',
+    'torch._utils _rebuild_tensor_v2',
+    'torch._utils _rebuild_tensor_v3',
+    'torch._utils _rebuild_parameter',
+    '__builtin__ set',
+    'builtins set',
+}
 
 
 def read_tensor_file(path: str | Path) -> Any:
@@ -47,6 +61,9 @@ def read_tensor_file(path: str | Path) -> Any:
 
 
 def _check_members(path: str | Path, size: int) -> None:
+    with open(path, 'rb') as file:
+        if file.read(len(ARCHIVE_START)) != ARCHIVE_START:
+            raise ValueError('it does not begin as an archive of torch.save')
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         _check_sizes(members, size)
@@ -66,7 +83,7 @@ def _check_sizes(members: list[zipfile.ZipInfo], size: int) -> None:
 
 
 def _check_pickle(data: bytes) -> None:
-    """Refuse values that have too many items to be hashed, before the pickle is read.
+    """Refuse foreign names, and values with too many items to be hashed, before torch reads them.
 
     The opcodes are followed with the number of items in place of each value. Of lists and dicts,
     which grow later and have no hash, the numbers are too small.
@@ -75,6 +92,7 @@ def _check_pickle(data: bytes) -> None:
     marks: list[int] = []
     memo: dict[int, int] = {}
     for opcode, argument, _ in pickletools.genops(data):
+        _check_name(opcode.name, argument)
         if opcode.name == 'MARK':
             marks.append(len(stack))
         elif opcode.name in ('GET', 'BINGET', 'LONG_BINGET'):
@@ -91,6 +109,18 @@ def _check_pickle(data: bytes) -> None:
                 raise ValueError(f'it has more than {MOST_VALUES:,} values')
             del stack[max(start, 0) :]
             stack += [items] * len(opcode.stack_after)
+
+
+def _check_name(opcode: str, argument: Any) -> None:
+    if opcode in ('STACK_GLOBAL', 'INST', 'EXT1', 'EXT2', 'EXT4'):
+        raise ValueError(f'it has the pickle instruction {opcode}, which torch.save does not write')
+    if opcode != 'GLOBAL' or argument in NAMES:
+        return
+    module, _, name = argument.partition(' ')
+    is_storage = module == 'torch' and name.endswith('Storage')
+    is_dtype = module == 'torch' and isinstance(getattr(torch, name, None), torch.dtype)
+    if not is_storage and not is_dtype:
+        raise ValueError(f'it names {argument.replace(" ", ".")!a}, which is no tensor or value')
 
 
 class _Walk:

@@ -124,3 +124,45 @@ def test_what_a_run_writes_is_read(tmp_path):
     read = read_tensor_file(tmp_path / 'a.pth')
     assert read['unreadable'] == {1, 2} and read['other'] == content['other']
     assert torch.equal(read['network']['0.weight'], network[0].weight)
+
+
+class Named:
+    """Is pickled as a call of a function of this name."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def test_a_name_that_is_no_tensor_or_value_is_refused_before_it_is_called(tmp_path):
+    path = tmp_path / 'a.pth'
+    torch.save(dict(a=Named(bytearray, 3 << 30)), path)
+    with pytest.raises(ValueError, match='names .*bytearray'):
+        read_tensor_file(path)
+
+
+def test_a_file_that_an_older_reader_would_read_is_refused(tmp_path):
+    """torch.load reads the pickle at the start; zipfile finds the archive behind it."""
+    path = tmp_path / 'a.pth'
+    torch.save(dict(a=1), path)
+    archive = path.read_bytes()
+    torch.save(dict(a=2), path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes() + archive)
+    with pytest.raises(ValueError, match='does not begin as an archive'):
+        read_tensor_file(path)
+
+
+def test_every_dtype_and_kind_of_value_that_a_checkpoint_has_is_read(tmp_path):
+    path = tmp_path / 'a.pth'
+    dtypes = (torch.float64, torch.bfloat16, torch.float16, torch.uint8, torch.bool, torch.int64)
+    content = {str(dtype): torch.zeros(3, dtype=dtype) for dtype in dtypes}
+    content.update(
+        wide=torch.zeros(3, dtype=torch.uint16),
+        parameter=torch.nn.Parameter(torch.ones(2)),
+        values=[1, 2.5, True, None, 'text', (1, 2), {3}],
+        state=torch.nn.Linear(2, 2).state_dict(),
+    )
+    torch.save(content, path)
+    assert read_tensor_file(path).keys() == content.keys()

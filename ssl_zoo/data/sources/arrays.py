@@ -5,7 +5,10 @@ from PIL import Image
 
 from ssl_zoo.data.sources.base import Source
 from ssl_zoo.data.sources.torchvision_sets import check_split, torchvision_set
+from ssl_zoo.errors import ConfigError
 from ssl_zoo.registry import SOURCES
+
+LARGEST_DIGIT = 256  # pixels of a side: an image of 8 px upscaled, all of them in memory
 
 
 class Arrays(Source):
@@ -111,19 +114,21 @@ class Digits(Arrays):
 
     Args:
         split: 'train', 'val' or 'test'.
-        size: side of the images in pixels.
+        size: side of the images in pixels, 8 to 256.
 
     Attributes:
         positions: (n,) positions of the images in scikit-learn's data set.
 
     Raises:
-        ConfigError: another split.
+        ConfigError: another split or size.
     """
 
     def __init__(self, split: str = 'train', size: int = 32):
         from sklearn.datasets import load_digits
 
         check_split(split, ('train', 'val', 'test'))
+        if not 8 <= size <= LARGEST_DIGIT:
+            raise ConfigError(f'size is {size!r}, but digits have 8 to {LARGEST_DIGIT} pixels')
         digits = load_digits()
         positions = _split_digits(digits.target)[split]
         gray = (digits.images[positions] * (255 / 16)).round().astype(np.uint8)

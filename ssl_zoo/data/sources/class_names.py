@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl_zoo.errors import ConfigError, MissingData
+from ssl_zoo.storage.reading import read_regular
 
 CLASSES_FILE = 'classes.txt'
 
@@ -46,7 +47,7 @@ def read_class_names(path: str | Path, labels: np.ndarray) -> list[str]:
     """
     file = Path(path).expanduser()
     try:
-        text = file.read_bytes().decode('utf-8-sig', errors='surrogateescape')
+        text = read_regular(file).decode('utf-8-sig', errors='surrogateescape')
     except FileNotFoundError:
         raise MissingData(
             f'looked for the names of the classes at {file.absolute()}, but there is no such file'

@@ -16,6 +16,7 @@ from ssl_zoo.errors import ConfigError, MissingData
 from ssl_zoo.progress_bar import progress_bar
 from ssl_zoo.storage.atomic import atomic_write
 from ssl_zoo.storage.digest import sha256_of_json
+from ssl_zoo.storage.reading import open_npz
 
 FORMAT = 3  # of the stored index
 MAX_CLASSES = 100_000  # as in FileList
@@ -126,7 +127,7 @@ def load_or_build_index(
 
 def _load(path: Path, state: str) -> ShardIndex | None:
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with open_npz(path) as stored:
             if str(stored['state']) != state:
                 return None
             return ShardIndex(*(stored[name] for name in ShardIndex._fields))
