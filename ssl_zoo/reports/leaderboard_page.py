@@ -84,7 +84,8 @@ def _notes(board: Leaderboard) -> str:
         f'{len(board.entries)} figures of {board.rows} rows in {board.files} files. Rows that '
         f'differ in the seed alone are one figure: mean, sample standard deviation, number of '
         f'seeds. Ranks hold within one metric, one test set, the same number of its images, the '
-        f'same bank (number and hash of the training labels that the evaluation learnt from) and the same training labels. '
+        f'same bank (number and hash of the training labels that the evaluation learnt from) and '
+        f'the same training labels. '
         f'Equal letters are equal test sets, by the hash of their images.'
     )
     if board.split:

@@ -63,7 +63,7 @@ def read_tensor_file(path: str | Path) -> Any:
 def _check_members(path: str | Path, size: int) -> None:
     with open(path, 'rb') as file:
         if file.read(len(ARCHIVE_START)) != ARCHIVE_START:
-            raise ValueError('it does not begin as an archive of torch.save')
+            raise zipfile.BadZipFile('it does not begin as an archive of torch.save')
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         _check_sizes(members, size)
