@@ -70,7 +70,7 @@ def test_shards_of_one_name_in_two_folders_are_told_apart(tmp_path, samples, wri
         ('{tmp}/packed', 'found only compressed ones, such as a.tar.gz; unpack'),
         ('s3://bucket/a.tar', 'on this machine'),
         ('pipe:cat a.tar', 'on this machine'),
-        (7, 'on this machine'),
+        (7, 'must be a text'),
     ],
 )
 def test_paths_without_shards(tmp_path, shard_folder, write_tar, samples, refusal, shards, words):
