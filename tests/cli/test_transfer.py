@@ -342,10 +342,10 @@ WHICH = 'give either --dataset NAME or both --train FOLDER and --test FOLDER'
             'the length of fine-tuning is given in steps here: use --steps',
         ),
         (['SET', '--epochs', '5'], 'use --steps'),
-        (['SET', *TUNED, '--lrs', '-1'], 'lrs is (-1.0,), but it must be'),
+        (['SET', *TUNED, '--lrs', '-1'], 'lrs is (0.01, 0.1, -1.0), but it must be'),
         (
             ['SET', *TUNED, '--weight-decays', '-1'],
-            'weight_decays is (-1.0,), but it must be one or more numbers at least 0',
+            'weight_decays is (0.0, -1.0), but it must be one or more numbers at least 0',
         ),
         (['SET', *TUNED, '--batch-size', '0'], 'batch_size is 0'),
         (['SET', *TUNED, '--batch-size', '1'], 'batch'),
