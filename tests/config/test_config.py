@@ -188,7 +188,7 @@ def test_a_number_for_a_text_in_a_config_is_told():
         ('data.mean=(123.675, 116.28, 103.53)', r'from 0 to 1.*data.mean=\(0.485, 0.456, 0.406\)'),
         ('data.std=[58.395, 57.12, 57.375]', r'above 0 to 1.*data.std=\(0.229, 0.224, 0.225\)'),
         ('data.mean=(-0.5, 0, 0)', 'three numbers from 0 to 1, as of pixels'),
-        ('data.train.size=0', 'size is 0, but digits have 8 to 256 pixels'),
+        ('data.train.size=0', 'size is 0, but it must be from 1 to 256 pixels'),
         ('seed=18446744073709551616', 'below 2'),
         ('seed=4294967296', 'below 2'),
         ('imports=3', 'must be a list of Python files'),

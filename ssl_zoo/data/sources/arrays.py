@@ -114,7 +114,7 @@ class Digits(Arrays):
 
     Args:
         split: 'train', 'val' or 'test'.
-        size: side of the images in pixels, 8 to 256.
+        size: side of the images in pixels, 1 to 256.
 
     Attributes:
         positions: (n,) positions of the images in scikit-learn's data set.
@@ -127,8 +127,8 @@ class Digits(Arrays):
         from sklearn.datasets import load_digits
 
         check_split(split, ('train', 'val', 'test'))
-        if not 8 <= size <= LARGEST_DIGIT:
-            raise ConfigError(f'size is {size!r}, but digits have 8 to {LARGEST_DIGIT} pixels')
+        if not 1 <= size <= LARGEST_DIGIT:
+            raise ConfigError(f'size is {size!r}, but it must be from 1 to {LARGEST_DIGIT} pixels')
         digits = load_digits()
         positions = _split_digits(digits.target)[split]
         gray = (digits.images[positions] * (255 / 16)).round().astype(np.uint8)
