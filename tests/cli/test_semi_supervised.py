@@ -198,7 +198,10 @@ def test_a_stopped_evaluation_goes_on_by_the_same_command(tool, tmp_path, monkey
         ),
         ((*FEW, '--metric', ''), "the metric is ''"),
         ((*FEW, '--network', 'teacher'), "BYOL has no 'teacher' network"),
-        ((*FEW, '--lrs', '0'), 'lrs is (0.2, 2.0, 0.0), but it must be one or more numbers above 0'),
+        (
+            (*FEW, '--lrs', '0'),
+            'lrs is (0.2, 2.0, 0.0), but it must be one or more numbers above 0',
+        ),
         ((*FEW, '--lrs', 'nan'), 'lrs is (0.2, 2.0, nan)'),
         ((*FEW, '--epochs', '0'), 'epochs is (1.0, 0.0), but it must be'),
         ((*FEW, '--epochs', '-3'), 'epochs is (1.0, -3.0)'),
