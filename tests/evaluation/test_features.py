@@ -553,6 +553,15 @@ def test_a_damaged_set_is_told_and_made_again(tmp_path, damage, whole):
     )
 
 
+def test_an_extraction_that_starts_anew_removes_its_own_files_alone(tmp_path):
+    store(tmp_path / 'f')
+    (tmp_path / 'f' / 'my_notes.txt').write_text('mine')
+    (tmp_path / 'f' / 'manifest.json').write_text('{}')
+    store(tmp_path / 'f')
+    assert (tmp_path / 'f' / 'my_notes.txt').read_text() == 'mine'
+    assert load_features(tmp_path / 'f').values.shape == (N, 12)
+
+
 def test_values_that_float16_cannot_hold_are_not_stored_as_infinite(tmp_path):
     class Large(Shifted):
         def forward(self, x):

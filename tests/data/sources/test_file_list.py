@@ -92,6 +92,15 @@ def test_file_names_of_a_list_may_hold_any_bytes(image_folder):
     assert len(source.manifest()) == 16
 
 
+def test_class_names_are_read_from_a_regular_file_alone(image_folder, tmp_path, refusal):
+    root = image_folder()
+    (root / 'list.txt').write_text('class_0/0.png 1\nclass_2/1.png 0\n')
+    os.mkfifo(tmp_path / 'pipe')
+    for path in ('/dev/zero', str(tmp_path / 'pipe')):
+        cfg = dict(type='FileList', path=str(root / 'list.txt'), classes=path)
+        refusal(cfg, 'it is not a regular file')
+
+
 def test_a_file_beside_the_list_names_its_numbers(image_folder, tmp_path, refusal):
     root = image_folder()
     listing = root / 'list.txt'
