@@ -6,6 +6,7 @@ import numpy as np
 
 from ssl_zoo.data.sources import Source, Subset, build_source, stratified_hold_out
 from ssl_zoo.data.sources.base import NO_LABEL
+from ssl_zoo.data.sources.class_labels import class_warnings
 from ssl_zoo.data.sources.class_names import CLASSES_FILE
 from ssl_zoo.errors import ConfigError
 
@@ -27,6 +28,11 @@ def hold_out(source: Source, size: int | float) -> tuple[np.ndarray, np.ndarray]
     """
     n = round(size * len(source)) if isinstance(size, float) else size
     order, largest = stratified_hold_out(source, seed=1)
+    if not largest and source.labels is not None:
+        raise ConfigError(
+            f'data.val={size!r}, but each of the {len(source):,} images has a class of its own, '
+            f'and an image of each class must stay; set data.val=None if the labels are no classes'
+        )
     if not 0 < n <= largest:
         raise ConfigError(
             f'data.val={size!r} of {len(source)} images leaves nothing on one side; an image of '
@@ -71,8 +77,7 @@ def data_sources(data: DataSettings, labelled: bool = False) -> dict[str, Source
             have classes that the training images do not have, or numbers in their place that may
             mean other classes.
     """
-    whole = build_source(data.train, data.max_pixels)
-    labelled_part = _labelled_part(whole, 'train')
+    whole, labelled_part = _training_images(data)
     train, bank, val = _split_validation(whole, labelled_part, data)
     test = None
     if data.test:
@@ -109,8 +114,7 @@ def feature_sources(data: DataSettings) -> dict[str, Source | None]:
     Raises:
         ConfigError: as in ``data_sources``, except for missing labels.
     """
-    whole = build_source(data.train, data.max_pixels)
-    _, bank, val = _split_validation(whole, _labelled_part(whole, 'train'), data)
+    _, bank, val = _split_validation(*_training_images(data), data)
     test = None
     if data.test:
         test = _labelled_part(build_source(data.test, data.max_pixels), 'test')
@@ -168,6 +172,14 @@ def _split_validation(
         return bank, bank, val
     pretrained_on = np.delete(np.arange(len(whole)), labelled.indices[held_out])
     return Subset(whole, pretrained_on), bank, val
+
+
+def _training_images(data: DataSettings) -> tuple[Source, Source]:
+    """Return data.train, and its images with a label, or all if no image has one."""
+    whole = build_source(data.train, data.max_pixels)
+    labelled = _labelled_part(whole, 'train')
+    labelled.warnings += class_warnings(labelled)
+    return whole, labelled
 
 
 def _labelled_part(source: Source, name: str) -> Source:

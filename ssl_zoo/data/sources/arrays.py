@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image
 
 from ssl_zoo.data.sources.base import Source
+from ssl_zoo.data.sources.class_labels import class_numbers
 from ssl_zoo.data.sources.torchvision_sets import check_split, torchvision_set
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.registry import SOURCES
@@ -16,7 +17,7 @@ class Arrays(Source):
 
     Args:
         images: (n, H, W, 3) uint8.
-        labels: (n,) integers, or None.
+        labels: (n,) whole numbers, or None.
         classes: name of each class, or None.
     """
 
@@ -31,7 +32,7 @@ class Arrays(Source):
         self.images = images
         self.classes = classes
         if labels is not None:
-            self.labels = np.asarray(labels, dtype=np.int64)
+            self.labels = class_numbers(labels, type(self).__name__)
 
     def __len__(self) -> int:
         return len(self.images)

@@ -5,6 +5,7 @@ import numpy as np
 from ssl_zoo.data.decode import MAX_PIXELS
 from ssl_zoo.data.random import permutation
 from ssl_zoo.data.sources.base import Source
+from ssl_zoo.data.sources.class_labels import check_labels
 from ssl_zoo.data.sources.composed import Subset
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.registry import SOURCES
@@ -99,12 +100,14 @@ def build_source(cfg: dict, max_pixels: int = MAX_PIXELS) -> Source:
 
     Raises:
         ConfigError: an unknown type, unknown or bad arguments, files that are missing (MissingData)
-            or damaged, a limit that is no whole number from 1 to the number of images.
+            or damaged, labels that are no classes, a limit that is no whole number from 1 to the
+            number of images.
     """
     cfg = dict(cfg)
     limit = cfg.pop('limit', None)
     source = SOURCES.create(cfg)
     source.max_pixels = max_pixels
+    check_labels(source, cfg['type'])
     if limit is None:
         return source
     if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= len(source):

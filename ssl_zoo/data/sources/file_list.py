@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl_zoo.data.sources.base import NO_LABEL, numbers_as_names
+from ssl_zoo.data.sources.class_labels import combinations, first_measured_value
 from ssl_zoo.data.sources.class_names import read_class_names, stored_class_names
 from ssl_zoo.data.sources.image_files import ImageFiles, existing_folder, missing_files
 from ssl_zoo.data.sources.list_lines import (
@@ -35,14 +36,21 @@ class FileList(ImageFiles):
         classes: text file with the names of classes 0, 1, ..., one per line, if the list has
             numbers; by default classes.txt beside the list. Without such a file the classes are
             numbers.
+        labelled: False leaves the classes of the lines out: the images have no labels.
 
     Raises:
         MissingData: there is no such text file or folder.
-        ConfigError: the text is empty, images do not exist, or the class names do not fit the
-            labels.
+        ConfigError: the text is empty, images do not exist, the class names do not fit the labels, or
+            the labels are no classes: numbers with a fraction, or several classes in one.
     """
 
-    def __init__(self, path: str, root: str | None = None, classes: str | None = None):
+    def __init__(
+        self,
+        path: str,
+        root: str | None = None,
+        classes: str | None = None,
+        labelled: bool = True,
+    ):
         listing = Path(path).expanduser()
         lines = _read_lines(listing)
         if root is None:
@@ -58,11 +66,14 @@ class FileList(ImageFiles):
         super().__init__(folder, reading.files)
         if reading.note:
             self.notes = (f'{listing}: {reading.note}',)
-        self._set_classes(reading.classes, listing, classes)
+        if labelled:
+            self._set_classes(reading.classes, listing, classes)
 
     def _set_classes(self, names: list[str] | None, listing: Path, classes: str | None) -> None:
         given = set() if names is None else set(names) - {UNLABELLED}
         numbered = bool(given) and all(is_class_number(name) for name in given)
+        if given and not numbered:
+            _check_classes(names, self.files, listing)
         if classes is not None and not numbered:
             raise ConfigError(
                 f'classes={classes!r} names classes that are numbers, and the list '
@@ -86,6 +97,27 @@ class FileList(ImageFiles):
         if self.classes is None:
             self.classes = numbers_as_names(self.labels)
             self.classes_are_numbers = True
+
+
+def _check_classes(names: list[str], files: list[str], listing: Path) -> None:
+    """Raise ConfigError if labels are measured values, or several classes in one."""
+    file_of = {name: file for name, file in zip(names, files, strict=True) if name != UNLABELLED}
+    fix = 'set labelled=False to train without labels'
+    value = first_measured_value(file_of)
+    if value is not None:
+        raise ConfigError(
+            f'the list {listing.absolute()} gives {file_of[value]!r} the label {value!r}, one of '
+            f'{len(file_of):,} different numbers, and a class is a whole number from 0, {UNLABELLED} '
+            f'for no label, or a name; group the values into classes, or {fix}'
+        )
+    made_of_others, _ = combinations(file_of)
+    if made_of_others:
+        name, parts, _ = made_of_others[0]
+        raise ConfigError(
+            f'the list {listing.absolute()} gives {file_of[name]!r} the label {name!r}, which would '
+            f'be one class, apart from those of {parts[0]!r} and {parts[1]!r}; give each image one '
+            f'class, number the classes if these are meant, or {fix}'
+        )
 
 
 def _remedy(reading: Reading) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ssl_zoo.data.decode import SUFFIXES, read_file, read_pixels
 from ssl_zoo.data.sources.base import Source
+from ssl_zoo.data.sources.class_labels import class_numbers
 from ssl_zoo.errors import MissingData
 
 # Number of files whose existence is checked: on a network drive the check of a million files takes
@@ -41,7 +42,7 @@ class ImageFiles(Source):
         self.files = files
         self.classes = classes
         if labels is not None:
-            self.labels = np.array(labels, dtype=np.int64)
+            self.labels = class_numbers(labels, type(self).__name__)
 
     def __len__(self) -> int:
         return len(self.files)
