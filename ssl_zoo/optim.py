@@ -78,8 +78,9 @@ class LARS(torch.optim.Optimizer):
     moco-v3, Barlow Twins and VICReg use the same rule. |g| is the norm of the gradient plus weight
     decay. The learning rate is not part of the momentum buffer. There is no Nesterov momentum.
     Groups with ``adapt=False`` (norm parameters and biases) have trust = 1, which is plain SGD with
-    momentum. Two options give variants: ``classic_momentum`` is SimCLR's (google-research/simclr
-    lars_optimizer.py), ``larc`` is SwAV's (NVIDIA apex, clip=False).
+    momentum. Three options give variants: ``classic_momentum`` is SimCLR's (google-research/simclr
+    lars_optimizer.py), ``larc`` is SwAV's (NVIDIA apex, clip=False), ``larc`` and ``clip_lr`` are
+    solo-learn's (solo/utils/lars.py).
 
     Args:
         params: parameters or groups; a group may have its own lr, weight_decay, momentum, adapt.
@@ -94,6 +95,9 @@ class LARS(torch.optim.Optimizer):
             by older learning rates.
         larc: whether the denominator of trust is |gradient| + weight_decay |p| + 1e-8 instead of
             |gradient + weight_decay p|.
+        clip_lr: whether trust is replaced by min(trust / lr, 1), so that the step of a tensor is the
+            smaller of trust |g| and lr |g|. With lr = 0 it is 1, the limit. Where |p| or |g| is 0,
+            trust stays 1.
 
     Raises:
         ConfigError: ``momentum`` is not in [0, 1] or ``trust_coefficient`` not above 0.
@@ -109,6 +113,7 @@ class LARS(torch.optim.Optimizer):
         adapt: bool = True,
         classic_momentum: bool = False,
         larc: bool = False,
+        clip_lr: bool = False,
     ):
         check_unit_interval(momentum=momentum)
         check_positive(trust_coefficient=trust_coefficient)
@@ -120,8 +125,16 @@ class LARS(torch.optim.Optimizer):
             adapt=adapt,
             classic_momentum=classic_momentum,
             larc=larc,
+            clip_lr=clip_lr,
         )
         super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a state, which may be older than an option."""
+        super().__setstate__(state)
+        for group in self.param_groups:
+            for key, value in self.defaults.items():
+                group.setdefault(key, value)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
@@ -184,7 +197,11 @@ def _trust(p: Tensor, gradient: Tensor, g: Tensor, group: dict[str, Any]) -> flo
         return 1.0
     if group['larc']:
         g_norm += group['weight_decay'] * p_norm + LARC_EPS
-    return group['trust_coefficient'] * p_norm / g_norm
+    trust = group['trust_coefficient'] * p_norm / g_norm
+    if group['clip_lr']:
+        lr = group['lr']
+        return min(trust / lr, 1.0) if lr > 0 else 1.0
+    return trust
 
 
 def _step_foreach(
@@ -215,6 +232,9 @@ def _step_foreach(
         if group['larc']:
             denominator = g_norm + group['weight_decay'] * p_norm + LARC_EPS
         ratio = group['trust_coefficient'] * p_norm / denominator
+        if group['clip_lr']:
+            lr = group['lr']
+            ratio = (ratio / lr).clamp(max=1.0) if lr > 0 else torch.ones_like(ratio)
         trust = torch.where((p_norm > 0) & (g_norm > 0), ratio, 1.0)
         grads = torch._foreach_mul(grads, list(trust.unbind()))
     torch._foreach_add_(buffers, grads, alpha=lr_into_buffer)

@@ -191,8 +191,10 @@ def check_optimizer_state(state: dict, optimizer: torch.optim.Optimizer) -> None
         owners.update(zip(indices, own['params'], strict=True))
         for key, value in own.items():
             if key != 'params':
+                # An option that is off may be younger than the checkpoint.
+                may_lack = value is False and key in optimizer.defaults
                 _require(
-                    key in group and _is_like(group[key], value),
+                    _is_like(group[key], value) if key in group else may_lack,
                     f'{key} of group {i} must be like {value!r:.80}',
                 )
     values = state.get('state')
