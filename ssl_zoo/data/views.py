@@ -80,6 +80,8 @@ class View:
         gray_p: probability of the conversion to grayscale.
         blur_p: probability of the Gaussian blur.
         blur_sigma: smallest and largest sigma of the blur, in pixels.
+        blur_kernel: width of the blur's kernel in pixels, odd; None for a tenth of the size, as in
+            BYOL (appendix B: 23 at 224 px). PIL's blur has no limit: 13 holds three sigma of 2.
         solarize_p: probability of solarize.
 
     Raises:
@@ -96,6 +98,7 @@ class View:
     gray_p: float = 0.0
     blur_p: float = 0.0
     blur_sigma: tuple[float, float] = (0.1, 2.0)
+    blur_kernel: int | None = None
     solarize_p: float = 0.0
 
     def __post_init__(self):
@@ -113,9 +116,14 @@ class View:
         for name in ('flip_p', 'jitter_p', 'gray_p', 'blur_p', 'solarize_p'):
             self._require(name, _is_probability(getattr(self, name)), 'a probability in [0, 1]')
         self._require(
+            'blur_kernel',
+            self.blur_kernel is None or _is_kernel(self.blur_kernel, self.size),
+            f'None, or an odd number of pixels from 3 to {2 * self.size - 1}',
+        )
+        self._require(
             'blur_p',
             self.blur_p == 0 or self.kernel > 1,
-            '0 below size=20: a smaller view has a kernel of one pixel, which blurs nothing',
+            '0 below size=20 without blur_kernel: the kernel has one pixel, which blurs nothing',
         )
         self._require(
             'interpolation',
@@ -134,7 +142,9 @@ class View:
 
     @property
     def kernel(self) -> int:
-        """Width of the blur's kernel in pixels (BYOL, appendix B: 23 at 224 px)."""
+        """Width of the blur's kernel in pixels."""
+        if self.blur_kernel is not None:
+            return self.blur_kernel
         return 2 * int(self.size / 20) + 1
 
 
@@ -146,6 +156,10 @@ def _are_numbers(values: object, n: int) -> bool:
 
 def _is_size(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_SIZE
+
+
+def _is_kernel(value: object, size: int) -> bool:
+    return _is_size(value) and value % 2 == 1 and 3 <= value < 2 * size
 
 
 def _is_jitter(values: Any) -> bool:

@@ -74,6 +74,8 @@ def test_views_and_epochs_differ_and_a_batch_does_not_matter():
 
 def test_kernel_of_the_paper():
     assert View(224).kernel == 23 and View(32).kernel == 3 and View(96).kernel == 9
+    assert View(32, blur_p=0.5, blur_kernel=13).kernel == 13
+    assert View(16, blur_p=0.5, blur_kernel=3).kernel == 3
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,11 @@ def test_kernel_of_the_paper():
         (dict(size=0), 'size=0, but it must be a positive'),
         (dict(size=32, crop=(0.5, 0.1)), 'crop=.*rising'),
         (dict(size=32, crop=0.5), 'crop=0.5'),
-        (dict(size=16, blur_p=0.5), 'kernel of one pixel'),
+        (dict(size=16, blur_p=0.5), 'the kernel has one pixel'),
+        (dict(size=32, blur_kernel=4), 'blur_kernel=4, but it must be None, or an odd .* 3 to 63'),
+        (dict(size=32, blur_kernel=1), 'blur_kernel=1'),
+        (dict(size=32, blur_kernel=65), 'blur_kernel=65'),
+        (dict(size=32, blur_kernel=5.0), 'blur_kernel=5.0'),
         (dict(size=32, flip_p=1.5), r'flip_p=1.5, but it must be a probability'),
         (dict(size=32, jitter=(0.4, 0.4, 0.4)), 'jitter=.*four numbers'),
         (dict(size=32, jitter=(0.4, 0.4, 0.4, 0.9)), 'hue at most 0.5'),
