@@ -44,6 +44,7 @@ class BYOL(Method):
         hidden_dim: hidden width of projector and predictor (sec. 3.2: 4096).
         proj_dim: width of projection and prediction (sec. 3.2: 256).
         base_ema: tau_base, the target's decay at the first step (sec. 3.2: 0.996 for 1000 epochs).
+            In a config also 'auto', which sets it from the number of steps.
         groups: None for BatchNorm. A number replaces BatchNorm by GroupNorm with ``groups`` groups
             and standardises the weights, in backbone and heads, so that images do not influence
             each other (BYOL works even without batch statistics, arXiv 2010.10241).

@@ -105,7 +105,7 @@ class BYOLAblation(Method):
         pred_layers: number of linear layers of the predictor; 0 removes the predictor (table 5b).
         target: psi. 'ema': the target network. 'stop_gradient': the online projection without
             gradient (tau = 0). 'gradient': the online projection with gradient.
-        base_ema: tau_base, the target's decay at the first step.
+        base_ema: tau_base, the target's decay at the first step; in a config also 'auto'.
         negatives: beta, weight of the negatives.
         temperature: alpha (table 5b: 0.1).
         normalise: 'l2', 'layer', 'batch' or 'raw' (none); negatives need 'l2'.
@@ -171,7 +171,9 @@ class BYOLAblation(Method):
         return ''
 
     @property
-    def decay(self) -> float:
+    def decay(self) -> float | None:
+        if self.target is None:
+            return None
         return cosine_schedule(self.base_ema, 1.0, self.progress)  # tau, as in BYOL
 
     def loss(self, views: list[Tensor], **batch: Any) -> dict[str, Tensor | float]:

@@ -6,7 +6,7 @@ more where the pair is far apart. Head and BatchNorm statistics are SimCLR's (me
 
 Choices that the paper leaves open:
   - Both directions are added, as in the paper's sum over views.
-  - No gradient flows through the weights.
+  - No gradient flows through the weights (as in lightly; in raminnakhli's code it does).
 """
 
 from typing import Any

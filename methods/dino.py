@@ -85,7 +85,7 @@ class DINO(Method):
         hidden_dim: width of the head's hidden layers (2048).
         bottleneck_dim: width of the head's output (256).
         prototypes: K (65536).
-        base_ema: the teacher's decay at the first step (0.996).
+        base_ema: the teacher's decay at the first step (0.996); in a config also 'auto'.
         student_temperature: tau_s (0.1).
         teacher_temperature: tau_t after the warm-up (0.04; 0.07 in the long ViT runs).
         warmup_teacher_temperature: tau_t at the start (0.04).

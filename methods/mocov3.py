@@ -40,7 +40,7 @@ class MoCoV3(Method):
         predictor_norm: whether a BatchNorm without scale and offset follows the predictor: False
             for ResNets, True for ViTs.
         temperature: T (code: 1.0 for ResNet-50, 0.2 for ViTs).
-        base_ema: the momentum encoder's decay at the first step (0.99).
+        base_ema: the momentum encoder's decay at the first step (0.99); in a config also 'auto'.
     """
 
     n_views = 2

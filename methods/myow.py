@@ -71,7 +71,8 @@ class MYOW(Method):
         proj_dim: output width of the first projector and predictor (256).
         mined_hidden: hidden width of the second projector and predictor (1024).
         mined_dim: output width of the second projector and predictor (64).
-        base_ema: the target's decay at the first step (code: 0.98 on CIFAR-10).
+        base_ema: the target's decay at the first step (code: 0.98 on CIFAR-10); in a config also
+            'auto'.
         k: neighbours to choose from (1).
         max_weight: w from ``full_epoch`` on (1).
         from_epoch: epoch until which w is 0 (100 of 800).

@@ -4,7 +4,7 @@ A moving average C of the projections' second moments takes the place of negativ
 must avoid directions that earlier projections often had.
 
 No official code is public. Choices that the paper leaves open:
-  - No gradient flows into C (as in lightly and the public reimplementations).
+  - No gradient flows into C (as in lightly; in sayannag's reimplementation it does).
   - The loss is the mean of both directions.
   - C gets the mean of both views' moments, once per step.
 """
@@ -51,7 +51,7 @@ class TiCo(Method):
         proj_dim: width of the projection (256).
         beta: decay of C (0.9).
         rho: weight of the covariance term (8).
-        base_ema: the momentum network's decay at the first step (0.99).
+        base_ema: the momentum network's decay at the first step (0.99); in a config also 'auto'.
     """
 
     n_views = 2

@@ -64,6 +64,11 @@ def build_method(
             return build_method(settings, False, microbatch_images)
     torch.manual_seed(settings.seed)
     cfg = settings.method
+    if cfg.get('base_ema') == 'auto':
+        raise ConfigError(
+            "base_ema='auto' depends on the number of steps: give the settings of the plan, "
+            'Plan.of(settings, images).settings'
+        )
     if not pretrained and cfg.get('backbone', {}).get('pretrained'):
         cfg = {**cfg, 'backbone': {**cfg['backbone'], 'pretrained': False}}
     method = METHODS.create(cfg)

@@ -25,6 +25,9 @@ class Method(BaseModel):
         embed_dim: width of the backbone's output.
         progress: optimizer steps done / all optimizer steps, in [0, 1); set before each step.
         epoch: passes over the training images done, with fraction; set before each step.
+        decay: decay of the target network, a moving average of the trained network, in the current
+            step; it may depend on ``progress``. None without a target network. The plan of a run
+            sums 1 - decay over the steps.
         n_views: number of views that ``loss`` takes; None for any number from ``min_views`` on.
         min_views: smallest number of views that ``loss`` takes.
         microbatch_multiple: number that must divide the size of a micro-batch.
@@ -50,6 +53,7 @@ class Method(BaseModel):
     embed_dim: int
     progress: float = 0.0
     epoch: float = 0.0
+    decay: float | None = None
     n_views: int | None = None
     min_views: int = 1
     microbatch_multiple: int = 1

@@ -25,6 +25,7 @@ def check_relations(settings: 'Settings') -> None:
     check_normalisation(settings)
     check_eval_geometry(settings)
     check_backbone(settings)
+    check_base_ema(settings)
     if 'type' in settings.method:
         check_method_arguments(settings)
         check_number_of_views(settings)
@@ -143,6 +144,14 @@ def check_backbone(settings: 'Settings') -> None:
     """The backbone is a dict."""
     backbone = settings.method.get('backbone', {})
     require(isinstance(backbone, dict), 'method.backbone', backbone, 'dict(name=...)')
+
+
+def check_base_ema(settings: 'Settings') -> None:
+    """The decay of a target network, if it is no number, is 'auto'; Plan replaces that."""
+    base_ema = settings.method.get('base_ema')
+    if isinstance(base_ema, str):
+        allowed = "a number from 0 to 1, or 'auto'"
+        require(base_ema == 'auto', 'method.base_ema', base_ema, allowed)
 
 
 def check_method_arguments(settings: 'Settings') -> None:

@@ -7,6 +7,7 @@ from torch import nn
 from ssl_zoo.config.settings import Settings
 from ssl_zoo.data.views import describe
 from ssl_zoo.engine.plan import Plan, uses_sync_batchnorm
+from ssl_zoo.engine.target_renewals import describe_renewals
 from ssl_zoo.method import Method
 
 STRATEGIES = dict(
@@ -34,6 +35,8 @@ def describe_plan(settings: Settings, plan: Plan, method: Method, groups: list[d
     if plan.accumulate > 1:
         rows.append(('', _describe_accumulation(plan, method)))
     rows.append(('steps', _describe_steps(settings, plan)))
+    for number, line in enumerate(describe_renewals(method, plan.steps)):
+        rows.append(('' if number else 'target', line))
     rows.append(('lr', _describe_schedule(settings, plan)))
     rows.append(('optimizer', _describe_optimizer(settings)))
     rows += [('', _describe_group(settings, group)) for group in groups]

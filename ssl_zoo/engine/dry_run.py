@@ -27,6 +27,7 @@ def dry_run(settings: Settings, report: Callable[[str], object] = print) -> None
     """
     info = rank_info()
     plan = Plan.of(settings, _count_images(settings, report), info.size)
+    settings = plan.settings
     if info.rank > 0:
         return
     method, optimizer = build_method_and_optimizer(settings, plan)

@@ -1,8 +1,9 @@
 """The plan of a run: the numbers that follow from its config, its data and its processes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ssl_zoo.config.settings import Settings
+from ssl_zoo.engine.target_renewals import automatic_base_ema
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.layers import cosine_schedule
 from ssl_zoo.method import Method
@@ -20,7 +21,7 @@ class Plan:
         steps: optimizer steps of the run.
         warmup_steps: optimizer steps of the warm-up.
         peak_lr: learning rate at the end of the warm-up.
-        settings: settings of the run.
+        settings: settings of the run, with a number in place of base_ema='auto'.
     """
 
     images: int
@@ -55,7 +56,7 @@ class Plan:
             steps=steps,
             warmup_steps=int(settings.warmup_epochs * images) // settings.batch_size,
             peak_lr=settings.base_lr * settings.batch_size / 256,
-            settings=settings,
+            settings=_with_base_ema(settings, steps),
         )
 
     @property
@@ -98,6 +99,13 @@ class Plan:
     def epoch(self, step: int) -> float:
         """Return the epochs done after ``step`` optimizer steps."""
         return step * self.batch_size / self.images
+
+
+def _with_base_ema(settings: Settings, steps: int) -> Settings:
+    """Replace base_ema='auto' by the number that fits the number of steps."""
+    if settings.method.get('base_ema') != 'auto':
+        return settings
+    return replace(settings, method={**settings.method, 'base_ema': automatic_base_ema(steps)})
 
 
 def _passes_per_step(settings: Settings, processes: int) -> int:

@@ -92,6 +92,7 @@ def build_runner(
         on_rank0(partial(check_work_dir, sources[name], requested_dir, name))
     warn_of_overlap(sources, settings.data)
     plan = Plan.of(settings, len(sources['train']), world_size())
+    settings = plan.settings
     run_dir = None
     lock = None
     checkpoint = None

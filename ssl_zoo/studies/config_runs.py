@@ -71,7 +71,10 @@ class ConfigRun:
         if result is None:
             return False
         # Settings pass through JSON, because the results file holds lists where they have tuples.
-        if result['config'] != json.loads(json.dumps(settings.to_builtin())):
+        config = json.loads(json.dumps(settings.to_builtin()))
+        if config['method'].get('base_ema') == 'auto':  # the run has put a number in its place
+            config['method']['base_ema'] = result['config']['method'].get('base_ema')
+        if result['config'] != config:
             raise ConfigError(
                 f'{self.folder} holds a finished run with other settings; choose another --out, '
                 'or remove it'

@@ -57,7 +57,7 @@ def estimate_cost(jobs: Jobs) -> CostEstimate:
     for arm in study.arms():
         settings = arm.settings()
         plan = Plan.of(settings, _count_images(settings, study.evaluate.labels, image_counts))
-        speed = _images_per_second(settings, plan, speeds)
+        speed = _images_per_second(plan.settings, plan, speeds)
         seconds = plan.steps * plan.batch_size / speed
         estimate.seconds['run', arm.id] = seconds
         if study.tune and arm in jobs.baseline_arms.values():

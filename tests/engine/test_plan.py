@@ -24,6 +24,7 @@ def byol(
     **schedule,
 ):
     settings = SimpleNamespace(
+        method={},
         epochs=epochs,
         batch_size=batch_size,
         base_lr=base_lr,
