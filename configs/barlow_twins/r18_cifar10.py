@@ -4,9 +4,9 @@
 
 --cfg-options data.train.download=True data.test.download=True fetches the images.
 
-The paper has no CIFAR recipe. This is the recipe of lightly's cifar10_benchmark.py, whose projector
-has two layers; ours has the paper's three. The correlation is computed from the images of one pass,
-so keep accumulate=1.
+Source: lightly (lightly-ai/lightly), docs/source/getting_started/benchmarks/cifar10_benchmark.py
+(commit e93a49d), whose projector has two layers; ours has the paper's three. The paper has no CIFAR
+recipe. The correlation is computed from the images of one pass, so keep accumulate=1.
 
 Cost: not measured by us.
 Accuracy, for comparison: lightly 85.9 % (k-NN, best of 800 epochs); solo-learn 92.10 % (online

@@ -3,8 +3,8 @@
     python tools/train.py configs/barlow_twins/r50_imagenet.py
     python tools/train.py configs/barlow_twins/r50_imagenet.py --cfg-options epochs=300
 
-The recipe of the official main.py. The correlation is computed from the images of one pass: with
-accumulate=N on one GPU, from N times fewer images.
+Source: facebookresearch/barlowtwins, main.py (commit 046eec3). The correlation is computed from the
+images of one pass: with accumulate=N on one GPU, from N times fewer images.
 
 Cost: not measured by us.
 Accuracy, linear probe, top-1: 73.2 % at 1000 epochs, 71.4 % at 300 (authors; the released network

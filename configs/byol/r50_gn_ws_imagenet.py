@@ -8,6 +8,9 @@ do not influence each other. accumulate=16 (16 passes of 256 images) is therefor
 other hyper-parameters are those of BYOL (r50_imagenet.py); the paper's, which may differ, are
 unconfirmed.
 
+Source: the abstract of the paper; hyper-parameters from google-deepmind/deepmind-research,
+byol/configs/byol.py (commit 4822a45).
+
 Cost: not measured by us.
 Accuracy, linear probe, top-1: 73.9 % (authors, abstract, 1000 epochs; 74.3 % with BatchNorm). Ours:
 not measured.

@@ -7,6 +7,10 @@
 With accumulate=16 one GPU makes 16 passes of 256 images. With epochs=100 the official preset for
 100 epochs applies. Grill et al. 2020, arXiv 2006.07733v3, sec. 3.2 and appendices B and J.
 
+Source: google-deepmind/deepmind-research, byol/configs/byol.py (commit 4822a45). As in this code
+the last BatchNorm of each block starts with a scale of 0; the paper's numbers were made with 1, and
+the authors saw no difference for this network (byol/README.md, 2314aa7).
+
 Cost: about 8 hours on 512 TPU v3 cores for 1000 epochs (authors). On one GPU: not measured by us.
 Accuracy, linear probe, top-1: 74.3 % (authors, table 1, 1000 epochs); 72.5 % at 300 epochs
 (authors, sec. 5). Ours: not measured.

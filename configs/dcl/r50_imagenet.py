@@ -2,9 +2,12 @@
 
     python tools/train.py configs/dcl/r50_imagenet.py
 
-Batch, epochs, temperature, head and views (SimCLR's) are the paper's. We could not confirm its
-optimizer; here it is lightly's for DCL (benchmarks/imagenet/resnet50/dcl.py): LARS with SimCLR's
-square-root rule. The negatives come from the images of one pass, so keep accumulate=1.
+Source: batch, epochs, temperature, head and views (SimCLR's) are the paper's. We could not confirm
+its optimizer; here it is lightly's for DCL (lightly-ai/lightly,
+benchmarks/imagenet/resnet50/dcl.py, commit 32c2b47): LARS with SimCLR's square-root rule,
+torchvision's ResNet-50, whose last BatchNorm of each block starts with a scale of 1. lightly's loss
+is the mean of both directions, ours the sum; under LARS this concerns norm parameters and biases
+alone. The negatives come from the images of one pass, so keep accumulate=1.
 
 Cost: not measured by us.
 Accuracy, linear probe, top-1: 66.9 %, and 68.2 % with tuned hyper-parameters (authors, abstract:
@@ -14,7 +17,12 @@ Ours: not measured.
 
 _base_ = '../_base_/imagenet.py'
 
-method = dict(type='DCL', backbone=dict(name='resnet50'), proj_dim=128, temperature=0.1)
+method = dict(
+    type='DCL',
+    backbone=dict(name='resnet50', zero_init_last=False),
+    proj_dim=128,
+    temperature=0.1,
+)
 
 _view = dict(
     size=224,

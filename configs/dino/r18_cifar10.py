@@ -4,10 +4,11 @@
 
 --cfg-options data.train.download=True data.test.download=True fetches the images.
 
-The paper has no CIFAR recipe. This is the recipe of lightly's cifar10_benchmark.py: two crops of
-32 px and no local crops, 2048 prototypes, a last layer that is never frozen. lightly's head has two
-layers and a BatchNorm; ours has the paper's three layers and no BatchNorm. lightly's decay of the
-teacher is constant; here it starts at 0.99.
+Source: lightly (lightly-ai/lightly), docs/source/getting_started/benchmarks/cifar10_benchmark.py
+(commit e93a49d): two crops of 32 px and no local crops, 2048 prototypes, a last layer that is never
+frozen. The paper has no CIFAR recipe. lightly's head has two layers and a BatchNorm; ours has the
+paper's three layers and no BatchNorm. lightly's decay of the teacher is constant; here it starts at
+0.99.
 
 Cost: not measured by us.
 Accuracy, for comparison: lightly 84.8 % (k-NN, best of 800 epochs); solo-learn 89.52 % (online

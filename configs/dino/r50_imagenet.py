@@ -2,9 +2,7 @@
 
     python tools/train.py configs/dino/r50_imagenet.py
 
-The run of 100 epochs on 8 GPUs of the official README.
-Deviation: the small crops are blurred with a kernel of 9 pixels, which cuts off the tails of PIL's
-blur of sigma 2.
+Source: facebookresearch/dino, README.md (commit 7064315), the run of 100 epochs on 8 GPUs.
 
 Cost: one node of 8 GPUs (authors, README). Time: not measured by us.
 Accuracy: the README gives no figure for this run. The released network, of a longer run with other
@@ -26,7 +24,7 @@ method = dict(
 )
 
 _both = dict(flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2)
-_small = dict(size=96, crop=(0.05, 0.14), blur_p=0.5, **_both)
+_small = dict(size=96, crop=(0.05, 0.14), blur_p=0.5, blur_kernel=13, **_both)
 views = [
     dict(size=224, crop=(0.14, 1.0), blur_p=1.0, **_both),
     dict(size=224, crop=(0.14, 1.0), blur_p=0.1, solarize_p=0.2, **_both),
@@ -36,7 +34,7 @@ views = [
 optimizer = dict(type='SGD', momentum=0.9)
 batch_size = 512  # 8 GPUs of 64
 epochs = 100
-base_lr = 0.03  # official README; an earlier version of it leaves --lr out
+base_lr = 0.03  # the README at commit 00e1bcc leaves --lr out
 weight_decay = 1e-4
 clip_grad = 3.0
 warmup_epochs = 10

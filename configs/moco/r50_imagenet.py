@@ -3,6 +3,7 @@
     python tools/train.py configs/moco/r50_imagenet.py --cfg-options method.bn_splits=8
     python tools/train.py configs/moco/r50_imagenet.py --cfg-options method.bn_splits=8 epochs=800
 
+Source: facebookresearch/moco, main_moco.py (commit 3b42c2a) with the options of v2 in its README.
 The method is that of He et al. 2019, arXiv 1911.05722. On one process, method.bn_splits=8
 normalises eighths of a batch separately, as the authors' eight GPUs did. Without this option key
 and query share BatchNorm statistics, from which the network can recognise the positive (v1, sec.

@@ -2,9 +2,9 @@
 
     python tools/train.py configs/moco/v1_r50_imagenet.py --cfg-options method.bn_splits=8
 
-On one process, method.bn_splits=8 normalises eighths of a batch separately, as the authors' eight
-GPUs did. Deviation: the official code applies grayscale before jitter; here jitter comes first, as
-in all recipes.
+Source: facebookresearch/moco, main_moco.py (commit 3b42c2a). On one process, method.bn_splits=8
+normalises eighths of a batch separately, as the authors' eight GPUs did. Deviation: the official
+code applies grayscale before jitter; here jitter comes first, as in all recipes.
 
 Cost: not measured by us.
 Accuracy, linear probe, top-1: 60.6 % (std 0.2) at 200 epochs (authors). Ours: not measured.

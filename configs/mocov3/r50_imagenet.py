@@ -3,9 +3,9 @@
     python tools/train.py configs/mocov3/r50_imagenet.py
     python tools/train.py configs/mocov3/r50_imagenet.py --cfg-options epochs=300
 
-The recipe of the official CONFIG.md; with epochs=300 its preset for 300 epochs applies. The
-negatives come from the images of one pass: with accumulate=N on one GPU there are N times fewer
-negatives, which is not the paper's run.
+Source: facebookresearch/moco-v3, CONFIG.md (commit 38aae44); with epochs=300 its preset for 300
+epochs applies. The negatives come from the images of one pass: with accumulate=N on one GPU there
+are N times fewer negatives, which is not the paper's run.
 
 Cost: batches of 4096 fit into 16 GPUs of 32 GB (authors, CONFIG.md). Time: not measured by us.
 Accuracy, linear probe, top-1: 68.9 / 72.8 / 74.6 % at 100 / 300 / 1000 epochs (authors, CONFIG.md).

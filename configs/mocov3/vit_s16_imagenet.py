@@ -2,9 +2,9 @@
 
     python tools/train.py configs/mocov3/vit_s16_imagenet.py
 
-The recipe of the official CONFIG.md. The negatives come from the images of one pass: with
-accumulate=N on one GPU there are N times fewer negatives. batch_size=1024 is the authors' run for
-one node of 8 GPUs.
+Source: facebookresearch/moco-v3, CONFIG.md (commit 38aae44). The negatives come from the images of
+one pass: with accumulate=N on one GPU there are N times fewer negatives. batch_size=1024 is the
+authors' run for one node of 8 GPUs.
 
 Cost: 32 GPUs of 32 GB at batch 4096 (authors, CONFIG.md). Time: not measured by us.
 Accuracy, linear probe, top-1: 73.2 % (authors, CONFIG.md, 300 epochs, batch 4096). Ours: not

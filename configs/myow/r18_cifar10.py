@@ -4,8 +4,8 @@
 
 --cfg-options data.train.download=True data.test.download=True fetches the images.
 
-The authors' recipe: nerdslab/myow, scripts/cifar-train.py with the options of docs/cifar.md, where
-it runs on two GPUs of 256 images (batch_size=512). method.max_weight=0 gives BYOL alone. The
+Source: nerdslab/myow, scripts/cifar-train.py with the options of docs/cifar.md (commit 07e04c4),
+where it runs on two GPUs of 256 images (batch_size=512). method.max_weight=0 gives BYOL alone. The
 authors' code draws one set of augmentations per batch; here every image has its own.
 methods/myow.py describes the pool. The paper has no ImageNet recipe, so the zoo has none either.
 

@@ -4,9 +4,10 @@
 
 --cfg-options data.train.download=True data.test.download=True fetches the images.
 
-The paper has no CIFAR recipe. This is the recipe of lightly's cifar10_benchmark.py. lightly's
-projector has two layers, ours the paper's three; lightly's loss also repels the first views of all
-images from each other, and likewise the second views.
+Source: lightly (lightly-ai/lightly), docs/source/getting_started/benchmarks/cifar10_benchmark.py
+(commit e93a49d). The paper has no CIFAR recipe. lightly's projector has two layers, ours the
+paper's three; lightly's loss also repels the first views of all images from each other, and
+likewise the second views.
 
 Cost: not measured by us.
 Accuracy, for comparison: lightly 89.2 % (k-NN, best of 800 epochs); solo-learn 91.88 % (online

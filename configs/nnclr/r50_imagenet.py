@@ -2,9 +2,10 @@
 
     python tools/train.py configs/nnclr/r50_imagenet.py
 
-No official code is public. Widths of the heads and batch are the paper's as quoted by lightly; the
-values marked "from memory" could not be confirmed in a source. The negatives come from the images
-of one pass: with accumulate=N on one GPU there are N times fewer negatives.
+Source: widths of the heads and batch are the paper's as quoted by lightly
+(lightly/models/modules/heads.py, commit 0190899); no official code is public. The values marked
+"from memory" could not be confirmed in a source. The negatives come from the images of one pass:
+with accumulate=N on one GPU there are N times fewer negatives.
 
 Cost: not measured by us.
 Accuracy, linear probe, top-1: 75.6 % (authors, abstract, their best); 75.4 % with two views and

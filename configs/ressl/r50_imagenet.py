@@ -2,8 +2,9 @@
 
     python tools/train.py configs/ressl/r50_imagenet.py --cfg-options method.bn_splits=8
 
-The recipe of the official ressl.py. On one process, method.bn_splits=8 normalises eighths of a
-batch separately, as the authors' eight GPUs of 32 images did.
+Source: mingkai-zheng/ReSSL, ressl.py (commit 277ab05) and network/ (4b92011, 0c53001), where the
+last BatchNorm of each block starts with a scale of 1. On one process, method.bn_splits=8 normalises
+eighths of a batch separately, as the authors' eight GPUs of 32 images did.
 
 Cost: not measured by us.
 Accuracy, linear probe, top-1: 69.9 % at 200 epochs (authors; 74.7 % with five crops). Ours: not
@@ -14,7 +15,7 @@ _base_ = '../_base_/imagenet.py'
 
 method = dict(
     type='ReSSL',
-    backbone=dict(name='resnet50'),
+    backbone=dict(name='resnet50', zero_init_last=False),
     hidden_dim=4096,
     proj_dim=512,
     queue_size=131072,

@@ -4,13 +4,15 @@
 
 --cfg-options data.train.download=True data.test.download=True fetches the images.
 
-The recipe of the official README for ResNet-18 on CIFAR-10. The negatives come from the images of
-one pass, so keep accumulate=1.
+Source: google-research/simclr, README.md and run.py at commit 0075cc0, the command for ResNet-18 on
+CIFAR-10 in the code of v1: a head of two layers, weight decay 1e-6. The code of v2 changed both at
+once (244e712): method.proj_layers=3 weight_decay=1e-4. The negatives come from the images of one
+pass, so keep accumulate=1.
 
 Cost: not measured by us.
-Accuracy, linear probe: about 91 % (authors, README). For comparison: 91.1 % (SimSiam's authors,
-appendix D, their recipe); solo-learn 90.74 % (online probe, its own recipe); lightly 87.9 % (k-NN,
-best of 800 epochs). Ours: not measured.
+Accuracy, linear probe: about 91 % (authors, README, for either version). For comparison: 91.1 %
+(SimSiam's authors, appendix D, their recipe); solo-learn 90.74 % (online probe, its own recipe);
+lightly 87.9 % (k-NN, best of 800 epochs). Ours: not measured.
 """
 
 _base_ = '../_base_/cifar10.py'
@@ -39,7 +41,7 @@ optimizer = dict(type='LARS', momentum=0.9, trust_coefficient=1e-3, classic_mome
 batch_size = 512
 epochs = 1000
 base_lr = 1.0  # per 256 images, official model_util.py; 2.0 for a batch of 512
-weight_decay = 1e-4  # the official README today; at first it said 1e-6
+weight_decay = 1e-6
 warmup_epochs = 10  # the code's default
 precision = 'bf16'
 channels_last = True

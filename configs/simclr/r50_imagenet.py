@@ -1,10 +1,13 @@
 """SimCLR (v1), ResNet-50, ImageNet-1k (Chen et al. 2020, arXiv 2002.05709, sec. 2, appendix A).
 
     python tools/train.py configs/simclr/r50_imagenet.py
-    python tools/train.py configs/simclr/r50_imagenet.py --cfg-options method.proj_layers=3
+    python tools/train.py configs/simclr/r50_imagenet.py --cfg-options method.proj_layers=3 \\
+        weight_decay=1e-4
 
-method.proj_layers=3 is the head of v2 (arXiv 2006.10029). The negatives come from the images of one
-pass: with accumulate=N on one GPU there are N times fewer negatives, which is not the paper's run.
+Source: google-research/simclr, README.md and run.py at commit 0075cc0 (v1). The options
+method.proj_layers=3 weight_decay=1e-4 are those of v2 (arXiv 2006.10029; README at dec99a8). The
+negatives come from the images of one pass: with accumulate=N on one GPU there are N times fewer
+negatives, which is not the paper's run.
 
 Cost: about 6 hours on 32 TPU v3 for 100 epochs (authors, README of the official code). Ours: not
 measured.
@@ -37,7 +40,7 @@ optimizer = dict(type='LARS', momentum=0.9, trust_coefficient=1e-3, classic_mome
 batch_size = 4096
 epochs = 1000
 base_lr = 0.3  # linear rule
-weight_decay = 1e-6  # paper; the official README says 1e-4 today and said 1e-6 at first
+weight_decay = 1e-6  # v1; the code of v2 has 1e-4 and three layers
 warmup_epochs = 10
 precision = 'bf16'  # the authors trained in float32
 channels_last = True

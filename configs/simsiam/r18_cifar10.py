@@ -4,8 +4,8 @@
 
 --cfg-options data.train.download=True data.test.download=True fetches the images.
 
-The paper's own CIFAR recipe. It gives the learning rate per 256 images, and the views as those of
-ImageNet without blur.
+Source: appendix D of the paper, its own CIFAR recipe. It gives the learning rate per 256 images,
+and the views as those of ImageNet without blur.
 
 Cost: not measured by us.
 Accuracy, linear probe: 91.8 % (authors, appendix D, 800 epochs). For comparison: solo-learn 90.51 %

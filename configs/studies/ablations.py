@@ -45,7 +45,7 @@ _view = dict(
     jitter_p=0.8,
     gray_p=0.2,
 )
-methods = _rows('../byol/r18_cifar10.py', 0.9, 0.99)
+methods = _rows('../byol/r18_cifar10_200ep.py', 0.9, 0.999)  # the config has 0.99
 recipe = [
     f'views={[_view, _view]}',
     'epochs=200',

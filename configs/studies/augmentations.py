@@ -31,7 +31,7 @@ _view = dict(
     blur_p=0.5,
 )
 methods = {
-    'BYOL': dict(config='../byol/r18_cifar10.py', options=['method.base_ema=0.99']),
+    'BYOL': '../byol/r18_cifar10_200ep.py',
     'SimCLR': '../simclr/r18_cifar10.py',
 }
 recipe = [

@@ -52,16 +52,17 @@ _two_views = dict(
     swav='SwAV',
     dino='DINO',
 )
+_configs = {'byol': 'r18_cifar10_200ep'}  # for others configs/<method>/r18_cifar10.py
 # Changes that 200 epochs need in recipes for 800 and 1000 epochs.
 _changes = {
-    'byol': ['method.base_ema=0.99'],  # BYOL's and MoCo v3's own choice for 300 epochs
-    'mocov3': ['method.base_ema=0.99'],
-    'moco': ['method.queue_size=4096'],  # lightly for batches of 128; 8192 for 512
-    'nnclr': ['method.queue_size=4096'],
+    'nnclr': ['method.queue_size=4096'],  # lightly for batches of 128; 8192 for 512
     'w_mse': ['schedule.milestones=(190, 195)'],  # as 950, 975 of 1000
 }
 methods = {
-    name: dict(config=f'../{key}/r18_cifar10.py', options=_views + _changes.get(key, []))
+    name: dict(
+        config=f'../{key}/{_configs.get(key, "r18_cifar10")}.py',
+        options=_views + _changes.get(key, []),
+    )
     for key, name in _two_views.items()
 }
 methods['W-MSE']['trial'] = ['schedule.milestones=(95, 97.5)']
@@ -75,6 +76,7 @@ recipe = [
     'epochs=200',
     'batch_size=256',
     'warmup_epochs=10',
+    'method.backbone.stem_padding=1',  # solo-learn pads by 2
     'data.mean=(0.4914, 0.4822, 0.4465)',
     'data.std=(0.2470, 0.2435, 0.2616)',
     'online_eval.every=20',
@@ -106,13 +108,18 @@ small = dict(
     ],
     methods={
         'BYOL': dict(
-            config='../byol/r18_cifar10.py',
+            config='../byol/r18_cifar10_20ep.py',
             options=['method.hidden_dim=1024', 'method.base_ema=0.97'],
         ),
-        'SimCLR': '../simclr/r18_cifar10.py',
+        'SimCLR': dict(config='../simclr/r18_cifar10.py', options=['weight_decay=1e-4']),
         'MoCo v2': dict(
             config='../moco/r18_cifar10.py',
-            options=['method.queue_size=1024', 'method.bn_splits=4'],
+            options=[
+                'method.hidden_dim=512',
+                'method.queue_size=1024',
+                'method.bn_splits=4',
+                'base_lr=0.12',
+            ],
         ),
     },
     recipe=[

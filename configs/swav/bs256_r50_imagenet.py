@@ -3,10 +3,9 @@
     python tools/train.py configs/swav/bs256_r50_imagenet.py
     python tools/train.py configs/swav/bs256_r50_imagenet.py --cfg-options epochs=400
 
-The recipe of the official scripts/swav_200ep_bs256_pretrain.sh, and the authors' longer run. The
-authors used four GPUs of 64 images with synchronised BatchNorm.
-Deviation: the small crops are blurred with a kernel of 9 pixels; the official code's is 23 for all
-sizes.
+Source: facebookresearch/swav, scripts/swav_200ep_bs256_pretrain.sh (commit 04b8f43) and
+src/multicropdataset.py (9a2dc80), which blurs with PIL. epochs=400 is the authors' longer run. They
+used four GPUs of 64 images with synchronised BatchNorm.
 
 Cost: 4 GPUs (authors' script). Time: not measured by us.
 Accuracy, linear probe, top-1: 72.7 % at 200 epochs, 74.3 % at 400 (authors). Ours: not measured.
@@ -37,7 +36,7 @@ _both = dict(
     blur_p=0.5,
 )
 _large = dict(size=224, crop=(0.14, 1.0), **_both)
-_small = dict(size=96, crop=(0.05, 0.14), **_both)
+_small = dict(size=96, crop=(0.05, 0.14), blur_kernel=13, **_both)
 views = [_large] * 2 + [_small] * 6
 data = dict(std=(0.228, 0.224, 0.225))  # official multicropdataset.py
 

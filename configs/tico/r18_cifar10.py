@@ -4,10 +4,12 @@
 
 --cfg-options data.train.download=True data.test.download=True fetches the images.
 
-We could not confirm whether the paper has a CIFAR recipe. Optimizer, heads and decay are lightly's
-for Imagenette (imagenette_benchmark.py, ResNet-18, batch 256, 800 epochs), beta and rho the paper's
-as lightly quotes them. The views are those of solo-learn for BYOL on CIFAR-10. lightly's decay
-reaches 1 after 10 epochs, ours at the end; lightly's loss has one direction, ours has both.
+Source: optimizer, heads and decay are those of lightly for Imagenette (lightly-ai/lightly,
+docs/source/getting_started/benchmarks/imagenette_benchmark.py since March 2023, ResNet-18, batch
+256, 800 epochs), beta and rho the paper's as lightly quotes them. The views are those of solo-learn
+for BYOL on CIFAR-10 (scripts/pretrain/cifar/augmentations/asymmetric.yaml, commit 2432289). We
+could not confirm whether the paper has a CIFAR recipe. lightly's decay rises by epochs, ours by
+steps; lightly's loss has one direction, ours has both.
 
 Cost: not measured by us.
 Accuracy: we know no figure on CIFAR-10 (lightly, Imagenette, another data set: 85.6 %, k-NN, best

@@ -2,9 +2,11 @@
 
     python tools/train.py configs/tico/r50_imagenet.py
 
-No official code is public, and we could not confirm the paper's optimizer, batch and epochs. This
-is lightly's recipe (benchmarks/imagenet/resnet50/tico.py) with its heads, and with beta and rho as
-lightly quotes them from the paper. lightly's loss has one direction, ours has both.
+Source: lightly (lightly-ai/lightly), benchmarks/imagenet/resnet50/tico.py (commit 05de213), with
+its heads, with beta and rho as lightly quotes them from the paper, and with torchvision's
+ResNet-50, whose last BatchNorm of each block starts with a scale of 1. No official code is public,
+and we could not confirm the paper's optimizer, batch and epochs. lightly's loss has one direction,
+ours has both.
 
 Cost: not measured by us.
 Accuracy, linear probe, top-1: 49.7 % (lightly, 100 epochs; k-NN 26.6 %). The authors': not
@@ -15,7 +17,7 @@ _base_ = '../_base_/imagenet.py'
 
 method = dict(
     type='TiCo',
-    backbone=dict(name='resnet50'),
+    backbone=dict(name='resnet50', zero_init_last=False),
     hidden_dim=4096,
     proj_dim=256,
     beta=0.9,

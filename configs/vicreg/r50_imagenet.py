@@ -2,8 +2,8 @@
 
     python tools/train.py configs/vicreg/r50_imagenet.py
 
-The recipe of the official main_vicreg.py. Options for the run on one node of its README:
---cfg-options epochs=100 batch_size=512 base_lr=0.3
+Source: facebookresearch/vicreg, main_vicreg.py (main branch; its commit is not recorded here).
+Options for the run on one node of its README: --cfg-options epochs=100 batch_size=512 base_lr=0.3
 Variance and covariance are computed from the images of one pass: with accumulate=N on one GPU, from
 N times fewer images.
 

@@ -4,8 +4,8 @@
 
 --cfg-options data.train.download=True data.test.download=True fetches the images.
 
-The recipe of the official code (htdt/self-supervised, README and cfg.py). W-MSE 4: four equal views
-and batch_size=256 base_lr=0.003 warmup_epochs=2.56. 128 images are whitened together, so 128 must
+Source: htdt/self-supervised, README.md (commit bd35c70) and cfg.py. W-MSE 4: four equal views and
+batch_size=256 base_lr=0.003 warmup_epochs=2.56. 128 images are whitened together, so 128 must
 divide the images of a pass.
 Deviation: the code jitters before it crops; here the crop comes first, as in all recipes.
 
