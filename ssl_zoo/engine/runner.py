@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
 from mmengine.runner import Runner
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ssl_zoo.build import build_method
 from ssl_zoo.config.settings import Settings
+from ssl_zoo.config.writing import config_text
 from ssl_zoo.data.loader import default_workers, start_method, train_loader
 from ssl_zoo.data.on_device import DeviceDataset
 from ssl_zoo.data.overlap import warn_of_overlap
@@ -327,7 +327,7 @@ class ZooRunner(Runner):
             return
         try:
             folder = Path(self.work_dir)
-            _write_text(folder / 'config.py', Config(self.settings.to_builtin()).pretty_text)
+            _write_text(folder / 'config.py', config_text(self.settings.to_builtin()))
             append_lines(folder / 'command.txt', shlex.join([sys.executable, *sys.argv]) + '\n')
             _write_text(folder / 'versions.json', json.dumps(versions(), indent=2) + '\n')
         except OSError as error:
