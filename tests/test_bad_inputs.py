@@ -33,6 +33,7 @@ def campaign(bad_inputs, tmp_path_factory):
     return bad_inputs('campaign').Campaign(home)
 
 
+@pytest.mark.long
 def test_a_part_of_the_table_is_handled(bad_inputs, campaign):
     quick = [tool for tool in bad_inputs('commands').tools() if tool not in SLOW]
     campaign.run(quick, slice(3, None, 16))

@@ -64,6 +64,7 @@ def test_the_readme_repeats_measured_figures(root):
     assert [figure for figure in figures if figure not in results] == []
 
 
+@pytest.mark.long
 def test_the_python_of_the_readme_runs(run_tool, root, tmp_path):
     [code] = re.findall(r'```python\n(.*?)```', (root / 'README.md').read_text(), re.DOTALL)
     statements = [line for line in code.splitlines() if line and not line.startswith('from')]

@@ -74,6 +74,7 @@ def test_the_wheel_holds_methods_and_configs_inside_the_package(wheel, root):
     assert all(name.startswith('ssl_zoo/') for name in files)
 
 
+@pytest.mark.long
 def test_the_wheel_trains_a_shipped_config_outside_the_clone(installed, tmp_path, monkeypatch):
     monkeypatch.delenv('PYTHONPATH', raising=False)
     where = run(installed / 'python', '-c', 'import ssl_zoo; print(ssl_zoo.__file__)', cwd=tmp_path)

@@ -18,7 +18,9 @@ def config_text(settings: dict[str, Any]) -> str:
     Returns:
         One assignment per setting; lines of at most 100 columns where values can be broken.
     """
-    return ''.join(f'{name} = {_value(value, 0, len(name) + 3)}\n' for name, value in settings.items())
+    return ''.join(
+        f'{name} = {_value(value, 0, len(name) + 3)}\n' for name, value in settings.items()
+    )
 
 
 def _value(value: Any, depth: int, used: int) -> str:

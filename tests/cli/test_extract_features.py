@@ -388,6 +388,7 @@ def test_as_a_user_runs_it_from_another_folder_with_a_method_of_ones_own(
     )
 
 
+@pytest.mark.long
 def test_two_processes_under_torchrun_give_the_same_files_as_one(extract, home, root, tmp_path):
     extract()
     (tmp_path / 'driver.py').write_text(f"""

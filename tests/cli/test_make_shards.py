@@ -177,6 +177,7 @@ class PausingDigits(Digits):
 """
 
 
+@pytest.mark.long
 def test_a_stopped_call_goes_on(root, tmp_path):
     (tmp_path / 'pausing.py').write_text(PAUSING)
     command = [

@@ -23,6 +23,7 @@ def test_what_it_writes_outside_the_repository_works_as_it_is(run_tool, root, tm
     )
 
 
+@pytest.mark.long
 def test_its_test_fails_when_the_loss_is_wrong(run_tool, root, tmp_path):
     run_tool(root / 'tools/new_method.py', 'my_method', '--out', tmp_path)
     path = tmp_path / 'my_method.py'
@@ -65,6 +66,7 @@ def test_names_that_cannot_be(name, sentence, run_tool, root, tmp_path):
     assert not (tmp_path / 'mine').exists()
 
 
+@pytest.mark.long
 def test_the_page_works_block_by_block(run_tool, root, tmp_path):
     page = (root / 'docs/add_a_method.md').read_text()
     blocks = re.findall(r'```python\n# (\w+\.py)\n(.*?)```', page, re.S)

@@ -102,6 +102,7 @@ def logged_steps(run: Path) -> list[int]:
     return [row['step'] for row in rows if 'train/loss' in row]
 
 
+@pytest.mark.long
 def test_a_job_is_stopped_requeued_and_ends(slurm, tmp_path):
     job = slurm('srun', 'config.py')
     run = tmp_path / 'work_dirs' / f'slurm-{os.getpid()}'
@@ -129,6 +130,7 @@ def test_a_job_is_stopped_requeued_and_ends(slurm, tmp_path):
     assert logged_steps(run) == list(range(1, 57))
 
 
+@pytest.mark.long
 def test_a_mistake_is_not_requeued(slurm, tmp_path):
     done = subprocess.run(**slurm('srun', 'config.py', '--cfg-options', 'epochs=0'), timeout=600)
     assert (

@@ -39,6 +39,7 @@ def done(run_tool, root, tmp_path_factory):
     return folder, command, run_tool(*command, cwd=folder)
 
 
+@pytest.mark.long
 def test_one_failure_is_told_and_stops_nobody(done):
     folder, _, first = done
     assert first.returncode == 1 and 'Traceback' not in first.stdout + first.stderr, first.stderr
@@ -60,6 +61,7 @@ def test_one_failure_is_told_and_stops_nobody(done):
     assert 'Two methods, one of which cannot work' in (folder / 'out/report/index.html').read_text()
 
 
+@pytest.mark.long
 def test_the_same_command_does_only_what_is_missing(done, run_tool):
     folder, command, _ = done
     (folder / 'out/runs/broken/seed_0/checkpoints').unlink()

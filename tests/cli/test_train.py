@@ -149,6 +149,7 @@ def test_mistakes_end_with_one_sentence(run_tool, root, arguments, sentence):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.long
 def test_ctrl_c_saves_and_resume_ends_like_an_uninterrupted_run(toy, tmp_path, root, run_tool):
     options = ['--cfg-options', *SMALL, 'epochs=12', 'workers=2', 'log_every=1']
     whole = run_tool(root / 'tools/train.py', toy, '--work-dir', 'whole', *options, cwd=tmp_path)
@@ -191,6 +192,7 @@ def test_ctrl_c_saves_and_resume_ends_like_an_uninterrupted_run(toy, tmp_path, r
     assert all(torch.equal(a[k], b[k]) for k in a)
 
 
+@pytest.mark.long
 def test_sigterm_to_the_whole_group_saves_as_well(toy, tmp_path, root):
     process = subprocess.Popen(
         [

@@ -21,6 +21,7 @@ SMALL = [
 ]
 
 
+@pytest.mark.long
 def test_a_table_of_two_methods_and_a_failure(run_tool, root, tmp_path):
     bad = tmp_path / 'bad' / 'digits.py'
     bad.parent.mkdir()

@@ -36,12 +36,12 @@ def test_values_that_are_not_finite():
 
 
 def test_long_values_are_broken_into_lines():
-    views = [dict(size=224, jitter=[0.4, 0.4, 0.2, 0.1], jitter_p=0.8, flip_p=0.5, name='first')] * 2
+    views = [dict(size=224, jitter=[0.4, 0.4, 0.2, 0.1], jitter_p=0.8, flip_p=0.5, name='one')] * 2
     assert config_text(dict(epochs=3, views=views, one=(1,), mine={'a b': 1})) == (
         'epochs = 3\n'
         'views = [\n'
-        "    dict(size=224, jitter=[0.4, 0.4, 0.2, 0.1], jitter_p=0.8, flip_p=0.5, name='first'),\n"
-        "    dict(size=224, jitter=[0.4, 0.4, 0.2, 0.1], jitter_p=0.8, flip_p=0.5, name='first'),\n"
+        "    dict(size=224, jitter=[0.4, 0.4, 0.2, 0.1], jitter_p=0.8, flip_p=0.5, name='one'),\n"
+        "    dict(size=224, jitter=[0.4, 0.4, 0.2, 0.1], jitter_p=0.8, flip_p=0.5, name='one'),\n"
         ']\n'
         'one = (1,)\n'
         "mine = {'a b': 1}\n"

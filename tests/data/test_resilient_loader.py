@@ -348,7 +348,11 @@ finally:
 
 @pytest.mark.parametrize(
     ('sent', 'to_group'),
-    [(signal.SIGKILL, False), (signal.SIGINT, False), (signal.SIGINT, True)],
+    [
+        (signal.SIGKILL, False),
+        pytest.param(signal.SIGINT, False, marks=pytest.mark.long),
+        pytest.param(signal.SIGINT, True, marks=pytest.mark.long),
+    ],
 )
 def test_no_worker_outlives_the_main_process(start_python, root, sent, to_group):
     # The process and its workers hold the writing end; the reading end is at its end of file when

@@ -78,7 +78,8 @@ def work(rank: int, folder: str) -> None:
 @pytest.fixture(scope='module')
 def two(tmp_path_factory):
     folder = tmp_path_factory.mktemp('gloo')
-    mp.spawn(work, args=(str(folder),), nprocs=2)
+    # The fork server of conftest.py has imported torch.
+    mp.start_processes(work, args=(str(folder),), nprocs=2, start_method='forkserver')
     return [torch.load(folder / f'{rank}.pt') for rank in (0, 1)]
 
 

@@ -18,6 +18,8 @@ from ssl_zoo.engine.optim_wrapper import ZooOptimWrapper, _limit_norms
 from ssl_zoo.optim import parameter_groups
 from ssl_zoo.registry import METHODS, OPTIMIZERS
 
+pytestmark = pytest.mark.long
+
 RESNET = dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 2, 1, 1])
 VIT = dict(
     name='vit_tiny_patch16_224', img_size=16, patch_size=4, embed_dim=24, num_heads=3, depth=2

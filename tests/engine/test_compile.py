@@ -19,6 +19,7 @@ from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.errors import ConfigError
 
 
+@pytest.mark.long
 def test_a_compiled_run_is_the_eager_one_within_rounding(tiny, tmp_path):
     losses = {}
     for compiled in (False, True):

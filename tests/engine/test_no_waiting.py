@@ -68,7 +68,16 @@ def on_meta(tmp_path, monkeypatch):
     return make
 
 
-@pytest.mark.parametrize('name', sorted(CONFIGS))
+OFTEN = ('BYOL', 'MoCo', 'SwAV')  # an average, a queue, codes; the other methods are long tests
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        name if name in OFTEN else pytest.param(name, marks=pytest.mark.long)
+        for name in sorted(CONFIGS)
+    ],
+)
 def test_steps_ask_nothing_of_the_device(on_meta, name):
     run, lines = on_meta(name)
     run.train_loop.forward_to(7)

@@ -144,6 +144,7 @@ def like(whole, work_dir):
 # ---- damage
 
 
+@pytest.mark.long
 def test_a_flipped_byte_is_found_or_changes_nothing(whole, tmp_path):
     path = checkpoints_in(whole)[0]
     data, good = path.read_bytes(), read_checkpoint(path)
@@ -376,15 +377,15 @@ setattr(cls, {name!r}, marked)"""
 @pytest.mark.parametrize(
     ('phase', 'signum', 'group'),
     [
-        ('start', signal.SIGTERM, False),
+        pytest.param('start', signal.SIGTERM, False, marks=pytest.mark.long),
         ('start', signal.SIGINT, True),
-        ('step', signal.SIGTERM, True),
+        pytest.param('step', signal.SIGTERM, True, marks=pytest.mark.long),
         ('step', signal.SIGINT, True),
-        ('step', signal.SIGUSR1, True),
-        ('online_eval', signal.SIGINT, False),
-        ('online_eval', signal.SIGUSR1, True),
+        pytest.param('step', signal.SIGUSR1, True, marks=pytest.mark.long),
+        pytest.param('online_eval', signal.SIGINT, False, marks=pytest.mark.long),
+        pytest.param('online_eval', signal.SIGUSR1, True, marks=pytest.mark.long),
         ('saving', signal.SIGTERM, True),
-        ('saving', signal.SIGINT, False),
+        pytest.param('saving', signal.SIGINT, False, marks=pytest.mark.long),
     ],
 )
 def test_a_signal_saves_and_the_resumed_run_is_the_same(

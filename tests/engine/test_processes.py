@@ -175,6 +175,7 @@ def test_a_signal_to_one_process_stops_both_and_they_resume_bit_for_bit(train, t
     assert losses(tmp_path / 'whole') == losses(tmp_path / 'run')
 
 
+@pytest.mark.long
 def test_a_signal_to_torchrun_stops_all_and_the_run_goes_on_with_it(config, root, tmp_path):
     """torchrun passes it on, and waits for its processes."""
     command = [

@@ -154,7 +154,7 @@ def test_watching_changes_nothing_in_the_training(tiny, tmp_path):
     [
         (3, 0, {}),
         (7, 2, {}),
-        (9, 1, dict(accumulate=2, precision='bf16')),
+        pytest.param(9, 1, dict(accumulate=2, precision='bf16'), marks=pytest.mark.long),
         (4, 0, dict(method=dict(type='Dropping'), optimizer=dict(type='SGD', momentum=0.9))),
         (5, 3, dict(data=dict(TINY_DATA, on_device=True), recompute=True)),
     ],
@@ -355,8 +355,15 @@ def test_target_moves_once_per_optimizer_step_under_accumulation(tiny, tmp_path)
     assert len(moves) == 14 and moves[0] == 0.9 and moves == sorted(moves)
 
 
-@pytest.mark.parametrize('channels_last', [False, True])
-@pytest.mark.parametrize('precision', ['float32', 'bf16'])
+@pytest.mark.parametrize(
+    ('precision', 'channels_last'),
+    [
+        ('bf16', True),
+        pytest.param('bf16', False, marks=pytest.mark.long),
+        pytest.param('float32', True, marks=pytest.mark.long),
+        pytest.param('float32', False, marks=pytest.mark.long),
+    ],
+)
 def test_precision_and_memory_format_give_nearly_the_same_run(
     tiny, tmp_path, precision, channels_last
 ):
@@ -390,6 +397,7 @@ def test_bf16_really_runs_in_bf16_and_keeps_float32_weights(tiny, tmp_path):
     assert {p.dtype for p in runner.method.parameters()} == {torch.float32}
 
 
+@pytest.mark.long
 def test_collapse_is_warned_of(tiny, tmp_path):
     @METHODS.register_module(force=True)
     class NothingHoldsItApart(BYOL):

@@ -125,6 +125,7 @@ def test_the_interval_of_a_share_has_its_closed_form():
 
 
 @pytest.mark.parametrize(('metric', 'draws'), [('top1', 1000), ('mean_per_class', 500)])
+@pytest.mark.long
 def test_intervals_hold_the_truth_about_95_times_of_100(metric, draws):
     rng, chances, held = np.random.default_rng(2), np.array([0.9, 0.75, 0.6, 0.4]), 0
     shares = np.array([0.4, 0.3, 0.2, 0.1])

@@ -263,7 +263,9 @@ def test_the_imported_networks_are_haikus(written, tmp_path, size):
     )  # SAME is not torch's symmetric padding wherever a stage meets an even size
 
 
-@pytest.mark.parametrize('protocol', [2, 3, 4, 5])
+@pytest.mark.parametrize(
+    'protocol', [2, *(pytest.param(p, marks=pytest.mark.long) for p in (3, 4, 5))]
+)
 def test_every_protocol_and_jaxs_arrays(written, modules, tmp_path, protocol):
     first = import_checkpoint(written()[0], tmp_path / 'a').path
     for i, wrap in enumerate((lambda x: x, modules.Array, np.asfortranarray)):

@@ -220,6 +220,7 @@ def test_a_trial_that_diverges_has_ended(jobs, tmp_path, monkeypatch):
     assert expected.items() <= record.items()
 
 
+@pytest.mark.long
 def test_a_job_ends_with_its_scheduler(jobs, tmp_path):
     """A killed scheduler takes its job with it, which saves."""
     copy_task(jobs.runs[0], tmp_path, 'epochs=5000')

@@ -186,6 +186,7 @@ runpy.run_path(sys.argv[0], run_name='__main__')
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ('tool', 'kind', 'step', 'stopped', 'options'),
     [
