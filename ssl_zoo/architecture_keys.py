@@ -21,7 +21,15 @@ from ssl_zoo.errors import ConfigError, nearest
 # Keys of ``build_backbone`` itself.
 BUILD_KEYS = ('name', 'stem', 'width', 'fixed_patches', 'padding', 'stem_padding')
 # Constructor arguments of timm's models, by the module of the family; no others are taken.
-COMMON_KEYS = ('drop_rate', 'drop_path_rate', 'global_pool', 'act_layer', 'norm_layer', 'norm_eps')
+COMMON_KEYS = (
+    'in_chans',  # 3 alone: build_backbone says why
+    'drop_rate',
+    'drop_path_rate',
+    'global_pool',
+    'act_layer',
+    'norm_layer',
+    'norm_eps',
+)
 FAMILY_KEYS: dict[str, tuple[str, ...]] = {
     'resnet': (
         'layers',

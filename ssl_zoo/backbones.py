@@ -6,6 +6,7 @@ fixed patch embedding.
 
 import difflib
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import timm
@@ -16,10 +17,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ssl_zoo.architecture_keys import architecture, is_architecture_only
-from ssl_zoo.errors import ConfigError, nearest
+from ssl_zoo.errors import ConfigError, nearest, reason
+from ssl_zoo.pretrained import note_missing, recorded_loading
 
 STEMS = ('imagenet', 'cifar')
 PADDINGS = ('symmetric', 'same')
+RGB = 3  # channels of all images
 
 
 def build_backbone(
@@ -56,10 +59,12 @@ def build_backbone(
 
     Raises:
         ConfigError: an unknown name, stem or padding; a stem, width or padding that the model
-            cannot have, or that would redraw weights that timm loads; arguments that timm refuses.
+            cannot have, or that would redraw weights that timm loads; another number of channels
+            than 3; arguments that timm refuses.
     """
     _check_types(name, stem, width, fixed_patches, padding, stem_padding)
     _check_values(name, stem, padding, stem_padding)
+    _check_channels(timm_arguments)
     if is_architecture_only():
         timm_arguments = architecture(dict(timm_arguments, name=name, width=width))
         timm_arguments = {k: v for k, v in timm_arguments.items() if k not in ('name', 'width')}
@@ -69,7 +74,10 @@ def build_backbone(
     stem_channels = round(64 * width)
     if width != 1:
         timm_arguments = _add_width(width, stem_channels, timm_arguments)
-    network = _create_timm_model(name, timm_arguments, width)
+    with recorded_loading() as loaded:
+        network = _create_timm_model(name, timm_arguments, width)
+    if network in loaded:
+        note_missing(name, network, loaded[network])
 
     if isinstance(network, ResNet):
         if width != 1 or stem == 'cifar':
@@ -122,6 +130,15 @@ def _check_values(name: str, stem: str, padding: str, stem_padding: int) -> None
         raise ConfigError(
             f'stem_padding={stem_padding!r} with stem={stem!r}, but it must be 0, 1 or 2, and it '
             f"needs stem='cifar'"
+        )
+
+
+def _check_channels(timm_arguments: dict[str, Any]) -> None:
+    channels = timm_arguments.get('in_chans', RGB)
+    if channels != RGB:
+        raise ConfigError(
+            f'in_chans={channels!r} of the backbone, but it must be {RGB}: images are read as RGB '
+            f'here, also grayscale ones; leave it out'
         )
 
 
@@ -194,12 +211,12 @@ def _create_timm_model(name: str, arguments: dict[str, Any], width: float) -> nn
         network = timm.create_model(name, num_classes=0, **arguments)
     except TypeError as error:
         raise ConfigError(
-            f'{name!r} does not take these arguments ({_first_line(error)}){remark}'
+            f'{name!r} does not take these arguments ({reason(error)}){remark}'
         ) from None
     except Exception as error:
         raise ConfigError(
             f'timm cannot build {name!r} with {listing} ({type(error).__name__}: '
-            f'{_first_line(error)}){remark}; change or leave out what does not fit'
+            f'{reason(error)}){remark}; change or leave out what does not fit'
         ) from None
     if not _gives_one_vector_per_image(network):
         raise ConfigError(
@@ -207,11 +224,6 @@ def _create_timm_model(name: str, arguments: dict[str, Any], width: float) -> nn
             f'out what does not fit'
         )
     return network
-
-
-def _first_line(error: Exception) -> str:
-    message = str(error) or 'it does not say why'
-    return message.splitlines()[0]
 
 
 def _gives_one_vector_per_image(network: nn.Module) -> bool:
@@ -330,3 +342,27 @@ def _sine_cosine_positions(height: int, width: int, dim: int) -> Tensor:
     column_angles = columns.reshape(-1, 1) * frequency
     parts = [row_angles.sin(), row_angles.cos(), column_angles.sin(), column_angles.cos()]
     return torch.cat(parts, dim=1)
+
+
+def other_channels(
+    expected: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
+) -> str | None:
+    """Say that a file's first convolution takes another number of channels than RGB has.
+
+    Args:
+        expected: the state_dict of the network.
+        shapes: name -> shape of each tensor of the file.
+
+    Returns:
+        None if the file has no such convolution.
+    """
+    for name, tensor in expected.items():
+        shape = shapes.get(name, ())
+        if tensor.ndim != 4 or len(shape) != 4 or tensor.shape[1] != RGB:
+            continue
+        if shape[1] != RGB and (shape[0], *shape[2:]) == (tensor.shape[0], *tensor.shape[2:]):
+            return (
+                f'its {name} takes images of {shape[1]} channels, and images are read as RGB here, '
+                f'{RGB} channels, also grayscale ones; give weights that were trained on RGB'
+            )
+    return None

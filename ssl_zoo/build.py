@@ -1,26 +1,34 @@
 """Build a method from settings, or from the config and weights of a checkpoint."""
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.module import (
     register_module_module_registration_hook,
     register_module_parameter_registration_hook,
 )
 
-from ssl_zoo.architecture_keys import architecture, architecture_only
+from ssl_zoo.architecture_keys import (
+    WEIGHT_SOURCES,
+    architecture,
+    architecture_only,
+    is_architecture_only,
+)
+from ssl_zoo.backbones import build_backbone, other_channels
 from ssl_zoo.checkpoint import read_checkpoint
 from ssl_zoo.config.options import apply_option
 from ssl_zoo.config.settings import Settings, settings_from_dict
 from ssl_zoo.data.data_digest import trained_on
 from ssl_zoo.data.photometric import Photometric
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.input_size import fit_input_size, other_sizes, size_error
 from ssl_zoo.method import Method
+from ssl_zoo.pretrained import random_warnings
 from ssl_zoo.registry import METHODS
 
 # Keys of a checkpoint's config that an evaluation may change.
@@ -53,8 +61,8 @@ def build_method(
         The method on the CPU, in training mode.
 
     Raises:
-        ConfigError: arguments that the method does not accept, images of a size that a ViT does not
-            accept, or a number of images per pass that the method does not accept.
+        ConfigError: arguments that the method does not accept, images of a size that the backbone
+            does not accept, or a number of images per pass that the method does not accept.
     """
     if from_file:
         backbone = settings.method.get('backbone')
@@ -76,7 +84,8 @@ def build_method(
         microbatch_images = settings.batch_size // int(settings.accumulate)
     if microbatch_images is not None:
         _check_microbatch(method, settings, microbatch_images)
-    _check_image_sizes(method, settings)
+    if not is_architecture_only():  # a network from a file is made to take the images of evaluation
+        _check_image_sizes(method, settings)
     method.data_preprocessor = Photometric(
         settings.build_views(), settings.data.mean, settings.data.std, settings.channels_last
     )
@@ -97,17 +106,85 @@ def _check_microbatch(method: Method, settings: Settings, images: int) -> None:
 
 
 def _check_image_sizes(method: Method, settings: Settings) -> None:
-    """Raise ConfigError if views or evaluation have images of a size that a ViT refuses."""
-    sizes = {view.size for view in settings.build_views()} | {settings.eval_geometry()[0]}
-    for network in method.modules():
-        if isinstance(network, VisionTransformer) and network.patch_embed.strict_img_size:
-            height, width = network.patch_embed.img_size
-            if sizes != {height} or height != width:
-                raise ConfigError(
-                    f'{settings.method["backbone"]["name"]} takes images of {height} x {width} '
-                    f'pixels, and the views have {", ".join(map(str, sorted(sizes)))}; give the '
-                    f'backbone img_size={max(sizes)}, and dynamic_img_size=True for several sizes'
-                )
+    """Find out whether the backbone takes the views and the images of evaluation.
+
+    ``method.warnings`` gets what figures of the run must say about the size of their images.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    sizes = sorted({view.size for view in settings.build_views()})
+    for size in sizes:
+        error = size_error(method.backbone, size, _network_key(method.backbone, settings))
+        if error is not None:
+            raise ConfigError(
+                f'{_backbone_name(method, settings)} cannot take views of {size} x {size} px '
+                f'({error}); {_remedy(method, settings, sizes, size)}'
+            )
+    eval_size = settings.eval_geometry()[0]
+    warning = None
+    if eval_size not in sizes:
+        warning = fit_input_size(copy.deepcopy(method.backbone), eval_size, sizes)
+    method.warnings = tuple(random_warnings(method)) + ((warning,) if warning else ())
+
+
+def _network_key(network: nn.Module, settings: Settings) -> Hashable:
+    """Return what determines the sizes that a network of a method takes."""
+    shapes = tuple(tuple(parameter.shape) for parameter in network.parameters())
+    return METHODS.find(settings.method['type']), repr(settings.method), type(network), shapes
+
+
+def _backbone_name(method: Method, settings: Settings) -> str:
+    backbone = settings.method.get('backbone')
+    if isinstance(backbone, dict) and isinstance(backbone.get('name'), str):
+        return backbone['name']
+    return type(method.backbone).__name__
+
+
+def _remedy(method: Method, settings: Settings, sizes: list[int], size: int) -> str:
+    """Word what makes the backbone take views of all ``sizes``. Each remedy has been tried."""
+    remedies = []
+    backbone = settings.method.get('backbone')
+    if isinstance(backbone, dict):
+        own = {key: value for key, value in backbone.items() if key not in WEIGHT_SOURCES}
+        candidates = [dict(img_size=max(sizes)), dict(dynamic_img_size=True, dynamic_img_pad=True)]
+        candidates.insert(1, dict(img_size=max(sizes), dynamic_img_size=True))
+        for arguments in candidates:
+            if _takes({**own, **arguments}, sizes):
+                words = ', '.join(f'{key}={value}' for key, value in arguments.items())
+                remedies.append(f'give the backbone {words}')
+                break
+    others = other_sizes(method.backbone, size)
+    if others:
+        remedies.append(f'give the views size={" or ".join(map(str, others))}')
+    return ', or '.join(remedies) or 'choose another backbone'
+
+
+def _takes(backbone: dict, sizes: list[int]) -> bool:
+    """Whether a backbone of these arguments can be built, and takes images of all sizes."""
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device('meta'):
+            network = build_backbone(**backbone)
+    except (ConfigError, TypeError):
+        return False
+    return all(size_error(network, size) is None for size in sizes)
+
+
+def fit_to_evaluation(method: Method, settings: Settings) -> None:
+    """Make the backbones of a method take the images of evaluation, in place.
+
+    ``method.warnings`` gets what figures must say about the size of these images.
+
+    Raises:
+        ConfigError: a backbone cannot take images of this size.
+    """
+    trained = {view.size for view in settings.build_views()}
+    size = settings.eval_geometry()[0]
+    found = []
+    for name, _ in method.networks.values():
+        backbone = method.get_submodule(name)
+        found.append(fit_input_size(backbone, size, trained, _network_key(backbone, settings)))
+    method.warnings = tuple(dict.fromkeys(warning for warning in found if warning))
 
 
 def build_fitting(
@@ -195,6 +272,12 @@ def load_weights(
     Raises:
         ConfigError: names or shapes differ.
     """
+    shapes = {
+        key: tuple(value.shape) for key, value in weights.items() if isinstance(value, Tensor)
+    }
+    channels = other_channels(method.state_dict(), shapes)
+    if channels:
+        raise ConfigError(f'{path} does not fit {type(method).__name__}: {channels}')
     try:
         method.load_state_dict(weights, assign=assign)
     except (RuntimeError, TypeError, AttributeError) as error:
@@ -239,6 +322,9 @@ def load_trained(
 ) -> LoadedMethod:
     """Load the method of a checkpoint, and what the checkpoint says about its training.
 
+    A backbone of another size than that of the images of evaluation is made to take them, see
+    ``fit_to_evaluation``.
+
     The config stored in the checkpoint is read as data: it names registered classes and sizes.
     Nothing is fetched or written because a checkpoint says so. A method that is not part of the zoo
     must be imported first (``ssl_zoo.config.loading.import_file``), because reading a checkpoint
@@ -252,7 +338,8 @@ def load_trained(
 
     Raises:
         ConfigError: a checkpoint that cannot be read, an unknown method, weights that do not fit,
-            or an option that would change the method.
+            an option that would change the method, or images of evaluation of a size that the
+            backbone cannot take.
     """
     content = read_checkpoint(path)
     config = dict(content['config'], data=_without_downloads(content['config']['data']))
@@ -265,9 +352,11 @@ def load_trained(
         apply_option(config, option)
     settings = settings_from_dict(config)
     method = build_fitting(settings, content['method'], path)
+    if not random_weights:
+        load_weights(method, content['method'], path)
+    fit_to_evaluation(method, settings)
     if random_weights:
         return LoadedMethod(method.eval(), settings, 0, None)
-    load_weights(method, content['method'], path)
     train_data = trained_on(content)
     return LoadedMethod(method.eval(), settings, content['step'], train_data)
 

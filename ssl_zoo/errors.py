@@ -72,3 +72,16 @@ def nearest(name: object, allowed: Iterable[str]) -> str:
     if not similar:
         return listing
     return f'did you mean {" or ".join(map(repr, similar))}? {listing}'
+
+
+def reason(error: Exception) -> str:
+    """Return the first line of an exception's message, and the second if the first is a heading.
+
+    torch words a state_dict that does not fit as a heading and a line for each tensor.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return f'{type(error).__name__}, which does not say why'
+    if lines[0].endswith(':') and len(lines) > 1:
+        return f'{lines[0]} {lines[1]}'
+    return lines[0]

@@ -45,6 +45,7 @@ class Method(BaseModel):
         unused_parameters: whether a step may leave a trained parameter without a gradient.
         updated_after_step: prefixes of the names in ``state_dict`` that ``after_step`` changes;
             ``after_step`` must change nothing else.
+        warnings: sentences that figures of the networks must carry.
         networks: role -> names of the submodules (backbone, projector) of that role. 'online' is
             the trained network, 'target' its moving average, if the method has one.
     """
@@ -65,6 +66,7 @@ class Method(BaseModel):
     sync_batchnorm: bool = True
     unused_parameters: bool = False
     updated_after_step: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     networks: dict[str, tuple[str, str]] = {'online': ('backbone', 'projector')}
 
     def loss(self, views: list[Tensor], **batch: Any) -> dict[str, Tensor | float]:

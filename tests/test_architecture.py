@@ -12,7 +12,7 @@ LAYERS = (
     ('errors', 'printable', 'terminal', 'program', '__init__'),
     ('validation', 'storage', 'registry', 'versions'),
     ('distributed', 'progress_bar'),
-    ('losses', 'layers', 'optim', 'architecture_keys', 'backbones'),
+    ('losses', 'layers', 'optim', 'architecture_keys', 'pretrained', 'backbones', 'input_size'),
     ('method', 'data'),
     ('config',),
     ('checkpoint', 'build'),

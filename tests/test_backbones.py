@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -7,6 +8,7 @@ from torch import nn
 
 from ssl_zoo.backbones import build_backbone
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.pretrained import random_warnings
 
 
 def parameters(**arguments) -> float:
@@ -299,3 +301,59 @@ def test_an_option_that_redraws_loaded_weights_is_refused(name, option, place):
     sentence = f'{key}={value!r} would draw pretrained weights of {name!r} anew.*leave out {key}'
     with pytest.raises(ConfigError, match=sentence):
         build_backbone(name, **option, **place)
+
+
+def pretrained_vit(tmp_path, change=dict, **more) -> nn.Module:
+    arguments = dict(depth=1, img_size=32)
+    theirs = timm.create_model('vit_tiny_patch16_224', num_classes=0, **arguments)
+    file = tmp_path / 'weights.pth'
+    torch.save(change(theirs.state_dict()), file)
+    place = dict(pretrained=True, pretrained_cfg_overlay=dict(file=str(file)))
+    return build_backbone('vit_tiny_patch16_224', **arguments, **place, **more)
+
+
+def test_tensors_that_pretrained_weights_do_not_have_are_named(tmp_path):
+    network = pretrained_vit(tmp_path)
+    assert network.not_pretrained == () and random_warnings(nn.Sequential(network)) == []
+
+    def without_norm(state):
+        return {key: value for key, value in state.items() if not key.startswith('norm.')}
+
+    network = pretrained_vit(tmp_path, without_norm)
+    assert network.not_pretrained == ('norm.weight', 'norm.bias')
+    both = nn.ModuleList([network, copy.deepcopy(network)])
+    assert random_warnings(both) == [
+        'the pretrained weights do not have norm.weight, norm.bias: these began with their initial '
+        'values'
+    ]
+    assert not any(module._load_state_dict_post_hooks for module in network.modules())
+
+
+def test_pretrained_weights_of_another_network_are_refused(tmp_path):
+    def under_another_name(state):
+        return {f'encoder.{key}': value for key, value in state.items()}
+
+    sentence = (
+        "have no parameter of 'vit_tiny_patch16_224': they have encoder.cls_token, "
+        'encoder.pos_embed, .* and the network has cls_token'
+    )
+    with pytest.raises(ConfigError, match=sentence):
+        pretrained_vit(tmp_path, under_another_name)
+
+
+@pytest.mark.parametrize('channels', [1, 4])
+def test_pretrained_weights_of_other_channels_are_refused(tmp_path, channels):
+    def of_channels(state):
+        key = 'patch_embed.proj.weight'
+        return {**state, key: state[key].mean(1, keepdim=True).expand(-1, channels, -1, -1)}
+
+    with pytest.raises(ConfigError, match=rf'patch_embed.proj.*\(192, {channels}, 16, 16\)'):
+        pretrained_vit(tmp_path, of_channels)
+
+
+def test_weights_that_do_not_fit_are_told_by_name(tmp_path):
+    file = tmp_path / 'weights.pth'
+    state = timm.create_model('resnet18', num_classes=0, layers=[1, 1, 1, 1]).state_dict()
+    torch.save(dict(state, **{'conv1.weight': torch.ones(64, 1, 7, 7)}), file)
+    with pytest.raises(ConfigError, match='timm cannot build .*size mismatch for conv1.weight'):
+        build_backbone('resnet18', layers=[1, 1, 1, 1], checkpoint_path=str(file))

@@ -244,3 +244,22 @@ def test_an_imported_projector_costs_no_more_than_its_weights(tmp_path):
     torch.save(add_digest(content), tmp_path / 'a.pth')
     with pytest.raises(ConfigError, match='does not fit Imported'):
         load_method(tmp_path / 'a.pth')
+
+
+def test_weights_of_other_channels_are_told_apart(write, tiny):
+    path = write(dict(in_chans=1))
+    with pytest.raises(ConfigError, match='in_chans=1 of the backbone, but it must be 3: images'):
+        load_method(path)
+    weights = build_method(tiny()).state_dict()
+    for key in ('online.backbone.conv1.weight', 'target.network.backbone.conv1.weight'):
+        weights[key] = weights[key][:, :1]
+    sentence = (
+        'does not fit BYOL: its .*conv1.weight takes images of 1 channels, and images are read as '
+        'RGB here'
+    )
+    with pytest.raises(ConfigError, match=sentence):
+        load_method(write(items=dict(method=weights)))
+
+
+def test_a_checkpoint_that_states_three_channels_is_read(write):
+    assert load_method(write(dict(in_chans=3)))[0].backbone.conv1.in_channels == 3

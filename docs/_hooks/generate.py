@@ -41,7 +41,7 @@ API = {
     'layers': ['ssl_zoo.layers'],
     'losses': ['ssl_zoo.losses'],
     'optim': ['ssl_zoo.optim'],
-    'backbones': ['ssl_zoo.backbones'],
+    'backbones': ['ssl_zoo.backbones', 'ssl_zoo.input_size'],
     'registry': ['ssl_zoo.registry', 'ssl_zoo.errors', 'ssl_zoo.validation'],
     'config': ['ssl_zoo.config.*'],
     'views': ['ssl_zoo.data.views', 'ssl_zoo.data.crop', 'ssl_zoo.data.photometric'],

@@ -43,6 +43,8 @@ def _extract(context, args: argparse.Namespace) -> None:
     sources = _sources(context, args)
     for note in data_notes(sources):
         print(f'note: {printable(note)}')
+    for warning in context.method.warnings:
+        print(f'warning: {warning}')
     for name, source in sources.items():
         features = context.features(source, name, args.dtype)
         if rank() == 0:

@@ -32,6 +32,8 @@ def dry_run(settings: Settings, report: Callable[[str], object] = print) -> None
         return
     method, optimizer = build_method_and_optimizer(settings, plan)
     report('plan\n' + describe_plan(settings, plan, method, optimizer.param_groups))
+    for warning in method.warnings:
+        report(f'warning: {warning}')
     step = timed_step(settings, plan, method, optimizer)
     if not math.isfinite(step.loss):
         raise FloatingPointError(

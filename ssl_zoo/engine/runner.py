@@ -124,7 +124,7 @@ def build_runner(
     runner.logger.info('plan\n' + describe_plan(settings, plan, method, optimizer.param_groups))
     for note in data_notes(sources):
         runner.logger.info(f'note: {note}')
-    for warning in data_warnings(sources):
+    for warning in (*data_warnings(sources), *method.warnings):
         runner.logger.warning(f'warning: {warning}')
     return runner
 

@@ -4,6 +4,7 @@ The foreign file is read as data, its layout is recognised, its weights are comp
 with those of the network, and the checkpoint is written.
 """
 
+import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ssl_zoo.architecture_keys import architecture, architecture_only
-from ssl_zoo.backbones import build_backbone
-from ssl_zoo.build import EVALUATION_OPTIONS, build_method, load_method
+from ssl_zoo.backbones import build_backbone, other_channels
+from ssl_zoo.build import EVALUATION_OPTIONS, build_method, fit_to_evaluation, load_method
 from ssl_zoo.checkpoint import FORMAT, add_digest
 from ssl_zoo.config.options import apply_option
 from ssl_zoo.config.settings import Settings, settings_from_dict
@@ -108,9 +109,13 @@ def import_checkpoint(
     with torch.device('meta'):
         method = build_method(settings, from_file=True)
     _load_weights(method, backbones, found, has_projector=layers is not None)
+    fitted = copy.deepcopy(method)
+    fit_to_evaluation(fitted, settings)  # raises before a file is written
     _write(path, method, settings, found.steps)
     load_method(path)  # the checkpoint must load as it does in every evaluation
-    return ImportReport(path, report_lines(found, method, settings, arguments, notes))
+    lines = report_lines(found, method, settings, arguments, notes)
+    lines += [f'warning    {warning}' for warning in fitted.warnings]
+    return ImportReport(path, lines)
 
 
 def _leave_out_heads(found: ForeignCheckpoint, network: nn.Module) -> None:
@@ -169,8 +174,11 @@ def _check_names(weights: Weights, expected: dict, optional: set[str], part: str
 
 
 def _check_shapes(weights: Weights, expected: dict, part: str) -> None:
-    for name, value in weights.items():
-        shape = tuple(value.shape)
+    shapes = {name: tuple(value.shape) for name, value in weights.items()}
+    channels = other_channels(expected, shapes)
+    if channels:
+        raise ConfigError(f'the {part} in the file does not fit: {channels}')
+    for name, shape in shapes.items():
         expected_shape = tuple(expected[name].shape)
         if shape != expected_shape:
             raise ConfigError(

@@ -793,6 +793,18 @@ def change(state: dict, **changes) -> dict:
             None,
             'neither those of a plain ResNet nor of a ViT',
         ),
+        (
+            lambda s: change(s, conv1_weight=torch.ones(8, 1, 7, 7)),
+            None,
+            'backbone in the file does not fit: its conv1.weight takes images of 1 channels, and '
+            'images are read as RGB',
+        ),
+        (
+            lambda s: change(vit().state_dict(), patch_embed_proj_weight=torch.ones(24, 13, 8, 8)),
+            "{'num_heads': 3}",
+            'its patch_embed.proj.weight takes images of 13 channels',
+        ),
+        (lambda s: s, "{'in_chans': 1}", 'in_chans=1 of the backbone, but it must be 3'),
         (lambda s: s, 'resnet50', 'lacks layer1.0.bn3.bias.* name the model with --backbone'),
         (lambda s: s, 'resnet5O', "'resnet5O' is not a timm model: did you mean"),
         (lambda s: s, "{'name': 5}", 'name of the backbone is 5'),
@@ -896,6 +908,20 @@ def test_heads_that_the_weights_do_not_show_are_asked_for(tmp_path):
         ).path
     )['config']
     assert config['method']['backbone'] == dict(name='vit_small_patch8_224', depth=2, img_size=32)
+
+
+def test_a_vit_is_imported_for_images_of_another_size(tmp_path):
+    file = saved(vit(6, 384).state_dict(), tmp_path / 'a.pth')
+    report = import_checkpoint(file, tmp_path / 'out', options=['data.eval_size=64'])
+    assert report.lines[-1] == (
+        'warning    position embeddings were interpolated from 4 x 4 to 8 x 8 tokens: the network '
+        'was not trained at this size'
+    )
+    assert load_method(report.path)[0].backbone.pos_embed.shape == (1, 65, 384)
+    assert read_checkpoint(report.path)['method']['online.backbone.pos_embed'].shape[1] == 17
+    with pytest.raises(ConfigError, match='cannot take images of 4 x 4 px'):
+        import_checkpoint(file, tmp_path / 'small', options=['data.eval_size=4'])
+    assert not (tmp_path / 'small').exists()
 
 
 def test_a_projector_that_cannot_be_had_is_left_out_and_said(tmp_path):

@@ -83,7 +83,7 @@ def test_a_vit_of_another_size(tiny):
     vit = dict(name='vit_tiny_patch16_224')
     with pytest.raises(
         ConfigError,
-        match='takes images of 224 x 224 pixels, and the views have 20; '
+        match='vit_tiny_patch16_224 cannot take views of 20 x 20 px .*; '
         'give the backbone img_size=20',
     ):
         build_method(

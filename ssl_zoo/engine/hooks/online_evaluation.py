@@ -24,6 +24,7 @@ from ssl_zoo.evaluation.knn import knn_predict, knn_protocol
 from ssl_zoo.evaluation.metrics import accuracy
 from ssl_zoo.evaluation.probe import DRAWS, few_label_probe, few_label_protocol, linear_probe
 from ssl_zoo.evaluation.results import rows_of, write_row
+from ssl_zoo.input_size import fitting_copy
 from ssl_zoo.losses import feature_std
 from ssl_zoo.method import Method
 from ssl_zoo.printable import one_line
@@ -131,6 +132,7 @@ class OnlineEvaluationHook(Hook):
             settings.data.std,
             channels_last=settings.channels_last,
         )
+        self.view_sizes = {view.size for view in settings.build_views()}
         val = sources['val']
         bank = sources['bank']
         self.has_labels = bank is not None and val is not None and val.labels is not None
@@ -258,7 +260,10 @@ class OnlineEvaluationHook(Hook):
         # A compiled backbone would be compiled again for eval mode and for each batch size.
         eager = torch.compiler.set_stance('force_eager') if self.settings.compile else nullcontext()
         with eager:
-            features = extract_features(method.encoder(), source, self.preprocessing)
+            encoder = method.encoder()
+            if self.preprocessing.size not in self.view_sizes:
+                encoder = fitting_copy(encoder, self.preprocessing.size)
+            features = extract_features(encoder, source, self.preprocessing)
         named = [(source.name(i), reason) for i, reason in features.unreadable]
         new = [(name, reason) for name, reason in named if name not in self.unreadable]
         self.unreadable.update(new)
@@ -339,7 +344,7 @@ class OnlineEvaluationHook(Hook):
         width = max(len(result.weights) for result in results)
         k = self.online_eval.k
         log = runner.logger.info
-        for warning in self.test.warnings:
+        for warning in (*runner.method.warnings, *self.test.warnings):
             log(f'warning: {warning}')
         log(f'on {images} test images, backbone features of {bank} training images:')
         log(f'  {"":<{width}}  k-NN, k={k}  2 labels per class, mean of {DRAWS} draws')
@@ -361,7 +366,7 @@ class OnlineEvaluationHook(Hook):
             test_manifest=self.test.manifest(),
             bank_data=data_digest(self.bank),
             test_data=data_digest(self.test),
-            warnings=list(self.test.warnings),
+            warnings=[*runner.method.warnings, *self.test.warnings],
             step=runner.step,
             checkpoint=str(runner.checkpoint_hook.path or ''),
             seed=self.settings.seed,

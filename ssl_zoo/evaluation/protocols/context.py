@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ssl_zoo.build import build_method, load_trained
+from ssl_zoo.build import build_method, fit_to_evaluation, load_trained
 from ssl_zoo.config.builtin_values import to_builtin
 from ssl_zoo.data.data_digest import data_digest
 from ssl_zoo.data.identity import content_identity
@@ -195,6 +195,7 @@ class EvaluationContext:
         method = build_method(
             replace(self.settings, seed=self.settings.seed + draw), from_file=True
         )
+        fit_to_evaluation(method, self.settings)
         return method.to(self.device).encoder(self.network, self.layer)
 
     @property
@@ -301,7 +302,7 @@ class EvaluationContext:
             preprocessing=to_builtin(asdict(self.preprocessing)),
             **top5,
             **fields,
-            warnings=list(test.warnings),
+            warnings=[*self.method.warnings, *test.warnings],
             test=type(getattr(test, 'source', test)).__name__,
             test_manifest=test.manifest(),
             **self.data_digests,
