@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from ssl_zoo.studies.config_runs import read_result, results_table, run_folder
+from ssl_zoo.engine.plan import Plan
+from ssl_zoo.errors import ConfigError
+from ssl_zoo.studies.config_runs import ConfigRun, read_result, results_table, run_folder
 
 SMALL = [
     'method.backbone.width=0.125',
@@ -185,3 +187,31 @@ def test_later_evaluations_in_the_same_folder_do_not_change_the_table(tmp_path):
     (tmp_path / 'log.jsonl').write_text('')
     result = read_result(tmp_path)
     assert (result['k-NN'], result['seconds']) == (90.0, 60)
+
+
+def test_a_run_with_an_automatic_decay_is_recognised(root, tmp_path):
+    """The results of the run hold the number that the run has put in place of base_ema='auto'."""
+    options = ('method.base_ema=auto',)
+    run = ConfigRun(str(root / 'configs/byol/digits.py'), 0, tmp_path, options)
+    assert not run.is_done()
+    config = Plan.of(run.settings(), 1257).settings.to_builtin()
+    assert config['method']['base_ema'] == 0.6
+    (tmp_path / 'log.jsonl').write_text('')
+
+    def write(config):
+        rows = [
+            dict(metric=metric, weights=weights, value=50.0, seconds=1.0, config=config)
+            for metric, weights in (
+                ('knn_top1', 'trained'),
+                ('knn_top1', 'random weights'),
+                ('probe_2_per_class_top1', 'trained'),
+            )
+        ]
+        lines = ''.join(json.dumps(row) + '\n' for row in rows)
+        (tmp_path / 'results.jsonl').write_text(lines)
+
+    write(config)
+    assert run.is_done()
+    write({**config, 'epochs': 31})
+    with pytest.raises(ConfigError, match='holds a finished run with other settings'):
+        run.is_done()
