@@ -21,6 +21,12 @@ def one_line(text: str) -> str:
     return printable(text).replace('\n', ' ').replace('\t', ' ')
 
 
+def first_line(error: Exception) -> str:
+    """Return the type of an error and the first line of its text."""
+    lines = str(error).splitlines() or ['']
+    return printable(f'{type(error).__name__}: {lines[0]}')
+
+
 def _escape(character: str) -> str:
     code = ord(character)
     return f'\\x{code:02x}' if code < 0x100 else f'\\u{code:04x}'

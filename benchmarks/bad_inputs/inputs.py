@@ -1025,12 +1025,22 @@ EXPORT = """
 {ckpt} --format timm --out @odd/fifo
 {ckpt} --format timm --out @odd/link
 {ckpt} --format safetensors --out @odd/device
+{ckpt} --format safetensors --out @odd/fifo
+{ckpt} --format safetensors --out @odd/link
+{ckpt} --format safetensors --out @odd/notes.txt/
+{ckpt} --format safetensors --out {long}
+{ckpt} --format safetensors --out {long}.safetensors
+{ckpt} --format safetensors --out /proc/none
+{ckpt} --format timm --out @odd/folder
+{ckpt} --format timm --out out.pth --dynamic-size
 {ckpt} --format timm --out out.pth --network teacher
 {ckpt} --format timm --out out.pth --images 0
 {ckpt} --format timm --out out.pth --imports {home}/hostile.yaml
 {ckpt} --format timm --out out.pth --cfg-options data.test.root={home}/images/postscript
 + {ckpt} --format timm --out out.pth
 + {ckpt} --format safetensors --out out/model.safetensors
++ {ckpt} --format safetensors --out @odd/folder
++ {ckpt} --format safetensors --out {bytes}
 """
 
 IMPORT = """

@@ -4,12 +4,15 @@
         --format timm --out byol_digits.pth
     ssl-zoo export CHECKPOINT --format torchvision --out byol_r50.pth --network target
     ssl-zoo export CHECKPOINT --format safetensors --out byol_r50/model.safetensors
-    ssl-zoo export CHECKPOINT --format onnx --out byol_r50.onnx
+    ssl-zoo export CHECKPOINT --format safetensors --out byol_r50
+    ssl-zoo export CHECKPOINT --format onnx --out byol_r50.onnx --dynamic-size
     ssl-zoo export CHECKPOINT --format timm --out a.pth \\
         --cfg-options "data.test={'type': 'Images', 'root': '/my/photos'}"
 
-The format safetensors also writes a model card, README.md, beside the file. The format onnx needs
-`pip install 'ssl_zoo[export]'`.
+The format safetensors also writes a model card, README.md, beside the file. If --out is a folder,
+safetensors writes model.safetensors, README.md and timm's config.json, as the Hugging Face Hub has
+them: timm.create_model('local-dir:byol_r50', pretrained=True, num_classes=0) loads the folder. The
+format onnx needs `pip install 'ssl_zoo[export]'`.
 
 The file is read back by the other library's own classes, and its features of test images are
 compared with those of the checkpoint. No file is left if a feature differs by more than 0.0001 (if
@@ -39,7 +42,15 @@ def build_parser() -> argparse.ArgumentParser:
         '--out',
         required=True,
         metavar='FILE',
-        help='file to write; an existing file is not overwritten',
+        help='file to write, for safetensors and onnx also a folder; an existing file is not '
+        'overwritten',
+    )
+    parser.add_argument(
+        '--dynamic-size',
+        action='store_true',
+        help='onnx: a graph for images of any height and width, for networks that take them; '
+        'default: for the size of evaluation (data.eval_size) alone. The number of images is '
+        'always free',
     )
     parser.add_argument(
         '--network',
@@ -82,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         context = EvaluationContext(
             args.checkpoint, args.cfg_options, args.network, imports=args.imports
         )
-        export(context, args.format, args.out, args.images)
+        export(context, args.format, args.out, args.images, args.dynamic_size)
         return 0
 
     return run_command(work, 'nothing was written')

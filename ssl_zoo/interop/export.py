@@ -5,6 +5,7 @@ file gets its final name only if the features of real images agree with ssl_zoo'
 """
 
 import copy
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,69 +13,45 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ssl_zoo.config.settings import Data
 from ssl_zoo.data.sources import Source, Subset, build_source
 from ssl_zoo.errors import ConfigError, MissingData, nearest
-from ssl_zoo.evaluation.features import Preprocessing, encode_batches
+from ssl_zoo.evaluation.features import Preprocessing
 from ssl_zoo.evaluation.protocols.context import EvaluationContext
 from ssl_zoo.interop.export_formats import (
+    FOLDER_FORMATS,
     FORMATS,
     READERS,
     SUFFIXES,
     ExportFormat,
-    Features,
     export_format,
-    first_line,
 )
 from ssl_zoo.interop.model_card import model_card, preprocessing_code
+from ssl_zoo.interop.timm_folder import CONFIG
+from ssl_zoo.interop.verification import GIVE_OTHER_IMAGES, Verification, compare_features
+from ssl_zoo.printable import first_line, printable
 from ssl_zoo.storage.atomic import atomic_write
 from ssl_zoo.storage.digest import sha256_of_file
 from ssl_zoo.validation import check_positive
 
-# The largest difference of a feature that is attributed to sums in another order.
-TOLERANCE = 1e-4
-# Images that are compared at a time, to bound memory. The ONNX graph is traced with another batch
-# size, so the comparison also tests that the graph accepts any batch size.
-BATCH_SIZE = 16
+CARD = 'README.md'
 
 
 @dataclass(frozen=True)
-class Verification:
-    """The comparison of the features of a file that was read back with those of the backbone.
+class Output:
+    """The places of an export.
 
     Attributes:
-        difference: largest absolute difference of a feature.
-        scale: largest absolute feature of the backbone.
-        images: number of images compared.
-        source: set of the images, 'test', 'val' or 'train'.
+        path: the file.
+        as_folder: whether the user named the folder of the file, and not the file.
+        has_card: whether a model card is written beside the file.
     """
 
-    difference: float
-    scale: float
-    images: int
-    source: str
-
-    def __str__(self) -> str:
-        return (
-            f'largest difference {self.difference:.2g} over {self.images:,} {self.source} images, '
-            f'where the largest feature is {self.scale:.3g}'
-        )
-
-    @property
-    def tolerance(self) -> float:
-        """The largest difference allowed.
-
-        The tolerance is relative to the largest feature if that is below 1, because an absolute
-        tolerance would prove little for small features.
-        """
-        return TOLERANCE * min(1.0, self.scale)
-
-    @property
-    def passed(self) -> bool:
-        """Whether the difference is a number within the tolerance; nan is not."""
-        return self.difference <= self.tolerance
+    path: Path
+    as_folder: bool
+    has_card: bool
 
 
 @dataclass(frozen=True)
@@ -84,16 +61,20 @@ class ExportedFile:
     Attributes:
         verification: the comparison that the file passed.
         sha256: SHA-256 of the file.
-        card: text of the model card; None for a format without a card.
+        companions: content of the files that belong beside it, by name.
     """
 
     verification: Verification
     sha256: str
-    card: bytes | None
+    companions: dict[str, bytes]
 
 
 def export(
-    context: EvaluationContext, format_name: str, out: str, images: int = 64
+    context: EvaluationContext,
+    format_name: str,
+    out: str,
+    images: int = 64,
+    dynamic_size: bool = False,
 ) -> Verification:
     """Write the backbone of a checkpoint in another library's format and print how to load it.
 
@@ -103,9 +84,11 @@ def export(
         context: the checkpoint, and the network to export.
         format_name: one of FORMATS. 'safetensors' (with timm's names) also writes a model card,
             README.md, beside the file.
-        out: the file to write. Neither the file nor the card may exist.
+        out: the file to write; for 'safetensors' and 'onnx' also a folder, for the file, its model
+            card and (safetensors) timm's config.json. None of these files may exist.
         images: number of images to compare, from the test set of the run; from the validation set
             if there is no test set; else from the training set.
+        dynamic_size: whether an ONNX graph takes images of any height and width.
     Returns:
         The comparison that the file passed.
     Raises:
@@ -115,100 +98,33 @@ def export(
     if format_name not in FORMATS:
         raise ConfigError(f'the format is {format_name!r}: {nearest(format_name, FORMATS)}')
     check_positive(images=images)
-    path = Path(out)
-    card_path = path.with_name('README.md') if format_name == 'safetensors' else None
-    _check_paths(format_name, path, card_path)
+    output = _output(format_name, out)
     encoder = copy.deepcopy(context.encoder)
     encoder = encoder.to('cpu', torch.float32, memory_format=torch.contiguous_format).eval()
-    exporter = export_format(context, encoder, format_name, path.name)
+    exporter = export_format(
+        context, encoder, format_name, output.path.name, dynamic_size, output.as_folder
+    )
     source, source_name = _verification_images(context.settings.data, images)
     preprocessing = replace(context.preprocessing, precision='float32', channels_last=False)
 
     def verify(written: Path) -> Verification:
         result = compare_features(
-            encoder, exporter.read, written, source, source_name, preprocessing
+            encoder,
+            exporter.read,
+            written,
+            source,
+            source_name,
+            preprocessing,
+            exporter.further_shapes,
         )
         _check_passed(result, format_name)
         return result
 
-    exported = _write_verified(path, context, encoder, exporter, verify, card_path is not None)
-    if card_path:  # written after the file that the card describes
-        _write_card(card_path, path, exported)
-    _print_summary(context, format_name, path, card_path, exported)
+    exported = _write_verified(output, context, encoder, exporter, verify)
+    _write_companions(output.path, exported)  # after the file that they describe
+    _print_summary(context, format_name, output.path, exporter, exported)
     _print_code(exporter, preprocessing)
     return exported.verification
-
-
-def compare_features(
-    encoder: nn.Module,
-    read: Callable[[Path], Features],
-    path: Path,
-    source: Source,
-    source_name: str,
-    preprocessing: Preprocessing,
-) -> Verification:
-    """Read a file back and compare its features with the encoder's, image by image.
-
-    Args:
-        encoder: (B, 3, H, W) float32 -> (B, D).
-        read: returns the other library's encoder for a file, with the same shapes.
-        path: the file.
-        source: the images.
-        source_name: name of the images for messages.
-        preprocessing: what happens to an image before the encoder.
-    Raises:
-        ConfigError: the other library cannot read or run the file, no image can be read, or all
-            features are 0, so that equal features would prove nothing.
-    """
-    try:
-        other = read(path)
-    except Exception as error:  # every library raises its own types
-        raise ConfigError(
-            f'not exported: the file cannot be read back ({first_line(error)})'
-        ) from None
-    differences = []
-    scales = []
-    n = 0
-    pairs = _both_features(encoder, other)
-    batches = encode_batches(pairs, source, preprocessing, torch.device('cpu'), BATCH_SIZE)
-    for positions, values, _ in batches:
-        if values is not None:
-            differences.append(np.abs(values[:, 0] - values[:, 1]).max())
-            scales.append(np.abs(values[:, 0]).max())
-            n += len(positions)
-    if not n:
-        raise ConfigError(
-            f'none of the {len(source)} {source_name} images can be read, and the comparison needs '
-            f'some; {_give_other_images()}'
-        )
-    scale = float(np.max(scales))
-    if scale == 0:
-        raise ConfigError(
-            f'not exported: all features of {n} {source_name} images are 0, so that nothing can be '
-            'verified with them'
-        )
-    return Verification(float(np.max(differences)), scale, n, source_name)
-
-
-def _both_features(encoder: nn.Module, other: Features) -> Features:
-    """Return a function (B, 3, H, W) -> (B, 2, D): features of the encoder and of ``other``."""
-
-    def features(x: Tensor) -> Tensor:
-        expected = encoder(x)
-        try:
-            actual = other(x)
-        except Exception as error:  # every library raises its own types
-            raise ConfigError(
-                f'not exported: the network that was read back cannot be run ({first_line(error)})'
-            ) from None
-        if actual.shape != expected.shape:
-            raise ConfigError(
-                f'not exported: the network that was read back gives {tuple(actual.shape)} for '
-                f'{len(x)} images, and the backbone {tuple(expected.shape)}'
-            )
-        return torch.stack([expected, actual], dim=1)
-
-    return features
 
 
 def _check_passed(verification: Verification, format_name: str) -> None:
@@ -221,17 +137,39 @@ def _check_passed(verification: Verification, format_name: str) -> None:
     )
 
 
-def _check_paths(format_name: str, path: Path, card_path: Path | None) -> None:
-    if path.suffix not in SUFFIXES[format_name]:
+def _output(format_name: str, out: str) -> Output:
+    """Return the places that ``--out`` names.
+
+    Raises:
+        ConfigError: one of the files exists, or the name is not one of the format.
+    """
+    path = Path(out)
+    suffixes = SUFFIXES[format_name]
+    names_folder = out.endswith('/') or not path.suffix or os.path.isdir(out)
+    as_folder = names_folder and format_name in FOLDER_FORMATS
+    if as_folder:
+        if os.path.lexists(path) and not os.path.isdir(path):
+            raise ConfigError(f'--out is {path}, which exists already and is no folder')
+        path = path / f'model{suffixes[0]}'
+    elif path.suffix not in suffixes:
+        or_folder = ', or --out names a folder' if format_name in FOLDER_FORMATS else ''
         raise ConfigError(
-            f'--out is {path}, but a file for {format_name} ends in '
-            f'{" or ".join(SUFFIXES[format_name])}'
+            f'--out is {path}, but a file for {format_name} ends in {" or ".join(suffixes)}'
+            f'{or_folder}'
         )
-    for each in (path, card_path):
-        if each and each.exists():
+    names = [path.name]
+    has_card = as_folder or format_name == 'safetensors'
+    if has_card:
+        names.append(CARD)
+    if as_folder and format_name == 'safetensors':
+        names.append(CONFIG)
+    for name in names:
+        each = path.with_name(name)
+        if os.path.lexists(each):
             raise ConfigError(
                 f'{each} exists already and is not overwritten; remove it, or choose another --out'
             )
+    return Output(path, as_folder, has_card)
 
 
 def _verification_images(data: Data, images: int) -> tuple[Source, str]:
@@ -243,29 +181,25 @@ def _verification_images(data: Data, images: int) -> tuple[Source, str]:
     except MissingData as error:
         raise ConfigError(
             f'the exported file is verified on images, and data.{name} is not on this machine '
-            f'({error}); {_give_other_images()}'
+            f'({error}); {GIVE_OTHER_IMAGES}'
         ) from None
     positions = np.linspace(0, len(source) - 1, min(images, len(source)))
     return Subset(source, np.unique(positions.astype(int))), name
 
 
-def _give_other_images() -> str:
-    return "give others with --cfg-options \"data.test={'type': 'Images', 'root': '/my/photos'}\""
-
-
 def _write_verified(
-    path: Path,
+    output: Output,
     context: EvaluationContext,
     encoder: nn.Module,
     exporter: ExportFormat,
     verify: Callable[[Path], Verification],
-    has_card: bool,
 ) -> ExportedFile:
     """Write and verify the file under a temporary name, then rename it.
 
     Raises:
         ConfigError: the file cannot be written or fails the verification; no file is left.
     """
+    path = output.path
     results = []
 
     def write(file: BinaryIO) -> None:
@@ -277,14 +211,22 @@ def _write_verified(
         written = Path(file.name)
         verification = verify(written)
         sha256 = sha256_of_file(written)
-        card = None
-        if has_card:
+        companions = dict(exporter.companions)
+        if output.has_card:
             size = written.stat().st_size
             text = model_card(
-                context, encoder, path.name, size, sha256, exporter.code, str(verification)
+                context,
+                encoder,
+                path.name,
+                size,
+                sha256,
+                exporter.code,
+                str(verification),
+                exporter.input,
+                exporter.notes,
             )
-            card = text.encode(errors='replace')
-        results.append(ExportedFile(verification, sha256, card))
+            companions[CARD] = text.encode(errors='replace')
+        results.append(ExportedFile(verification, sha256, companions))
 
     try:
         atomic_write(path, write)
@@ -295,31 +237,39 @@ def _write_verified(
     return results[0]
 
 
-def _write_card(card_path: Path, path: Path, exported: ExportedFile) -> None:
-    try:
-        atomic_write(card_path, lambda file: file.write(exported.card))
-    except OSError as error:
-        raise ConfigError(
-            f'{path} is written and verified, sha256 {exported.sha256}, but its model card '
-            f'{card_path} could not be written: {error}; to have both, free some space, remove '
-            f'{path.name} and export it again'
-        ) from None
+def _write_companions(path: Path, exported: ExportedFile) -> None:
+    written = [path.name]
+    for name, content in exported.companions.items():
+        try:
+            atomic_write(path.with_name(name), lambda file, content=content: file.write(content))
+        except OSError as error:
+            raise ConfigError(
+                f'{path} is written and verified, sha256 {exported.sha256}, but {name} beside it '
+                f'could not be written: {error}; to have all files, free some space, remove '
+                f'{" and ".join(written)} and export again'
+            ) from None
+        written.append(name)
 
 
 def _print_summary(
     context: EvaluationContext,
     format_name: str,
     path: Path,
-    card_path: Path | None,
+    exporter: ExportFormat,
     exported: ExportedFile,
 ) -> None:
     first = f'{path}: {path.stat().st_size / 2**20:.1f} MiB, sha256 {exported.sha256}'
-    if card_path:
-        first += f'; model card in {card_path}'
+    if CARD in exported.companions:
+        first += f'; model card in {path.with_name(CARD)}'
+    if CONFIG in exported.companions:
+        first += f", timm's config in {path.with_name(CONFIG)}"
     method = context.settings.method['type']
     print(first)
     print(f'  {method}, {context.network} backbone of step {context.step:,}')
     print(f'  read back by {READERS[format_name]}: {exported.verification}')
+    print(f'  input: {exporter.input}')
+    for note in exporter.notes:
+        print(f'  {printable(note)}')
 
 
 def _print_code(exporter: ExportFormat, preprocessing: Preprocessing) -> None:

@@ -40,8 +40,13 @@ MEASUREMENT_KEYS = ('metric', 'protocol', 'test_manifest', 'n', 'weights')
 NOT_RECORDED = 'not recorded'
 
 
-def file_metadata(context: EvaluationContext) -> dict[str, str]:
-    """Return the metadata inside an exported file, as text."""
+def file_metadata(context: EvaluationContext, input_text: str) -> dict[str, str]:
+    """Return the metadata inside an exported file, as text.
+
+    Args:
+        context: the checkpoint.
+        input_text: the images that the network takes, with the dimensions that are fixed.
+    """
     preprocessing = context.preprocessing
     return dict(
         written_by=f'ssl_zoo {__version__}',
@@ -50,6 +55,7 @@ def file_metadata(context: EvaluationContext) -> dict[str, str]:
         backbone=json.dumps(context.settings.to_builtin()['method'].get('backbone')),
         step=str(context.step),
         checkpoint_sha256=context.checkpoint_hash,
+        input=input_text,
         preprocessing=json.dumps(
             dict(
                 size=preprocessing.size,
@@ -87,6 +93,8 @@ def model_card(
     sha256: str,
     code: tuple[str, ...],
     verification: str,
+    input_text: str,
+    notes: Sequence[str] = (),
 ) -> str:
     """Return README.md for an exported file, with front matter for the Hugging Face Hub.
 
@@ -100,6 +108,8 @@ def model_card(
         sha256: SHA-256 of the file.
         code: lines of Python that load the file.
         verification: result of the comparison after the file was read back.
+        input_text: the images that the network takes, with the dimensions that are fixed.
+        notes: further sentences about the file.
     """
     config = context.settings.to_builtin()
     method = config['method']['type']
@@ -108,11 +118,14 @@ def model_card(
         'file': f'{_code(file_name)}, {size:,} bytes',
         'SHA-256': f'`{sha256}`',
         'parameters': f'{sum(p.numel() for p in encoder.parameters()):,}',
+        'input': _cell(input_text),
         'features': str(context.width),
         **_checkpoint_facts(context, config),
         'exported with': _cell(_exported_with()),
         'read back': verification,
     }
+    if notes:
+        facts['note'] = _cell('; '.join(notes))
     lines = [
         *_front_matter(method),
         '',

@@ -57,6 +57,9 @@ class RebuildRecipe:
             does not have, and returns the network.
         load_code: lines of Python for the user that do the same with a dict ``weights``.
         rename: converts ssl_zoo's state_dict to the names and shapes of the library.
+        arguments: arguments beside the name with which ``timm.create_model`` alone builds the
+            network; None if it cannot.
+        beyond_timm: what ``timm.create_model`` alone cannot build.
     """
 
     build: Build
@@ -64,6 +67,8 @@ class RebuildRecipe:
     load: Callable[[nn.Module, State], nn.Module]
     load_code: tuple[str, ...]
     rename: Callable[[State], State] = dict
+    arguments: dict | None = None
+    beyond_timm: str = ''
 
 
 def timm_recipe(encoder: nn.Module, backbone: dict | None) -> RebuildRecipe:
@@ -87,19 +92,40 @@ def timm_recipe(encoder: nn.Module, backbone: dict | None) -> RebuildRecipe:
             f'builds the network is unknown; {USE_ONNX}'
         )
     arguments = {key: value for key, value in backbone.items() if key != 'pretrained'}
+    beyond_timm = _beyond_timm(encoder, arguments)
     if _arguments_beyond_timm(arguments):
         build, code = _ssl_zoo_network(arguments)
     else:
         build, code = _timm_network(encoder, arguments)
     if _n_standardized(encoder) != _n_standardized(_on_meta(build)):
         build, code = _groupnorm_network(encoder, arguments)  # BYOL without batch statistics
+        beyond_timm = 'weight-standardised convolutions with GroupNorm'
     _check_same_weights(
         encoder.state_dict(),
         _on_meta(build).state_dict(),
         f"timm's {arguments['name']}",
         USE_ONNX,
     )
-    return RebuildRecipe(build, code, _load_all, ('model.load_state_dict(weights)', 'model.eval()'))
+    return RebuildRecipe(
+        build,
+        code,
+        _load_all,
+        ('model.load_state_dict(weights)', 'model.eval()'),
+        arguments=None if beyond_timm else _timm_arguments(arguments),
+        beyond_timm=beyond_timm,
+    )
+
+
+def _beyond_timm(encoder: nn.Module, arguments: dict) -> str:
+    """Return what the arguments of a model of timm cannot express; '' if they say everything."""
+    for key in sorted(_arguments_beyond_timm(arguments)):
+        return f'{key}={arguments[key]!r}'
+    for key, plain in (('stem', 'imagenet'), ('width', 1)):
+        if isinstance(encoder, ResNet) and arguments.get(key, plain) != plain:
+            return f'a ResNet with {key}={arguments[key]!r}'
+    if not timm.model_entrypoint(arguments['name']).__module__.startswith('timm.models.'):
+        return f'{arguments["name"]}, a model that is registered outside timm'
+    return ''
 
 
 def _arguments_beyond_timm(backbone: dict) -> set[str]:
@@ -140,7 +166,7 @@ def _timm_network(encoder: nn.Module, backbone: dict) -> tuple[Build, tuple[str,
     The stem of a ResNet is replaced if its kernel or its width is not timm's.
     """
     name = backbone['name']
-    arguments = {key: value for key, value in backbone.items() if key not in SSL_ZOO_ARGUMENTS}
+    arguments = _timm_arguments(backbone)
     is_cifar = backbone.get('stem') == 'cifar'
     has_other_width = backbone.get('width', 1) != 1
     channels = 0
@@ -354,6 +380,11 @@ def _load_code_without(head: str) -> tuple[str, ...]:
         f'model.{head} = torch.nn.Identity()',
         'model.eval()',
     )
+
+
+def _timm_arguments(backbone: dict) -> dict:
+    """Return those of ``build_backbone``'s arguments that go to timm.create_model, but the name."""
+    return {key: value for key, value in backbone.items() if key not in SSL_ZOO_ARGUMENTS}
 
 
 def _as_code(arguments: dict) -> str:

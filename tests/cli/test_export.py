@@ -147,7 +147,11 @@ def test_a_method_of_ones_own(tool, root, tmp_path):
         'Sequential; use --format onnx, which holds the network itself\n'
     )
     if all(map(importlib.util.find_spec, ('onnx', 'onnxscript', 'onnxruntime'))):
-        assert tool(path, '--format', 'onnx', '--out', 'a.onnx')[0] == 0
+        code, out, err = tool(path, '--format', 'onnx', '--out', 'a.onnx')
+        assert code == 0 and 'fixed: height and width, 32 px' in out
+        code, out, err = tool(path, '--format', 'onnx', '--out', 'b', '--dynamic-size')
+        assert (code, out) == (2, '') and err.count('\n') == 1
+        assert 'this Sequential does not take 41 x 48 px' in err
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ features with it, what is refused."""
 
 import hashlib
 import json
+import math
 import os
 import re
 from pathlib import Path
@@ -23,13 +24,16 @@ from ssl_zoo.checkpoint import FORMAT, add_digest, read_checkpoint
 from ssl_zoo.config.settings import settings_from_dict
 from ssl_zoo.data.sources.folder import Images
 from ssl_zoo.errors import ConfigError
-from ssl_zoo.evaluation.features import Preprocessing
+from ssl_zoo.evaluation.features import Preprocessing, encode_batches
 from ssl_zoo.evaluation.protocols.context import EvaluationContext
 from ssl_zoo.interop import export as module
 from ssl_zoo.interop import export_formats as formats
-from ssl_zoo.interop.export import compare_features, export
+from ssl_zoo.interop.export import export
 from ssl_zoo.interop.import_checkpoint import import_checkpoint
+from ssl_zoo.interop.input_shape import check_dynamic_size, describe_input, sizes_taken
 from ssl_zoo.interop.target_libraries import timm_recipe, torchvision_recipe
+from ssl_zoo.interop.timm_folder import _crop_share
+from ssl_zoo.interop.verification import compare_features
 from ssl_zoo.layers import batchnorm_to_groupnorm
 
 LAYERS = dict(layers=[1, 1, 1, 1])
@@ -332,30 +336,168 @@ def test_the_preprocessing_that_is_printed_is_the_evaluations(context, tmp_path,
     )
 
 
+# --- the folder that timm and the Hugging Face Hub load
+
+
+def normalised(preprocessing, source):
+    """The images as evaluations give them to the network."""
+    batches = encode_batches(lambda x: x, source, preprocessing, torch.device('cpu'))
+    return np.concatenate([values for _, values, _ in batches])
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'first_conv'),
+    [
+        (dict(name='resnet18'), 'conv1'),
+        (dict(PLAIN, norm_layer='groupnorm', channels=[32, 64, 64, 64]), 'conv1'),
+        (dict(VIT, drop_path_rate=0.1), 'patch_embed.proj'),
+        (dict(VIT, fixed_patches=True, global_pool='avg'), 'patch_embed.proj'),
+    ],
+    ids=['plain', 'groupnorm', 'vit', 'fixed patches'],
+)
+def test_timm_loads_the_folder(context, tmp_path, capsys, monkeypatch, backbone, first_conv):
+    resize = 32 if 'img_size' in backbone else 37
+    made = context(backbone, options=['data.eval_size=32', f'data.eval_resize={resize}'], **ALONE)
+    folder = tmp_path / 'hub'
+    result = export(made, 'safetensors', str(folder), images=3)
+    assert sorted(os.listdir(folder)) == ['README.md', 'config.json', 'model.safetensors']
+    config = json.loads((folder / 'config.json').read_text())
+    assert config['architecture'] == backbone['name'] and config['num_classes'] == 0
+    assert config['pretrained_cfg']['first_conv'] == first_conv
+    assert 'drop_path_rate' not in config['model_args']
+    expected = features(made.encoder)
+    network = timm.create_model(f'local-dir:{folder}', pretrained=True, num_classes=0)
+    assert result.difference == 0 and torch.equal(features(network), expected)
+    monkeypatch.setattr(
+        'timm.models._hub.hf_hub_download',
+        lambda *places, filename=None, **rest: str(folder / (filename or places[1])),
+    )
+    assert torch.equal(features(timm.create_model('hf-hub:me/a', pretrained=True)), expected)
+    code = printed_code(capsys.readouterr().out)
+    card = (folder / 'README.md').read_text().split('```python\n')[1].split('```')[0]
+    for each in (code, card.splitlines()):
+        assert torch.equal(features(run_code(each, folder)['model']), expected)
+    rng = np.random.default_rng(0)
+    photos = tmp_path / 'photos'
+    photos.mkdir()
+    for i, shape in enumerate([(50, 70), (37, 33), (90, 41), (32, 32)]):
+        pixels = rng.integers(0, 256, (*shape, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(photos / f'{i}.png')
+    data = timm.data.resolve_data_config({}, model=network)
+    transform = timm.data.create_transform(**data)
+    theirs = [transform(Image.open(path)).numpy() for path in sorted(photos.iterdir())]
+    ours = normalised(made.preprocessing, Images(str(photos)))
+    np.testing.assert_allclose(np.stack(theirs), ours, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'method', 'reason'),
+    [
+        (TINY, {}, "a ResNet with stem='cifar'"),
+        (dict(PLAIN, width=0.125), {}, 'a ResNet with width=0.125'),
+        (dict(PLAIN, padding='same', channels=[16] * 4), {}, "padding='same'"),
+        (TINY, dict(groups=4), 'weight-standardised convolutions with GroupNorm'),
+    ],
+    ids=['cifar', 'narrow', 'same', 'no batch statistics'],
+)
+def test_no_config_of_timm_where_it_would_lie(context, tmp_path, capsys, backbone, method, reason):
+    made = context(backbone, **method)
+    export(made, 'safetensors', f'{tmp_path}/hub.v1/', images=2)
+    assert sorted(os.listdir(tmp_path / 'hub.v1')) == ['README.md', 'model.safetensors']
+    said = f'without config.json: timm.create_model alone cannot build {reason}'
+    out = capsys.readouterr().out
+    assert said in out and said in (tmp_path / 'hub.v1' / 'README.md').read_text()
+    names = run_code(printed_code(out), tmp_path / 'hub.v1')
+    torch.testing.assert_close(features(names['model']), features(made.encoder), rtol=0, atol=1e-6)
+
+
+def test_timm_computes_the_size_before_the_crop_from_the_share():
+    for resize in range(1, 520):
+        for size in (1, 32, 33, 96, 224, 299, 384, resize):
+            assert math.floor(size / _crop_share(size, resize)) == resize
+
+
 # --- onnx
 
 
-def test_onnxruntime_runs_it_at_any_batch_size(context, tmp_path, capsys):
+def test_onnxruntime_runs_it_at_any_size_and_number_of_images(context, tmp_path, capsys):
     onnxruntime = pytest.importorskip('onnxruntime')
     onnx = pytest.importorskip('onnx')
     pytest.importorskip('onnxscript')
     made = context()
-    result = export(made, 'onnx', str(tmp_path / 'a.onnx'))
-    assert (
-        result.difference < 1e-4
-        and result.images == 20
-        and 'read back by onnxruntime: ' in capsys.readouterr().out
-    )
-    session = onnxruntime.InferenceSession(str(tmp_path / 'a.onnx'))
-    for n in (1, 2, 5):
-        own = features(made.encoder, X[:n])
+    result = export(made, 'onnx', str(tmp_path / 'hub'), dynamic_size=True)
+    path = tmp_path / 'hub' / 'model.onnx'
+    out = capsys.readouterr().out
+    said = 'dynamic: number of images B, height H and width W; fixed: 3 channels'
+    assert result.difference < 1e-4 and result.images == 20
+    assert 'read back by onnxruntime: ' in out and said in out
+    assert 'compared at 32 x 32 and at 41 x 48 px' in out
+    session = onnxruntime.InferenceSession(str(path))
+    for n, height, width in ((1, 32, 32), (5, 32, 32), (2, 33, 32), (1, 64, 47), (3, 24, 80)):
+        images = nn.functional.interpolate(X[:n], (height, width), mode='bilinear')
         np.testing.assert_allclose(
-            session.run(['features'], dict(images=X[:n].numpy()))[0], own, atol=1e-5
+            session.run(['features'], dict(images=images.numpy()))[0],
+            features(made.encoder, images),
+            atol=1e-5,
         )
-    graph = onnx.load(tmp_path / 'a.onnx')
-    said = {item.key: item.value for item in graph.metadata_props}
-    assert said['method'] == 'BYOL' and json.loads(said['preprocessing'])['mean'] == [0.5, 0.4, 0.3]
-    assert sorted(os.listdir(tmp_path)) == ['a.onnx', 'run']
+    metadata = {item.key: item.value for item in onnx.load(path).metadata_props}
+    assert metadata['method'] == 'BYOL' and said in metadata['input']
+    assert json.loads(metadata['preprocessing'])['mean'] == [0.5, 0.4, 0.3]
+    card = (tmp_path / 'hub' / 'README.md').read_text()
+    assert said in card and 'compared at 32 x 32 and at 41 x 48 px' in card
+    assert sorted(os.listdir(tmp_path)) == ['hub', 'run']
+    assert sorted(os.listdir(tmp_path / 'hub')) == ['README.md', 'model.onnx']
+
+
+def test_what_an_onnx_file_of_one_size_says(context):
+    pytest.importorskip('onnxruntime')
+    made = context()
+    exporter = formats.export_format(made, made.encoder.cpu().eval(), 'onnx', 'a.onnx')
+    assert exporter.input == (
+        'float32 (B, 3, 32, 32); dynamic: number of images B; fixed: height and width, 32 px, '
+        'and 3 channels'
+    )
+    assert '--dynamic-size leaves them open' in exporter.notes[0]
+    assert 'images: (B, 3, 32, 32) float32' in exporter.code[-1]
+
+
+def test_the_first_image_and_the_further_shapes_are_compared(image_folder):
+    """A graph that is bound to a batch size or to a size is found out."""
+    source = Images(str(image_folder(classes=1, per_class=4, size=8)))
+    encoder = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    arguments = (Path('x'), source, 'test', ONE, [(9, 12)])
+    for wrong in (
+        lambda x: encoder(x) + 0.5 * (len(x) == 1),
+        lambda x: encoder(x) + 0.5 * (len(x) > 1),
+        lambda x: encoder(x) + 0.5 * (x.shape[2:] == (9, 12)),
+    ):
+        result = compare_features(encoder, lambda path, wrong=wrong: wrong, *arguments)
+        assert result.difference == 0.5 and not result.passed
+    assert compare_features(encoder, lambda path: encoder, *arguments).difference == 0
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'sizes', 'sentence'),
+    [
+        (
+            VIT,
+            'one',
+            r'VisionTransformer does not take 41 x 48 px \(.*\); leave out --dynamic-size',
+        ),
+        (dict(VIT, dynamic_img_size=True), 'some', 'does not take 41 x 48 px'),
+        (dict(TINY, stem='imagenet', padding='same'), 'any', 'this one has Conv2dSame, TensorFlow'),
+        (TINY, 'any', None),
+    ],
+)
+def test_networks_of_fixed_and_of_dynamic_size(backbone, sizes, sentence):
+    encoder = build_backbone(**backbone).eval()
+    assert sizes_taken(encoder, 32) == sizes
+    assert ('32 px' in describe_input(32, sizes)) == (sizes == 'one')
+    if sentence is None:
+        check_dynamic_size(encoder, 32)
+    else:
+        with pytest.raises(ConfigError, match=sentence):
+            check_dynamic_size(encoder, 32)
 
 
 def test_onnx_without_its_packages(context, tmp_path, monkeypatch):
@@ -403,6 +545,7 @@ def test_one_wrong_weight_and_there_is_no_file(
 
 
 def test_small_features_must_be_as_right(context, tmp_path, monkeypatch):
+    made = context()
     for difference, scale, fine in (
         (9e-5, 1.0, True),
         (9e-5, 50.0, True),
@@ -416,7 +559,7 @@ def test_small_features_must_be_as_right(context, tmp_path, monkeypatch):
             lambda *rest, measured=(difference, scale): module.Verification(*measured, 5, 'test'),
         )
         try:
-            export(context(), 'timm', str(tmp_path / f'{difference}{scale}.pth'))
+            export(made, 'timm', str(tmp_path / f'{difference}{scale}.pth'))
         except ConfigError as error:
             assert 'the features differ' in str(error) and not fine
         else:
@@ -507,7 +650,12 @@ def test_a_network_that_is_not_the_configs(backbone, sentence):
         (dict(format_name='tim'), "the format is 'tim': did you mean 'timm'"),
         (dict(images=0), 'images=0, but it must be a number above 0'),
         (dict(out='a.safetensors'), 'a file for timm ends in .pth or .pt'),
-        (dict(format_name='safetensors'), 'a file for safetensors ends in .safetensors'),
+        (
+            dict(format_name='safetensors'),
+            'a file for safetensors ends in .safetensors, or --out names a folder',
+        ),
+        (dict(dynamic_size=True), '--dynamic-size is for --format onnx'),
+        (dict(out='run'), '--out is .*run, but a file for timm ends in'),
     ],
 )
 def test_mistakes(context, tmp_path, arguments, sentence):
@@ -527,8 +675,15 @@ def test_nothing_is_overwritten(checkpoint, context, tmp_path):
     (tmp_path / 'README.md').write_text('mine')
     with pytest.raises(ConfigError, match='README.md exists already'):
         export(context(path=path), 'safetensors', str(tmp_path / 'a.safetensors'))
+    with pytest.raises(ConfigError, match='step_00000014.pth, which exists already and is no fold'):
+        export(context(path=path), 'safetensors', f'{path}/')
+    (tmp_path / 'hub').mkdir()
+    (tmp_path / 'hub' / 'config.json').symlink_to('nowhere')
+    with pytest.raises(ConfigError, match='config.json exists already'):
+        export(context(path=path), 'safetensors', str(tmp_path / 'hub'))
     assert path.read_bytes() == before and (tmp_path / 'README.md').read_text() == 'mine'
-    assert sorted(os.listdir(tmp_path)) == ['README.md', 'run']
+    assert sorted(os.listdir(tmp_path)) == ['README.md', 'hub', 'run']
+    assert os.listdir(tmp_path / 'hub') == ['config.json']
 
 
 @pytest.mark.parametrize(
@@ -574,9 +729,9 @@ def test_the_card_comes_after_its_file(context, tmp_path, monkeypatch):
     monkeypatch.setattr(os, 'replace', fails('README.md'))
     with pytest.raises(
         ConfigError,
-        match='a.safetensors is written and verified, sha256 [0-9a-f]{64}, but its model card '
-        '.*README.md could not be written: .*No space left on device; to have both, free some '
-        'space, remove a.safetensors',
+        match='a.safetensors is written and verified, sha256 [0-9a-f]{64}, but README.md beside it '
+        'could not be written: .*No space left on device; to have all files, free some space, '
+        'remove a.safetensors and export again',
     ):
         export(made, 'safetensors', str(out))
     assert sorted(os.listdir(tmp_path)) == ['a.safetensors', 'run']
@@ -650,8 +805,11 @@ ONE = Preprocessing(8, 8, (0.5,) * 3, (0.5,) * 3)
     ('theirs', 'sentence'),
     [
         (lambda path: 1 / 0, r'cannot be read back \(ZeroDivisionError: division by zero\)'),
-        (lambda path: lambda x: 1 / 0, r'cannot be run \(ZeroDivisionError'),
-        (lambda path: lambda x: x, r'gives \(4, 3, 8, 8\) for 4 images'),
+        (
+            lambda path: lambda x: 1 / 0,
+            r'cannot be run on images of shape \(1, 3, 8, 8\) \(ZeroDivisionError',
+        ),
+        (lambda path: lambda x: x, r'gives \(1, 3, 8, 8\) for 1 images'),
     ],
 )
 def test_a_foreign_network_that_fails(image_folder, theirs, sentence):
@@ -744,6 +902,8 @@ def test_the_card_says_what_the_checkpoint_and_its_results_say(checkpoint, conte
         f'{out.stat().st_size:,} bytes',
         own,
         '| features | 64 |',
+        '| input | float32 (B, 3, H, W); dynamic: number of images B, height H and width W; fixed: '
+        '3 channels |',
         '| optimizer steps | 14 of 20 images |',
         '| passes over the training images | 2.0 of 2 |',
         '| training images | 140, ',
