@@ -68,7 +68,35 @@ def evaluation_parser(command: str, description: str) -> argparse.ArgumentParser
         default=0,
         help='of the random numbers that the evaluation draws; default: 0',
     )
+    parser.set_defaults(per_class=False)
     return parser
+
+
+def add_metric_arguments(
+    parser: argparse.ArgumentParser, default: str | None = 'top1', default_text: str = 'top1'
+) -> None:
+    """Add --metric and --per-class; ``default_text`` describes the default of --metric."""
+    parser.add_argument(
+        '--metric',
+        default=default,
+        help=f"'top1' or 'mean_per_class'; default: {default_text}",
+    )
+    parser.add_argument(
+        '--per-class',
+        action='store_true',
+        help='print the accuracy of each class, and save it and the confusion matrix as CSV',
+    )
+
+
+def add_label_arguments(parser: argparse.ArgumentParser, condition: str = '') -> None:
+    """Add --labels and --list; ``condition`` is the end of the help text of --labels."""
+    parser.add_argument(
+        '--labels',
+        help=f'labelled images: a share such as 1%%, or a number such as 4-per-class{condition}',
+    )
+    parser.add_argument(
+        '--list', help='text file with the names of the labelled images, one per line'
+    )
 
 
 def add_dtype_argument(parser: argparse.ArgumentParser, condition: str = '') -> None:
@@ -158,4 +186,5 @@ def _context(args: argparse.Namespace) -> 'EvaluationContext':
         args.eval_batch_size,
         args.workers,
         args.seed,
+        args.per_class,
     )

@@ -2,6 +2,7 @@
 
     ssl-zoo knn work_dirs/byol_digits/<run>/checkpoints/step_00000589.pth
     ssl-zoo knn CHECKPOINT --k 1 5 10 20 --temperature 0.02 0.07 --network target
+    ssl-zoo knn CHECKPOINT --labels 10% --metric mean_per_class --per-class
     ssl-zoo knn CHECKPOINT --ivf 4096 --probes 64     # clusters, 8 bits: for large banks
 
 k and temperature are chosen on the hold-out of the config (data.val), and the accuracy is measured
@@ -11,7 +12,13 @@ The features are stored in the work directory, where later evaluations find them
 
 import sys
 
-from ssl_zoo.cli.evaluation_arguments import add_dtype_argument, evaluation_parser, run_evaluation
+from ssl_zoo.cli.evaluation_arguments import (
+    add_dtype_argument,
+    add_label_arguments,
+    add_metric_arguments,
+    evaluation_parser,
+    run_evaluation,
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,16 +44,25 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         '--probes', type=int, default=32, help='clusters that a search visits; default: 32'
     )
+    add_label_arguments(parser, '; default: all')
+    add_metric_arguments(parser)
     add_dtype_argument(parser)
     args = parser.parse_args(argv)
     from ssl_zoo.evaluation.protocols.knn import evaluate_knn
+    from ssl_zoo.evaluation.protocols.labels import with_labels
 
-    return run_evaluation(
-        args,
-        lambda context: evaluate_knn(
-            context, args.k, args.temperature, args.ivf, args.probes, args.dtype
-        ),
-    )
+    def evaluate(context) -> None:
+        evaluate_knn(
+            with_labels(context, args.labels, args.list),
+            args.k,
+            args.temperature,
+            args.ivf,
+            args.probes,
+            args.dtype,
+            args.metric,
+        )
+
+    return run_evaluation(args, evaluate)
 
 
 if __name__ == '__main__':

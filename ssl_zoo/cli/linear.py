@@ -3,6 +3,7 @@
     ssl-zoo linear work_dirs/byol_digits/<run>/checkpoints/step_00000589.pth
     ssl-zoo linear CHECKPOINT --cached       # features once, then heads and L-BFGS: minutes
     ssl-zoo linear CHECKPOINT --preset mocov3 --lrs 0.03 0.1 0.3 --retrain
+    ssl-zoo linear CHECKPOINT --cached --labels 4-per-class --metric mean_per_class
 
 The settings are those of BYOL's paper, or those of another paper or library with --preset. The
 heads of all settings are trained side by side in one pass over the images. The best head on the
@@ -15,6 +16,8 @@ import sys
 
 from ssl_zoo.cli.evaluation_arguments import (
     add_dtype_argument,
+    add_label_arguments,
+    add_metric_arguments,
     add_recipe_arguments,
     change_recipe,
     evaluation_parser,
@@ -57,6 +60,8 @@ def _parser() -> argparse.ArgumentParser:
             'without a number: no regression'
         ),
     )
+    add_label_arguments(parser, '; default: all')
+    add_metric_arguments(parser)
     add_dtype_argument(parser, ', with --cached')
     return parser
 
@@ -64,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
 def _evaluate(context, args: argparse.Namespace) -> None:
     from ssl_zoo.errors import ConfigError
     from ssl_zoo.evaluation.logistic import STRENGTHS
+    from ssl_zoo.evaluation.protocols.labels import with_labels
     from ssl_zoo.evaluation.protocols.linear import evaluate_linear
     from ssl_zoo.evaluation.protocols.linear_cached import evaluate_cached
     from ssl_zoo.evaluation.recipes import linear_preset
@@ -79,11 +85,18 @@ def _evaluate(context, args: argparse.Namespace) -> None:
             '--strengths are for the logistic regression, which needs --cached; add --cached, '
             'or leave --strengths out'
         )
+    has_labels = args.labels is not None or args.list is not None
+    if args.retrain and has_labels:
+        raise ConfigError(
+            '--retrain would train on all labels of the hold-out beside those of --labels or '
+            '--list; leave one of them out'
+        )
+    context = with_labels(context, args.labels, args.list)
     if args.cached:
         strengths = STRENGTHS if args.strengths is None else tuple(args.strengths)
-        evaluate_cached(context, recipe, args.retrain, strengths, args.dtype)
+        evaluate_cached(context, recipe, args.retrain, strengths, args.dtype, args.metric)
     else:
-        evaluate_linear(context, recipe, args.retrain)
+        evaluate_linear(context, recipe, args.retrain, args.metric)
 
 
 if __name__ == '__main__':

@@ -15,6 +15,8 @@ same command continues a stopped evaluation.
 import sys
 
 from ssl_zoo.cli.evaluation_arguments import (
+    add_label_arguments,
+    add_metric_arguments,
     add_recipe_arguments,
     change_recipe,
     evaluation_parser,
@@ -25,10 +27,7 @@ from ssl_zoo.cli.evaluation_arguments import (
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = evaluation_parser('semi-supervised', __doc__)
-    parser.add_argument('--labels', help='a share such as 1%%, or a number such as 4-per-class')
-    parser.add_argument(
-        '--list', help='text file with the names of the labelled images, one per line'
-    )
+    add_label_arguments(parser)
     parser.add_argument(
         '--draws',
         type=int,
@@ -40,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         action='store_true',
         help='start from random weights: the supervised baseline',
     )
-    parser.add_argument('--metric', default='top1', help="'top1' (default) or 'mean_per_class'")
+    add_metric_arguments(parser)
     add_recipe_arguments(parser)
     args = parser.parse_args(argv)
     args.random_weights |= args.from_scratch

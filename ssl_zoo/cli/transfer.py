@@ -16,6 +16,7 @@ import sys
 
 from ssl_zoo.cli.evaluation_arguments import (
     add_dtype_argument,
+    add_metric_arguments,
     add_recipe_arguments,
     change_recipe,
     evaluation_parser,
@@ -64,10 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         default=0.2,
         help='share of the training images held out for choices; default: 0.2',
     )
-    parser.add_argument(
-        '--metric',
-        help="'top1' or 'mean_per_class'; default: as papers report the set, 'top1' for folders",
-    )
+    add_metric_arguments(parser, None, 'as papers report the set, top1 for folders')
     parser.add_argument('--finetune', action='store_true', help='train the whole network')
     parser.add_argument(
         '--steps',

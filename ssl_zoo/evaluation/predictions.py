@@ -27,12 +27,14 @@ class Predictions:
         labels: (N,) int64.
         names: (N,) str, names of the images.
         row: the results row of the evaluation.
+        classes: (C,) str, names of the classes; None in files of earlier versions.
     """
 
     predicted: np.ndarray
     labels: np.ndarray
     names: np.ndarray
     row: dict
+    classes: np.ndarray | None = None
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
@@ -42,6 +44,8 @@ class Predictions:
             names=self.names,
             row=np.array(json.dumps(self.row)),
         )
+        if self.classes is not None:
+            arrays['classes'] = self.classes
         atomic_write(path, lambda file: np.savez_compressed(file, **arrays))
 
     @classmethod
@@ -61,7 +65,8 @@ class Predictions:
                 row = parse_json(str(file['row']))
                 if not isinstance(row, dict):
                     raise ValueError('the row is no object')
-                predictions = cls(file['predicted'], file['labels'], file['names'], row)
+                classes = file['classes'] if 'classes' in file else None
+                predictions = cls(file['predicted'], file['labels'], file['names'], row, classes)
             predictions._check()
         except Exception as error:  # numpy and zipfile raise many types for a torn or foreign file
             reason = one_line(f'{type(error).__name__}: {error}')
@@ -90,6 +95,12 @@ class Predictions:
                 f'labels from {classes[0]} to {classes[1]}, predictions from {classes[2]} to '
                 f'{classes[3]}, but a class is a number from 0 to {MAX_CLASSES - 1:,}'
             )
+        if self.classes is None:
+            return
+        if self.classes.dtype.kind != 'U' or self.classes.ndim != 1:
+            raise ValueError(f'classes {self.classes.dtype} {self.classes.shape}')
+        if max(classes) >= len(self.classes):
+            raise ValueError(f'a class {max(classes)} beside {len(self.classes)} names')
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The leaderboard: one table of the results of many runs, with the seeds of a setup averaged."""
 
+import hashlib
 import json
 import math
 import statistics
@@ -44,8 +45,10 @@ class Entry:
         bank_images: number of these images, None if not recorded.
         warnings: sentences that the figure carries, one per line.
         images: number of test images that were read.
-        label_set: labels that a semi-supervised result was trained on, '' for others.
+        label_set: labels that were chosen to train on, such as '1%', '' for all.
         labelled: number of these labels.
+        list_sha256: hash of the list of labelled images; of several lists, over draws or seeds, a
+            hash of their hashes; '' for others.
         weights: 'trained' or 'random weights'.
         network: 'online', 'target' or 'backbone'.
         layer: 'backbone' or 'projector'.
@@ -77,6 +80,7 @@ class Entry:
     images: int | None
     label_set: str
     labelled: int | None
+    list_sha256: str
     weights: str
     network: str
     layer: str
@@ -93,7 +97,7 @@ class Entry:
         """Return the values that comparable entries share.
 
         These are the metric, the test images, the number of images read, the images that the
-        evaluation learnt from, and the training labels.
+        evaluation learnt from, and the training labels: their number and the hash of their list.
         """
         return (
             self.metric,
@@ -102,6 +106,7 @@ class Entry:
             self.bank,
             self.label_set,
             self.labelled,
+            self.list_sha256,
         )
 
     def bank_text(self) -> str:
@@ -115,8 +120,10 @@ class Entry:
         """Return the training labels of the entry in words, '' if not known."""
         if self.labelled is None:
             return f'labels {self.label_set}' if self.label_set else ''
-        count = f'{self.labelled:,} labels'
-        return f'{count} ({self.label_set})' if self.label_set else count
+        text = f'{self.labelled:,} labels'
+        if self.label_set:
+            text += f' ({self.label_set})'
+        return f'{text}, list {self.list_sha256[:8]}' if self.list_sha256 else text
 
 
 @dataclass(frozen=True)
@@ -223,6 +230,7 @@ def _entry(group: list[ResultRow]) -> Entry:
         images=last.get('n', kind=int),
         label_set=last.get('label_set') or '',
         labelled=last.get('labelled', kind=int),
+        list_sha256=_lists_hash(rows),
         weights=last.get('weights') or '?',
         network=last.get('network') or '',
         layer=last.get('layer') or '',
@@ -271,6 +279,15 @@ def _protocol(rows: list[ResultRow]) -> str:
         sentence = describe_row(dict(rows[-1].fields))
     draw = rows[-1].get('draw', kind=int)
     return sentence if draw is None else f'{sentence}, draw {draw}'
+
+
+def _lists_hash(rows: list[ResultRow]) -> str:
+    """Return the hash of the label list of the rows, a hash of the hashes of several, or ''."""
+    lists = [row.get('lists_sha256', kind=list) or [row.get('list_sha256')] for row in rows]
+    hashes = sorted({text for of_row in lists for text in of_row if isinstance(text, str)})
+    if len(hashes) > 1:
+        return hashlib.sha256(' '.join(hashes).encode()).hexdigest()
+    return hashes[0] if hashes else ''
 
 
 def _warnings(row: ResultRow) -> list[str]:
@@ -373,6 +390,7 @@ def _order(entry: Entry) -> tuple:
         '' if entry.manifest else entry.test,
         entry.labelled or 0,
         entry.label_set,
+        entry.list_sha256,
         -(entry.images or 0),
         entry.bank,
         -entry.value,

@@ -5,8 +5,8 @@ from collections import defaultdict
 from dataclasses import fields
 
 from ssl_zoo.printable import one_line
-from ssl_zoo.reports.csv_text import csv_text
 from ssl_zoo.reports.leaderboard import Entry, Leaderboard
+from ssl_zoo.storage.csv_text import csv_text
 
 MIN_WIDTH = 80  # characters of a line
 SHOWN_DAMAGED = 10
@@ -86,7 +86,7 @@ def _notes(board: Leaderboard) -> list[str]:
         notes.append(
             'Figures on different test sets do not compare: each set has its own lists and ranks.'
         )
-    if len({(entry.bank, entry.labelled, entry.label_set) for entry in board.entries}) > 1:
+    if len({entry.ranking_key()[3:] for entry in board.entries}) > 1:
         notes.append('Ranks hold only within equal training labels, of equal number and hash.')
     sentences = dict.fromkeys(
         f'  {entry.metric}, {entry.method}: {text}'

@@ -99,9 +99,10 @@ def test_byol_is_the_default_and_the_run_s_folder_where_figures_go(
     seen = []
     monkeypatch.setattr(linear, 'evaluate_linear', lambda *arguments: seen.append(arguments))
     assert tool()[0] == 0
-    context, recipe, retrain = seen.pop()
+    context, recipe, retrain, metric = seen.pop()
     assert (
-        recipe == LINEAR['byol']
+        metric == 'top1'
+        and recipe == LINEAR['byol']
         and retrain is False
         and str(context.work_dir) == str(tmp_path)
         and context.seed == 0
@@ -121,7 +122,7 @@ def test_byol_is_the_default_and_the_run_s_folder_where_figures_go(
         )[0]
         == 0
     )
-    context, recipe, retrain = seen.pop()
+    context, _, retrain, _ = seen.pop()
     assert retrain is True and (
         context.seed,
         context.network,
@@ -135,9 +136,7 @@ def test_byol_is_the_default_and_the_run_s_folder_where_figures_go(
 
 def test_arguments_change_the_recipe(tool, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(
-        linear, 'evaluate_linear', lambda context, recipe, retrain: seen.append(recipe)
-    )
+    monkeypatch.setattr(linear, 'evaluate_linear', lambda context, recipe, *_: seen.append(recipe))
     assert (
         tool(
             '--preset',
@@ -186,11 +185,23 @@ def test_cached_passes_strengths_on(tool, monkeypatch):
         assert tool('--cached', *more)[0] == 0
     byol = LINEAR['byol']
     assert seen == [
-        (byol, False, STRENGTHS, 'float32'),
-        (byol, False, (1.0, 100.0, 0.1), 'float32'),
-        (byol, False, (), 'float32'),
-        (byol, True, STRENGTHS, 'float16'),
+        (byol, False, STRENGTHS, 'float32', 'top1'),
+        (byol, False, (1.0, 100.0, 0.1), 'float32', 'top1'),
+        (byol, False, (), 'float32', 'top1'),
+        (byol, True, STRENGTHS, 'float16', 'top1'),
     ]
+
+
+def test_labels_metric_and_classes_from_the_command_line(tool, tmp_path):
+    arguments = ('--labels', '4-per-class', '--metric', 'mean_per_class', '--per-class')
+    code, out, err = tool('--cached', *QUICK, '--strengths', 1, *arguments)
+    assert code == 0, err
+    assert [(row['metric'], row['bank_images']) for row in rows(tmp_path)] == [
+        ('linear_cached_mean_per_class', 40),
+        ('logistic_mean_per_class', 40),
+    ]
+    assert out.count('  class  images  correct  accuracy') == 2
+    assert len(list((tmp_path / 'predictions').glob('*_confusion.csv'))) == 2
 
 
 def test_cached_gives_two_figures_and_without_strengths_one(tool, tmp_path):
@@ -246,6 +257,10 @@ NO_VAL = 'data.val=None'
         (('--cfg-options', 'data.val=180'), 'data.val=180'),
         (('--cfg-options', 'epochs=3'), 'would change what was trained'),
         (('--eval-batch-size', '0'), 'the batch size is 0'),
+        (('--metric', 'top-1'), "the metric is 'top-1': did you mean 'top1'"),
+        (('--labels', '1%', '--retrain'), '--retrain would train on all labels of the hold-out'),
+        (('--labels', '1%', '--list', 'x'), '--labels and --list both say'),
+        (('--list', 'nowhere.txt'), 'looked for a list of labelled images at'),
         (('--workers', '-1'), 'workers'),
         (('--seed', '-1'), 'the seed is -1'),
         (('--seed', '99999999999999999999'), 'seed'),

@@ -527,6 +527,7 @@ def test_the_test_set_is_what_is_reported_on(tiny, tmp_path, image_folder):
     assert {row['n'] for row in rows} == {7} and {row['test_manifest'] for row in rows} == {
         hook.test.manifest()
     }
+    assert {row['bank_images'] for row in rows} == {45}
     assert hook.test.labels.tolist() == [0] * 4 + [2] * 4
     assert (
         'left out of evaluation: class_0/1.png (UnidentifiedImageError'

@@ -554,3 +554,22 @@ def test_the_figures_show_number_and_hash_of_their_labels_and_their_warnings(tmp
     shown = page(board)
     assert 'warning: 3 &lt;test&gt; images are of no class' in shown
     assert 'bank ee55 of 13 labels' in shown
+
+
+def test_ranks_hold_within_equal_lists_of_labels(boards):
+    """A list of the same number of labels, under the same name, is another training set."""
+    few = dict(label_set='4-per-class', labelled=40)
+    a = dict(few, list_sha256='a1' * 32)
+    b = dict(few, list_sha256='b2' * 32)
+    rows = [row(90.0, 0, **a), row(80.0, 1, **b), row(70.0, step=100, **a)]
+    assert len({found.list_sha256 for found in boards(*rows[1:]).entries}) == 2
+    assert [found.rank for found in boards(*rows[1:]).entries] == [1, 1]
+    averaged, single = boards(*rows).entries  # over two seeds, each with a list of its own
+    assert (averaged.runs, averaged.rank, single.rank) == (2, 1, 1)
+    again = boards(*rows[:2], row(60.0, 0, step=7, **b), row(50.0, 1, step=7, **a)).entries
+    assert [(found.value, found.rank) for found in again] == [(85.0, 1), (55.0, 2)]
+    mean = row(75.0, metric='knn_top1', step=9, lists_sha256=['a1' * 32, 'b2' * 32], **few)
+    assert {found.rank for found in boards(*rows[:2], mean).entries} == {1, 2}
+    text = as_text(boards(*rows[1:]), 300)
+    assert 'trained on 40 labels (4-per-class), list b2b2b2b2' in text
+    assert 'Ranks hold only within equal training labels' in text

@@ -221,6 +221,7 @@ def test_a_comparison_of_mutated_predictions(tmp_path, capsys):
         predicted=np.array([[0, 1], [1, 0], [2, 1]]),
         labels=np.array([0, 1, 1]),
         names=np.array(['a', 'b', '\udcff']),
+        classes=np.array(['x', 'y', 'z']),
     )
     good = tmp_path / 'good.npz'
     Predictions(**arrays, row=ROW).save(good)

@@ -365,6 +365,7 @@ class OnlineEvaluationHook(Hook):
             test='val' if data.test is None else data.test['type'],
             test_manifest=self.test.manifest(),
             bank_data=data_digest(self.bank),
+            bank_images=len(self.bank),
             test_data=data_digest(self.test),
             warnings=[*runner.method.warnings, *self.test.warnings],
             step=runner.step,

@@ -21,14 +21,15 @@ from ssl_zoo.data.data_digest import data_digest
 from ssl_zoo.data.identity import content_identity
 from ssl_zoo.data.loader import default_workers
 from ssl_zoo.data.overlap import warn_of_overlap
-from ssl_zoo.data.sources import Source
-from ssl_zoo.data.splits import data_sources
+from ssl_zoo.data.sources import Joined, Source
+from ssl_zoo.data.splits import data_notes, data_sources
 from ssl_zoo.distributed import rank
 from ssl_zoo.distributed.objects import raise_together
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.feature_store import json_hash, store_features
 from ssl_zoo.evaluation.features import Features, Preprocessing
 from ssl_zoo.evaluation.metrics import interval, measure, top_k
+from ssl_zoo.evaluation.per_class import report_classes
 from ssl_zoo.evaluation.predictions import Predictions
 from ssl_zoo.evaluation.protocols.describe import describe_row
 from ssl_zoo.evaluation.results import write_row
@@ -66,6 +67,7 @@ class EvaluationContext:
         batch_size: images per batch of an evaluation pass.
         workers: processes of the loader; None for the number used in training.
         seed: seed of everything that the evaluation draws: heads, crops, label lists.
+        per_class: whether to print and save the accuracy of each class.
 
     Attributes:
         started: time.perf_counter() at the start, in seconds.
@@ -81,6 +83,8 @@ class EvaluationContext:
         weights: 'trained' or 'random weights'.
         preprocessing: what happens to an image before the encoder.
         work_dir: folder of results, predictions and features.
+        label_fields: fields of all rows; empty if all training images have their labels.
+        label_choice: parameters of all protocols; empty if all training images have their labels.
     """
 
     def __init__(
@@ -96,6 +100,7 @@ class EvaluationContext:
         batch_size: int = 256,
         workers: int | None = None,
         seed: int = 0,
+        per_class: bool = False,
     ):
         from ssl_zoo.config.loading import import_file
 
@@ -119,6 +124,9 @@ class EvaluationContext:
         self.weights = 'random weights' if random_weights else 'trained'
         self.batch_size = batch_size
         self.seed = seed
+        self.per_class = per_class
+        self.label_fields: dict = {}
+        self.label_choice: dict = {}
         if workers is None:
             workers = self.settings.workers
         self.workers = default_workers() if workers is None else workers
@@ -145,6 +153,8 @@ class EvaluationContext:
         images, and 'labelled' the training images including the hold-out.
         """
         splits = raise_together(lambda: data_sources(self.settings.data, labelled=True))
+        for note in data_notes(splits):
+            print(f'note: {printable(note)}')
         warn_of_overlap(splits, self.settings.data)
         sources = dict(
             train=splits['bank'],
@@ -174,6 +184,35 @@ class EvaluationContext:
             source = self.sources[name]
             digests[f'{field}_data'] = None if source is None else data_digest(source)
         return digests
+
+    def _bank_fields(self, retrained: bool) -> dict:
+        """Return digest and number of the images that the evaluation learns from.
+
+        Args:
+            retrained: whether the measured classifier was trained on the hold-out, too.
+        """
+        train = self.source('train')
+        if not retrained:
+            return dict(bank_data=self.data_digests['bank_data'], bank_images=len(train))
+        bank = Joined(train, self.source('val'))
+        return dict(bank_data=data_digest(bank), bank_images=len(bank))
+
+    def with_sources(
+        self, sources: dict[str, Source | None], label_fields: dict, label_choice: dict
+    ) -> 'EvaluationContext':
+        """Return a copy with other sources.
+
+        Args:
+            sources: replace those of the same names.
+            label_fields: fields of all rows.
+            label_choice: parameters of all protocols.
+        """
+        other = copy.copy(self)
+        other.sources = self.sources | sources
+        vars(other).pop('data_digests', None)  # those of the earlier sources
+        other.label_fields = label_fields
+        other.label_choice = label_choice
+        return other
 
     def source(self, name: str) -> Source:
         """Return the source 'train', 'val' or 'test'. Raises ConfigError if there is none."""
@@ -206,6 +245,11 @@ class EvaluationContext:
             return len(train.classes)
         sources = (train, self.sources['val'], self.sources['test'])
         return 1 + int(max(source.labels.max() for source in sources if source is not None))
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of the classes, their numbers if they have no names."""
+        return self.source('train').classes or [str(i) for i in range(self.classes)]
 
     def identity(self) -> dict:
         """Return everything that the features of an image depend on, except the image."""
@@ -289,12 +333,13 @@ class EvaluationContext:
         value = measure(metric, predicted, labels)
         now = datetime.now(UTC)
         top5 = {'top5': top_k(predicted, labels, 5)} if self.classes > 5 else {}
+        by_metric = {} if metric == 'top1' else dict(metric=metric)
         row = dict(
             metric=f'{tool}_{metric}',
             value=value,
             ci95=list(interval(metric, predicted, labels)),
             n=len(labels),
-            protocol=to_builtin(protocol),
+            protocol=to_builtin(protocol | self.label_choice | by_metric),
             chosen=to_builtin(chosen),
             weights=self.weights,
             network=self.network,
@@ -302,11 +347,11 @@ class EvaluationContext:
             preprocessing=to_builtin(asdict(self.preprocessing)),
             **top5,
             **fields,
+            **self.label_fields,
             warnings=[*self.method.warnings, *test.warnings],
             test=type(getattr(test, 'source', test)).__name__,
             test_manifest=test.manifest(),
-            **self.data_digests,
-            bank_images=len(self.source('train')),
+            **self.data_digests | self._bank_fields(protocol.get('retrain', False)),
             left_out=len(test) - len(labels),
             checkpoint=_relative(self.path),
             checkpoint_sha256=self.checkpoint_hash,
@@ -322,16 +367,26 @@ class EvaluationContext:
             stamp = now.strftime('%Y%m%d-%H%M%S-%f')
             path = self.work_dir / 'predictions' / f'{tool}_{metric}_{stamp}.npz'
             row['predictions'] = str(path)
-            try:
-                Predictions(predicted, labels, np.array(names), row).save(path)
-                write_row(self.work_dir, row)
-            except OSError as error:
-                raise ConfigError(
-                    f'could not write the result ({METRIC_NAMES[metric]} {value:.2f} %) to '
-                    f'{self.work_dir}: {error}'
-                ) from None
-            _print_result(row, METRIC_NAMES[metric])
+            predictions = Predictions(
+                predicted, labels, np.array(names), row, np.array(self.class_names)
+            )
+            self._save(predictions, path, METRIC_NAMES[metric])
         return row
+
+    def _save(self, predictions: Predictions, path: Path, metric_name: str) -> None:
+        """Write predictions and row, and print the value. Raises ConfigError if it cannot."""
+        row = predictions.row
+        try:
+            predictions.save(path)
+            write_row(self.work_dir, row)
+            _print_result(row, metric_name)
+            if self.per_class:
+                print(report_classes(predictions, path), flush=True)
+        except OSError as error:
+            raise ConfigError(
+                f'could not write the result ({metric_name} {row["value"]:.2f} %) to '
+                f'{self.work_dir}: {error}'
+            ) from None
 
 
 def _check_arguments(precision: str, batch_size: int, workers: int | None, seed: int) -> None:

@@ -14,6 +14,8 @@ from ssl_zoo.errors import ConfigError
 # (k, temperature) of published k-NN values: DINO's (also DINOv2's), and lightly's (from MoCo's
 # CIFAR notebook).
 PUBLISHED_KNN = {(20, 0.07): 'as DINO', (200, 0.1): 'as lightly'}
+# Protocols that use the labels of all training images unless `label_set` names others.
+ALL_LABELS_BY_DEFAULT = ('knn', 'linear', 'linear_cached', 'logistic')
 
 
 def describe_row(row: dict) -> str:
@@ -46,7 +48,8 @@ def describe(protocol: dict, chosen: dict | None = None) -> str:
         )
     sentence = SENTENCES.get(protocol['name'], _any_protocol)
     try:
-        return sentence({**protocol, **(chosen or {})})
+        values = {**protocol, **(chosen or {})}
+        return sentence(values) + _labels(values)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ConfigError(
             f'the protocol {protocol["name"]!r} of the row lacks a field or has a wrong one '
@@ -55,6 +58,13 @@ def describe(protocol: dict, chosen: dict | None = None) -> str:
 
 
 # The functions below take one dict that joins ``protocol`` and ``chosen``.
+
+
+def _labels(values: dict) -> str:
+    """Return the labels of a protocol that may have fewer than all, '' for all."""
+    if values['name'] not in ALL_LABELS_BY_DEFAULT or 'label_set' not in values:
+        return ''
+    return f'; {values["labelled"]:,} labels ({values["label_set"]})'
 
 
 def _any_protocol(values: dict) -> str:

@@ -10,8 +10,8 @@ from ssl_zoo.distributed import rank
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.features import Features
 from ssl_zoo.evaluation.knn import clustered_index, knn_grid, knn_protocol, recall
-from ssl_zoo.evaluation.metrics import accuracy
-from ssl_zoo.evaluation.protocols.context import EvaluationContext, image_names
+from ssl_zoo.evaluation.metrics import check_metric, measure
+from ssl_zoo.evaluation.protocols.context import METRIC_NAMES, EvaluationContext, image_names
 from ssl_zoo.evaluation.protocols.describe import PUBLISHED_KNN
 
 RECALL_QUERIES = 1000  # test images that the recall of an index is measured on
@@ -28,7 +28,8 @@ class KnnSetting:
         candidates: all k and temperatures of the choice; None for a published setting.
         holdout: number of held-out images that the choice was made on; None for a published
             setting.
-        holdout_accuracy: accuracy on the hold-out, in percent; None for a published setting.
+        holdout_accuracy: value of the metric on the hold-out, in percent; None for a published
+            setting.
     """
 
     k: int
@@ -73,6 +74,7 @@ def evaluate_knn(
     clusters: int | None = None,
     probes: int = 32,
     dtype: str = 'float32',
+    metric: str = 'top1',
 ) -> list[dict]:
     """Measure the accuracy of the weighted k-NN vote on the test images.
 
@@ -89,6 +91,7 @@ def evaluate_knn(
             for an exact search.
         probes: number of clusters that a search visits.
         dtype: dtype of the stored features, 'float32' or 'float16'.
+        metric: 'top1' or 'mean_per_class'; the choice is made by this metric, too.
 
     Returns:
         The results rows: that of the chosen setting, then those of the published settings. Ranks
@@ -98,6 +101,7 @@ def evaluate_knn(
         ConfigError: an argument is out of range, or nothing can be reported.
     """
     _check_arguments(ks, temperatures, clusters, probes)
+    check_metric(metric)
     train = context.source('train')
     test = context.source('test')
     val = context.sources['val']
@@ -123,7 +127,7 @@ def evaluate_knn(
         search = _clustered_search(bank, queries, max(ks), clusters, probes, context.seed)
     settings = _published_settings(bank)
     if held_out:
-        chosen = _choose(context, bank, held_out, ks, temperatures, search.index)
+        chosen = _choose(context, bank, held_out, ks, temperatures, search.index, metric)
         settings = [chosen, *settings]
     if not settings:
         raise ConfigError(
@@ -135,7 +139,7 @@ def evaluate_knn(
     return [
         context.report(
             'knn',
-            'top1',
+            metric,
             predicted[setting.k, setting.temperature],
             queries.labels,
             names,
@@ -193,14 +197,15 @@ def _choose(
     ks: list[int],
     temperatures: list[float],
     index: faiss.Index | None,
+    metric: str,
 ) -> KnnSetting:
-    """Choose k and temperature by the accuracy on the hold-out; print the accuracy of all pairs."""
+    """Choose k and temperature by the metric on the hold-out; print the values of all pairs."""
     grid = knn_grid(
         bank.values, bank.labels, held_out.values, context.classes, ks, temperatures, index
     )
-    scores = np.array([[accuracy(cell[:, 0], held_out.labels) for cell in row] for row in grid])
+    scores = np.array([[measure(metric, cell, held_out.labels) for cell in row] for row in grid])
     images = len(held_out.labels)
-    print(_score_table(ks, temperatures, scores, images))
+    print(_score_table(ks, temperatures, scores, images, METRIC_NAMES[metric]))
     i, j = np.unravel_index(scores.argmax(), scores.shape)
     return KnnSetting(
         k=ks[i],
@@ -232,9 +237,11 @@ def _predict(
     }
 
 
-def _score_table(ks: list[int], temperatures: list[float], scores: np.ndarray, images: int) -> str:
+def _score_table(
+    ks: list[int], temperatures: list[float], scores: np.ndarray, images: int, metric_name: str
+) -> str:
     head = '       k ' + ''.join(f'  T={t:<6g}' for t in temperatures)
-    lines = [f'top-1 in percent on {images:,} held-out images', head]
+    lines = [f'{metric_name} in percent on {images:,} held-out images', head]
     for k, row in zip(ks, scores, strict=True):
         lines.append(f'{k:>8} ' + ''.join(f'{score:8.2f}  ' for score in row))
     return '\n'.join(lines)

@@ -13,7 +13,7 @@ from ssl_zoo.evaluation.classifier_training import reading_saved_state, train_cl
 from ssl_zoo.evaluation.classifiers import Classifier, Heads, predict
 from ssl_zoo.evaluation.features import Preprocessing
 from ssl_zoo.evaluation.labelled_batches import ImageBatches
-from ssl_zoo.evaluation.metrics import measure
+from ssl_zoo.evaluation.metrics import check_metric, measure
 from ssl_zoo.evaluation.protocols.choice import Choice, choose
 from ssl_zoo.evaluation.protocols.context import (
     EvaluationContext,
@@ -40,26 +40,31 @@ class TrainedHeads:
     folder: Path
 
 
-def evaluate_linear(context: EvaluationContext, recipe: Recipe, retrain: bool = False) -> dict:
+def evaluate_linear(
+    context: EvaluationContext, recipe: Recipe, retrain: bool = False, metric: str = 'top1'
+) -> dict:
     """Train linear heads on the frozen encoder, and measure the best on the test images.
 
     The images are randomly cropped and flipped. The encoder is in eval mode and gets no gradient.
     One head for each setting is trained on the same features. After the last epoch the head with
-    the best accuracy on the hold-out is measured on the test images.
+    the best value of the metric on the hold-out is measured on the test images.
 
     Args:
         context: what is evaluated.
         recipe: the sweep.
         retrain: whether to train the chosen setting again on training images and hold-out
             together.
+        metric: 'top1' or 'mean_per_class'.
 
     Returns:
         The results row.
 
     Raises:
-        ConfigError: the hold-out or the test images are missing, or there is one class only.
+        ConfigError: the metric is unknown, the hold-out or the test images are missing, or there
+            is one class only.
         Stopped: after Ctrl-C, SIGTERM or SIGUSR1, when the state is saved.
     """
+    check_metric(metric)
     train = context.source('train')
     test = context.source('test')
     settings = recipe.settings(len(train))
@@ -71,7 +76,7 @@ def evaluate_linear(context: EvaluationContext, recipe: Recipe, retrain: bool = 
     folders = [heads.folder]
     choice = Choice(settings[0])
     if len(settings) > 1:
-        choice = _choose_head(context, heads.network, settings, preprocessing)
+        choice = _choose_head(context, heads.network, settings, preprocessing, metric)
     head = choice.index
     if retrain:
         everything = Joined(train, context.source('val'))
@@ -87,7 +92,7 @@ def evaluate_linear(context: EvaluationContext, recipe: Recipe, retrain: bool = 
     protocol = dict(name='linear', **choice.parameters(recipe, len(heads.batches)), retrain=retrain)
     row = context.report(
         'linear',
-        'top1',
+        metric,
         predicted[:, head],
         test.labels[positions],
         image_names(test, positions),
@@ -143,11 +148,12 @@ def _choose_head(
     network: Classifier,
     settings: list[Setting],
     preprocessing: Preprocessing,
+    metric: str,
 ) -> Choice:
     val = context.source('val')
     positions, predicted, _ = predict(
         network, val, preprocessing, context.batch_size, context.workers
     )
     labels = val.labels[positions]
-    scores = [measure('top1', predicted[:, head], labels) for head in range(len(settings))]
-    return choose(settings, scores, len(positions))
+    scores = [measure(metric, predicted[:, head], labels) for head in range(len(settings))]
+    return choose(settings, scores, len(positions), metric)

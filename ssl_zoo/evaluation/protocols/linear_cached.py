@@ -10,7 +10,7 @@ from ssl_zoo.evaluation.classifiers import Classifier, Heads, predict_features
 from ssl_zoo.evaluation.features import Features
 from ssl_zoo.evaluation.labelled_batches import FeatureBatches
 from ssl_zoo.evaluation.logistic import STRENGTHS, check_strengths
-from ssl_zoo.evaluation.metrics import measure
+from ssl_zoo.evaluation.metrics import check_metric, measure
 from ssl_zoo.evaluation.protocols.choice import Choice, choose
 from ssl_zoo.evaluation.protocols.context import (
     EvaluationContext,
@@ -45,6 +45,7 @@ def evaluate_cached(
     retrain: bool = False,
     strengths: tuple[float, ...] = STRENGTHS,
     dtype: str = 'float32',
+    metric: str = 'top1',
 ) -> list[dict]:
     """Extract features once, without augmentation, and train the heads and the regression on them.
 
@@ -55,6 +56,7 @@ def evaluate_cached(
             together.
         strengths: L2 penalties of the logistic regression (L-BFGS); empty for no regression.
         dtype: dtype of the stored features, 'float32' or 'float16'.
+        metric: 'top1' or 'mean_per_class'.
 
     Returns:
         The results rows: that of the heads, then that of the regression.
@@ -64,6 +66,7 @@ def evaluate_cached(
             strength is not a finite number above 0.
         Stopped: after Ctrl-C, SIGTERM or SIGUSR1, when the state is saved.
     """
+    check_metric(metric)
     train = context.source('train')
     test = context.source('test')
     val = context.sources['val']
@@ -79,7 +82,7 @@ def evaluate_cached(
     held_out = None if val is None else context.features(val, 'val', dtype)
     fingerprints = [fingerprint(train), fingerprint(val)]
     features = StoredFeatures(train_features, held_out, test_features, fingerprints)
-    rows = [_evaluate_heads(context, features, test, recipe, retrain, dtype)]
+    rows = [_evaluate_heads(context, features, test, recipe, retrain, dtype, metric)]
     if strengths:
         row = evaluate_logistic(
             context,
@@ -87,7 +90,7 @@ def evaluate_cached(
             held_out,
             test_features,
             test,
-            'top1',
+            metric,
             strengths,
             retrain,
             'logistic',
@@ -103,6 +106,7 @@ def _evaluate_heads(
     recipe: Recipe,
     retrain: bool,
     dtype: str,
+    metric: str,
 ) -> dict:
     """Train the heads and return the results row of the best one."""
 
@@ -125,8 +129,8 @@ def _evaluate_heads(
     if len(settings) > 1:
         labels = features.held_out.labels
         predicted = predict_features(heads, features.held_out)
-        scores = [measure('top1', predicted[:, head], labels) for head in range(len(settings))]
-        choice = choose(settings, scores, len(labels))
+        scores = [measure(metric, predicted[:, head], labels) for head in range(len(settings))]
+        choice = choose(settings, scores, len(labels), metric)
     head = choice.index
     if retrain:
         trained_on = join_features(features.train, features.held_out)
@@ -138,7 +142,7 @@ def _evaluate_heads(
         del parameters[name]
     return context.report(
         'linear_cached',
-        'top1',
+        metric,
         predict_features(heads, features.test)[:, head],
         features.test.labels,
         image_names(test, features.test.index),

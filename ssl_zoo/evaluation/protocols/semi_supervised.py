@@ -1,15 +1,8 @@
 """Semi-supervised evaluation: the whole network fine-tuned on a few labelled images."""
 
 import statistics
-from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-
-from ssl_zoo.data.label_lists import draw_labels, is_imagenet, official_list, read_list, write_list
-from ssl_zoo.data.sources import Source, Subset
 from ssl_zoo.distributed import rank
-from ssl_zoo.distributed.objects import on_rank0
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.classifiers import predict
 from ssl_zoo.evaluation.metrics import check_metric
@@ -21,10 +14,15 @@ from ssl_zoo.evaluation.protocols.context import (
 )
 from ssl_zoo.evaluation.protocols.describe import describe
 from ssl_zoo.evaluation.protocols.finetune import finetune
+from ssl_zoo.evaluation.protocols.labels import (
+    LabelledImages,
+    check_label_choice,
+    images_to_test,
+    label_choice,
+    labelled_images,
+)
 from ssl_zoo.evaluation.recipes import Recipe
 from ssl_zoo.evaluation.results import write_row
-from ssl_zoo.printable import printable
-from ssl_zoo.storage.digest import sha256_of_file
 
 # Fields that the row of the mean over draws copies from the row of the last draw.
 SHARED_FIELDS = (
@@ -53,77 +51,6 @@ SHARED_FIELDS = (
     'versions',
     'config',
 )
-
-
-class LabelledImages(NamedTuple):
-    """The labelled images of one draw.
-
-    Attributes:
-        train: the images that have labels.
-        val: the hold-out without these images, None without a hold-out.
-        fields: fields of the results row: label_set, list, list_sha256, labelled.
-    """
-
-    train: Source
-    val: Source | None
-    fields: dict
-
-
-def labelled_images(
-    context: EvaluationContext, labels: str | None, path: str | Path | None, draw: int
-) -> LabelledImages:
-    """Select the images that have labels.
-
-    A list from a file may name any training image. Images of the hold-out that the list names are
-    removed from the hold-out. A drawn list has no image of the hold-out.
-
-    Args:
-        context: gives the images.
-        labels: '1%', '10%', '4-per-class' ...; None with a list.
-        path: text file with the names of the labelled images; None for the official list
-            (ImageNet, 1 % and 10 %) or a drawn one.
-        draw: number of the draw, added to the seed.
-
-    Raises:
-        ConfigError: the list names all images of the hold-out, or cannot be read.
-    """
-    train = context.source('train')
-    if path is None and is_imagenet(train) and labels in ('1%', '10%'):
-        path = on_rank0(lambda: official_list(labels))
-    if path is not None:
-        return _listed_images(context, labels, path)
-    seed = context.seed + draw
-    chosen = draw_labels(train, labels, seed)
-    name = f'{labels.replace("%", "percent")}_seed{seed}.txt'
-    file = context.work_dir / 'labels' / name
-    digest = on_rank0(lambda: write_list(file, train, chosen))
-    fields = dict(label_set=labels, list=str(file), list_sha256=digest, labelled=len(chosen))
-    return LabelledImages(Subset(train, chosen), context.sources['val'], fields)
-
-
-def _listed_images(
-    context: EvaluationContext, labels: str | None, path: str | Path
-) -> LabelledImages:
-    val = context.sources['val']
-    all_images = context.sources['labelled']
-    chosen = read_list(path, all_images)
-    listed = Subset(all_images, chosen)
-    if val is not None and not isinstance(context.settings.data.val, dict):
-        listed_names = {listed.name(i) for i in range(len(listed))}
-        positions = [i for i in range(len(val)) if val.name(i) not in listed_names]
-        val = Subset(val, np.array(positions, dtype=np.int64))
-        if not len(val):
-            raise ConfigError(
-                f'all images of the hold-out are in the list {path}; hold other images out with '
-                f'--cfg-options data.val='
-            )
-    fields = dict(
-        label_set=labels or printable(Path(path).name),
-        list=printable(str(path)),
-        list_sha256=sha256_of_file(path),
-        labelled=len(chosen),
-    )
-    return LabelledImages(listed, val, fields)
 
 
 def evaluate_semi_supervised(
@@ -162,8 +89,7 @@ def evaluate_semi_supervised(
             'nothing says which images have labels; give --labels 1%, --labels 4-per-class or '
             '--list FILE'
         )
-    if labels is not None and path is not None:
-        raise ConfigError('--labels and --list both say which images have labels; give one of them')
+    check_label_choice(labels, path)
     check_metric(metric)
     if draws < 1:
         raise ConfigError(f'--draws is {draws}, but it must be at least 1')
@@ -173,7 +99,7 @@ def evaluate_semi_supervised(
         if draws > 1:
             print(f'draw {draw + 1} of {draws}')
         images = labelled_images(context, labels, path, draw)
-        rows.append(_evaluate_draw(context, images, recipe, draw, metric))
+        rows.append(_evaluate_draw(context, images, path, recipe, draw, metric))
     if draws > 1:
         rows.append(_mean_row(rows, metric))
         if rank() == 0:
@@ -184,12 +110,13 @@ def evaluate_semi_supervised(
 def _evaluate_draw(
     context: EvaluationContext,
     images: LabelledImages,
+    path: str | None,
     recipe: Recipe,
     draw: int,
     metric: str,
 ) -> dict:
     """Fine-tune on the labels of one draw; return the results row."""
-    test = context.source('test')
+    test = images_to_test(context, images)
     train = images.train
     settings = recipe.settings(len(train))
     if images.val is None and len(settings) > 1:
@@ -212,8 +139,7 @@ def _evaluate_draw(
     protocol = dict(
         name='finetune_few_labels',
         weights=context.weights,
-        label_set=images.fields['label_set'],
-        labelled=len(train),
+        **label_choice(images, path),
         **choice.parameters(recipe, len(train)),
     )
     return context.report(

@@ -1,6 +1,5 @@
 """The figures of a study as CSV: a row for each arm and metric, a row for each run."""
 
-from ssl_zoo.reports.csv_text import csv_text
 from ssl_zoo.reports.study.tables import (
     cost_cells,
     format_percent,
@@ -8,6 +7,7 @@ from ssl_zoo.reports.study.tables import (
     format_probability,
     label_cells,
 )
+from ssl_zoo.storage.csv_text import csv_text
 from ssl_zoo.studies.records import AMOUNTS
 from ssl_zoo.studies.results import ArmResults, PairedComparison, StudyResults
 

@@ -896,6 +896,7 @@ def test_every_argument_reaches_the_subject(trained, tmp_path, monkeypatch):
         eval_batch_size=256,
         workers=None,
         seed=0,
+        per_class=False,
     )
 
 

@@ -29,7 +29,8 @@ from ssl_zoo.evaluation.protocols import finetune as finetune_module
 from ssl_zoo.evaluation.protocols.choice import Choice
 from ssl_zoo.evaluation.protocols.describe import describe_row
 from ssl_zoo.evaluation.protocols.finetune import build_network, finetune, train_one
-from ssl_zoo.evaluation.protocols.semi_supervised import evaluate_semi_supervised, labelled_images
+from ssl_zoo.evaluation.protocols.labels import labelled_images
+from ssl_zoo.evaluation.protocols.semi_supervised import evaluate_semi_supervised
 from ssl_zoo.evaluation.recipes import FINETUNE
 from ssl_zoo.registry import SOURCES
 
