@@ -95,9 +95,9 @@ class LARS(torch.optim.Optimizer):
             by older learning rates.
         larc: whether the denominator of trust is |gradient| + weight_decay |p| + 1e-8 instead of
             |gradient + weight_decay p|.
-        clip_lr: whether trust is replaced by min(trust / lr, 1), so that the step of a tensor is the
-            smaller of trust |g| and lr |g|. With lr = 0 it is 1, the limit. Where |p| or |g| is 0,
-            trust stays 1.
+        clip_lr: whether trust is replaced by min(trust / lr, 1), so that the step of a tensor is
+            the smaller of trust |g| and lr |g|. With lr = 0 it is 1, the limit. Where |p| or |g|
+            is 0, trust stays 1.
 
     Raises:
         ConfigError: ``momentum`` is not in [0, 1] or ``trust_coefficient`` not above 0.

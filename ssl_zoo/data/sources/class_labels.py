@@ -96,8 +96,9 @@ def first_measured_value(names: Iterable[str]) -> str | None:
 def combinations(names: Iterable[str]) -> tuple[list[Combination], list[Combination]]:
     """Find the classes that are made of others, such as 'cat,dog' beside 'cat' and 'dog,bird'.
 
-    Most names that hold the separator must be such: names of ImageNet's 21,841 classes hold synonyms,
-    and 2 % of those with a comma, such as 'radio, wireless', are made of others by chance, 32 % in part.
+    Most names that hold the separator must be such: names of ImageNet's 21,841 classes hold
+    synonyms, and 2 % of those with a comma, such as 'radio, wireless', are made of others by
+    chance, 32 % in part.
 
     Args:
         names: distinct names of classes.

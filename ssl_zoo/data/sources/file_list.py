@@ -40,8 +40,8 @@ class FileList(ImageFiles):
 
     Raises:
         MissingData: there is no such text file or folder.
-        ConfigError: the text is empty, images do not exist, the class names do not fit the labels, or
-            the labels are no classes: numbers with a fraction, or several classes in one.
+        ConfigError: the text is empty, images do not exist, the class names do not fit the labels,
+            or the labels are no classes: numbers with a fraction, or several classes in one.
     """
 
     def __init__(
@@ -107,16 +107,16 @@ def _check_classes(names: list[str], files: list[str], listing: Path) -> None:
     if value is not None:
         raise ConfigError(
             f'the list {listing.absolute()} gives {file_of[value]!r} the label {value!r}, one of '
-            f'{len(file_of):,} different numbers, and a class is a whole number from 0, {UNLABELLED} '
-            f'for no label, or a name; group the values into classes, or {fix}'
+            f'{len(file_of):,} different numbers, and a class is a whole number from 0, '
+            f'{UNLABELLED} for no label, or a name; group the values into classes, or {fix}'
         )
     made_of_others, _ = combinations(file_of)
     if made_of_others:
         name, parts, _ = made_of_others[0]
         raise ConfigError(
-            f'the list {listing.absolute()} gives {file_of[name]!r} the label {name!r}, which would '
-            f'be one class, apart from those of {parts[0]!r} and {parts[1]!r}; give each image one '
-            f'class, number the classes if these are meant, or {fix}'
+            f'the list {listing.absolute()} gives {file_of[name]!r} the label {name!r}, which '
+            f'would be one class, apart from those of {parts[0]!r} and {parts[1]!r}; give each '
+            f'image one class, number the classes if these are meant, or {fix}'
         )
 
 
