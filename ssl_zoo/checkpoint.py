@@ -98,6 +98,7 @@ ITEMS: dict[str, tuple[type, Callable[[Any], bool], str]] = dict(
     processes=(int, lambda processes: processes > 0, 'above 0'),
     accumulate=(int, lambda passes: passes > 0, 'above 0'),
     log=(dict, _is_log, 'the scalars since the last progress line'),
+    hooks=(dict, lambda state: True, 'the state of hooks'),
 )
 
 

@@ -89,4 +89,5 @@ SOURCES = Registry(
         'ssl_zoo.data.sources.sun397',
     ],
 )
+HOOKS = Registry('hook', scope='ssl_zoo', locations=['ssl_zoo.engine.custom_hooks'])
 OPTIMIZERS = Registry('optimizer', scope='ssl_zoo', locations=['ssl_zoo.optim'])

@@ -107,11 +107,11 @@ def test_weights_that_do_not_fit_are_refused(tiny, tmp_path):
 
 
 def test_resuming_another_run_is_refused(tiny, tmp_path):
-    train(tiny(), tmp_path)
+    train(tiny(data=TINY_DATA), tmp_path)
     for change, words in (
-        (dict(epochs=3), 'cannot resume: epochs was 2 and is 3'),
-        (dict(seed=1), 'seed was 0 and is 1'),
-        (dict(precision='bf16'), "precision was 'float32' and is 'bf16'"),
+        (dict(data=TINY_DATA, epochs=3), 'cannot resume: epochs was 2 and is 3'),
+        (dict(data=TINY_DATA, seed=1), 'seed was 0 and is 1'),
+        (dict(data=TINY_DATA, precision='bf16'), "precision was 'float32' and is 'bf16'"),
         (dict(data={**TINY_DATA, 'mean': [0.4] * 3}), 'data.mean was'),
         (
             dict(data={**TINY_DATA, 'train': dict(type='Digits', split='test')}),
@@ -180,9 +180,9 @@ def test_no_run_resumes_on_other_pixels(tiny, tmp_path, monkeypatch):
 
 
 def test_a_complete_run_has_nothing_to_resume(tiny, tmp_path):
-    train(tiny(), tmp_path)
+    train(tiny(data=TINY_DATA), tmp_path)
     before = {p: p.read_bytes() for p in (checkpoints_in(tmp_path)[0], tmp_path / 'results.jsonl')}
-    train(tiny(), tmp_path, resume=True)
+    train(tiny(data=TINY_DATA), tmp_path, resume=True)
     assert all(p.read_bytes() == content for p, content in before.items())
     assert 'the run is complete' in (tmp_path / 'train.log').read_text()
 

@@ -8,8 +8,10 @@ import sys
 import numpy as np
 import pytest
 
-from ssl_zoo.config.loading import load_config
+from ssl_zoo.checkpoint import checkpoints_in, read_checkpoint
+from ssl_zoo.config.loading import import_file, load_config
 from ssl_zoo.engine.dry_run import dry_run
+from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.evaluation.recipes import LINEAR
 from ssl_zoo.registry import METHODS, OPTIMIZERS, SOURCES
 
@@ -209,6 +211,7 @@ def test_the_example_of_a_study_loads(root, tmp_path):
             ],
         ),
         ('my_optimizer.py', ["optimizer={'type': 'RMSprop', 'momentum': 0.9}", 'base_lr=0.01']),
+        ('my_hook.py', ["hooks=[{'type': 'GradientNorm', 'every': 20}]"]),
     ],
 )
 def test_the_examples_of_extending_run(file, options, root, tmp_path, monkeypatch, capsys):
@@ -218,6 +221,19 @@ def test_the_examples_of_extending_run(file, options, root, tmp_path, monkeypatc
     options = [f"imports=['{tmp_path / file}']", 'batch_size=8', *options]
     dry_run(load_config(root / 'configs/byol/digits.py', options))
     assert 'images/s' in capsys.readouterr().out
+
+
+def test_the_hook_of_extending_logs_and_counts(root, tmp_path, tiny):
+    (tmp_path / 'my_hook.py').write_text(python_blocks(root / 'docs/extending.md')['my_hook.py'])
+    import_file(tmp_path / 'my_hook.py')
+    hooks = [dict(type='GradientNorm', every=7)]
+    runner = build_runner(tiny(hooks=hooks, base_lr=1e-12), tmp_path / 'run')
+    runner.train()
+    text = (tmp_path / 'run/train.log').read_text()
+    norms = dict(re.findall(r'pass (\d+): gradient norm ([\d.]+)', text))
+    assert list(norms) == ['0', '7'] and float(norms['0']) > 0
+    [path] = checkpoints_in(tmp_path / 'run')[:1]
+    assert read_checkpoint(path)['hooks'] == dict(passes=14)
 
 
 def test_the_registered_names_of_the_pages_exist(root):

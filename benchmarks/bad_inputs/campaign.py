@@ -28,7 +28,7 @@ from ssl_zoo.cli import main as program
 from ssl_zoo.printable import printable
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 60  # limit for a tool and an input: no input needs much time
+SECONDS = 180  # limit for a tool and an input: none needs 60 on a machine that does nothing else
 USER_MODULES = 'ssl_zoo_user.'  # prefix of the modules that a tool imports from a user's files
 LARGE = 1 << 30  # bytes; a larger file is sparse, and its length and time stand for its content
 # What a terminal would act on, in the output of a tool: see ssl_zoo.printable.
@@ -119,7 +119,8 @@ class Result:
             return
         last_lines = '\n'.join(output.strip().splitlines()[-4:])
         self.failures.append(Failure(tool, text, fault, last_lines))
-        print(f'not handled: {tool}  {shortened(text)}'[:200], file=sys.stderr, flush=True)
+        print(f'not handled: {tool}  {shortened(text)}'[:200], file=sys.stderr)
+        print(f'    {shortened(fault)}\n    {shortened(last_lines)}', file=sys.stderr, flush=True)
 
     def summary(self) -> str:
         """Return the failures, and a table of the inputs tried and handled."""
@@ -279,15 +280,18 @@ class Campaign:
 
     def start(self, tool: str, words: list[str], env: dict[str, str], cwd: Path) -> Outcome:
         """Run a tool in a new process."""
-        done = subprocess.run(
-            [sys.executable, str(ROOT / 'tools' / f'{tool}.py'), *words],
-            cwd=cwd,
-            env={**os.environ, **env},
-            text=True,
-            capture_output=True,
-            timeout=SECONDS,
-            errors='surrogateescape',
-        )
+        try:
+            done = subprocess.run(
+                [sys.executable, str(ROOT / 'tools' / f'{tool}.py'), *words],
+                cwd=cwd,
+                env={**os.environ, **env},
+                text=True,
+                capture_output=True,
+                timeout=SECONDS,
+                errors='surrogateescape',
+            )
+        except subprocess.TimeoutExpired:
+            return Outcome(None, '', '', f'not done after {SECONDS} s')
         return Outcome(done.returncode, done.stdout, done.stderr)
 
     def split(self, line: str, cwd: Path) -> tuple[list[str], dict[str, str]]:

@@ -218,8 +218,9 @@ class Settings:
         online_eval: see OnlineEvaluation.
         checkpoint: see Checkpoints.
         parallel: see Parallel.
-        imports: Python files to import first, relative to the config, which register methods or
-            sources.
+        hooks: hooks of your own or of mmengine, as dict(type=...); called beside those of the run.
+        imports: Python files to import first, relative to the config, which register methods,
+            sources, optimizers or hooks.
 
     A config file may also hold ``presets``, a list of partial configs with an ``epochs`` each.
     ``load_config`` fills missing keys from the preset whose epochs are nearest in ratio.
@@ -254,6 +255,7 @@ class Settings:
     online_eval: OnlineEvaluation = field(default_factory=OnlineEvaluation)
     checkpoint: Checkpoints = field(default_factory=Checkpoints)
     parallel: Parallel = field(default_factory=Parallel)
+    hooks: list = field(default_factory=list)
     imports: list = field(default_factory=list)
 
     def build_views(self) -> list[View]:

@@ -45,6 +45,8 @@ def describe_plan(settings: Settings, plan: Plan, method: Method, groups: list[d
     for number, view in enumerate(settings.build_views(), 1):
         rows.append((f'view {number}', describe(view)))
     rows.append(('pixels', _describe_normalisation(settings)))
+    if settings.hooks:
+        rows.append(('hooks', ', '.join(hook['type'] for hook in settings.hooks)))
     memory_format = ', channels_last' if settings.channels_last else ''
     rows.append(('precision', settings.precision + memory_format))
     return '\n'.join(f'  {name:<10}{text}' for name, text in rows)

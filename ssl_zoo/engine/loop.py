@@ -37,6 +37,8 @@ class TrainLoop(BaseLoop):
     def __init__(self, runner: 'ZooRunner', dataloader: Callable[[int], Iterable]):
         super().__init__(runner, dataloader)
         self._iter = 0
+        self._begins_epoch = True
+        self._ends_epoch = False
         self.max_iters = runner.max_steps * runner.plan.accumulate
         self.max_epochs = ceil(runner.plan.epoch(runner.max_steps))
 
@@ -46,8 +48,9 @@ class TrainLoop(BaseLoop):
 
     @property
     def epoch(self) -> int:
-        """Epochs done, rounded down."""
-        return int(self.runner.plan.epoch(self.runner.step))
+        """Epochs done, rounded down; an epoch counts once ``after_train_epoch`` was called."""
+        done = int(self.runner.plan.epoch(self.runner.step))
+        return done - 1 if self._ends_epoch else done
 
     def run(self) -> nn.Module:
         """Train to the end and return the trained model.
@@ -119,6 +122,9 @@ class TrainLoop(BaseLoop):
         if runner.settings.compile:
             # CUDA graphs may overwrite the outputs of the last pass.
             torch.compiler.cudagraph_mark_step_begin()
+        if self._begins_epoch:
+            runner.call_hook('before_train_epoch')
+            self._begins_epoch = False
         runner.call_hook('before_train_iter', batch_idx=self._iter, data_batch=batch)
         outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
         runner.call_hook(
@@ -127,6 +133,17 @@ class TrainLoop(BaseLoop):
         is_step_end = runner.at_step_end
         self._iter += 1
         if is_step_end:
-            # mmengine has no such hook point: the step is counted, and the run can stop here.
-            runner.call_hook('after_optimizer_step')
-            runner.end_step()
+            self._end_step()
+
+    def _end_step(self) -> None:
+        """Call the hooks of the end of a step, and of an epoch. The step is counted already."""
+        runner = self.runner
+        ends_epoch = runner.due(1)
+        if ends_epoch or self._iter == self.max_iters:
+            self._ends_epoch = ends_epoch
+            runner.call_hook('after_train_epoch')
+            self._ends_epoch = False
+            self._begins_epoch = True
+        # mmengine has no such hook point. Checkpoints are written here, and the run can stop here.
+        runner.call_hook('after_optimizer_step')
+        runner.end_step()

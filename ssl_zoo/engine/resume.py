@@ -19,6 +19,7 @@ from ssl_zoo.config.settings import Settings
 from ssl_zoo.data.sources import Source
 from ssl_zoo.distributed.objects import on_rank0
 from ssl_zoo.distributed.sharding import load_full_state
+from ssl_zoo.engine.custom_hooks import load_saved_state
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.storage.lock import FileLock
 
@@ -159,6 +160,7 @@ def load_state(runner: 'ZooRunner', content: dict) -> None:
     runner.train_loop._iter = step * runner.plan.accumulate
     runner.seconds_before = content['seconds']
     runner.progress_hook.resumed = content.get('log')
+    load_saved_state(runner.custom_hooks, runner, content.get('hooks', {}))
     runner.logger.info(f'resumed at step {step} of {runner.max_steps}')
     if content['warning']:
         runner.logger.warning(content['warning'])

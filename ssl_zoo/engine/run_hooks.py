@@ -6,6 +6,7 @@ from mmengine.hooks import Hook
 
 from ssl_zoo.config.settings import Settings
 from ssl_zoo.data.sources import Source
+from ssl_zoo.engine.custom_hooks import build_custom_hooks
 from ssl_zoo.engine.hooks.checkpoint import CheckpointHook
 from ssl_zoo.engine.hooks.method import MethodHook
 from ssl_zoo.engine.hooks.non_finite import NonFiniteHook
@@ -30,6 +31,7 @@ class RunHooks:
     checkpoint: CheckpointHook
     non_finite: NonFiniteHook
     stop: StopHook
+    custom: list[Hook]  # those that the config names
 
     @classmethod
     def build(cls, settings: Settings, sources: dict[str, Source | None]) -> 'RunHooks':
@@ -47,8 +49,10 @@ class RunHooks:
             checkpoint=checkpoint,
             non_finite=NonFiniteHook(settings),
             stop=StopHook(checkpoint.save),
+            custom=build_custom_hooks(settings.hooks),
         )
 
     def in_order(self) -> list[Hook]:
         """Return all hooks."""
-        return list(vars(self).values())
+        own = [hook for hook in vars(self).values() if isinstance(hook, Hook)]
+        return own + self.custom

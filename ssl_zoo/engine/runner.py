@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -216,6 +217,8 @@ class ZooRunner(Runner):
         self.checkpoint_hook = hooks.checkpoint
         self.non_finite_hook = hooks.non_finite
         self.stop_hook = hooks.stop
+        self.custom_hooks = hooks.custom
+        self.called_hooks: list[Hook] | None = None  # in place of all hooks, to repeat steps
         self.max_steps = plan.steps
         self.data_seconds = 0.0
         self.seconds_before = 0.0
@@ -337,6 +340,16 @@ class ZooRunner(Runner):
             ) from None
 
     # --- Functions that replace mmengine's.
+
+    def call_hook(self, fn_name: str, **arguments: Any) -> None:
+        """Call a function of each hook that has it, in the order of their priorities.
+
+        mmengine's function raises a TypeError of a hook again without saying where it occurred.
+        """
+        for hook in self.hooks if self.called_hooks is None else self.called_hooks:
+            function = getattr(hook, fn_name, None)
+            if function is not None:
+                function(self, **arguments)
 
     def build_logger(self, **_: Any) -> logging.Logger:
         """Make the logger; mmengine's messages about its set-up are not shown."""

@@ -51,7 +51,7 @@ class Dropping(Method):
 
 
 def test_what_a_run_leaves_behind(tiny, tmp_path):
-    settings = tiny(online_eval=dict(every=1), log_every=5)
+    settings = tiny(data=TINY_DATA, online_eval=dict(every=1), log_every=5)
     runner = train(settings, tmp_path / 'run')
     assert runner.step == runner.max_steps == 14  # 2 epochs of 140 images in batches of 20
     files = {p.name for p in (tmp_path / 'run').iterdir()}
@@ -137,6 +137,7 @@ def test_watching_changes_nothing_in_the_training(tiny, tmp_path):
     a, b = (
         train(
             tiny(
+                data=TINY_DATA,
                 method=dict(type='Dropping'),
                 optimizer=dict(type='SGD'),
                 online_eval=dict(every=every, probe=True),
@@ -550,7 +551,8 @@ def test_one_class_gives_no_figures_and_no_crash(tiny, tmp_path, image_folder):
 
 
 def test_fractional_intervals(tiny, tmp_path):
-    train(tiny(epochs=4, checkpoint=dict(every=1.5, keep=9), online_eval=dict(every=0.5)), tmp_path)
+    how_often = dict(checkpoint=dict(every=1.5, keep=9), online_eval=dict(every=0.5))
+    train(tiny(data=TINY_DATA, epochs=4, **how_often), tmp_path)
     assert [p.name for p in checkpoints_in(tmp_path)][::-1] == [
         f'step_{k:08d}.pth' for k in (11, 21, 28)
     ]  # 7 steps an epoch
@@ -563,7 +565,7 @@ def test_fractional_intervals(tiny, tmp_path):
 
 
 def test_the_last_checkpoint_is_written_before_anything_that_may_fail(tiny, tmp_path, monkeypatch):
-    runner = build_runner(tiny(), tmp_path)
+    runner = build_runner(tiny(data=TINY_DATA), tmp_path)
     hook = next(hook for hook in runner.hooks if type(hook).__name__ == 'OnlineEvaluationHook')
     monkeypatch.setattr(hook, 'report', lambda runner: 1 / 0)
     with pytest.raises(ZeroDivisionError):

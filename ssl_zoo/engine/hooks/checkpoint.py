@@ -17,6 +17,7 @@ from ssl_zoo.data.views import VIEW_VERSION
 from ssl_zoo.distributed import rank
 from ssl_zoo.distributed.objects import broadcast_object
 from ssl_zoo.distributed.sharding import full_state, is_sharded
+from ssl_zoo.engine.custom_hooks import state_to_save
 from ssl_zoo.errors import NonFiniteError
 from ssl_zoo.storage.atomic import atomic_write
 from ssl_zoo.versions import versions
@@ -41,7 +42,9 @@ class CheckpointHook(Hook):
         failed: whether the last checkpoint could not be written.
     """
 
-    priority = 'ABOVE_NORMAL'  # runs before an evaluation, which may take long or fail
+    # After hooks of the config (NORMAL), so that their state of this step is saved; before an
+    # evaluation (LOW), which may take long or fail.
+    priority = 'BELOW_NORMAL'
 
     def __init__(self, settings: Settings, train: Source):
         self.settings = settings
@@ -51,11 +54,11 @@ class CheckpointHook(Hook):
         self._images: dict | None = None
 
     def after_optimizer_step(self, runner: 'ZooRunner') -> None:
-        if runner.due(self.settings.checkpoint.every):
+        if runner.due(self.settings.checkpoint.every) or runner.step == runner.max_steps:
             self.save(runner)
 
     def after_train(self, runner: 'ZooRunner') -> None:
-        self.save(runner)
+        self.save(runner)  # again, if the disk was full
 
     def save(self, runner: 'ZooRunner') -> Path | None:
         """Write the state of the run. All ranks call it.
@@ -78,15 +81,22 @@ class CheckpointHook(Hook):
             )
         optimizer = gather_state(runner, runner.optim_wrapper.optimizer.state_dict())
         log = runner.progress_hook.since_last_line(runner)
+        hooks = state_to_save(runner.custom_hooks, runner)
         written = broadcast_object(
-            rank() == 0 and self._write(runner, path, weights, optimizer, log)
+            rank() == 0 and self._write(runner, path, weights, optimizer, log, hooks)
         )
         self.path = path if written else None
         self.failed = not written
         return self.path
 
     def _write(
-        self, runner: 'ZooRunner', path: Path, weights: dict, optimizer: dict, log: dict
+        self,
+        runner: 'ZooRunner',
+        path: Path,
+        weights: dict,
+        optimizer: dict,
+        log: dict,
+        hooks: dict,
     ) -> bool:
         """Write the checkpoint and remove old ones; return False if it cannot be written."""
         if self._images is None:
@@ -108,6 +118,7 @@ class CheckpointHook(Hook):
             method=weights,
             optimizer=optimizer,
             log=log,
+            hooks=hooks,
         )
         try:
             atomic_write(path, lambda file: torch.save(add_digest(content), file))

@@ -96,7 +96,7 @@ class NonFiniteHook(Hook):
         training_hooks = [
             hook for hook in runner.hooks if isinstance(hook, (MethodHook, ScheduleHook))
         ]
-        runner._hooks = [*training_hooks, trace_hook]
+        runner.called_hooks = [*training_hooks, trace_hook]
         # The hooks of the tracer are not called inside a compiled network.
         is_compiled = runner.settings.compile
         eager = torch.compiler.set_stance('force_eager') if is_compiled else nullcontext()

@@ -118,6 +118,8 @@ class OnlineEvaluationHook(Hook):
             first evaluation.
     """
 
+    priority = 'LOW'  # after the checkpoint of the step
+
     def __init__(self, settings: Settings, sources: dict, progress: Hook):
         self.settings = settings
         self.online_eval = settings.online_eval
