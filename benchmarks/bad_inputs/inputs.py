@@ -1031,6 +1031,7 @@ EXPORT = """
 {ckpt} --format safetensors --out {long}
 {ckpt} --format safetensors --out {long}.safetensors
 {ckpt} --format safetensors --out /proc/none
+{ckpt} --format safetensors --out {bytes}
 {ckpt} --format timm --out @odd/folder
 {ckpt} --format timm --out out.pth --dynamic-size
 {ckpt} --format timm --out out.pth --network teacher
@@ -1040,7 +1041,6 @@ EXPORT = """
 + {ckpt} --format timm --out out.pth
 + {ckpt} --format safetensors --out out/model.safetensors
 + {ckpt} --format safetensors --out @odd/folder
-+ {ckpt} --format safetensors --out {bytes}
 """
 
 IMPORT = """

@@ -104,6 +104,8 @@ def export(
     exporter = export_format(
         context, encoder, format_name, output.path.name, dynamic_size, output.as_folder
     )
+    warnings = [f'warning: {warning}' for warning in context.method.warnings]
+    exporter = replace(exporter, notes=(*exporter.notes, *warnings))
     source, source_name = _verification_images(context.settings.data, images)
     preprocessing = replace(context.preprocessing, precision='float32', channels_last=False)
 

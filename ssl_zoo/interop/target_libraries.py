@@ -92,6 +92,7 @@ def timm_recipe(encoder: nn.Module, backbone: dict | None) -> RebuildRecipe:
             f'builds the network is unknown; {USE_ONNX}'
         )
     arguments = {key: value for key, value in backbone.items() if key != 'pretrained'}
+    arguments = _at_its_size(encoder, arguments)
     beyond_timm = _beyond_timm(encoder, arguments)
     if _arguments_beyond_timm(arguments):
         build, code = _ssl_zoo_network(arguments)
@@ -114,6 +115,19 @@ def timm_recipe(encoder: nn.Module, backbone: dict | None) -> RebuildRecipe:
         arguments=None if beyond_timm else _timm_arguments(arguments),
         beyond_timm=beyond_timm,
     )
+
+
+def _at_its_size(encoder: nn.Module, arguments: dict) -> dict:
+    """Return the arguments with the image size that ``data.eval_size`` gave the network."""
+    size = _image_size(encoder)
+    if size is None or size == _image_size(_on_meta(lambda: build_backbone(**arguments))):
+        return arguments
+    return dict(arguments, img_size=size[0])
+
+
+def _image_size(network: nn.Module) -> tuple[int, int] | None:
+    """Return the size that a network with a patch embedding is built for; None for others."""
+    return getattr(getattr(network, 'patch_embed', None), 'img_size', None)
 
 
 def _beyond_timm(encoder: nn.Module, arguments: dict) -> str:

@@ -259,9 +259,13 @@ def test_torchvision_loads_it(context, tmp_path, capsys, backbone, build):
     [
         (dict(name='resnet18'), 'resnet18()'),
         (dict(name='resnet50'), 'resnet50()'),
-        (dict(name='resnext50_32x4d'), 'resnext50_32x4d()'),
-        (dict(name='wide_resnet50_2'), 'wide_resnet50_2()'),
-        (dict(name='resnet200'), 'ResNet(torchvision.models.resnet.Bottleneck, [3, 24, 36, 3])'),
+        pytest.param(dict(name='resnext50_32x4d'), 'resnext50_32x4d()', marks=pytest.mark.long),
+        pytest.param(dict(name='wide_resnet50_2'), 'wide_resnet50_2()', marks=pytest.mark.long),
+        pytest.param(
+            dict(name='resnet200'),
+            'ResNet(torchvision.models.resnet.Bottleneck, [3, 24, 36, 3])',
+            marks=pytest.mark.long,
+        ),
         (
             dict(name='resnext50_32x4d', **LAYERS),
             'ResNet(torchvision.models.resnet.Bottleneck, [1, 1, 1, 1], groups=32, '
@@ -348,12 +352,13 @@ def normalised(preprocessing, source):
 @pytest.mark.parametrize(
     ('backbone', 'first_conv'),
     [
-        (dict(name='resnet18'), 'conv1'),
+        (dict(name='test_resnet'), 'conv1'),
+        pytest.param(dict(name='resnet18'), 'conv1', marks=pytest.mark.long),
         (dict(PLAIN, norm_layer='groupnorm', channels=[32, 64, 64, 64]), 'conv1'),
         (dict(VIT, drop_path_rate=0.1), 'patch_embed.proj'),
         (dict(VIT, fixed_patches=True, global_pool='avg'), 'patch_embed.proj'),
     ],
-    ids=['plain', 'groupnorm', 'vit', 'fixed patches'],
+    ids=['plain', 'resnet18', 'groupnorm', 'vit', 'fixed patches'],
 )
 def test_timm_loads_the_folder(context, tmp_path, capsys, monkeypatch, backbone, first_conv):
     resize = 32 if 'img_size' in backbone else 37
@@ -409,6 +414,24 @@ def test_no_config_of_timm_where_it_would_lie(context, tmp_path, capsys, backbon
     assert said in out and said in (tmp_path / 'hub.v1' / 'README.md').read_text()
     names = run_code(printed_code(out), tmp_path / 'hub.v1')
     torch.testing.assert_close(features(names['model']), features(made.encoder), rtol=0, atol=1e-6)
+
+
+def test_a_vit_of_another_size_than_it_was_trained_at(context, tmp_path, capsys):
+    """timm interpolates the positions for data.eval_size, and the file holds the result."""
+    made = context(VIT, options=['data.eval_size=64'], **ALONE)
+    images = nn.functional.interpolate(X, (64, 64), mode='bilinear')
+    expected = features(made.encoder, images)
+    export(made, 'safetensors', str(tmp_path / 'hub'), images=2)
+    export(made, 'timm', str(tmp_path / 'a.pth'), images=2)
+    code = printed_code(capsys.readouterr().out.split(f'{tmp_path}/a.pth')[1])
+    for network in (
+        timm.create_model(f'local-dir:{tmp_path}/hub', pretrained=True),
+        run_code(code, tmp_path)['model'],
+    ):
+        assert torch.equal(features(network, images), expected)
+    card = (tmp_path / 'hub' / 'README.md').read_text()
+    assert 'fixed: height and width, 64 px' in card
+    assert 'warning: position embeddings were interpolated from 2 x 2 to 4 x 4 tokens' in card
 
 
 def test_timm_computes_the_size_before_the_crop_from_the_share():
