@@ -25,7 +25,13 @@ def test_a_compiled_run_is_the_eager_one_within_rounding(tiny, tmp_path):
     for compiled in (False, True):
         torch._dynamo.utils.counters.clear()
         runner = build_runner(
-            tiny(compile=compiled, log_every=1, epochs=1, online_eval=dict(every=0.5)),
+            tiny(
+                data=dict(train=dict(type='Digits', split='val'), val=40),
+                compile=compiled,
+                log_every=1,
+                epochs=1,
+                online_eval=dict(every=0.5),
+            ),
             tmp_path / f'{compiled}',
         )
         runner.train()

@@ -445,9 +445,11 @@ def test_ctrl_c_while_everything_is_imported(tmp_path, delay):
 
 # ---- lines
 
+WITH_HOLD_OUT = dict(train=dict(type='Digits', split='val'), val=40)
+
 
 def test_figures_that_a_crash_has_cost_are_made_once(tiny, tmp_path, monkeypatch):
-    settings = tiny(online_eval=dict(every=1))
+    settings = tiny(data=WITH_HOLD_OUT, online_eval=dict(every=1))
     build_runner(settings, tmp_path / 'whole').train()
     for cls, name in (
         (CheckpointHook, 'after_train'),
@@ -492,7 +494,7 @@ def test_lines_beyond_the_resumed_step_go_and_none_is_lost(tiny, tmp_path, monke
     """A crash at step ``lost``: before the first checkpoint, between a checkpoint and the
     evaluation after it, and later.
     """
-    settings = tiny(online_eval=dict(every=0.5), log_every=1)
+    settings = tiny(data=WITH_HOLD_OUT, online_eval=dict(every=0.5), log_every=1)
     build_runner(settings, tmp_path / 'whole').train()
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
         evaluate, report = OnlineEvaluationHook.evaluate, ProgressHook.report
