@@ -87,6 +87,7 @@ SOURCES = Registry(
         'ssl_zoo.data.sources.caltech101',
         'ssl_zoo.data.sources.stanford_cars',
         'ssl_zoo.data.sources.sun397',
+        'ssl_zoo.data.sources.voc2007',
     ],
 )
 HOOKS = Registry('hook', scope='ssl_zoo', locations=['ssl_zoo.engine.custom_hooks'])

@@ -73,14 +73,23 @@ def evaluation_parser(command: str, description: str) -> argparse.ArgumentParser
 
 
 def add_metric_arguments(
-    parser: argparse.ArgumentParser, default: str | None = 'top1', default_text: str = 'top1'
+    parser: argparse.ArgumentParser,
+    default: str | None = 'top1',
+    default_text: str = 'top1',
+    several_classes: bool = False,
 ) -> None:
-    """Add --metric and --per-class; ``default_text`` describes the default of --metric."""
-    parser.add_argument(
-        '--metric',
-        default=default,
-        help=f"'top1' or 'mean_per_class'; default: {default_text}",
-    )
+    """Add --metric and --per-class.
+
+    Args:
+        parser: the parser.
+        default: default of --metric.
+        default_text: describes the default of --metric.
+        several_classes: whether images may have several classes each, which have other metrics.
+    """
+    names = "'top1' or 'mean_per_class'"
+    if several_classes:
+        names += "; of images with several classes each 'map' or 'map_11point'"
+    parser.add_argument('--metric', default=default, help=f'{names}; default: {default_text}')
     parser.add_argument(
         '--per-class',
         action='store_true',

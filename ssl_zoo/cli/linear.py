@@ -7,8 +7,9 @@
 
 The settings are those of BYOL's paper, or those of another paper or library with --preset. The
 heads of all settings are trained side by side in one pass over the images. The best head on the
-hold-out of the config (data.val) is measured on its test images (data.test). The same command
-continues a stopped evaluation.
+hold-out of the config (data.val) is measured on its test images (data.test). Of images that have
+several classes each, the mean average precision of logistic regressions on stored features is
+measured. The same command continues a stopped evaluation.
 """
 
 import argparse
@@ -37,7 +38,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = evaluation_parser('linear', __doc__)
     parser.add_argument(
         '--preset',
-        default='byol',
         help=f'paper or library of the settings: {", ".join(LINEAR)}; default: byol',
     )
     add_recipe_arguments(parser)
@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         ),
     )
     add_label_arguments(parser, '; default: all')
-    add_metric_arguments(parser)
+    add_metric_arguments(parser, None, 'top1, or map for several classes', several_classes=True)
     add_dtype_argument(parser, ', with --cached')
     return parser
 
@@ -72,15 +72,18 @@ def _evaluate(context, args: argparse.Namespace) -> None:
     from ssl_zoo.evaluation.protocols.labels import with_labels
     from ssl_zoo.evaluation.protocols.linear import evaluate_linear
     from ssl_zoo.evaluation.protocols.linear_cached import evaluate_cached
+    from ssl_zoo.evaluation.protocols.multi_label import evaluate_multi_label
     from ssl_zoo.evaluation.recipes import linear_preset
 
-    recipe = change_recipe(linear_preset(args.preset), args)
+    preset = 'byol' if args.preset is None else args.preset
+    recipe = change_recipe(linear_preset(preset), args)
     if args.cached and (args.crop or args.flip_p is not None):
         raise ConfigError(
             '--crop and --flip-p do nothing with --cached: stored features have no augmentation; '
             'leave them out'
         )
-    if args.strengths is not None and not args.cached:
+    several_classes = context.has_several_classes
+    if args.strengths is not None and not args.cached and not several_classes:
         raise ConfigError(
             '--strengths are for the logistic regression, which needs --cached; add --cached, '
             'or leave --strengths out'
@@ -91,12 +94,32 @@ def _evaluate(context, args: argparse.Namespace) -> None:
             '--retrain would train on all labels of the hold-out beside those of --labels or '
             '--list; leave one of them out'
         )
+    strengths = STRENGTHS if args.strengths is None else tuple(args.strengths)
+    if several_classes:
+        _check_multi_label(args)
+        metric = 'map' if args.metric is None else args.metric
+        evaluate_multi_label(context, metric, strengths, args.retrain, dtype=args.dtype)
+        return
     context = with_labels(context, args.labels, args.list)
+    metric = 'top1' if args.metric is None else args.metric
     if args.cached:
-        strengths = STRENGTHS if args.strengths is None else tuple(args.strengths)
-        evaluate_cached(context, recipe, args.retrain, strengths, args.dtype, args.metric)
+        evaluate_cached(context, recipe, args.retrain, strengths, args.dtype, metric)
     else:
-        evaluate_linear(context, recipe, args.retrain, args.metric)
+        evaluate_linear(context, recipe, args.retrain, metric)
+
+
+def _check_multi_label(args: argparse.Namespace) -> None:
+    """Raise ConfigError for arguments that are for images of one class each."""
+    from ssl_zoo.errors import ConfigError
+
+    recipe = ('preset', 'lrs', 'weight_decays', 'epochs', 'batch_size', 'crop', 'flip_p')
+    names = [name for name in (*recipe, 'labels', 'list') if getattr(args, name) is not None]
+    if names:
+        given = ', '.join(f'--{name.replace("_", "-")}' for name in names)
+        raise ConfigError(
+            f'these images have several classes each, and get logistic regressions on stored '
+            f'features of all labelled images; leave out what is for others: {given}'
+        )
 
 
 if __name__ == '__main__':

@@ -70,6 +70,8 @@ def make_shards(args: argparse.Namespace) -> None:
     for file in args.imports:
         import_file(file)
     source = build_source(parse_source(args.source))
+    if source.multi_labels is not None:
+        print('note: a shard has one class per image at most: the several classes are left out')
     folder = Path(args.out_dir).expanduser()
     shards = write_shards(source, folder, args.per_shard, args.in_order)
     print(

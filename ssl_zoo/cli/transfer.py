@@ -65,7 +65,9 @@ def _parser() -> argparse.ArgumentParser:
         default=0.2,
         help='share of the training images held out for choices; default: 0.2',
     )
-    add_metric_arguments(parser, None, 'as papers report the set, top1 for folders')
+    add_metric_arguments(
+        parser, None, 'as papers report the set, top1 for folders', several_classes=True
+    )
     parser.add_argument('--finetune', action='store_true', help='train the whole network')
     parser.add_argument(
         '--steps',

@@ -8,6 +8,7 @@ from ssl_zoo.data.sources import Source, Subset, build_source, stratified_hold_o
 from ssl_zoo.data.sources.base import NO_LABEL
 from ssl_zoo.data.sources.class_labels import class_warnings
 from ssl_zoo.data.sources.class_names import CLASSES_FILE
+from ssl_zoo.data.sources.multi_labels import align_columns
 from ssl_zoo.errors import ConfigError
 
 
@@ -69,8 +70,8 @@ def data_sources(data: DataSettings, labelled: bool = False) -> dict[str, Source
     Returns:
         `train`, the images to pretrain on, with and without labels; `labelled`, the images of
         data.train with a label, or all if none has one; `bank`, those of `labelled` that are not
-        held out, None without labels; `val`, the hold-out, and `test`, None where the config has
-        none.
+        held out, None without labels (of one class or several); `val`, the hold-out, and `test`,
+        None where the config has none.
 
     Raises:
         ConfigError: images are missing (MissingData), labels are missing, or val or test images
@@ -86,8 +87,8 @@ def data_sources(data: DataSettings, labelled: bool = False) -> dict[str, Source
         _require_labels(data.train, bank, 'train')
         if test is not None:
             _require_labels(data.test, test, 'test')
-    if test is not None and (test.labels is None or bank.labels is None):
-        unlabelled = 'test' if test.labels is None else 'train'
+    if test is not None and not (test.is_labelled and bank.is_labelled):
+        unlabelled = 'train' if test.is_labelled else 'test'
         raise ConfigError(
             f'data.test serves k-NN and probes, but data.{unlabelled} has no labels; '
             f'leave data.test out (data.test=None)'
@@ -98,7 +99,7 @@ def data_sources(data: DataSettings, labelled: bool = False) -> dict[str, Source
     return dict(
         labelled=labelled_part,
         train=train,
-        bank=None if bank.labels is None else bank,
+        bank=bank if bank.is_labelled else None,
         val=val,
         test=test,
     )
@@ -125,13 +126,26 @@ def feature_sources(data: DataSettings) -> dict[str, Source | None]:
 def _match_classes(bank: Source, val: Source | None, test: Source | None) -> None:
     """Number the classes of hold-out and test as those of the bank, and add warnings to them."""
     for name, source in (('val', val), ('test', test)):
-        if source is None or source.labels is None or bank.labels is None:
+        if source is None or not (source.is_labelled and bank.is_labelled):
+            continue
+        _check_same_kind(source, bank, name)
+        if bank.multi_labels is not None:
+            source.warnings += bank.warnings + align_columns(source, bank, name)
             continue
         if None not in (bank.classes, source.classes):
             if source.classes_are_numbers and bank.classes_are_numbers:
                 source.warnings += compare_numbers(source, bank, name)
             align_classes(source, bank, name)
         source.warnings += bank.warnings + untrained_classes(source, bank, name)
+
+
+def _check_same_kind(source: Source, bank: Source, name: str) -> None:
+    several, one = (name, 'train') if bank.multi_labels is None else ('train', name)
+    if (source.multi_labels is None) != (bank.multi_labels is None):
+        raise ConfigError(
+            f'images of data.{several} have several classes each, and those of data.{one} have '
+            f'one; give both in the same way, such as lists with the same separator'
+        )
 
 
 def data_warnings(sources: dict[str, Source | None]) -> list[str]:
@@ -179,14 +193,22 @@ def _training_images(data: DataSettings) -> tuple[Source, Source]:
     whole = build_source(data.train, data.max_pixels)
     labelled = _labelled_part(whole, 'train')
     labelled.warnings += class_warnings(labelled)
+    if labelled.multi_labels is not None:
+        whole.notes += (
+            'images of data.train have several classes each: k-NN and probes of one class are left '
+            'out, and ssl-zoo linear measures the mean average precision',
+        )
     return whole, labelled
 
 
 def _labelled_part(source: Source, name: str) -> Source:
     """Return the images that have a label; the source itself if all have one, or none has."""
-    if source.labels is None:
+    if not source.is_labelled:
         return source
-    has_label = source.labels != NO_LABEL
+    if source.multi_labels is None:
+        has_label = source.labels != NO_LABEL
+    else:
+        has_label = (source.multi_labels != NO_LABEL).any(1)
     if has_label.all():
         return source
     if not has_label.any():
@@ -241,7 +263,7 @@ def _listing(source: Source, labels: np.ndarray) -> str:
 
 
 def _require_labels(cfg: dict, source: Source, name: str) -> None:
-    if source.labels is None:
+    if not source.is_labelled:
         raise ConfigError(
             f'data.{name} ({cfg["type"]}) has no labels, and an evaluation needs some; give a '
             f"labelled set with --cfg-options \"data.{name}={{'type': 'ImageFolder', "

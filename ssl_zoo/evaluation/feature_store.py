@@ -42,6 +42,7 @@ OWN_FILES = (
     'features.npy',
     'index.npy',
     'labels.npy',
+    'multi_labels.npy',
     'names.json',
     'manifest.json',
 )
@@ -313,6 +314,9 @@ class _Extraction:
         if source.labels is not None:
             labels = source.labels[index]
             atomic_write(self.folder / 'labels.npy', lambda file: np.save(file, labels))
+        if source.multi_labels is not None:
+            columns = source.multi_labels[index]
+            atomic_write(self.folder / 'multi_labels.npy', lambda file: np.save(file, columns))
         names = json.dumps([source.name(i) for i in index]).encode()
         atomic_write(self.folder / 'names.json', lambda file: file.write(names))
         if self.rows.exists():

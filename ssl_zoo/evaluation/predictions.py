@@ -16,6 +16,7 @@ from ssl_zoo.storage.atomic import atomic_write
 from ssl_zoo.storage.reading import open_npz, parse_json
 
 MAX_CLASSES = 10_000_000
+SCORES = 'scores'  # key of a file of save_scores
 
 
 @dataclass
@@ -62,12 +63,19 @@ class Predictions:
             )
         try:
             with open_npz(path) as file:
+                if SCORES in file:
+                    raise _SeveralClasses
                 row = parse_json(str(file['row']))
                 if not isinstance(row, dict):
                     raise ValueError('the row is no object')
                 classes = file['classes'] if 'classes' in file else None
                 predictions = cls(file['predicted'], file['labels'], file['names'], row, classes)
             predictions._check()
+        except _SeveralClasses:
+            raise ConfigError(
+                f'{path} holds the scores of images with several classes, and this command reads '
+                f'predictions of one class for each; the row of the results has their interval'
+            ) from None
         except Exception as error:  # numpy and zipfile raise many types for a torn or foreign file
             reason = one_line(f'{type(error).__name__}: {error}')
             raise ConfigError(f'{path} holds no predictions of ssl_zoo ({reason})') from None
@@ -101,6 +109,38 @@ class Predictions:
             raise ValueError(f'classes {self.classes.dtype} {self.classes.shape}')
         if max(classes) >= len(self.classes):
             raise ValueError(f'a class {max(classes)} beside {len(self.classes)} names')
+
+
+class _SeveralClasses(Exception):
+    """A file holds scores of several classes for each image."""
+
+
+def save_scores(
+    path: Path,
+    row: dict,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    names: list[str],
+    classes: list[str],
+) -> None:
+    """Write the scores of images that have several classes, whole or not at all.
+
+    Args:
+        path: the file, .npz.
+        row: the results row of the evaluation.
+        scores: (N, C) float64.
+        labels: (N, C) int8, 1 for a class of the image, 0 for none, -1 for one that does not count.
+        names: names of the N images.
+        classes: names of the C classes.
+    """
+    arrays: dict[str, Any] = {
+        SCORES: scores.astype(np.float32),
+        'labels': labels,
+        'names': np.array(names),
+        'classes': np.array(classes),
+        'row': np.array(json.dumps(row)),
+    }
+    atomic_write(path, lambda file: np.savez_compressed(file, **arrays))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from ssl_zoo.config.loading import load_config
 from ssl_zoo.config.settings import Settings
 from ssl_zoo.data.label_lists import OFFICIAL, is_imagenet, number_of_labels
 from ssl_zoo.data.sources import Source
+from ssl_zoo.data.sources.multi_labels import check_one_class
 from ssl_zoo.data.splits import data_sources
 from ssl_zoo.engine.plan import Plan
 from ssl_zoo.engine.timed_step import timed_step
@@ -84,6 +85,7 @@ def _count_images(settings: Settings, label_sets: tuple[str, ...], known: dict[s
                 raise
             known[key] = settings.data.expected_images
         else:
+            check_one_class(sources['bank'], 'train')
             _check_label_sets(sources['bank'], label_sets)
             known[key] = len(sources['train'])
     return known[key]

@@ -223,6 +223,22 @@ def test_cached_gives_two_figures_and_without_strengths_one(tool, tmp_path):
 
 # --- Mistakes
 
+
+def test_images_with_several_classes_get_their_mean_average_precision(tool, image_folder, tmp_path):
+    root = image_folder(classes=3, per_class=8, size=8)
+    lines = [f'class_{c}/{i}.png\t{c},{c // 2 + 3}\n' for c in range(3) for i in range(8)]
+    (root / 'list.txt').write_text(''.join(lines))
+    cfg = dict(type='FileList', path=str(root / 'list.txt'), separator=',')
+    data = ('--cfg-options', f'data.train={cfg}', 'data.val=8', f'data.test={cfg}')
+    code, out, err = tool('--strengths', 1, '--retrain', *data)
+    assert code == 0, err
+    [row] = rows(tmp_path)
+    assert row['metric'] == 'logistic_map' and f'mean average precision {row["value"]:.2f} %' in out
+    assert sorted(row['average_precision']) == list('01234')
+    code, _, err = tool('--preset', 'byol', '--labels', '10%', '--cached', *data)
+    assert code == 2 and 'leave out what is for others: --preset, --labels' in err
+
+
 NO_VAL = 'data.val=None'
 
 

@@ -536,6 +536,22 @@ def test_the_test_set_is_what_is_reported_on(tiny, tmp_path, image_folder):
     )
 
 
+def test_images_with_several_classes_are_trained_on_without_figures_of_one_class(
+    tiny, tmp_path, image_folder
+):
+    root = image_folder(classes=2, per_class=30)
+    lines = [f'class_{c}/{i}.png\tanimal,{"ab"[c]}\n' for c in range(2) for i in range(30)]
+    (root / 'list.txt').write_text(''.join(lines))
+    cfg = dict(type='FileList', path=str(root / 'list.txt'), separator=',')
+    data = dict(train=cfg, val=20, test=cfg)
+    runner = train(tiny(data=data, online_eval=dict(every=1), epochs=1), tmp_path / 'run')
+    log = (tmp_path / 'run' / 'train.log').read_text()
+    assert 'images of data.train have several classes each: k-NN and probes of one class' in log
+    assert 'RankMe' in log and 'k-NN ' not in log.replace('k-NN and probes', '')
+    assert runner.step == runner.max_steps
+    assert not (tmp_path / 'run' / 'results.jsonl').exists()
+
+
 def test_a_test_set_without_labels_is_refused(tiny, tmp_path, image_folder):
     with pytest.raises(ConfigError, match='data.test has no labels'):
         build_runner(

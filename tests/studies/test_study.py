@@ -205,6 +205,15 @@ def test_labels_that_cannot_be_drawn_are_refused_by_the_plan(write, tmp_path, la
         print_plan(Jobs(study, tmp_path / 'out'), 1, 1, print_line=str)
 
 
+def test_images_with_several_classes_are_refused_by_the_plan(write, tmp_path, image_folder):
+    root = image_folder(classes=2)
+    (root / 'list.txt').write_text('class_0/0.png\ta,b\nclass_0/1.png\ta\nclass_1/1.png\tb\n')
+    cfg = dict(type='FileList', path=str(root / 'list.txt'), separator=',')
+    study = load_study(write(), changes=[f'data.train={cfg}', 'data.val=1', f'data.test={cfg}'])
+    with pytest.raises(ConfigError, match='data.train have several classes, and this evaluation'):
+        print_plan(Jobs(study, tmp_path / 'out'), 1, 1, print_line=str)
+
+
 @pytest.mark.parametrize(
     ('more', 'sentence'),
     [

@@ -26,6 +26,9 @@ class Source:
 
     Attributes:
         labels: (n,) int64, NO_LABEL for an image without label; None for a source without labels.
+        multi_labels: (n, C) int8 where an image may have several of the C classes: 1 for a class of
+            the image, 0 for none, NO_LABEL for an image that does not count in this class; None
+            elsewhere. Such a source has no `labels`: nothing may take them for one class each.
         classes: name of each class, in the order of the labels, or None.
         classes_are_numbers: whether the classes have no names, and `classes` holds their numbers.
         warnings: sentences that a figure on these images must carry.
@@ -36,6 +39,7 @@ class Source:
     """
 
     labels: np.ndarray | None = None
+    multi_labels: np.ndarray | None = None
     classes: list[str] | None = None
     classes_are_numbers: bool = False
     warnings: tuple[str, ...] = ()
@@ -56,6 +60,11 @@ class Source:
             cls.read = lambda self, i: Image.fromarray(  # type: ignore[method-assign]
                 cls.pixels(self, i)
             )
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether the images have labels: one class each, or several."""
+        return self.labels is not None or self.multi_labels is not None
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -133,6 +142,8 @@ class Source:
         digest = hashlib.sha256()
         for i in range(len(self)):
             label = '' if self.labels is None else self.labels[i]
+            if self.multi_labels is not None:
+                label = self.multi_labels[i].tolist()
             line = f'{self.name(i)}\t{label}\n'
             digest.update(line.encode(errors='surrogateescape'))
         return digest.hexdigest()[:16]

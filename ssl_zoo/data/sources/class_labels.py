@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_zoo.data.sources.base import NO_LABEL, Source
+from ssl_zoo.data.sources.multi_labels import check_multi_labels
 from ssl_zoo.errors import ConfigError
 
 SEPARATORS = ',;|'  # between the classes of an image in lists of other tools
@@ -43,7 +44,8 @@ def class_numbers(labels: object, source: str) -> np.ndarray:
     if array.ndim != 1 or array.dtype.kind not in 'biuf':
         raise ConfigError(
             f'the labels of {source} have the shape {array.shape} and the type {array.dtype}, but '
-            f'each image has one class, a whole number from 0, or {NO_LABEL} for no label'
+            f'each image has one class, a whole number from 0, or {NO_LABEL} for no label; several '
+            f'classes go into multi_labels'
         )
     wrong = array < NO_LABEL
     if array.dtype.kind == 'f':
@@ -58,16 +60,18 @@ def class_numbers(labels: object, source: str) -> np.ndarray:
 
 
 def check_labels(source: Source, name: str) -> None:
-    """Check that the labels of a source are classes, and make them int64.
+    """Check that the labels of a source are classes, and make them int64 (of several, int8).
 
     Args:
         source: any source.
         name: its name, for the message.
 
     Raises:
-        ConfigError: as ``class_numbers``; there are more or fewer labels than images; a label has
-            no name.
+        ConfigError: as ``class_numbers`` and ``check_multi_labels``; there are more or fewer labels
+            than images; a label has no name.
     """
+    if source.multi_labels is not None:
+        check_multi_labels(source, name)
     if source.labels is None:
         return
     labels = class_numbers(source.labels, name)

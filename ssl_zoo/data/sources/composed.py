@@ -21,6 +21,8 @@ class Joined(Source):
         self.in_memory = first.in_memory and second.in_memory
         if first.labels is not None and second.labels is not None:
             self.labels = np.concatenate([first.labels, second.labels])
+        if first.multi_labels is not None and second.multi_labels is not None:
+            self.multi_labels = np.concatenate([first.multi_labels, second.multi_labels])
 
     def __len__(self) -> int:
         return len(self.first) + len(self.second)
@@ -73,6 +75,8 @@ class Subset(Source):
         self.in_memory = source.in_memory
         if source.labels is not None:
             self.labels = source.labels[self.indices]
+        if source.multi_labels is not None:
+            self.multi_labels = source.multi_labels[self.indices]
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -19,7 +19,16 @@ PATH_COLUMNS = (
     'img',
     'img_path',
 )
-CLASS_COLUMNS = ('label', 'class', 'class_name', 'class_id', 'category', 'target')
+CLASS_COLUMNS = (
+    'label',
+    'labels',
+    'class',
+    'classes',
+    'class_name',
+    'class_id',
+    'category',
+    'target',
+)
 
 
 class Reading(NamedTuple):

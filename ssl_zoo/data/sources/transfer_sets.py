@@ -2,8 +2,7 @@
 
 The data sets are those of SimCLR (arXiv 2002.05709, appendix B.8) and BYOL (arXiv 2006.07733,
 appendix D).
-Birdsnap, which torchvision does not have, and VOC 2007, where an image has several labels, are left
-out.
+Birdsnap, which torchvision does not have, is left out.
 """
 
 from typing import NamedTuple
@@ -15,7 +14,8 @@ class TransferSet(NamedTuple):
     """How the papers report a data set.
 
     Attributes:
-        metric: 'top1', or 'mean_per_class', the mean of the accuracies of the classes.
+        metric: 'top1'; 'mean_per_class', the mean of the accuracies of the classes; of images with
+            several classes 'map_11point', see ssl_zoo.evaluation.average_precision.
         train_split: the split that the papers train on; they test on 'test'.
     """
 
@@ -34,6 +34,7 @@ TRANSFER_SETS = dict(
     OxfordIIITPet=TransferSet('mean_per_class', 'trainval'),
     Caltech101=TransferSet('mean_per_class', 'train'),
     Flowers102=TransferSet('mean_per_class', 'trainval'),
+    VOC2007=TransferSet('map_11point', 'trainval'),
 )
 
 

@@ -137,13 +137,17 @@ class OnlineEvaluationHook(Hook):
         self.view_sizes = {view.size for view in settings.build_views()}
         val = sources['val']
         bank = sources['bank']
+        test = sources['test']
+        if bank is not None and bank.labels is None:  # images with several classes
+            bank = None
+            test = None
         self.has_labels = bank is not None and val is not None and val.labels is not None
         self.bank = bank and stratified_subset(bank, self.online_eval.bank)
         if self.has_labels:
             self.val = stratified_subset(val, self.online_eval.queries)
         else:
             self.val = stratified_subset(val or sources['train'], FEATURE_STD_IMAGES)
-        self.test = sources['test'] or (val if self.has_labels else None)
+        self.test = test or (val if self.has_labels else None)
 
     def before_train(self, runner: 'ZooRunner') -> None:
         if not self.online_eval.every:

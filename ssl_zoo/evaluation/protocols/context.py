@@ -4,7 +4,8 @@ import copy
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -22,6 +23,7 @@ from ssl_zoo.data.identity import content_identity
 from ssl_zoo.data.loader import default_workers
 from ssl_zoo.data.overlap import warn_of_overlap
 from ssl_zoo.data.sources import Joined, Source
+from ssl_zoo.data.sources.multi_labels import check_one_class
 from ssl_zoo.data.splits import data_notes, data_sources
 from ssl_zoo.distributed import rank
 from ssl_zoo.distributed.objects import raise_together
@@ -37,7 +39,12 @@ from ssl_zoo.printable import printable
 from ssl_zoo.storage.digest import sha256_of_file
 from ssl_zoo.versions import versions
 
-METRIC_NAMES = dict(top1='top-1', mean_per_class='mean per class')
+METRIC_NAMES = dict(
+    top1='top-1',
+    mean_per_class='mean per class',
+    map='mean average precision',
+    map_11point='mean average precision (11 points)',
+)
 MISSING_SOURCE = dict(
     val=(
         'choices are made on images held out from training, never on the test set; hold images out '
@@ -165,7 +172,7 @@ class EvaluationContext:
         for name, source in sources.items():
             if source is not None and not len(source):
                 raise ConfigError(f'data.{name} has no images')
-        if sources['val'] is not None and sources['val'].labels is None:
+        if sources['val'] is not None and not sources['val'].is_labelled:
             raise ConfigError(
                 'data.val has no labels, and choices need them; give a labelled set or a number to '
                 'hold out, such as --cfg-options data.val=0.1'
@@ -191,10 +198,10 @@ class EvaluationContext:
         Args:
             retrained: whether the measured classifier was trained on the hold-out, too.
         """
-        train = self.source('train')
+        train = self.sources['train']
         if not retrained:
             return dict(bank_data=self.data_digests['bank_data'], bank_images=len(train))
-        bank = Joined(train, self.source('val'))
+        bank = Joined(train, self.sources['val'])
         return dict(bank_data=data_digest(bank), bank_images=len(bank))
 
     def with_sources(
@@ -214,10 +221,26 @@ class EvaluationContext:
         other.label_choice = label_choice
         return other
 
-    def source(self, name: str) -> Source:
-        """Return the source 'train', 'val' or 'test'. Raises ConfigError if there is none."""
+    @property
+    def has_several_classes(self) -> bool:
+        """Whether the images have several classes each, see Source.multi_labels."""
+        train = self.sources['train']
+        return train is not None and train.multi_labels is not None
+
+    def source(self, name: str, several_classes: bool = False) -> Source:
+        """Return a source that the evaluation needs.
+
+        Args:
+            name: 'train', 'val' or 'test'.
+            several_classes: whether its images may have several classes each.
+
+        Raises:
+            ConfigError: there is none, or its images have several classes.
+        """
         if self.sources[name] is None:
             raise ConfigError(f'the config has no data.{name}: {MISSING_SOURCE[name]}')
+        if not several_classes:
+            check_one_class(self.sources[name], name)
         return self.sources[name]
 
     @cached_property
@@ -330,29 +353,82 @@ class EvaluationContext:
         Raises:
             ConfigError: the row or the predictions cannot be written.
         """
-        value = measure(metric, predicted, labels)
-        now = datetime.now(UTC)
         top5 = {'top5': top_k(predicted, labels, 5)} if self.classes > 5 else {}
+
+        def predictions(row: dict) -> Predictions:
+            return Predictions(predicted, labels, np.array(names), row, np.array(self.class_names))
+
+        row = self.record(
+            tool,
+            metric,
+            measure(metric, predicted, labels),
+            interval(metric, predicted, labels),
+            len(labels),
+            test,
+            protocol,
+            chosen,
+            lambda path, row: predictions(row).save(path),
+            **top5,
+            **fields,
+        )
+        if rank() == 0 and self.per_class:
+            with self._writing(METRIC_NAMES[metric], row['value']):
+                print(report_classes(predictions(row), Path(row['predictions'])), flush=True)
+        return row
+
+    def record(
+        self,
+        tool: str,
+        metric: str,
+        value: float,
+        ci95: tuple[float, float],
+        images: int,
+        test: Source,
+        protocol: dict,
+        chosen: dict,
+        save: Callable[[Path, dict], None],
+        **fields: Any,
+    ) -> dict:
+        """Write the results row of a figure and its predictions, and print it.
+
+        Args:
+            tool: name of the evaluation, the start of the row's metric.
+            metric: key of METRIC_NAMES.
+            value: the figure, in percent.
+            ci95: its 95 % interval.
+            images: number of images that it was measured on.
+            test: the source of the images.
+            protocol: name and parameters, see ssl_zoo.evaluation.protocols.describe.
+            chosen: result of the choice on the hold-out; empty without a choice.
+            save: function of a path and the row that writes the predictions.
+            fields: further fields of the row.
+
+        Returns:
+            The row.
+
+        Raises:
+            ConfigError: the row or the predictions cannot be written.
+        """
+        now = datetime.now(UTC)
         by_metric = {} if metric == 'top1' else dict(metric=metric)
         row = dict(
             metric=f'{tool}_{metric}',
             value=value,
-            ci95=list(interval(metric, predicted, labels)),
-            n=len(labels),
+            ci95=list(ci95),
+            n=images,
             protocol=to_builtin(protocol | self.label_choice | by_metric),
             chosen=to_builtin(chosen),
             weights=self.weights,
             network=self.network,
             layer=self.layer,
             preprocessing=to_builtin(asdict(self.preprocessing)),
-            **top5,
             **fields,
             **self.label_fields,
             warnings=[*self.method.warnings, *test.warnings],
             test=type(getattr(test, 'source', test)).__name__,
             test_manifest=test.manifest(),
             **self.data_digests | self._bank_fields(protocol.get('retrain', False)),
-            left_out=len(test) - len(labels),
+            left_out=len(test) - images,
             checkpoint=_relative(self.path),
             checkpoint_sha256=self.checkpoint_hash,
             step=self.step,
@@ -367,24 +443,20 @@ class EvaluationContext:
             stamp = now.strftime('%Y%m%d-%H%M%S-%f')
             path = self.work_dir / 'predictions' / f'{tool}_{metric}_{stamp}.npz'
             row['predictions'] = str(path)
-            predictions = Predictions(
-                predicted, labels, np.array(names), row, np.array(self.class_names)
-            )
-            self._save(predictions, path, METRIC_NAMES[metric])
+            with self._writing(METRIC_NAMES[metric], row['value']):
+                save(path, row)
+                write_row(self.work_dir, row)
+            _print_result(row, METRIC_NAMES[metric])
         return row
 
-    def _save(self, predictions: Predictions, path: Path, metric_name: str) -> None:
-        """Write predictions and row, and print the value. Raises ConfigError if it cannot."""
-        row = predictions.row
+    @contextmanager
+    def _writing(self, metric_name: str, value: float) -> Iterator[None]:
+        """Raise ConfigError, with the figure, if its files cannot be written."""
         try:
-            predictions.save(path)
-            write_row(self.work_dir, row)
-            _print_result(row, metric_name)
-            if self.per_class:
-                print(report_classes(predictions, path), flush=True)
+            yield
         except OSError as error:
             raise ConfigError(
-                f'could not write the result ({metric_name} {row["value"]:.2f} %) to '
+                f'could not write the result ({metric_name} {value:.2f} %) to '
                 f'{self.work_dir}: {error}'
             ) from None
 

@@ -113,6 +113,17 @@ def _logistic(values: dict) -> str:
     )
 
 
+def _multi_label(values: dict) -> str:
+    strength = f'{values["strength"]:.3g}' if 'strength' in values else 'chosen'
+    if 'holdout_map' in values:
+        values = dict(values, holdout_accuracy=values['holdout_map'])
+    return (
+        f'logistic regression for each of {values["classes"]:,} classes on {values["features"]:,} '
+        f'features without augmentation, {values["optimizer"]}, strength {strength}; '
+        f'{_choice(values, noun="strength", again="fitted")}'
+    )
+
+
 def _logistic_few_labels(values: dict) -> str:
     return (
         f'logistic regression on {values["labels_per_class"]} labels per class, mean of '
@@ -170,6 +181,7 @@ SENTENCES: dict[str, Callable[[dict], str]] = dict(
     linear=_linear,
     linear_cached=_linear_cached,
     logistic=_logistic,
+    multi_label=_multi_label,
     logistic_few_labels=_logistic_few_labels,
     finetune=_finetune,
     finetune_few_labels=_finetune_few_labels,

@@ -17,6 +17,7 @@ from ssl_zoo.evaluation.protocols.context import (
 )
 from ssl_zoo.evaluation.protocols.finetune import finetune, train_one
 from ssl_zoo.evaluation.protocols.logistic import evaluate_logistic
+from ssl_zoo.evaluation.protocols.multi_label import evaluate_multi_label
 from ssl_zoo.evaluation.recipes import TRANSFER_STEPS, Recipe
 
 
@@ -34,7 +35,8 @@ def transfer_linear(
 
     Args:
         context: its data is the set to transfer to.
-        metric: 'top1' or 'mean_per_class', see ssl_zoo.data.sources.transfer_sets.TRANSFER_SETS.
+        metric: 'top1' or 'mean_per_class', see ssl_zoo.data.sources.transfer_sets.TRANSFER_SETS; of
+            images with several classes 'map' or 'map_11point'.
         strengths: L2 penalties to choose from.
         dtype: dtype of the stored features, 'float32' or 'float16'.
 
@@ -44,10 +46,12 @@ def transfer_linear(
     Raises:
         ConfigError: an argument is wrong, a source is missing, or there is one class only.
     """
-    check_metric(metric)
-    strengths = check_strengths(strengths)
     context = copy.copy(context)
     context.preprocessing = replace(context.preprocessing, resize=context.preprocessing.size)
+    if context.has_several_classes:
+        return evaluate_multi_label(context, metric, strengths, True, 'transfer_linear', dtype)
+    check_metric(metric)
+    strengths = check_strengths(strengths)
     features = {
         name: context.features(context.source(name), f'transfer_{name}', dtype)
         for name in ('train', 'val', 'test')

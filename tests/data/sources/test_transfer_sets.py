@@ -521,10 +521,11 @@ def test_downloads_that_fail(tmp_path, monkeypatch):
 
 
 def test_train_and_test_configs_by_name_alone(tmp_path):
-    assert set(TRANSFER_SETS) == {*FAKES, 'CIFAR10', 'CIFAR100'}
+    assert set(TRANSFER_SETS) == {*FAKES, 'CIFAR10', 'CIFAR100', 'VOC2007'}
     metrics = {name: reported.metric for name, reported in TRANSFER_SETS.items()}
     per_class = {name for name, metric in metrics.items() if metric == 'mean_per_class'}
     assert per_class == {'FGVCAircraft', 'OxfordIIITPet', 'Caltech101', 'Flowers102'}
+    assert metrics.pop('VOC2007') == 'map_11point'
     assert set(metrics.values()) == {'top1', 'mean_per_class'}
     for name in TRANSFER_SETS:
         train, test = transfer_sources(name, str(tmp_path / name))
