@@ -88,13 +88,9 @@ def align_columns(source: Source, reference: Source, name: str) -> tuple[str, ..
     Raises:
         ConfigError: the reference does not have a class of which the source has images.
     """
-    used = (source.multi_labels > 0).any(0)
     column = {class_name: c for c, class_name in enumerate(source.classes)}
-    unknown = sorted(
-        class_name
-        for class_name, c in column.items()
-        if used[c] and class_name not in set(reference.classes)
-    )
+    used = {source.classes[c] for c in np.flatnonzero((source.multi_labels > 0).any(0))}
+    unknown = sorted(used - set(reference.classes))
     if unknown:
         more = ' ...' if len(unknown) > 3 else ''
         raise ConfigError(
