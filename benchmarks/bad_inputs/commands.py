@@ -62,9 +62,14 @@ def train_commands() -> list[str]:
         *(f'{TRAIN} {without_quotes(line)}' for line in options),
         *(f'+ {TRAIN} {quoted(line)}' for line in table_lines(inputs.LEGAL_OPTIONS)),
         *table_lines(inputs.TRAIN),
-        *(f'{DRY_RUN} {line}' for line in options[::5]),
+        *(f'{dry_mark(line)}{DRY_RUN} {line}' for line in options[::5]),
         *(f'? {DRY_RUN} {line}' for line in table_lines(inputs.DRY_OPTIONS)),
     ]
+
+
+def dry_mark(line: str) -> str:
+    """Return the mark of a dry run: it decodes no image, so images may be bad."""
+    return '? ' if 'images/bombs' in line or 'images/postscript' in line else ''
 
 
 def without_quotes(line: str) -> str:
@@ -91,6 +96,7 @@ def evaluation_commands(tool: str) -> list[str]:
     lines += table_lines(inputs.TOOL_ARGUMENTS[tool])
     if tool == 'transfer':  # transfer takes images from its own arguments, not from data.train
         lines = [line for line in lines if not changes_training_images(line)]
+        lines = [f'? {line}' if 'planted_download' in line else line for line in lines]
     arguments = inputs.WORKING[tool].removeprefix('{ckpt} ')
     return [with_arguments(line, arguments) for line in lines]
 
@@ -104,9 +110,11 @@ def changes_training_images(line: str) -> bool:
 def with_arguments(line: str, arguments: str) -> str:
     """Return the line with the working command's arguments inserted after the checkpoint.
 
-    The line's own arguments follow and may override the inserted arguments.
+    Options that the line has itself are not inserted.
     """
     start, checkpoint, rest = LINE.match(line).groups()
+    options = [option for option in re.split(r' (?=--)', arguments) if option]
+    arguments = ' '.join(option for option in options if option.split()[0] not in rest.split())
     if checkpoint == '{bare}':
         checkpoint = '{ckpt}'
         arguments = '--work-dir work'

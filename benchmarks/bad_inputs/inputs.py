@@ -11,7 +11,7 @@ How to read a line:
 - ``{bare}``: a checkpoint without the arguments of WORKING; ``{nolabels}``: without --labels.
 
 In the tables of evaluation tools, the arguments of the working command are put before the line's
-own arguments.
+own arguments, without those that the line has itself.
 """
 
 # The config of all runs; {root} is the folder of the campaign.
@@ -529,7 +529,7 @@ EVALUATION = """
 {ckpt} --cfg-options data.train.root={home}/images/torn data.val=None
 {ckpt} --cfg-options data.test.root={home}/images/torn
 {ckpt} --cfg-options data.test.root={home}/images/strange
-{ckpt} --cfg-options "data.test={{'type': 'Images', 'root': '{home}/images/test'}}"
+? {ckpt} --cfg-options "data.test={{'type': 'Images', 'root': '{home}/images/test'}}"
 {ckpt} --cfg-options "data.train={{'type': 'TarShards', 'shards': '{home}/shards_cut'}}"
 {ckpt} --cfg-options "data.train={{'type': 'FileList', 'path': '{home}/list_missing.txt'}}"
 {ckpt} --cfg-options "data.train={{'type': 'FileList', 'path': '{home}/list_latin.txt'}}"

@@ -11,7 +11,6 @@ extraction. Memory holds one batch of images.
 """
 
 import argparse
-import ast
 import sys
 from pathlib import Path
 
@@ -53,15 +52,16 @@ def _extract(context, args: argparse.Namespace) -> None:
 
 def _sources(context, args: argparse.Namespace) -> dict:
     """Return the sources by name."""
+    from ssl_zoo.config.literals import read_source_config
     from ssl_zoo.data.sources import build_source
     from ssl_zoo.data.splits import feature_sources
     from ssl_zoo.distributed.objects import raise_together
     from ssl_zoo.errors import ConfigError
 
     if args.source:
-        config = _parse_source(args.source)
+        config = read_source_config(args.source, '--source')
         source = build_source(config, context.settings.data.max_pixels)
-        return {str(config.get('type')).lower(): source}
+        return {str(config['type']).lower(): source}
     sources = raise_together(lambda: feature_sources(context.settings.data))
     for name in args.data or ():
         if sources[name] is None:
@@ -71,22 +71,6 @@ def _sources(context, args: argparse.Namespace) -> dict:
             )
     given = [name for name, source in sources.items() if source is not None]
     return {name: sources[name] for name in args.data or given}
-
-
-def _parse_source(text: str) -> dict:
-    """Return the dict that ``--source`` gives. Raises ConfigError if the text is not a dict."""
-    from ssl_zoo.errors import ConfigError
-
-    try:
-        config = ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        config = None
-    if not isinstance(config, dict):
-        raise ConfigError(
-            f"--source {text!r} is not a dict such as \"{{'type': 'Images', 'root': "
-            f"'/my/photos'}}\""
-        )
-    return config
 
 
 def _print_summary(name: str, source, features) -> None:

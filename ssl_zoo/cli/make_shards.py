@@ -11,7 +11,6 @@ where it was stopped.
 """
 
 import argparse
-import ast
 import sys
 from pathlib import Path
 
@@ -42,24 +41,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def parse_source(text: str) -> dict:
-    """Return the config of a source from the command line. Raises ConfigError for other text."""
-    from ssl_zoo.errors import ConfigError
-
-    try:
-        cfg = ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        cfg = None
-    if not isinstance(cfg, dict) or 'type' not in cfg:
-        raise ConfigError(
-            f'the source {text!r} is not a dict such as '
-            f"\"{{'type': 'ImageFolder', 'root': '/my/photos'}}\""
-        )
-    return cfg
-
-
 def make_shards(args: argparse.Namespace) -> None:
     """Write the shards and print the config that reads them."""
+    from ssl_zoo.config.literals import read_source_config
     from ssl_zoo.config.loading import import_file
     from ssl_zoo.data.sources import build_source
     from ssl_zoo.data.sources.write_shards import write_shards
@@ -69,7 +53,7 @@ def make_shards(args: argparse.Namespace) -> None:
         raise ConfigError(f'--per-shard is {args.per_shard}, but it must be at least 1')
     for file in args.imports:
         import_file(file)
-    source = build_source(parse_source(args.source))
+    source = build_source(read_source_config(args.source, 'the source'))
     if source.multi_labels is not None:
         print('note: a shard has one class per image at most: the several classes are left out')
     folder = Path(args.out_dir).expanduser()

@@ -1,9 +1,9 @@
 """Options of the command line: ``key=value`` changes to a config."""
 
-import ast
 from dataclasses import fields
 from typing import Any
 
+from ssl_zoo.config.literals import read_literal
 from ssl_zoo.config.settings import SECTIONS, Settings
 from ssl_zoo.errors import ConfigError, nearest
 from ssl_zoo.registry import METHODS, OPTIMIZERS, SOURCES
@@ -48,9 +48,8 @@ def apply_option(cfg: dict, option: str) -> None:
 
 def _value_of(text: str) -> object:
     try:
-        return ast.literal_eval(text)
-    # TypeError: for {[]: 1}; MemoryError and RecursionError: for deeply nested brackets.
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return read_literal(text)
+    except ValueError:
         return WORDS.get(text.lower(), text)
 
 
