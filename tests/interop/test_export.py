@@ -352,7 +352,7 @@ def normalised(preprocessing, source):
 @pytest.mark.parametrize(
     ('backbone', 'first_conv'),
     [
-        (dict(name='test_resnet'), 'conv1'),
+        (dict(name='test_resnet'), 'conv1.0'),
         pytest.param(dict(name='resnet18'), 'conv1', marks=pytest.mark.long),
         (dict(PLAIN, norm_layer='groupnorm', channels=[32, 64, 64, 64]), 'conv1'),
         (dict(VIT, drop_path_rate=0.1), 'patch_embed.proj'),
