@@ -163,7 +163,7 @@ def _remedy(method: Method, settings: Settings, sizes: list[int], size: int) -> 
 def _takes(backbone: dict, sizes: list[int]) -> bool:
     """Whether a backbone of these arguments can be built, and takes images of all sizes."""
     try:
-        with torch.random.fork_rng(devices=[]), torch.device('meta'):
+        with torch.device('meta'):
             network = build_backbone(**backbone)
     except (ConfigError, TypeError):
         return False
