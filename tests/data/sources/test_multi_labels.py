@@ -118,11 +118,11 @@ def test_columns_of_any_source_are_checked(several, refusal):
 
 def test_sources_of_a_run_have_their_columns_in_the_order_of_training(listed):
     train = listed('{0}\ta,b', '{1}\tb', '{2}\tb,c', '{3}\ta', '{4}\t-1', name='train.txt')
-    test = listed('{5}\tb,a', '{6}\t,', '{7}\t-1', name='test.txt')
+    test = listed('{5}\tc', '{6}\tb', '{7}\t-1', name='test.txt')
     sources = data_sources(Data(train=train, val=1, test=test), labelled=True)
     assert len(sources['train']) == 4 and len(sources['bank']) == 3 and len(sources['val']) == 1
     assert sources['test'].classes == ['a', 'b', 'c']
-    assert sources['test'].multi_labels.tolist() == [[1, 1, 0], [0, 0, 0]]
+    assert sources['test'].multi_labels.tolist() == [[0, 0, 1], [0, 1, 0]]
     assert {
         '1 of 5 images of data.train have no label and are left out of evaluations',
         '1 of 3 images of data.test have no label and are left out of evaluations',
