@@ -373,7 +373,8 @@ class EvaluationContext:
         )
         if rank() == 0 and self.per_class:
             with self._writing(METRIC_NAMES[metric], row['value']):
-                print(report_classes(predictions(row), Path(row['predictions'])), flush=True)
+                table = report_classes(predictions(row), Path(row['predictions']))
+            print(table, flush=True)
         return row
 
     def record(
