@@ -33,11 +33,14 @@ DEFAULT_KEYS = (
 KEY_TITLES = {
     'train/loss': 'loss',
     'val/knn': 'k-NN on val, %',
+    'val/probe': 'linear probe on val, %',
     'train/lr': 'learning rate',
     'train/decay': 'EMA decay',
     'val/rankme': 'RankMe, dimensions',
     'val/feature_std': 'feature std of embeddings',
     'train/feature_std': 'feature std of projections',
+    'train/images_per_second': 'images per second',
+    'train/data_wait': 'share of the time spent waiting for images',
 }
 LINE_STYLES = ('-', '--', '-.', ':')
 MAX_POINTS_WITH_MARKERS = 15

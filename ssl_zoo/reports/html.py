@@ -18,12 +18,12 @@ STYLE = """
 :root {
   color-scheme: light dark;
   --back: #fff; --text: #1b1b1b; --faint: #5a5a5a; --line: #d5d5d5; --box: #f4f5f7;
-  --warning: #b34700; --link: #0b57a4;
+  --warning: #b34700; --link: #0b57a4; --same: #0b57a4; --other: #b34700;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --back: #16181b; --text: #e6e6e6; --faint: #a8adb3; --line: #3b4046; --box: #202429;
-    --warning: #ffa45c; --link: #8cc4ff;
+    --warning: #ffa45c; --link: #8cc4ff; --same: #8cc4ff; --other: #ffa45c;
   }
 }
 * { box-sizing: border-box; }
@@ -73,6 +73,20 @@ figure img {
   border-radius: 4px;
 }
 figcaption { color: var(--faint); font-size: .87rem; padding: .3rem 0; }
+img.thumbnail {
+  display: block; width: 72px; height: 72px; object-fit: contain; image-rendering: pixelated;
+  border: 3px solid transparent;
+}
+div.blocks {
+  display: grid; gap: 0 2rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 610px), 1fr));
+}
+div.blocks > div { min-width: 0; }
+div.thumbnails { display: flex; flex-wrap: wrap; gap: .3rem; }
+img.same { border-color: var(--same); }
+img.other { border-color: var(--other); border-style: dashed; }
+td .same { color: var(--same); }
+td .other { color: var(--other); }
 
 form.controls { display: flex; flex-wrap: wrap; gap: .6rem 1rem; margin: .8rem 0; }
 label {
@@ -99,6 +113,7 @@ th[scope=row] {
   min-width: 6rem;
 }
 td.long { white-space: normal; min-width: 13rem; max-width: 45rem; overflow-wrap: anywhere; }
+td.wrap { white-space: normal; max-width: 45rem; overflow-wrap: anywhere; }
 th button { all: unset; cursor: pointer; font-weight: 600; }
 th button:focus-visible { outline: 3px solid var(--link); outline-offset: 2px; }
 th[aria-sort=ascending] button::after { content: " \\2191"; }
@@ -229,7 +244,7 @@ class Cell:
     Attributes:
         content: HTML.
         sort_key: text that a sortable table compares; '' puts the cell last.
-        css_class: 'number' (never wraps), 'long' (wraps) or ''.
+        css_class: 'number' (never wraps), 'long' (wraps), 'wrap' (wraps at any width) or ''.
     """
 
     content: str
@@ -347,11 +362,37 @@ def figure(path: Path, alt: str, caption: str) -> str:
         alt: text for readers who cannot see the picture.
         caption: text below the picture.
     """
-    uri = data_uri(path.read_bytes(), MEDIA_TYPES[path.suffix])
+    return figure_of(path.read_bytes(), path.suffix, alt, caption)
+
+
+def figure_of(content: bytes, suffix: str, alt: str, caption: str) -> str:
+    """Return a ``figure`` element that contains a picture.
+
+    Args:
+        content: the bytes of a picture file.
+        suffix: a key of ``MEDIA_TYPES``.
+        alt: text for readers who cannot see the picture.
+        caption: text below the picture.
+    """
+    uri = data_uri(content, MEDIA_TYPES[suffix])
     return (
         f'<figure><img src="{uri}" alt="{escape(alt)}">'
         f'<figcaption>{escape(caption)}</figcaption></figure>\n'
     )
+
+
+def thumbnail(content: bytes, suffix: str, alt: str, border: str = '') -> str:
+    """Return a small ``img`` element of a fixed size.
+
+    Args:
+        content: the bytes of a picture file.
+        suffix: a key of ``MEDIA_TYPES``.
+        alt: text for readers who cannot see the picture.
+        border: 'same' for a solid border, 'other' for a dashed one of another colour, '' for none.
+    """
+    uri = data_uri(content, MEDIA_TYPES[suffix])
+    names = f'thumbnail {border}'.strip()
+    return f'<img class="{names}" src="{uri}" alt="{escape(alt)}">'
 
 
 def figure_grid(figures: list[str]) -> str:
@@ -393,9 +434,29 @@ def details(summary: str, content: str) -> str:
     return f'<details><summary>{escape(summary)}</summary>\n{content}</details>\n'
 
 
-def section(title: str, anchor: str, content: str) -> str:
-    """Return content under a heading with the id ``anchor``, for links."""
-    return f'<h2 id="{anchor}">{escape(title)}</h2>\n{content}'
+@dataclass(frozen=True)
+class Section:
+    """A section of a page.
+
+    Attributes:
+        title: text of the heading.
+        anchor: id of the heading, for links.
+        content: HTML.
+    """
+
+    title: str
+    anchor: str
+    content: str
+
+    def as_html(self) -> str:
+        """Return the content under its heading."""
+        return f'<h2 id="{self.anchor}">{escape(self.title)}</h2>\n{self.content}'
+
+
+def navigation(sections: list[Section]) -> str:
+    """Return links to sections."""
+    links = ''.join(f'<a href="#{part.anchor}">{escape(part.title)}</a>' for part in sections)
+    return f'<nav>{links}</nav>\n'
 
 
 def badge(letter: str, number: int) -> str:

@@ -141,7 +141,6 @@ def hide_unused(grid: np.ndarray, n: int) -> np.ndarray:
     return np.array(axes[:n])
 
 
-@styled
 def save_figure(figure: Figure, path: Path) -> Path:
     """Write a figure to a .png, .svg or .pdf file. The same figure gives the same bytes.
 
@@ -151,12 +150,7 @@ def save_figure(figure: Figure, path: Path) -> Path:
     Raises:
         ConfigError: the file cannot be written.
     """
-    kind = path.suffix[1:].lower()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=200, metadata=METADATA[kind])
-    content = buffer.getvalue()
-    if kind == 'png':
-        content = _with_palette(content)
+    content = figure_bytes(figure, path.suffix[1:].lower())
     try:
         atomic_write(path, lambda file: file.write(content), start=content[:4])
     except OSError as error:
@@ -164,6 +158,20 @@ def save_figure(figure: Figure, path: Path) -> Path:
             f'could not write {path}: {error}; free some space, or choose another file'
         ) from None
     return path
+
+
+@styled
+def figure_bytes(figure: Figure, kind: str) -> bytes:
+    """Return the bytes of a figure's file. The same figure gives the same bytes.
+
+    Args:
+        figure: the figure.
+        kind: 'png', 'svg' or 'pdf'.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=200, metadata=METADATA[kind])
+    content = buffer.getvalue()
+    return _with_palette(content) if kind == 'png' else content
 
 
 def _with_palette(png: bytes) -> bytes:

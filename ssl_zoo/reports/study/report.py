@@ -1,10 +1,10 @@
 """The report of a study: one HTML page that works offline, Markdown and CSV tables, figures."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from ssl_zoo.printable import one_line
 from ssl_zoo.reports import html
+from ssl_zoo.reports.html import Section
 from ssl_zoo.reports.study.csv_files import arms_csv, runs_csv
 from ssl_zoo.reports.study.report_figures import ReportFigures
 from ssl_zoo.reports.study.reproduce import reproduce_html
@@ -25,21 +25,6 @@ METHODS_NOTE = (
     'Map and neighbours: test images by the features of the backbone, first seed; the images with '
     'neighbours are the first of their class in the list, not picked by hand.'
 )
-
-
-@dataclass(frozen=True)
-class Section:
-    """A section of the page.
-
-    Attributes:
-        title: text of the heading.
-        anchor: id of the section, for links.
-        content: HTML; empty content leaves the section out.
-    """
-
-    title: str
-    anchor: str
-    content: str
 
 
 def write_report(out: str | Path) -> Path:
@@ -132,7 +117,7 @@ def page_content(study: StudyResults, figures: ReportFigures) -> str:
     sections = [section for section in sections if section.content]
     content = _head_html(study, sections) + _state_html(study, len(points))
     for section in sections:
-        content += html.section(section.title, section.anchor, section.content)
+        content += section.as_html()
     return content
 
 
@@ -142,13 +127,10 @@ def _table_html(table: TextTable | None) -> str:
 
 def _head_html(study: StudyResults, sections: list[Section]) -> str:
     definition = study.definition
-    links = ''.join(
-        f'<a href="#{section.anchor}">{html.escape(section.title)}</a>' for section in sections
-    )
     content = (
         f'<h1>{html.escape(definition["title"])}</h1>\n'
         f'{html.paragraphs(definition.get("question") or "")}'
-        f'<nav>{links}</nav>\n'
+        f'{html.navigation(sections)}'
     )
     if definition['caveats']:
         content += (
