@@ -13,7 +13,7 @@ from ssl_zoo.config.loading import import_file, load_config
 from ssl_zoo.engine.dry_run import dry_run
 from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.evaluation.recipes import LINEAR
-from ssl_zoo.registry import METHODS, OPTIMIZERS, SOURCES
+from ssl_zoo.registry import HOOKS, METHODS, OPTIMIZERS, SOURCES
 
 LINK = re.compile(r'\]\(([^)\s]+)\)')
 
@@ -223,7 +223,9 @@ def test_the_examples_of_extending_run(file, options, root, tmp_path, monkeypatc
     assert 'images/s' in capsys.readouterr().out
 
 
-def test_the_hook_of_extending_logs_and_counts(root, tmp_path, tiny):
+def test_the_hook_of_extending_logs_and_counts(root, tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr(HOOKS, '_module_dict', dict(HOOKS.module_dict))
+    HOOKS.module_dict.pop('GradientNorm', None)  # of the test before
     (tmp_path / 'my_hook.py').write_text(python_blocks(root / 'docs/extending.md')['my_hook.py'])
     import_file(tmp_path / 'my_hook.py')
     hooks = [dict(type='GradientNorm', every=7)]

@@ -77,7 +77,7 @@ def test_what_a_hook_keeps_is_there_after_a_resume(tiny, tmp_path):
     [hook] = runner.custom_hooks
     assert hook.counts == dict(steps=14, epochs=2)
     assert hook.calls[1:] == [
-        ('before_train_epoch', 9, 1),
+        ('before_train_epoch', 8, 1),  # the hook stopped step 9 before its checkpoint
         ('after_train_epoch', 14, 1),
         ('after_run', 14, 2),
     ]
