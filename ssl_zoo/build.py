@@ -147,7 +147,10 @@ def _remedy(method: Method, settings: Settings, sizes: list[int], size: int) -> 
     backbone = settings.method.get('backbone')
     if isinstance(backbone, dict):
         own = {key: value for key, value in backbone.items() if key not in WEIGHT_SOURCES}
-        candidates = [dict(img_size=max(sizes)), dict(dynamic_img_size=True, dynamic_img_pad=True)]
+        candidates: list[dict] = [
+            dict(img_size=max(sizes)),
+            dict(dynamic_img_size=True, dynamic_img_pad=True),
+        ]
         candidates.insert(1, dict(img_size=max(sizes), dynamic_img_size=True))
         for arguments in candidates:
             if _takes({**own, **arguments}, sizes):

@@ -143,7 +143,7 @@ def without_numbers(network: nn.Module) -> nn.Module:
     for layer in copied.modules():
         is_known = type(layer).__module__.startswith(('torch.', 'timm.'))
         if isinstance(layer, NORMS) and is_known:
-            layer.forward = _return_input  # type: ignore[method-assign]
+            layer.forward = _return_input
     return copied
 
 

@@ -158,7 +158,7 @@ def _is_size(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_SIZE
 
 
-def _is_kernel(value: object, size: int) -> bool:
+def _is_kernel(value: Any, size: int) -> bool:
     return _is_size(value) and value % 2 == 1 and 3 <= value < 2 * size
 
 

@@ -76,7 +76,9 @@ def report_classes(predictions: Predictions, path: Path) -> str:
             f'{path} has no names of classes, as files of earlier versions; evaluate again'
         )
     accuracies = class_accuracies(predictions)
-    files = {'_classes.csv': [('label', 'class', 'images', 'correct', 'accuracy'), *accuracies]}
+    files: dict[str, list] = {
+        '_classes.csv': [('label', 'class', 'images', 'correct', 'accuracy'), *accuracies]
+    }
     if len(accuracies) <= MAX_MATRIX_CLASSES:
         files['_confusion.csv'] = confusion_table(predictions)
     for end, rows in files.items():

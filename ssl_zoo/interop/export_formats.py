@@ -209,8 +209,8 @@ def _onnx(
         "features = session.run(['features'], {'images': images.numpy()})[0]     "
         f'# images: {shape} float32',
     )
-    shapes = ()
-    notes = ()
+    shapes: tuple[tuple[int, int], ...] = ()
+    notes: tuple[str, ...] = ()
     if dynamic_size:
         shapes = (other_shape(size),)
         height, width = shapes[0]

@@ -61,7 +61,8 @@ class RunRecords:
         folder = Path(run)
         _check_is_run(folder)
         problems: list[str] = []
-        rows, damaged = [], []
+        rows: list[ResultRow] = []
+        damaged: list[str] = []
         if os.path.lexists(folder / 'results.jsonl'):
             rows, damaged = read_rows([folder / 'results.jsonl'])
         problems += [f'a result is left out: {text}' for text in damaged]
