@@ -56,6 +56,10 @@ def test_a_part_of_the_table_is_handled(bad_inputs, campaign):
         ('leaderboard', '{home}/run --out @odd/fifo'),
         ('plot', '{home}/run --out @odd/link.png'),
         ('plot', '? {home}/log_fifo --out plot.png'),
+        ('report', '{home}/run --no-images --out @odd/fifo'),
+        ('report', '{home}/run --out page.html --cfg-options epochs=2'),
+        ('report', '? {home}/log_fifo --out page.html'),
+        ('report', '? {home}/torn_run --out page.html'),
     ],
 )
 def test_hostile_files_and_places_are_handled(campaign, tool, line):

@@ -14,6 +14,7 @@ TABLES = dict(
     study=inputs.STUDY,
     leaderboard=inputs.LEADERBOARD,
     plot=inputs.PLOT,
+    report=inputs.REPORT,
     show_views=inputs.SHOW_VIEWS,
     export=inputs.EXPORT,
 )

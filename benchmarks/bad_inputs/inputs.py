@@ -995,6 +995,33 @@ PLOT = """
 + {home}/run --out plot.svg
 """
 
+REPORT = """
+
+{home}/none --no-images
+{home}/images --no-images
+/dev/zero --no-images
+{home}/{long} --no-images
+{home}/{bytes} --no-images
+{home}/run --no-images --out {long}.html
+{home}/run --no-images --out {bytes}.html
+{home}/run --no-images --out @odd/fifo
+{home}/run --no-images --out @odd/link.html
+{home}/run --no-images --out @odd/folder
+{home}/run --no-images --out {good}/x.html
+{home}/run --no-images --out {good}
+{home}/run --out page.html --cfg-options epochs=2
+{home}/run --out page.html --cfg-options data.train.root={home}/none
+{home}/run --out page.html --imports {home}/none.py
+{home}/run --out page.html --workers -1
+? {home}/log_numbers --out page.html
+? {home}/log_types --out page.html
+? {home}/log_binary --out page.html
+? {home}/log_fifo --out page.html
+? {home}/torn_run --out page.html
++ {home}/run --no-images --out page.html
++ {home}/run --out page.html
+"""
+
 SHOW_VIEWS = """
 
 {home}/none.py --out views.png

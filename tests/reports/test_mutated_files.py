@@ -7,6 +7,7 @@ import random
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from ssl_zoo.cli import compare, leaderboard, plot
 from ssl_zoo.errors import ConfigError
@@ -15,6 +16,9 @@ from ssl_zoo.reports.curves import find_keys, logged_keys, read_log, series
 from ssl_zoo.reports.leaderboard import build_leaderboard
 from ssl_zoo.reports.leaderboard_page import page
 from ssl_zoo.reports.leaderboard_text import as_csv, as_text
+from ssl_zoo.reports.run import figures
+from ssl_zoo.reports.run import report as run_report
+from ssl_zoo.reports.run.records import RunRecords
 from ssl_zoo.reports.study import report
 from ssl_zoo.reports.study.csv_files import arms_csv, runs_csv
 from ssl_zoo.reports.study.report_figures import ReportFigures
@@ -154,6 +158,22 @@ def test_a_figure_of_a_log_with_every_value(tmp_path, capsys):
     check_text(capsys.readouterr().out)
 
 
+@pytest.mark.quick
+def test_the_page_of_a_run_with_mutated_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, 'plot_curves', lambda *_, **__: Figure())  # drawing takes long
+    monkeypatch.setattr(figures, 'figure_bytes', lambda *_: b'')
+    rng = random.Random(0)
+    config = dict(method=dict(type='BYOL'), data=dict(train=dict(type='X')), batch_size=4, epochs=2)
+    for _ in range(60):
+        rows = [mutated(dict(ROW, warnings=['few']), rng) for _ in range(3)]
+        write_lines(tmp_path / 'results.jsonl', rows)
+        write_lines(tmp_path / 'log.jsonl', [mutated(row, rng) for row in LOG])
+        (tmp_path / 'versions.json').write_text(json.dumps(mutated(dict(torch='2'), rng)))
+        lines = [f'{key} = {value!r}\n' for key, value in mutated(config, rng).items()]
+        (tmp_path / 'config.py').write_bytes(''.join(lines).encode(errors='replace'))
+        check_text(run_report.page_content(RunRecords.read(tmp_path), None, 'no images'))
+
+
 @pytest.mark.parametrize(('draws_figures', 'times'), [(False, 100), (True, 8)])
 def test_the_report_of_mutated_records(draws_figures, times, study_folder, monkeypatch):
     monkeypatch.setattr(ReportFigures, '_save_plot', lambda *_, **__: [])
@@ -206,7 +226,7 @@ def test_the_table_of_all_runs_with_mutated_rows(tmp_path):
     folder = run_folder(tmp_path, 'byol/digits.py', 0)
     folder.mkdir(parents=True)
     whole = 0
-    for _ in range(150):
+    for _ in range(60):
         write_lines(folder / 'results.jsonl', [mutated(row, rng) for row in rows])
         write_lines(folder / 'log.jsonl', [mutated(row, rng) for row in LOG])
         whole += read_result(folder) is not None

@@ -102,7 +102,7 @@ def page_content(records: RunRecords, analysis: Analysis | None, reason: str) ->
         Section('Facts', 'facts', facts_html(records)),
         Section('Results', 'results', results_html(records)),
         Section('Curves', 'curves', curves_html(records)),
-        *_image_sections(analysis, reason),
+        *_image_sections(records, analysis, reason),
         Section('Cost', 'cost', cost_html(records)),
         Section('How to run it again', 'reproduce', reproduce_html(records)),
     ]
@@ -114,7 +114,7 @@ def page_content(records: RunRecords, analysis: Analysis | None, reason: str) ->
     return head + ''.join(section.as_html() for section in sections)
 
 
-def _image_sections(analysis: Analysis | None, reason: str) -> list[Section]:
+def _image_sections(records: RunRecords, analysis: Analysis | None, reason: str) -> list[Section]:
     titles = {
         'neighbours': 'Nearest neighbours',
         'map': 't-SNE of features',
@@ -126,7 +126,7 @@ def _image_sections(analysis: Analysis | None, reason: str) -> list[Section]:
         text = html.paragraphs(reason)
         return [Section('Images', 'images', text)]
     contents = {
-        'neighbours': _neighbours(analysis),
+        'neighbours': _neighbours(records, analysis),
         'map': _map(analysis),
         'confusions': _confusions(analysis),
         'components': _components(analysis),
@@ -135,7 +135,7 @@ def _image_sections(analysis: Analysis | None, reason: str) -> list[Section]:
     return [Section(titles[anchor], anchor, text) for anchor, text in contents.items()]
 
 
-def _neighbours(analysis: Analysis) -> str:
+def _neighbours(records: RunRecords, analysis: Analysis) -> str:
     shown = analysis.sample
     classes = shown.classes if shown.labelled else []
     text = (
@@ -146,6 +146,11 @@ def _neighbours(analysis: Analysis) -> str:
     if len(analysis.neighbours) == 2:
         text += ' No earlier checkpoint exists any more; checkpoint.keep_every keeps some.'
     content = html.paragraphs(text)
+    if records.setting('method', 'backbone', 'pretrained'):
+        content += html.paragraphs(
+            'The run began with pretrained weights, which are not fetched for this page: the '
+            'random weights are not those that it began with.'
+        )
     if shown.labelled:
         content += html.bullets(
             same_class_shares(analysis.queries, analysis.neighbours, analysis.bank_labels)
