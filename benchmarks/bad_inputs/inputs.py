@@ -1005,7 +1005,7 @@ REPORT = """
 {home}/run --no-images --out {long}.html
 {home}/run --no-images --out {bytes}.html
 {home}/run --no-images --out @odd/fifo
-{home}/run --no-images --out @odd/link.html
+{home}/run --no-images --out @odd/link
 {home}/run --no-images --out @odd/folder
 {home}/run --no-images --out {good}/x.html
 {home}/run --no-images --out {good}

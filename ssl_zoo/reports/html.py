@@ -74,9 +74,9 @@ figure img {
 }
 figcaption { color: var(--faint); font-size: .87rem; padding: .3rem 0; }
 img.thumbnail {
-  display: block; width: 72px; height: 72px; object-fit: contain; image-rendering: pixelated;
-  border: 3px solid transparent;
+  display: block; width: 72px; height: 72px; object-fit: contain; border: 3px solid transparent;
 }
+img.thumbnail[src^="data:image/png"] { image-rendering: pixelated; }
 div.blocks {
   display: grid; gap: 0 2rem;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 610px), 1fr));

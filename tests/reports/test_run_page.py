@@ -1,5 +1,7 @@
 """The page of a run: its parts against slow references, and the page of a tiny run."""
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -27,6 +29,7 @@ from ssl_zoo.reports.run.feature_maps import (
     principal_components,
 )
 from ssl_zoo.reports.run.neighbours import nearest_in_bank
+from ssl_zoo.reports.run.pictures import enlarged, picture
 from ssl_zoo.reports.run.records import RunRecords
 from ssl_zoo.reports.run.report import write_run_report
 from ssl_zoo.reports.run.sample import choose_queries, network_states
@@ -228,6 +231,21 @@ def test_what_is_no_run_or_not_a_page_is_refused(copy, tmp_path):
     with pytest.raises(ConfigError, match='another file with --out'):
         write_run_report(copy, own, images=False)
     assert own.read_text() == 'mine'
+
+
+def test_small_images_are_stored_pixel_by_pixel_and_large_ones_as_jpeg():
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
+    element = picture(pixels, 'a "quoted" <name>', 'same')
+    content = base64.b64decode(re.search('image/png;base64,([^"]+)"', element)[1])
+    with Image.open(io.BytesIO(content)) as image:
+        assert (np.asarray(image) == pixels).all()
+    assert 'alt="a &quot;quoted&quot; &lt;name&gt;"' in element
+    large = picture(np.zeros((300, 200, 3), np.uint8), 'large')
+    content = base64.b64decode(re.search('image/jpeg;base64,([^"]+)"', large)[1])
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.size == (96, 144)
+    halves = np.array([[[0.0] * 3, [1.0] * 3]] * 2)
+    assert enlarged(halves, 8)[3, ::7].tolist() == [[0] * 3, [255] * 3]
 
 
 def test_neighbours_are_those_of_a_search_in_float64():
