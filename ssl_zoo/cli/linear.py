@@ -113,7 +113,8 @@ def _check_multi_label(args: argparse.Namespace) -> None:
     from ssl_zoo.errors import ConfigError
 
     recipe = ('preset', 'lrs', 'weight_decays', 'epochs', 'batch_size', 'crop', 'flip_p')
-    names = [name for name in (*recipe, 'labels', 'list') if getattr(args, name) is not None]
+    others = ('labels', 'list', 'per_class')
+    names = [name for name in (*recipe, *others) if getattr(args, name) not in (None, False)]
     if names:
         given = ', '.join(f'--{name.replace("_", "-")}' for name in names)
         raise ConfigError(

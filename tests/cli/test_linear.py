@@ -235,8 +235,8 @@ def test_images_with_several_classes_get_their_mean_average_precision(tool, imag
     [row] = rows(tmp_path)
     assert row['metric'] == 'logistic_map' and f'mean average precision {row["value"]:.2f} %' in out
     assert sorted(row['average_precision']) == list('01234')
-    code, _, err = tool('--preset', 'byol', '--labels', '10%', '--cached', *data)
-    assert code == 2 and 'leave out what is for others: --preset, --labels' in err
+    code, _, err = tool('--preset', 'byol', '--labels', '10%', '--per-class', '--cached', *data)
+    assert code == 2 and 'leave out what is for others: --preset, --labels, --per-class' in err
 
 
 NO_VAL = 'data.val=None'
