@@ -79,7 +79,7 @@ img.thumbnail {
 img.thumbnail[src^="data:image/png"] { image-rendering: pixelated; }
 div.blocks {
   display: grid; gap: 0 2rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 610px), 1fr));
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 680px), 1fr));
 }
 div.blocks > div { min-width: 0; }
 div.thumbnails { display: flex; flex-wrap: wrap; gap: .3rem; }
