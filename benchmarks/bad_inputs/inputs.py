@@ -894,7 +894,7 @@ images work
 "{source}" {bytes}
 "{source}" @odd/fifo
 "{source}" @odd/link
-"{source}" @odd
+? "{source}" @odd
 "{{'type': 'TarShards', 'shards': '{home}/{braces}.tar'}}" work
 "{{'type': 'TarShards', 'shards': '{home}/{product}.tar'}}" work
 "{{'type': 'TarShards', 'shards': '{home}/shards_two_labels'}}" work
