@@ -211,7 +211,7 @@ def test_the_example_of_a_study_loads(root, tmp_path):
             ],
         ),
         ('my_optimizer.py', ["optimizer={'type': 'RMSprop', 'momentum': 0.9}", 'base_lr=0.01']),
-        ('my_hook.py', ["hooks=[{'type': 'GradientNorm', 'every': 20}]"]),
+        ('my_hook.py', ["hooks=[{'type': 'WeightNorm', 'every': 20}]"]),
     ],
 )
 def test_the_examples_of_extending_run(file, options, root, tmp_path, monkeypatch, capsys):
@@ -225,14 +225,14 @@ def test_the_examples_of_extending_run(file, options, root, tmp_path, monkeypatc
 
 def test_the_hook_of_extending_logs_and_counts(root, tmp_path, tiny, monkeypatch):
     monkeypatch.setattr(HOOKS, '_module_dict', dict(HOOKS.module_dict))
-    HOOKS.module_dict.pop('GradientNorm', None)  # of the test before
+    HOOKS.module_dict.pop('WeightNorm', None)  # of the test before
     (tmp_path / 'my_hook.py').write_text(python_blocks(root / 'docs/extending.md')['my_hook.py'])
     import_file(tmp_path / 'my_hook.py')
-    hooks = [dict(type='GradientNorm', every=7)]
+    hooks = [dict(type='WeightNorm', every=7)]
     runner = build_runner(tiny(hooks=hooks, base_lr=1e-12), tmp_path / 'run')
     runner.train()
     text = (tmp_path / 'run/train.log').read_text()
-    norms = dict(re.findall(r'pass (\d+): gradient norm ([\d.]+)', text))
+    norms = dict(re.findall(r'pass (\d+): norm of the weights ([\d.]+)', text))
     assert list(norms) == ['0', '7'] and float(norms['0']) > 0
     [path] = checkpoints_in(tmp_path / 'run')[:1]
     assert read_checkpoint(path)['hooks'] == dict(passes=14)

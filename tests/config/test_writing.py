@@ -2,7 +2,7 @@ import ast
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ssl_zoo.config.loading import load_config
@@ -21,13 +21,14 @@ VALUES = st.recursive(
 )
 
 
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(['method', 'data', 'views', 'epochs']), VALUES))
-def test_the_text_gives_the_settings_again(settings):
+def test_the_text_gives_the_settings_again(values):
     scope = {}
-    exec(config_text(settings), scope)
+    exec(config_text(values), scope)
     scope.pop('__builtins__')
-    assert scope == settings
-    assert repr(scope) == repr({name: settings[name] for name in scope})  # 1 is no 1.0, -0.0 no 0.0
+    assert scope == values
+    assert repr(scope) == repr({name: values[name] for name in scope})  # 1 is no 1.0, -0.0 no 0.0
 
 
 def test_values_that_are_not_finite():
