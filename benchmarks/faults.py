@@ -37,6 +37,7 @@ ENTRIES = dict(step=(8, 25), saving=(1, 3), evaluation=(1, 2))
 # Maximum delay of a kill, in seconds: a step takes about 20 ms, writing a checkpoint 10 ms, an
 # evaluation 100 ms.
 SECONDS = dict(step=0.02, saving=0.012, evaluation=0.15)
+PHASE_SECONDS = 1800  # a run gets to a phase within seconds on a machine that does nothing else
 CHECKPOINT = re.compile(r'step_\d{8}\.pth')
 # Names in the folder of checkpoints that are the user's, and not those of checkpoints.
 USER_FILES = (
@@ -153,8 +154,11 @@ class Leg:
         path = Path(f'{self.phase}.{victim}')
         last = ''
         entered = 0
-        deadline = time.time() + 300
-        while self.process.poll() is None and time.time() < deadline:
+        deadline = time.time() + PHASE_SECONDS
+        while self.process.poll() is None:
+            if time.time() > deadline:
+                self.process.kill()  # else it would hold the lock of its work directory
+                raise TimeoutError(f'the run did not get to {phase} within {PHASE_SECONDS} s')
             try:
                 pid, current = path.read_text().split()
             except (OSError, ValueError):  # not there yet, or being written
