@@ -133,8 +133,7 @@ class LARS(torch.optim.Optimizer):
         """Restore a state, which may be older than an option."""
         super().__setstate__(state)
         for group in self.param_groups:
-            for key, value in self.defaults.items():
-                group.setdefault(key, value)
+            group.setdefault('clip_lr', False)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:

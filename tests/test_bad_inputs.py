@@ -68,6 +68,7 @@ def test_hostile_files_and_places_are_handled(campaign, tool, line):
     assert len(campaign.result.failures) == before, campaign.result.failures[before:]
 
 
+@pytest.mark.long
 def test_random_inputs_give_a_result_or_a_sentence(bad_inputs, campaign):
     pytest.importorskip('hypothesis')
     result = bad_inputs('campaign').Result()

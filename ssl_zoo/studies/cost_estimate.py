@@ -62,7 +62,9 @@ def estimate_cost(jobs: Jobs) -> CostEstimate:
         seconds = plan.steps * plan.batch_size / speed
         estimate.seconds['run', arm.id] = seconds
         if study.tune and arm in jobs.baseline_arms.values():
-            trial = Plan.of(load_config(arm.config, study.trial_options(arm)), plan.images)
+            variant = next(iter(study.variants_of(arm.method)))
+            options = study.trial_options(arm, variant)
+            trial = Plan.of(load_config(arm.config, options), plan.images)
             estimate.seconds['trial', arm.id] = trial.steps * trial.batch_size / speed
         estimate.table.append(_table_row(arm, settings, plan, speed, seconds))
     if torch.cuda.is_available():

@@ -7,7 +7,6 @@ from ssl_zoo.config.constraints import check_fields
 from ssl_zoo.config.fill import fill_dataclass
 from ssl_zoo.config.find import find_study
 from ssl_zoo.config.loading import load_config, read_program
-from ssl_zoo.config.settings import Settings
 from ssl_zoo.errors import ConfigError, nearest
 from ssl_zoo.studies.evaluation import Evaluation, check_evaluation
 from ssl_zoo.studies.study import RANDOM_WEIGHTS, Arm, Study, StudyMethod, Tuning, number_in, slug
@@ -102,6 +101,7 @@ def _check_study(study: Study) -> None:
                 f'{prefix}tune.seed={study.tune.seed} is one of seeds, but a seed that chose the '
                 'factor gives no independent measurement; give another tune.seed'
             )
+    _check_variants(study)
     folders = [arm.id for arm in study.arms()]
     for folder in folders:
         if folders.count(folder) > 1 or folder == slug(RANDOM_WEIGHTS):
@@ -110,6 +110,21 @@ def _check_study(study: Study) -> None:
                 'that differ in letters or digits'
             )
     check_evaluation(study.evaluate, f'{prefix}evaluate.')
+
+
+def _check_variants(study: Study) -> None:
+    """Check that every method gets the same number of trials."""
+    counts = {name: len(study.variants_of(name)) for name in study.methods}
+    if len(set(counts.values())) > 1:
+        raise ConfigError(
+            f'{study.path.name}: the numbers of variants differ: {counts}; give every method the '
+            'same number, so that all get the same number of trials'
+        )
+    if study.tune is None and any(method.variants for method in study.methods.values()):
+        raise ConfigError(
+            f'{study.path.name}: methods have variants, but tune, which chooses one of them, is '
+            "not given; give tune, such as dict(key='base_lr', factors=[0.5, 1, 2])"
+        )
 
 
 def _check_arm(study: Study, arm: Arm) -> None:
@@ -126,15 +141,16 @@ def _check_arm(study: Study, arm: Arm) -> None:
                 'measures on test images, so give both in recipe'
             )
     if study.tune is not None and study.is_baseline(arm):
-        _check_trials(study, arm, settings)
+        _check_trials(study, arm)
 
 
-def _check_trials(study: Study, arm: Arm, settings: Settings) -> None:
+def _check_trials(study: Study, arm: Arm) -> None:
     key = study.tune.key
-    number = number_in(settings, key)
-    options = study.trial_options(arm)
-    for factor in study.tune.factors:
+    for variant, changes in study.variants_of(arm.method).items():
+        options = study.trial_options(arm, variant)
         try:
-            load_config(arm.config, [*options, f'{key}={number * factor!r}'])
+            number = number_in(arm.settings(*changes), key)
+            for factor in study.tune.factors:
+                load_config(arm.config, [*options, f'{key}={number * factor!r}'])
         except ConfigError as error:
             raise ConfigError(f'{study.path.name}: trial of {arm.method}: {error}') from None

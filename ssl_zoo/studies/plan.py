@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from ssl_zoo.errors import ConfigError
@@ -30,6 +31,7 @@ class Job:
         seed: seed of the training, or of the untrained network.
         folder: folder of the job's files.
         factor: tuning factor of a trial; None for other jobs.
+        variant: label of the method's variant in a trial; '' for other jobs.
         needs: folders of the jobs that must end first.
     """
 
@@ -38,13 +40,15 @@ class Job:
     seed: int
     folder: Path
     factor: float | None = None
+    variant: str = ''
     needs: tuple[Path, ...] = ()
 
     @property
     def label(self) -> str:
         """Name for people."""
         if self.kind == 'trial':
-            return f'{self.arm.method}  trial x {self.factor:g}'
+            labels = filter(None, [self.arm.method, self.variant, f'trial x {self.factor:g}'])
+            return '  '.join(labels)
         if self.kind == 'baseline':
             return f'{RANDOM_WEIGHTS}  seed {self.seed}'
         labels = self.arm.labels.values()
@@ -77,12 +81,14 @@ class Jobs:
     def _make_trials(self) -> list[Job]:
         if self.study.tune is None:
             return []
-        seed = self.study.tune.seed
-        return [
-            Job('trial', arm, seed, self.out / 'trials' / slug(method) / str(number), factor)
-            for number, factor in enumerate(self.study.tune.factors)
-            for method, arm in self.baseline_arms.items()
-        ]
+        trials = []
+        for method, arm in self.baseline_arms.items():
+            pairs = product(self.study.tune.factors, self.study.variants_of(method))
+            for number, (factor, variant) in enumerate(pairs):
+                folder = self.out / 'trials' / slug(method) / str(number)
+                trials.append(Job('trial', arm, self.study.tune.seed, folder, factor, variant))
+        # The first trial of every method comes before the second of any.
+        return sorted(trials, key=lambda job: int(job.folder.name))
 
     def _make_runs(self) -> list[Job]:
         runs = []
@@ -122,7 +128,7 @@ class Jobs:
         return [job for job in self.trials if job.arm.method == method]
 
     def chosen_number(self, method: str) -> dict | None:
-        """Return key, factor and value of the method's best trial; None without tuning.
+        """Return key, factor, value and variant of the method's best trial; None without tuning.
 
         Of equally good trials the first is chosen. All trials must have ended: otherwise a later
         call could choose another factor for runs of the same method. A trial that diverged has
@@ -155,7 +161,8 @@ class Jobs:
                 f'all {len(records)} trials of {method} diverged; give tune.factors smaller numbers'
             )
         best = max(converged, key=lambda record: record['val_knn'])
-        return {key: best.get(key) for key in ('key', 'factor', 'value')}
+        chosen = {key: best.get(key) for key in ('key', 'factor', 'value')}
+        return dict(chosen, variant=best.get('variant') or '')
 
     def fingerprint(self, job: Job, evaluate: object = None) -> str:
         """Return a hash of all that a job's figures depend on: config, tuning and evaluation.
@@ -165,9 +172,13 @@ class Jobs:
             evaluate: settings of the evaluation; None for those of the study.
         """
         study = self.study.to_builtin()
+        variants = self.study.variants_of(job.arm.method)
+        if job.kind == 'trial':
+            variants = {job.variant: variants[job.variant]}
         return fingerprint(
             dict(
                 tune=study['tune'],
+                variants=variants,
                 evaluate=None if job.kind == 'trial' else evaluate or study['evaluate'],
                 kind=job.kind,
                 factor=job.factor,
@@ -221,7 +232,9 @@ class Jobs:
         number = self._tuned_number(job)
         options = [*arm.options, f'seed={job.seed}']
         if is_trial:
-            options = self.study.trial_options(arm)
+            options = self.study.trial_options(arm, job.variant)
+        elif number:
+            options += self.study.variants_of(arm.method)[number['variant']]
         if number:
             options.append(f'{number["key"]}={number["value"]!r}')
         content = dict(
@@ -270,19 +283,22 @@ class Jobs:
         return job.kind == 'run' and bool(record.get('cost') or progress.get('cost'))
 
     def _tuned_number(self, job: Job) -> dict | None:
-        """Return key, factor and value of the number that tuning changes in a job's config."""
+        """Return what tuning changes in a job's config: key, factor and value; and the variant."""
         if job.kind == 'trial':
             key = self.study.tune.key
             factor = job.factor
+            variant = job.variant
         elif job.kind == 'run' and self.study.tune is not None:
             chosen = self.chosen_number(job.arm.method)
             key = chosen['key']
             factor = chosen['factor']
+            variant = chosen['variant']
         else:
             return None
         # An axis may have changed the number: the factor multiplies the arm's own number.
-        value = number_in(job.arm.settings(), key) * factor
-        return dict(key=key, factor=factor, value=value)
+        changes = self.study.variants_of(job.arm.method)[variant]
+        value = number_in(job.arm.settings(*changes), key) * factor
+        return dict(key=key, factor=factor, value=value, variant=variant)
 
     def command(self, job: Job) -> list[str]:
         """Return the command that does a job."""

@@ -33,11 +33,12 @@ def _are_seeds(values: tuple) -> bool:
     return len(set(values)) == len(values)
 
 
+def _are_labelled_options(labels: object) -> bool:
+    return isinstance(labels, dict) and all(map(are_texts, labels.values()))
+
+
 def _are_axes(axes: dict) -> bool:
-    return all(
-        isinstance(labels, dict) and labels and all(map(are_texts, labels.values()))
-        for labels in axes.values()
-    )
+    return all(labels and _are_labelled_options(labels) for labels in axes.values())
 
 
 texts = Constraint(are_texts, 'a list of texts')
@@ -46,12 +47,15 @@ different_seeds = Constraint(
     _are_seeds, 'a list of different whole numbers of at least 0 and below 2**32'
 )
 named_methods = Constraint(bool, 'a dict of name: config, at least one')
+labelled_options = Constraint(_are_labelled_options, "a dict of label: ['key=value', ...]")
 labelled_axes = Constraint(_are_axes, "a dict of axis: {label: ['key=value', ...]}")
 
 
 @dataclass(frozen=True)
 class Tuning:
     """The search for one number of the config, with the same number of trials for each method.
+
+    Where the methods have ``variants``, each variant is tried with each factor.
 
     A trial is a training without test images. Its figure is the k-NN accuracy on the hold-out,
     with ``online_eval.k`` and ``online_eval.temperature`` of the config. All runs of the method
@@ -79,11 +83,15 @@ class StudyMethod:
         config: config file, relative to the file of the study.
         options: changes to the config in trials and runs.
         trial: further changes in trials alone.
+        variants: label -> changes to the config, such as {'decay 0.9': ['method.base_ema=0.9']}.
+            Each factor of ``tune`` is tried with each variant, and the runs use the best pair. All
+            methods of a study have the same number of variants.
     """
 
     config: str
     options: tuple = constrained(texts, default=())
     trial: tuple = constrained(texts, default=())
+    variants: dict = field(default_factory=dict, metadata={'constraint': labelled_options})
 
 
 @dataclass(frozen=True)
@@ -177,13 +185,19 @@ class Study:
         baseline = {axis: next(iter(labels)) for axis, labels in self.axes.items()}
         return arm.labels == baseline
 
-    def trial_options(self, arm: Arm) -> list[str]:
+    def variants_of(self, method: str) -> dict[str, tuple[str, ...]]:
+        """Return label -> config options of a method's variants; {'': ()} if it has none."""
+        variants = self.methods[method].variants
+        return {str(label): tuple(options) for label, options in variants.items()} or {'': ()}
+
+    def trial_options(self, arm: Arm, variant: str) -> list[str]:
         """Return the config options of an arm's trials, without the number that is tuned.
 
         The trials have no test images, because no choice may depend on test images.
         """
         return [
             *arm.options,
+            *self.variants_of(arm.method)[variant],
             f'seed={self.tune.seed}',
             *self.tune.options,
             *self.methods[arm.method].trial,

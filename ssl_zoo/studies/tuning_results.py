@@ -8,13 +8,13 @@ from ssl_zoo.studies.results import ArmResults, StudyResults, axis_labels
 
 @dataclass(frozen=True)
 class TuningResults:
-    """The trials of an arm.
+    """The trials of an arm, or of one of its variants.
 
     Attributes:
-        name: name of the arm.
+        name: name of the arm, and label of the variant if there is one.
         trials: records of the trials, by ascending factor.
         chosen: the factor that the runs used; before there are runs, the factor of the best trial;
-            None if there is neither.
+            None if there is neither, or if it belongs to another variant.
         settled: whether there are runs.
         warning: reasons to doubt the choice, or None.
     """
@@ -29,7 +29,8 @@ class TuningResults:
 def tuning_results(study: StudyResults) -> list[TuningResults]:
     """Return the tuning of each method with trials, in the order of the study.
 
-    If the records of trials have axis labels, each arm with trials has its own tuning.
+    If the records of trials have axis labels, each arm with trials has its own tuning. If the
+    method has variants, each has its own, and all but the chosen variant's have ``chosen=None``.
     """
     trials_of: dict[tuple, list[dict]] = {}
     for trial in study.trials:
@@ -44,8 +45,33 @@ def tuning_results(study: StudyResults) -> list[TuningResults]:
         arms = [
             arm for arm in study.trained if arm.method == method and (not axes or arm.axes == axes)
         ]
-        results.append(tuning_of(ArmResults(method, axes).name, trials, arms))
+        tunings = _tunings_of_variants(ArmResults(method, axes).name, trials, arms)
+        results.extend(tunings)
     return results
+
+
+def _tunings_of_variants(
+    name: str, trials: list[dict], arms: list[ArmResults]
+) -> list[TuningResults]:
+    """Return a tuning for each variant among the trials of an arm."""
+    trials_of: dict[str, list[dict]] = {}
+    for trial in trials:
+        trials_of.setdefault(_variant_of(trial), []).append(trial)
+    if len(trials_of) < 2:
+        return [tuning_of(name, trials, arms)]
+    used = {_variant_of(run['lr']) for arm in arms for run in arm.runs.values() if run.get('lr')}
+    best = _best_of(trials)
+    chosen = used or ({_variant_of(best)} if best else set())
+    return [
+        tuning_of(f'{name}, {variant}', own_trials, arms)
+        if variant in chosen
+        else TuningResults(f'{name}, {variant}', _by_factor(own_trials), None, bool(used), None)
+        for variant, own_trials in trials_of.items()
+    ]
+
+
+def _variant_of(record: dict) -> str:
+    return str(record.get('variant') or '')
 
 
 def tuning_of(name: str, trials: list[dict], arms: list[ArmResults]) -> TuningResults:
@@ -56,10 +82,10 @@ def tuning_of(name: str, trials: list[dict], arms: list[ArmResults]) -> TuningRe
         trials: records of the arm's trials.
         arms: arms whose runs use the chosen factor.
     """
-    trials = sorted(trials, key=lambda trial: trial.get('factor') or 0)
+    trials = _by_factor(trials)
     used_factors = _used_factors(trials, arms)
     settled = bool(used_factors)
-    best = max(filter(_is_done, trials), key=lambda trial: trial['val_knn'], default=None)
+    best = _best_of(trials)
     if settled:
         chosen = next((trial for trial in trials if trial['factor'] in used_factors), None)
     else:
@@ -71,6 +97,14 @@ def tuning_of(name: str, trials: list[dict], arms: list[ArmResults]) -> TuningRe
         return TuningResults(name, trials, None, settled, warning)
     warnings = _warnings(trials, chosen, best, used_factors)
     return TuningResults(name, trials, chosen.get('factor'), settled, '; '.join(warnings) or None)
+
+
+def _by_factor(trials: list[dict]) -> list[dict]:
+    return sorted(trials, key=lambda trial: trial.get('factor') or 0)
+
+
+def _best_of(trials: list[dict]) -> dict | None:
+    return max(filter(_is_done, trials), key=lambda trial: trial['val_knn'], default=None)
 
 
 def _is_done(trial: dict) -> bool:

@@ -128,6 +128,7 @@ def test_the_other_arguments_arrive(tool, checkpoint, tmp_path):
     )
 
 
+@pytest.mark.long
 def test_a_method_of_ones_own(tool, root, tmp_path):
     (tmp_path / 'flat.py').write_text(METHOD)
     import_file(str(tmp_path / 'flat.py'))

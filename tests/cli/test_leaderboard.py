@@ -4,6 +4,7 @@ import csv
 import json
 
 
+@pytest.mark.long
 def test_two_seeds_and_what_is_refused(run_tool, root, tmp_path):
     for seed, value in ((0, 90.0), (1, 92.0)):
         folder = tmp_path / 'work_dirs' / f'seed_{seed}'

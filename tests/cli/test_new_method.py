@@ -5,6 +5,7 @@ import re
 import pytest
 
 
+@pytest.mark.long
 def test_what_it_writes_outside_the_repository_works_as_it_is(run_tool, root, tmp_path):
     made = run_tool(root / 'tools/new_method.py', 'my_method', '--out', tmp_path / 'mine')
     assert made.returncode == 0, made.stderr

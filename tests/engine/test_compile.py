@@ -48,6 +48,7 @@ def test_a_compiled_run_is_the_eager_one_within_rounding(tiny, tmp_path):
     assert step == 7 and method.state_dict().keys() == runner.method.state_dict().keys()
 
 
+@pytest.mark.long
 def test_the_compiled_photometric_step_is_the_eager_one_within_rounding():
     view = View(
         40, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2, blur_p=0.5, solarize_p=0.4

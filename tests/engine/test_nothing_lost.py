@@ -173,6 +173,7 @@ def test_a_flipped_byte_is_found_or_changes_nothing(whole, tmp_path):
     assert found >= 30
 
 
+@pytest.mark.long
 def test_a_torn_checkpoint_is_passed_over(whole, tmp_path):
     data, before = (p.read_bytes() for p in checkpoints_in(whole)[:2])
     (tmp_path / 'checkpoints').mkdir()
@@ -207,6 +208,7 @@ def test_keep_and_keep_every_together(tiny, tmp_path):
     assert sorted(int(p.stem[5:]) for p in checkpoints_in(tmp_path)) == [11, 21, 25, 28]
 
 
+@pytest.mark.long
 def test_what_a_killed_process_left_goes_at_the_next_start_and_a_directory_in_use_is_refused(
     tool, whole, tmp_path
 ):
@@ -233,6 +235,7 @@ def test_what_a_killed_process_left_goes_at_the_next_start_and_a_directory_in_us
     )
 
 
+@pytest.mark.long
 def test_a_killed_run_holds_its_directory_no_longer_though_its_workers_live_on(tmp_path):
     code = (
         'import os, pathlib, time\nfrom ssl_zoo.engine.work_dir import claim\nheld = '
@@ -273,6 +276,7 @@ def test_a_place_that_cannot_be_written_gets_a_sentence(tool, place):
 LIMIT = 'import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))'
 
 
+@pytest.mark.long
 def test_files_that_cannot_grow_cost_the_checkpoint_and_not_the_run(tool, tmp_path, whole):
     size = checkpoints_in(whole)[0].stat().st_size
     code, out, err = tool(tmp_path / 'run', plant=LIMIT.format(40000)).end()
@@ -288,6 +292,7 @@ def test_files_that_cannot_grow_cost_the_checkpoint_and_not_the_run(tool, tmp_pa
     assert all(isinstance(row, dict) for row in rows(tmp_path / 'run/log.jsonl'))
 
 
+@pytest.mark.long
 def test_a_disk_that_fills_up_leaves_the_older_checkpoint(tool, tmp_path, whole):
     disk = tmp_path / 'disk'
     disk.mkdir()
@@ -409,6 +414,7 @@ def test_a_signal_saves_and_the_resumed_run_is_the_same(
     assert like(whole, tmp_path / 'run')
 
 
+@pytest.mark.long
 def test_a_second_ctrl_c_stops_at_once_without_damage(tool, whole, tmp_path):
     plant = planted('saving', tmp_path / 'mark')
     run = tool(tmp_path / 'run', '--cfg-options', 'workers=2', plant=plant)
@@ -448,6 +454,7 @@ def test_ctrl_c_while_everything_is_imported(tmp_path, delay):
 WITH_HOLD_OUT = dict(train=dict(type='Digits', split='val'), val=40)
 
 
+@pytest.mark.long
 def test_figures_that_a_crash_has_cost_are_made_once(tiny, tmp_path, monkeypatch):
     settings = tiny(data=WITH_HOLD_OUT, online_eval=dict(every=1))
     build_runner(settings, tmp_path / 'whole').train()

@@ -151,6 +151,7 @@ LONG = (
 SHORT = ('epochs=2', 'method.type=Slow', 'online_eval.every=0')
 
 
+@pytest.mark.long
 def test_a_signal_to_one_process_stops_both_and_they_resume_bit_for_bit(train, tmp_path):
     whole = train(2, *SHORT, work='whole')
     assert [code for code, _, _ in whole.ended()] == [0, 0]
@@ -244,6 +245,7 @@ def broken(image_folder):
     return make
 
 
+@pytest.mark.long
 def test_unreadable_images_are_counted_once_over_both_processes(train, tmp_path, broken):
     (code, out, err), (_, out1, _) = train(2, *broken(3, 44), 'epochs=3').ended()
     assert code == 0, err
@@ -307,6 +309,7 @@ def test_mistakes_are_told_once_and_at_once(train, tmp_path):
     assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.long
 def test_a_work_directory_in_use_is_refused_to_both(train, tmp_path):
     group = train(2, *LONG)
     group.until('step 3/')
@@ -324,6 +327,7 @@ def test_a_work_directory_in_use_is_refused_to_both(train, tmp_path):
     assert code == 2 and 'already holds a run (step_' in err and err1 == ''
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ('method', 'found'),
     [('Uneven', "the term 'loss' of the loss"), ('Torn', 'the output of online.backbone.conv1')],
@@ -346,6 +350,7 @@ def test_a_value_that_is_not_finite_on_one_process_stops_both(train, tmp_path, m
     assert err.startswith(f'error: not finite at step 7: {found}') and ' on process 1. ' in err
 
 
+@pytest.mark.long
 def test_a_sharded_run_trains_stops_and_resumes_under_ddp_and_alone(train, tmp_path):
     sharded = 'parallel.strategy=fsdp'
     group = train(2, sharded, 'online_eval.every=1', 'method.type=Slow')

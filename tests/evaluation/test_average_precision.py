@@ -102,6 +102,7 @@ def test_images_that_do_not_count_and_classes_without_images_are_left_out(metric
     assert low < ap.measure(metric, scores, left_out) < high
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('metric', ap.METRICS)
 def test_the_interval_is_that_of_the_bootstrap(metric, monkeypatch):
     scores, labels = drawn(5, n=30)

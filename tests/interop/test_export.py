@@ -443,6 +443,7 @@ def test_timm_computes_the_size_before_the_crop_from_the_share():
 # --- onnx
 
 
+@pytest.mark.long
 def test_onnxruntime_runs_it_at_any_size_and_number_of_images(context, tmp_path, capsys):
     onnxruntime = pytest.importorskip('onnxruntime')
     onnx = pytest.importorskip('onnx')

@@ -72,6 +72,7 @@ def copy_task(job, folder, *more_options) -> None:
     (folder / 'job.json').write_text(json.dumps(task))
 
 
+@pytest.mark.long
 def test_a_trial_sees_the_hold_out_and_no_test_image(jobs):
     trial = jobs.trials[1]
     record = record_of(trial)

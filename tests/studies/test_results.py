@@ -238,6 +238,21 @@ def test_the_chosen_trial_is_that_of_the_runs_and_an_edge_is_warned_of(study_fol
     ) and 'is the lowest that was tried' in byol.warning
 
 
+def test_each_variant_has_its_trials_and_one_is_chosen(study_folder):
+    trials = [('BYOL', 1, 80.0), ('BYOL', 2, 85.0), ('BYOL', 3, 90.0), ('BYOL', 4, 70.0)]
+    out = study_folder({('BYOL', 0): 90.0}, trials=trials)
+    for path in out.glob('trials/BYOL/*/record.json'):
+        record = json.loads(path.read_text())
+        variant = 'decay 0.8' if record['factor'] in (1, 2) else 'decay 0.9'
+        path.write_text(json.dumps({**record, 'variant': variant}))
+    for path in out.glob('runs/*/*/record.json'):
+        path.unlink()
+    first, second = tuning_results(read_study(out))
+    assert (first.name, first.chosen, first.warning) == ('BYOL, decay 0.8', None, None)
+    assert (second.name, second.chosen, second.settled) == ('BYOL, decay 0.9', 3, False)
+    assert 'is the lowest that was tried' in second.warning
+
+
 def test_runs_of_other_seeds_are_left_out_and_named(study_folder):
     """Runs of an earlier call with more seeds do not enter this study's figures."""
     study = read_study(

@@ -117,7 +117,7 @@ def test_jobs_their_needs_and_the_choice(write, tmp_path):
         write_json(folder / 'record.json', record)
     jobs.prepare(run)
     task = json.loads((run.folder / 'job.json').read_text())
-    assert task['lr'] == dict(key='base_lr', factor=2.0, value=6.0)  # twice that arm's own 3
+    assert task['lr'] == dict(key='base_lr', factor=2.0, value=6.0, variant='')  # twice its own 3
     assert task['options'][-2:] == ['seed=0', 'base_lr=6.0'] and not any(
         'data.test' in option for option in task['options']
     )
@@ -134,6 +134,45 @@ def test_jobs_their_needs_and_the_choice(write, tmp_path):
     write_json(trials[0] / 'record.json', dict(kind='trial', status='done', val_knn=None))
     with pytest.raises(ConfigError, match='all 2 trials of SimCLR diverged'):
         jobs.chosen_number('SimCLR')
+
+
+def test_every_variant_is_tried_with_every_factor_and_the_best_pair_is_used(write, tmp_path):
+    config = str(ROOT / 'configs/byol/digits.py')
+    decays = {'decay 0.8': ['method.base_ema=0.8'], 'decay 0.9': ['method.base_ema=0.9']}
+    rates = {'lr 8': [], 'lr 2': ['base_lr=2']}
+    methods = {
+        'BYOL': dict(config=config, variants=decays),
+        'B': dict(config=config, variants=rates),
+    }
+    study = load_study(write(methods=methods, axes={}))
+    jobs = Jobs(study, tmp_path / 'out')
+    trials = jobs.trials_of('BYOL')
+    assert [(job.factor, job.variant) for job in trials] == [
+        (factor, decay) for factor in (0.5, 2) for decay in decays
+    ]
+    assert trials[1].label == 'BYOL  decay 0.9  trial x 0.5'
+    for job, accuracy in zip(trials, (70.0, 90.0, 80.0, 85.0), strict=True):
+        jobs.prepare(job)
+        task = json.loads((job.folder / 'job.json').read_text())
+        assert decays[job.variant][0] in task['options']
+        task['recorded'] = {key: task[key] for key in task['recorded']}
+        write_json(
+            job.folder / 'record.json', dict(task['recorded'], status='done', val_knn=accuracy)
+        )
+    assert jobs.chosen_number('BYOL') == dict(
+        key='base_lr', factor=0.5, value=4.0, variant='decay 0.9'
+    )
+    run = next(job for job in jobs.runs if job.arm.method == 'BYOL')
+    jobs.prepare(run)
+    task = json.loads((run.folder / 'job.json').read_text())
+    assert task['options'][-2:] == ['method.base_ema=0.9', 'base_lr=4.0']
+    last = jobs.trials_of('B')[-1]  # the factor multiplies the variant's own number
+    jobs.prepare(last)
+    assert json.loads((last.folder / 'job.json').read_text())['value'] == 4.0
+    with pytest.raises(ConfigError, match='numbers of variants differ'):
+        load_study(write(methods=dict(methods, C=config), axes={}))
+    with pytest.raises(ConfigError, match='but tune, which chooses one of them'):
+        load_study(write(methods=methods, axes={}, tune=None))
 
 
 def test_a_folder_with_other_settings_is_refused(write, tmp_path):

@@ -540,6 +540,7 @@ def test_features_are_the_networks_and_are_made_once(context, extracted, tmp_pat
     assert len(extracted) == 1
 
 
+@pytest.mark.long
 def test_every_part_of_the_key_changed_alone_is_another_extraction(
     context, trained, untrained, extracted, tmp_path
 ):

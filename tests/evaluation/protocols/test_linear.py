@@ -573,6 +573,7 @@ def test_a_stopped_evaluation_of_features_goes_on_to_the_same_figures(
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ('options', 'dtype'),
     [

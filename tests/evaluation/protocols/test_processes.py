@@ -98,7 +98,13 @@ SAME = (
 )
 
 
-@pytest.mark.parametrize('name', TOOLS)
+@pytest.mark.parametrize(
+    'name',
+    [
+        pytest.param(name, marks=() if name in ('knn', 'semi_supervised') else pytest.mark.long)
+        for name in TOOLS
+    ],
+)
 def test_two_processes_measure_what_one_measures_and_say_it_once(
     processes, root, checkpoint, folders, tmp_path, name
 ):

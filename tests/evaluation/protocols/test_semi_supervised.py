@@ -495,6 +495,7 @@ def test_a_setting_that_diverges_does_not_end_the_sweep(context):
 # --- Stops
 
 
+@pytest.mark.long
 def test_a_stopped_sweep_goes_on_bit_for_bit_and_trains_nothing_twice(context, tmp_path, steps):
     s = context()
     train, val, _ = labelled_images(s, '4-per-class', None, 0)
@@ -513,6 +514,7 @@ def test_a_stopped_sweep_goes_on_bit_for_bit_and_trains_nothing_twice(context, t
     assert same(finetune(s, train, val, RECIPE, settings, folder)[0], whole[0]) and len(steps) == 14
 
 
+@pytest.mark.long
 def test_an_evaluation_stopped_in_its_second_draw_gives_the_figures_of_one_go(context, steps):
     rows = evaluate_semi_supervised(context(work='whole'), '4-per-class', None, RECIPE, draws=2)
     steps[:] = []

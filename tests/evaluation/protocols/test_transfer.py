@@ -584,6 +584,7 @@ def test_the_row_states_the_batch_of_the_network_that_is_tested(context, tmp_pat
 # --- Fine-tuning: stops
 
 
+@pytest.mark.long
 def test_stopped_fine_tuning_goes_on_bit_for_bit_and_trains_nothing_twice(context, networks, steps):
     whole = transfer_finetune(context(work='whole'), 'top1', RECIPE, 3)
     assert len(steps) == 15
