@@ -26,7 +26,7 @@ from ssl_zoo.evaluation.results import rows_of
 ROOT = Path(__file__).parents[1]
 VARIANTS = Path(__file__).with_name('byol_budget_variants.py')
 _view = dict(
-    size=32, crop=(0.2, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2
+    size=16, crop=(0.2, 1.0), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2
 )
 COMMON = [
     f'views={[_view, _view]}',
@@ -41,6 +41,7 @@ COMMON = [
     'data.train_on_val=False',
     'data.test=None',
     'workers=0',
+    'precision=float32',
     'online_eval.every=5',
     'checkpoint.keep=1',
 ]

@@ -7,6 +7,7 @@ from torch import nn
 from ssl_zoo.config.settings import Settings
 from ssl_zoo.data.views import describe
 from ssl_zoo.engine.plan import Plan, uses_sync_batchnorm
+from ssl_zoo.engine.precision import describe_precision
 from ssl_zoo.engine.target_renewals import describe_renewals
 from ssl_zoo.method import Method
 
@@ -47,8 +48,8 @@ def describe_plan(settings: Settings, plan: Plan, method: Method, groups: list[d
     rows.append(('pixels', _describe_normalisation(settings)))
     if settings.hooks:
         rows.append(('hooks', ', '.join(hook['type'] for hook in settings.hooks)))
-    memory_format = ', channels_last' if settings.channels_last else ''
-    rows.append(('precision', settings.precision + memory_format))
+    for number, line in enumerate(describe_precision(settings)):
+        rows.append(('' if number else 'precision', line))
     return '\n'.join(f'  {name:<10}{text}' for name, text in rows)
 
 

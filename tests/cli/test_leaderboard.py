@@ -3,6 +3,8 @@
 import csv
 import json
 
+import pytest
+
 
 @pytest.mark.long
 def test_two_seeds_and_what_is_refused(run_tool, root, tmp_path):
