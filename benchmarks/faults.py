@@ -76,9 +76,9 @@ parallel = dict(timeout=60)
 def child(arguments: list[str]) -> int:
     """Train as tools/train.py does, and write the current '<process> <phase>' to a file."""
     from ssl_zoo.cli.train import main as train
-    from ssl_zoo.engine.hooks.checkpoint import CheckpointHook
+    from ssl_zoo.engine.checkpoint_writer import CheckpointWriter
     from ssl_zoo.engine.hooks.online_evaluation import OnlineEvaluationHook
-    from ssl_zoo.engine.loop import TrainLoop
+    from ssl_zoo.engine.trainer import Trainer
 
     torch.set_num_threads(1)
     path = Path(f'{os.environ["PHASE_FILE"]}.{os.environ.get("RANK", 0)}')
@@ -96,8 +96,8 @@ def child(arguments: list[str]) -> int:
 
         setattr(cls, name, announced)
 
-    announce(TrainLoop, 'one_pass', 'step')
-    announce(CheckpointHook, 'save', 'saving')
+    announce(Trainer, 'one_pass', 'step')
+    announce(CheckpointWriter, 'save', 'saving')
     announce(OnlineEvaluationHook, 'evaluate', 'evaluation')
     announce(OnlineEvaluationHook, 'report', 'evaluation')
     return train(arguments)

@@ -43,7 +43,7 @@ from ssl_zoo.data.view_dataset import ViewDataset
 from ssl_zoo.engine.compile import compile_backbones
 from ssl_zoo.engine.optim_wrapper import ZooOptimWrapper, build_optimizer
 from ssl_zoo.engine.plan import Plan
-from ssl_zoo.engine.runner import build_runner
+from ssl_zoo.engine.trainer import build_trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVICE = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
@@ -282,13 +282,13 @@ class _Clock(Hook):
 def cifar(args) -> dict:
     options = ['compile=True', 'workers=0', 'online_eval.every=2', *args.cfg_options]
     with tempfile.TemporaryDirectory() as folder:
-        runner = build_runner(
+        runner = build_trainer(
             load_config(str(ROOT / 'configs/byol/r18_cifar10.py'), options), Path(folder, 'run')
         )
         clock = _Clock(args.targets, Path(folder, 'run', 'log.jsonl'))
         runner.register_hook(clock)
         try:
-            runner.train()
+            runner.fit()
         except _Reached:
             pass
     return clock.reached

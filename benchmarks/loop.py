@@ -19,7 +19,7 @@ from common import alternate, arguments, machine, write
 from torch import nn
 
 from ssl_zoo.config.settings import settings_from_dict
-from ssl_zoo.engine.runner import build_runner
+from ssl_zoo.engine.trainer import build_trainer
 from ssl_zoo.method import Method
 from ssl_zoo.registry import METHODS
 
@@ -76,7 +76,7 @@ def zoo_loop(steps: int, sleep: float):
             checkpoint=dict(every=1e9),
         )
     )
-    runner = build_runner(settings, tempfile.mkdtemp())
+    runner = build_trainer(settings, tempfile.mkdtemp())
     runner.logger.setLevel(logging.ERROR)
     runner.method.data_preprocessor = ReadyViews()
     batch = dict(
@@ -85,17 +85,17 @@ def zoo_loop(steps: int, sleep: float):
         index=torch.arange(BATCH),
         unreadable=[],
     )
-    runner.train_loop.dataloader = lambda start: iter(lambda: dict(batch), None)
+    runner.make_loader = lambda start: iter(lambda: dict(batch), None)
     runner.call_hook('before_train')
     runner.model.train()
-    runner.train_loop.max_iters = 10**9
+    runner.max_iters = 10**9
     place = 0
 
     def run():
         nonlocal place
         place += steps
         runner.max_steps = 10**9
-        runner.train_loop.forward_to(place)
+        runner.forward_to(place)
 
     return run
 

@@ -35,7 +35,7 @@ from ssl_zoo.checkpoint import read_checkpoint
 from ssl_zoo.config.settings import settings_from_dict
 from ssl_zoo.distributed import all_gather, rank, world_size
 from ssl_zoo.distributed.process_group import process_group
-from ssl_zoo.engine.runner import build_runner
+from ssl_zoo.engine.trainer import build_trainer
 from ssl_zoo.errors import Stopped
 
 STOP = 4
@@ -172,12 +172,12 @@ class Watcher(Hook):
 
 def run(changes: dict, work_dir: Path, stop: int | None = None, resume: bool = False) -> list:
     """Train one leg of a run; return the images and views of each step."""
-    runner = build_runner(settings_from_dict({**BASE, **changes}), work_dir, resume)
+    runner = build_trainer(settings_from_dict({**BASE, **changes}), work_dir, resume)
     runner.logger.setLevel(logging.CRITICAL)
     watcher = Watcher(stop)
     runner.register_hook(watcher)
     with suppress(Stopped):
-        runner.train()
+        runner.fit()
     return watcher.seen
 
 

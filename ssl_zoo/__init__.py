@@ -16,7 +16,7 @@ _MODULES = {
     'OPTIMIZERS': 'ssl_zoo.registry',
     'Method': 'ssl_zoo.method',
     'load_config': 'ssl_zoo.config.loading',
-    'build_runner': 'ssl_zoo.engine.runner',
+    'build_trainer': 'ssl_zoo.engine.trainer',
     'build_method': 'ssl_zoo.build',
     'load_method': 'ssl_zoo.build',
 }

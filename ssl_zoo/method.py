@@ -1,7 +1,7 @@
 """The contract of a method.
 
 A method subclasses Method and defines one function, ``loss``. What happens once per optimizer step
-(EMA, queue, centre) goes into ``after_step``, which MethodHook (engine/hooks/method.py) calls. A
+(EMA, queue, centre) goes into ``after_step``, which the trainer (engine/trainer.py) calls. A
 method must not override ``train_step`` for this: on several processes mmengine's DDP wrapper uses
 its own ``train_step`` and silently ignores the method's.
 """

@@ -159,12 +159,12 @@ def train_on_digits(tmp_path_factory):
     """
     from ssl_zoo.checkpoint import checkpoints_in
     from ssl_zoo.config.settings import settings_from_dict
-    from ssl_zoo.engine.runner import build_runner
+    from ssl_zoo.engine.trainer import build_trainer
 
     def train(**data) -> Path:
         folder = tmp_path_factory.mktemp('run')
         settings = settings_from_dict({**DIGITS_RUN, 'data': {**DIGITS_DATA, **data}})
-        build_runner(settings, folder).train()
+        build_trainer(settings, folder).fit()
         return checkpoints_in(folder)[0]
 
     return train
@@ -183,7 +183,7 @@ SERVER.set_forkserver_preload(
         'torch._dynamo',
         'tensorboard.compat',
         'sklearn.linear_model',
-        'ssl_zoo.engine.runner',
+        'ssl_zoo.engine.trainer',
         'ssl_zoo.config.loading',
         'ssl_zoo.methods',
         'ssl_zoo.cli.evaluation_arguments',

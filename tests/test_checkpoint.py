@@ -19,7 +19,7 @@ from ssl_zoo.checkpoint import (
 )
 from ssl_zoo.data.sources.folder import Images
 from ssl_zoo.engine.resume import resolve_resume
-from ssl_zoo.engine.runner import build_runner
+from ssl_zoo.engine.trainer import build_trainer
 from ssl_zoo.engine.work_dir import claim
 from ssl_zoo.errors import ConfigError
 
@@ -27,8 +27,8 @@ TINY_DATA = dict(train=dict(type='Digits', split='val'), val=40, mean=[0.5] * 3,
 
 
 def train(settings, work_dir, **arguments):
-    runner = build_runner(settings, work_dir, **arguments)
-    runner.train()
+    runner = build_trainer(settings, work_dir, **arguments)
+    runner.fit()
     return runner
 
 
@@ -124,11 +124,11 @@ def test_resuming_another_run_is_refused(tiny, tmp_path):
         (dict(data={**TINY_DATA, 'val': None}), '140 images and has 180'),
     ):
         with pytest.raises(ConfigError, match=words):
-            build_runner(tiny(**change), tmp_path, resume=True)
+            build_trainer(tiny(**change), tmp_path, resume=True)
     with pytest.raises(ConfigError, match='already holds a run'):
-        build_runner(tiny(), tmp_path)
+        build_trainer(tiny(), tmp_path)
     with pytest.raises(ConfigError, match='holds step_00000014.pth, which is not an earlier'):
-        build_runner(tiny(), tmp_path, resume=str(checkpoints_in(tmp_path)[1]))
+        build_trainer(tiny(), tmp_path, resume=str(checkpoints_in(tmp_path)[1]))
 
 
 def photos(root, seed=0):
@@ -153,7 +153,7 @@ def test_no_run_resumes_on_other_pictures_of_the_same_names(tiny, tmp_path):
     copied = shutil.copytree(root, tmp_path / 'copied', copy_function=shutil.copyfile)
     warning = check_resumable(content, run_of(copied), Images(str(copied)))
     assert 'other modification times' in warning and 'taken for a copy' in warning
-    build_runner(run_of(copied), work_dir, resume=True).load_or_resume()
+    build_trainer(run_of(copied), work_dir, resume=True).load_or_resume()
     assert warning in (work_dir / 'train.log').read_text()
 
     exchanged = photos(tmp_path / 'exchanged', seed=1)
@@ -161,7 +161,7 @@ def test_no_run_resumes_on_other_pictures_of_the_same_names(tiny, tmp_path):
         check_resumable(content, run_of(exchanged), Images(str(exchanged)))
     Image.new('RGB', (30, 24)).save(root / '17.bmp')
     with pytest.raises(ConfigError, match='other images of the same names .the sizes of'):
-        build_runner(run_of(root), work_dir, resume=True)
+        build_trainer(run_of(root), work_dir, resume=True)
     del content['data_identity']  # as in checkpoints of earlier versions
     assert check_resumable(content, run_of(root), Images(str(root))) is None
     assert runner.step == content['step']
@@ -174,9 +174,9 @@ def test_no_run_resumes_on_other_pixels(tiny, tmp_path, monkeypatch):
         ConfigError,
         match='views have other pixels; continue with that version, or start a new run',
     ):
-        build_runner(tiny(), tmp_path, resume=True)
+        build_trainer(tiny(), tmp_path, resume=True)
     with pytest.raises(ConfigError, match='data.on_device was False and is True'):
-        build_runner(tiny(data={**TINY_DATA, 'on_device': True}), tmp_path, resume=True)
+        build_trainer(tiny(data={**TINY_DATA, 'on_device': True}), tmp_path, resume=True)
 
 
 def test_a_complete_run_has_nothing_to_resume(tiny, tmp_path):
@@ -198,12 +198,12 @@ def test_seconds_count_all_legs(tiny, tmp_path):
 
 
 def test_runs_that_start_at_once_get_directories_of_their_own(tiny, tmp_path):
-    runs = [build_runner(tiny(), tmp_path / 'run', unique=True) for _ in range(3)]
+    runs = [build_trainer(tiny(), tmp_path / 'run', unique=True) for _ in range(3)]
     assert [run.work_dir.rsplit('/', 1)[1] for run in runs] == ['run', 'run-2', 'run-3']
 
 
 def test_a_full_disk_costs_a_checkpoint_not_the_run(tiny, tmp_path, monkeypatch):
-    runner = build_runner(tiny(), tmp_path)
+    runner = build_trainer(tiny(), tmp_path)
     real = torch.save
 
     def full(content, file):
@@ -213,10 +213,10 @@ def test_a_full_disk_costs_a_checkpoint_not_the_run(tiny, tmp_path, monkeypatch)
         real(content, file)
 
     monkeypatch.setattr(torch, 'save', full)
-    runner.train()
+    runner.fit()
     assert sorted(p.name for p in (tmp_path / 'checkpoints').iterdir()) == ['step_00000014.pth']
     assert 'No space left on device; training goes on' in (tmp_path / 'train.log').read_text()
-    assert not runner.checkpoint_hook.failed  # the last one was written
+    assert not runner.checkpoints.failed  # the last one was written
 
 
 def test_keep_limits_the_checkpoints(tiny, tmp_path):
@@ -341,13 +341,13 @@ def test_auto_starts_no_run_where_only_damaged_checkpoints_are(tiny, tmp_path):
         path.write_bytes(path.read_bytes()[:-100])
     for _ in range(2):  # the first call renames them, and the second finds the renamed ones
         with pytest.raises(ConfigError, match=r'nothing to resume: .*step_00000005\.pth'):
-            build_runner(tiny(), tmp_path / 'run', resume='auto')
+            build_trainer(tiny(), tmp_path / 'run', resume='auto')
     assert sorted(path.name for path in (tmp_path / 'run/checkpoints').iterdir()) == [
         'step_00000003.pth.unreadable',
         'step_00000005.pth.unreadable',
     ]
     with pytest.raises(ConfigError, match='already holds a run'):
-        build_runner(tiny(), tmp_path / 'run')
+        build_trainer(tiny(), tmp_path / 'run')
 
 
 @pytest.mark.parametrize('resume', [False, 'auto', 'path'])
@@ -361,9 +361,9 @@ def test_of_two_runs_that_start_at_once_the_slower_is_refused(tiny, tmp_path, mo
         fake_run(work_dir, 14)
         return claim(work_dir)
 
-    monkeypatch.setattr('ssl_zoo.engine.runner.claim', claim_late)
+    monkeypatch.setattr('ssl_zoo.engine.trainer.claim', claim_late)
     with pytest.raises(ConfigError, match=r'holds (a run \()?step_00000014.pth'):
-        build_runner(tiny(), tmp_path / 'run', resume=resume)
+        build_trainer(tiny(), tmp_path / 'run', resume=resume)
     [left] = checkpoints_in(tmp_path / 'run')
     assert read_checkpoint(left)['step'] == 14
 
@@ -378,6 +378,6 @@ def test_the_newest_checkpoint_is_chosen_under_the_lock(tiny, tmp_path, monkeypa
         newest.write_bytes(data)
         return claim(work_dir)
 
-    monkeypatch.setattr('ssl_zoo.engine.runner.claim', claim_late)
-    resumed = build_runner(tiny(), tmp_path, resume=True)
+    monkeypatch.setattr('ssl_zoo.engine.trainer.claim', claim_late)
+    resumed = build_trainer(tiny(), tmp_path, resume=True)
     assert resumed.checkpoint_to_resume['step'] == runner.max_steps

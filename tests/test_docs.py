@@ -11,7 +11,7 @@ import pytest
 from ssl_zoo.checkpoint import checkpoints_in, read_checkpoint
 from ssl_zoo.config.loading import import_file, load_config
 from ssl_zoo.engine.dry_run import dry_run
-from ssl_zoo.engine.runner import build_runner
+from ssl_zoo.engine.trainer import build_trainer
 from ssl_zoo.evaluation.recipes import LINEAR
 from ssl_zoo.registry import HOOKS, METHODS, OPTIMIZERS, SOURCES
 
@@ -229,8 +229,8 @@ def test_the_hook_of_extending_logs_and_counts(root, tmp_path, tiny, monkeypatch
     (tmp_path / 'my_hook.py').write_text(python_blocks(root / 'docs/extending.md')['my_hook.py'])
     import_file(tmp_path / 'my_hook.py')
     hooks = [dict(type='WeightNorm', every=7)]
-    runner = build_runner(tiny(hooks=hooks, base_lr=1e-12), tmp_path / 'run')
-    runner.train()
+    runner = build_trainer(tiny(hooks=hooks, base_lr=1e-12), tmp_path / 'run')
+    runner.fit()
     text = (tmp_path / 'run/train.log').read_text()
     norms = dict(re.findall(r'pass (\d+): norm of the weights ([\d.]+)', text))
     assert list(norms) == ['0', '7'] and float(norms['0']) > 0

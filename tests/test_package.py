@@ -67,7 +67,7 @@ def installed(wheel, tmp_path_factory) -> Path:
 def test_the_wheel_holds_methods_and_configs_inside_the_package(wheel, root):
     with zipfile.ZipFile(wheel) as archive:
         files = {name for name in archive.namelist() if '.dist-info/' not in name}
-    assert {'ssl_zoo/py.typed', 'ssl_zoo/engine/runner.py', 'ssl_zoo/cli/main.py'} <= files
+    assert {'ssl_zoo/py.typed', 'ssl_zoo/engine/trainer.py', 'ssl_zoo/cli/main.py'} <= files
     for folder in ('methods', 'configs'):
         sources = {path.relative_to(root).as_posix() for path in (root / folder).rglob('*.py')}
         assert {f'ssl_zoo/{path}' for path in sources} <= files

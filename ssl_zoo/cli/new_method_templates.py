@@ -113,7 +113,7 @@ import torch
 
 from ssl_zoo.build import build_method
 from ssl_zoo.config.loading import load_config
-from ssl_zoo.engine.runner import build_runner
+from ssl_zoo.engine.trainer import build_trainer
 
 CONFIG = Path(__file__).{config_from_test}
 SMALL = [
@@ -160,8 +160,8 @@ def test_gradient_reaches_every_trained_parameter_and_nothing_else(method):
 
 
 def test_a_short_run(tmp_path):
-    runner = build_runner(load_config(CONFIG, SMALL), tmp_path / 'run')
-    runner.train()
-    assert runner.step == runner.max_steps == 14
+    trainer = build_trainer(load_config(CONFIG, SMALL), tmp_path / 'run')
+    trainer.fit()
+    assert trainer.step == trainer.max_steps == 14
     assert (tmp_path / 'run' / 'checkpoints' / 'step_00000014.pth').exists()
 '''

@@ -106,7 +106,7 @@ def train(args: argparse.Namespace) -> int:
     from ssl_zoo.distributed.objects import on_rank0
     from ssl_zoo.distributed.process_group import process_group
     from ssl_zoo.engine.dry_run import dry_run
-    from ssl_zoo.engine.runner import build_runner
+    from ssl_zoo.engine.trainer import build_trainer
     from ssl_zoo.errors import Stopped
 
     options = list(args.cfg_options)
@@ -121,14 +121,14 @@ def train(args: argparse.Namespace) -> int:
         if not work_dir:
             work_dir = on_rank0(lambda: str(default_work_dir(args.config, args.resume)))
         unique = not args.work_dir and not args.resume
-        runner = build_runner(settings, work_dir, args.resume, unique=unique)
-        runner.logger.info(f'work directory {runner.work_dir}')
+        trainer = build_trainer(settings, work_dir, args.resume, unique=unique)
+        trainer.logger.info(f'work directory {trainer.work_dir}')
         try:
-            runner.train()
+            trainer.fit()
         except Stopped as stopped:
-            stopped.add_note(f'continue with --resume --work-dir {runner.work_dir}')
+            stopped.add_note(f'continue with --resume --work-dir {trainer.work_dir}')
             raise
-        if runner.checkpoint_hook.failed:
+        if trainer.checkpoints.failed:
             print('error: the last checkpoint could not be written, see the log', file=sys.stderr)
             return 1
     return 0

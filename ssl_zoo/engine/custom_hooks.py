@@ -12,7 +12,7 @@ from ssl_zoo.errors import ConfigError
 from ssl_zoo.registry import HOOKS
 
 if TYPE_CHECKING:
-    from ssl_zoo.engine.runner import ZooRunner
+    from ssl_zoo.engine.trainer import Trainer
 
 # mmengine's hooks whose work a run does itself, or that act on what a run does not have.
 REPLACED = dict(
@@ -70,7 +70,7 @@ def _build(config: Any) -> Hook:
     return hook
 
 
-def state_to_save(hooks: list[Hook], runner: 'ZooRunner') -> dict[str, Any]:
+def state_to_save(hooks: list[Hook], runner: 'Trainer') -> dict[str, Any]:
     """Collect what the hooks put into a checkpoint. All ranks call it.
 
     Each hook's ``before_save_checkpoint(runner, checkpoint)`` puts its values into the dict
@@ -90,7 +90,7 @@ def state_to_save(hooks: list[Hook], runner: 'ZooRunner') -> dict[str, Any]:
     return state
 
 
-def load_saved_state(hooks: list[Hook], runner: 'ZooRunner', state: dict[str, Any]) -> None:
+def load_saved_state(hooks: list[Hook], runner: 'Trainer', state: dict[str, Any]) -> None:
     """Give the hooks of a resumed run what they put into its checkpoint."""
     for hook in hooks:
         hook.after_load_checkpoint(runner, state)

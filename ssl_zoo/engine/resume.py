@@ -24,7 +24,7 @@ from ssl_zoo.errors import ConfigError
 from ssl_zoo.storage.lock import FileLock
 
 if TYPE_CHECKING:
-    from ssl_zoo.engine.runner import ZooRunner
+    from ssl_zoo.engine.trainer import Trainer
 
 # State of torch's optimizers, and of LARS, that has the shape of its parameter. Others may have
 # other shapes, such as Adafactor's.
@@ -49,7 +49,7 @@ def resolve_resume(work_dir: Path, resume: bool | str) -> bool | str:
 
     Args:
         work_dir: the work directory; it need not exist.
-        resume: see build_runner.
+        resume: see build_trainer.
 
     Returns:
         True for the newest checkpoint of ``work_dir``, the path of a checkpoint, or False for a new
@@ -134,7 +134,7 @@ def check_not_earlier(work_dir: Path, chosen: str) -> None:
             )
 
 
-def load_state(runner: 'ZooRunner', content: dict) -> None:
+def load_state(runner: 'Trainer', content: dict) -> None:
     """Load weights, optimizer state, step and seconds of a checkpoint into a run.
 
     Raises:
@@ -157,10 +157,9 @@ def load_state(runner: 'ZooRunner', content: dict) -> None:
             f'cannot resume: the weights or the optimizer state do not fit the config '
             f'({lines[-1].strip()}); give a checkpoint of this run'
         ) from None
-    runner.train_loop._iter = step * runner.plan.accumulate
+    runner.iter = step * runner.plan.accumulate
     runner.seconds_before = content['seconds']
-    runner.progress_hook.resumed = content.get('log')
-    load_saved_state(runner.custom_hooks, runner, content.get('hooks', {}))
+    load_saved_state(runner.hooks, runner, content.get('hooks', {}))
     runner.logger.info(f'resumed at step {step} of {runner.max_steps}')
     if content['warning']:
         runner.logger.warning(content['warning'])
@@ -239,7 +238,7 @@ def _is_state_of(name: object, value: object, parameter: Tensor) -> bool:
     return name not in SHAPED_LIKE_PARAMETER and not isinstance(value, str)
 
 
-def _warn_of_other_passes(runner: 'ZooRunner', accumulate_before: int) -> None:
+def _warn_of_other_passes(runner: 'Trainer', accumulate_before: int) -> None:
     """Warn if the number of images of a forward pass has changed."""
     plan = runner.plan
     if accumulate_before != plan.accumulate:

@@ -14,7 +14,7 @@ from ssl_zoo.checkpoint import checkpoints_in, read_checkpoint
 from ssl_zoo.config.loading import load_config
 from ssl_zoo.distributed.process_group import process_group
 from ssl_zoo.distributed.run_command import run_command
-from ssl_zoo.engine.runner import build_runner
+from ssl_zoo.engine.trainer import build_trainer
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.results import rows_of
 from ssl_zoo.studies.embedding_map import save_embedding_map
@@ -29,18 +29,18 @@ def train(folder: JobFolder) -> Path:
     settings = load_config(folder.task['config_file'], folder.task['options'])
     if 'cost' not in folder.progress:
         with process_group(settings.parallel.timeout):
-            runner = build_runner(settings, folder.path, 'auto')
+            trainer = build_trainer(settings, folder.path, 'auto')
             try:
-                runner.train()
+                trainer.fit()
             except BaseException:
                 folder.save_progress(peak=_peak_memory(folder))
                 raise
-            if runner.checkpoint_hook.path is None:
+            if trainer.checkpoints.path is None:
                 raise ConfigError(
                     'the last checkpoint could not be written, '
                     f'see {folder.path / "train.log"}; free some space'
                 )
-            cost = training_cost(runner, _peak_memory(folder), folder.path)
+            cost = training_cost(trainer, _peak_memory(folder), folder.path)
         folder.save_progress(cost=cost, config=settings.to_builtin())
     return checkpoints_in(folder.path)[0]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ssl_zoo.engine.runner import ZooRunner
+from ssl_zoo.engine.trainer import Trainer
 from ssl_zoo.evaluation.results import rows_of
 from ssl_zoo.studies.records import is_number
 
@@ -20,14 +20,14 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * bytes_per_unit
 
 
-def training_cost(runner: ZooRunner, peak_memory_bytes: int, work_dir: Path) -> dict:
+def training_cost(trainer: Trainer, peak_memory_bytes: int, work_dir: Path) -> dict:
     """Return the cost of a training that has ended.
 
     ``images_per_second`` is the median over the progress lines after the first. The time of online
     evaluations does not count.
 
     Args:
-        runner: the runner, after ``train``.
+        trainer: the trainer, after ``fit``.
         peak_memory_bytes: peak memory over all attempts.
         work_dir: work directory of the run.
     """
@@ -36,12 +36,12 @@ def training_cost(runner: ZooRunner, peak_memory_bytes: int, work_dir: Path) -> 
     plural = 's' if threads > 1 else ''
     device = torch.cuda.get_device_name() if on_gpu else f'cpu, {threads} thread{plural}'
     devices = 1 if on_gpu else threads
-    seconds = runner.train_seconds
+    seconds = trainer.train_seconds
     return dict(
-        epochs=runner.settings.epochs,
-        steps=runner.max_steps,
-        images=runner.plan.images,
-        batch_size=runner.plan.batch_size,
+        epochs=trainer.settings.epochs,
+        steps=trainer.max_steps,
+        images=trainer.plan.images,
+        batch_size=trainer.plan.batch_size,
         train_seconds=seconds,
         images_per_second=_median_speed(work_dir),
         peak_memory_bytes=peak_memory_bytes,
@@ -49,7 +49,7 @@ def training_cost(runner: ZooRunner, peak_memory_bytes: int, work_dir: Path) -> 
         devices=devices,
         device_hours=seconds * devices / 3600,
         device=device,
-        parameters=sum(p.numel() for p in runner.method.backbone.parameters()),
+        parameters=sum(p.numel() for p in trainer.method.backbone.parameters()),
     )
 
 

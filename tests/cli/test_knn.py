@@ -19,7 +19,7 @@ from ssl_zoo.checkpoint import FORMAT, add_digest, checkpoints_in
 from ssl_zoo.config.loading import import_file
 from ssl_zoo.config.settings import settings_from_dict
 from ssl_zoo.data.sources.folder import ImageFolder
-from ssl_zoo.engine.runner import build_runner
+from ssl_zoo.engine.trainer import build_trainer
 from ssl_zoo.evaluation import feature_store
 from ssl_zoo.evaluation.predictions import Predictions
 from ssl_zoo.evaluation.protocols.describe import describe_row
@@ -451,7 +451,7 @@ def test_float16_and_clusters_come_close_to_the_exact_search(knn_eval):
 def run(tmp_path_factory):
     """A run of 7 steps of BYOL, with the figures that training writes at its end."""
     folder = tmp_path_factory.mktemp('run')
-    build_runner(
+    build_trainer(
         settings_from_dict(
             dict(
                 method=dict(
@@ -477,7 +477,7 @@ def run(tmp_path_factory):
             )
         ),
         folder,
-    ).train()
+    ).fit()
     rows = [json.loads(line) for line in (folder / 'results.jsonl').read_text().splitlines()]
     return checkpoints_in(folder)[0], {
         row['weights']: row['value'] for row in rows if row['metric'] == 'knn_top1'

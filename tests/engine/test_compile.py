@@ -15,7 +15,7 @@ from ssl_zoo.checkpoint import checkpoints_in
 from ssl_zoo.data.photometric import Photometric
 from ssl_zoo.data.views import View, sample
 from ssl_zoo.engine.compile import compile_backbones
-from ssl_zoo.engine.runner import build_runner
+from ssl_zoo.engine.trainer import build_trainer
 from ssl_zoo.errors import ConfigError
 
 
@@ -24,7 +24,7 @@ def test_a_compiled_run_is_the_eager_one_within_rounding(tiny, tmp_path):
     losses = {}
     for compiled in (False, True):
         torch._dynamo.utils.counters.clear()
-        runner = build_runner(
+        runner = build_trainer(
             tiny(
                 data=dict(train=dict(type='Digits', split='val'), val=40),
                 compile=compiled,
@@ -34,7 +34,7 @@ def test_a_compiled_run_is_the_eager_one_within_rounding(tiny, tmp_path):
             ),
             tmp_path / f'{compiled}',
         )
-        runner.train()
+        runner.fit()
         rows = map(json.loads, (tmp_path / f'{compiled}' / 'log.jsonl').read_text().splitlines())
         losses[compiled] = [row['train/loss'] for row in rows if 'train/loss' in row]
         graphs = torch._dynamo.utils.counters['stats'].get('unique_graphs', 0)
@@ -94,5 +94,5 @@ def test_without_a_compiler_there_is_a_sentence(tiny, tmp_path, monkeypatch):
     with pytest.raises(
         ConfigError, match='compile=True needs a C.. compiler, and there is no no-such-compiler'
     ):
-        build_runner(tiny(compile=True), tmp_path)
+        build_trainer(tiny(compile=True), tmp_path)
     assert not list(tmp_path.iterdir())

@@ -7,7 +7,7 @@ from mmengine.registry import HOOKS as MMENGINE_HOOKS
 
 from ssl_zoo.checkpoint import checkpoints_in, read_checkpoint
 from ssl_zoo.engine.custom_hooks import REPLACED, build_custom_hooks
-from ssl_zoo.engine.runner import build_runner
+from ssl_zoo.engine.trainer import build_trainer
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.registry import HOOKS
 
@@ -50,10 +50,14 @@ class Recorder(Hook):
         self.counts = dict(checkpoint.get('recorder', self.counts))
 
 
+def recorders(runner):
+    return [hook for hook in runner.hooks if isinstance(hook, Recorder)]
+
+
 def test_a_hook_is_called_at_mmengines_points_with_its_counts(tiny, tmp_path):
-    runner = build_runner(tiny(hooks=[dict(type='Recorder')]), tmp_path)
-    [hook] = runner.custom_hooks
-    runner.train()
+    runner = build_trainer(tiny(hooks=[dict(type='Recorder')]), tmp_path)
+    [hook] = recorders(runner)
+    runner.fit()
     assert hook.calls == [
         ('before_run', 14, 2),
         ('before_train_epoch', 0, 0),
@@ -64,17 +68,17 @@ def test_a_hook_is_called_at_mmengines_points_with_its_counts(tiny, tmp_path):
     ]
     assert hook.counts == dict(steps=14, epochs=2)
     content = read_checkpoint(checkpoints_in(tmp_path)[0])
-    assert content['hooks'] == dict(recorder=hook.counts)
+    assert content['hooks']['recorder'] == hook.counts
 
 
 def test_what_a_hook_keeps_is_there_after_a_resume(tiny, tmp_path):
     stopped = tiny(hooks=[dict(type='Recorder', stop_at=9)], checkpoint=dict(every=1 / 7))
     with pytest.raises(KeyboardInterrupt):
-        build_runner(stopped, tmp_path).train()
+        build_trainer(stopped, tmp_path).fit()
     settings = tiny(hooks=[dict(type='Recorder')], checkpoint=dict(every=1 / 7))
-    runner = build_runner(settings, tmp_path, resume=True)
-    runner.train()
-    [hook] = runner.custom_hooks
+    runner = build_trainer(settings, tmp_path, resume=True)
+    runner.fit()
+    [hook] = recorders(runner)
     assert hook.counts == dict(steps=14, epochs=2)
     assert hook.calls[1:] == [
         ('before_train_epoch', 8, 1),  # the hook stopped step 9 before its checkpoint
@@ -93,8 +97,8 @@ def test_hooks_of_mmengine_change_no_weight(tiny, tmp_path, monkeypatch):
     ]
     weights = []
     for name, chosen in dict(with_hooks=hooks, without=[]).items():
-        runner = build_runner(tiny(hooks=chosen, epochs=1), tmp_path / name)
-        runner.train()
+        runner = build_trainer(tiny(hooks=chosen, epochs=1), tmp_path / name)
+        runner.fit()
         weights.append(runner.method.state_dict())
     assert emptied == [1]
     assert (tmp_path / 'trace.json').stat().st_size > 10_000
@@ -116,8 +120,8 @@ def test_a_hook_that_is_registered_with_mmengine_is_found():
 
 def test_hooks_are_called_in_the_order_of_their_priority(tiny, tmp_path):
     low, high = dict(type='Recorder', priority='LOWEST'), dict(type='Recorder', priority='HIGHEST')
-    runner = build_runner(tiny(hooks=[low, high]), tmp_path)
-    assert runner.hooks[-1] is runner.custom_hooks[0] and runner.hooks[0] is runner.custom_hooks[1]
+    runner = build_trainer(tiny(hooks=[low, high]), tmp_path)
+    assert recorders(runner) == [runner.hooks[0], runner.hooks[-1]]
 
 
 def test_what_a_checkpoint_cannot_hold_is_left_out_with_a_word(tiny, tmp_path):
@@ -126,10 +130,10 @@ def test_what_a_checkpoint_cannot_hold_is_left_out_with_a_word(tiny, tmp_path):
         def before_save_checkpoint(self, runner, checkpoint):
             checkpoint.update(function=print, kept=[1, 2.0, 'a', None, torch.ones(2), (True,)])
 
-    runner = build_runner(tiny(hooks=[dict(type='Unsaved')], epochs=1), tmp_path)
-    runner.train()
+    runner = build_trainer(tiny(hooks=[dict(type='Unsaved')], epochs=1), tmp_path)
+    runner.fit()
     saved = read_checkpoint(checkpoints_in(tmp_path)[0])['hooks']
-    assert list(saved) == ['kept'] and saved['kept'][:4] == [1, 2.0, 'a', None]
+    assert list(saved) == ['ssl_zoo.progress', 'kept'] and saved['kept'][:4] == [1, 2.0, 'a', None]
     assert "'function' of a hook is not saved" in (tmp_path / 'train.log').read_text()
 
 
@@ -140,7 +144,7 @@ def test_a_type_error_of_a_hook_keeps_its_place(tiny, tmp_path):
             len(3)
 
     with pytest.raises(TypeError) as raised:
-        build_runner(tiny(hooks=[dict(type='Wrong')]), tmp_path).train()
+        build_trainer(tiny(hooks=[dict(type='Wrong')]), tmp_path).fit()
     assert raised.traceback[-1].name == 'before_train'
 
 
@@ -159,7 +163,7 @@ def test_a_type_error_of_a_hook_keeps_its_place(tiny, tmp_path):
 )
 def test_mistakes_get_a_sentence(tiny, tmp_path, hooks, sentence):
     with pytest.raises(ConfigError, match='hook') as raised:
-        build_runner(tiny(hooks=hooks), tmp_path / 'run')
+        build_trainer(tiny(hooks=hooks), tmp_path / 'run')
     assert sentence in str(raised.value)
 
 

@@ -76,12 +76,18 @@ def test_each_gradient_is_limited_by_its_own_norm(tiny):
 def test_a_run_stopped_while_it_waits_for_data_saves_whole_steps_alone(passes, saved):
     logger = SimpleNamespace(warning=lambda message: None)
     plan = SimpleNamespace(accumulate=2)
-    runner = SimpleNamespace(iter=passes, step=passes // 2, plan=plan, logger=logger)
     saves = []
-    hook = StopHook(lambda runner: saves.append(runner.step) or 'step_00000002.pth')
+    runner = SimpleNamespace(
+        iter=passes,
+        step=passes // 2,
+        plan=plan,
+        logger=logger,
+        save_checkpoint=lambda: saves.append(passes // 2) or 'step_00000002.pth',
+    )
+    hook = StopHook()
     hook.signals.received = signal.SIGTERM
     with pytest.raises(Stopped) as stopped:
-        hook.stop_waiting(runner)
+        hook.on_wait_stopped(runner)
     assert stopped.value.exit_code == 128 + signal.SIGTERM
     assert saves == ([2] if saved else [])
     assert ('could not be saved' in str(stopped.value)) is not saved

@@ -14,7 +14,7 @@ from ssl_zoo.config.loading import load_config
 from ssl_zoo.data.crop import crop_batch, crop_boxes
 from ssl_zoo.data.views import View, sample
 from ssl_zoo.engine import model as model_module
-from ssl_zoo.engine.runner import ZooRunner, build_runner
+from ssl_zoo.engine.trainer import build_trainer
 from ssl_zoo.registry import METHODS
 
 BACKBONE = dict(name='resnet18', stem='cifar', width=0.125, layers=[1, 1, 1, 1])
@@ -34,9 +34,6 @@ def on_meta(tmp_path, monkeypatch):
     def make(name='BYOL'):
         monkeypatch.setattr(model_module, 'wrap_model', lambda method, *_, **__: method.to('meta'))
         monkeypatch.setattr(
-            ZooRunner, 'wrap_model', lambda self, cfg, model: model
-        )  # would move it to the CPU
-        monkeypatch.setattr(
             torch, 'autocast', lambda *_, **__: nullcontext()
         )  # knows no meta device
         settings = load_config(
@@ -52,7 +49,7 @@ def on_meta(tmp_path, monkeypatch):
             ],
         )
         settings.method['backbone'] = BACKBONE
-        run = build_runner(settings, tmp_path / 'run')
+        run = build_trainer(settings, tmp_path / 'run')
         lines = []
         for hook in run.hooks:
             if type(hook).__name__ == 'ProgressHook':
@@ -80,7 +77,7 @@ OFTEN = ('BYOL', 'MoCo', 'SwAV')  # an average, a queue, codes; the other method
 )
 def test_steps_ask_nothing_of_the_device(on_meta, name):
     run, lines = on_meta(name)
-    run.train_loop.forward_to(7)
+    run.forward_to(7)
     assert run.step == 7 and lines == [1, 3, 6]
     assert all(p.is_meta for p in run.method.parameters())
 
@@ -117,4 +114,4 @@ def test_what_waits_is_caught(on_meta, monkeypatch):
             run.method, 'after_step', lambda wait=wait: wait(next(run.method.parameters()).sum())
         )
         with pytest.raises((RuntimeError, NotImplementedError)):
-            run.train_loop.forward_to(run.iter + 1)
+            run.forward_to(run.iter + 1)

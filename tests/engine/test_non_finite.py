@@ -13,7 +13,7 @@ from ssl_zoo.checkpoint import checkpoints_in, read_checkpoint
 from ssl_zoo.config.loading import load_config
 from ssl_zoo.engine.hooks.non_finite import NonFiniteHook
 from ssl_zoo.engine.replay import replay_step
-from ssl_zoo.engine.runner import build_runner
+from ssl_zoo.engine.trainer import build_trainer
 from ssl_zoo.errors import ConfigError, Stopped
 from ssl_zoo.method import Method
 from ssl_zoo.registry import METHODS
@@ -124,7 +124,7 @@ CASES += [
 
 @pytest.mark.parametrize(('kind', 'at', 'log_every', 'changes'), CASES)
 def test_the_tensor_the_step_and_the_images_are_named(tiny, tmp_path, kind, at, log_every, changes):
-    runner = build_runner(
+    runner = build_trainer(
         faulty(
             tiny,
             kind,
@@ -137,7 +137,7 @@ def test_the_tensor_the_step_and_the_images_are_named(tiny, tmp_path, kind, at, 
         tmp_path,
     )
     with pytest.raises(FloatingPointError) as error:
-        runner.train()
+        runner.fit()
     found = re.match(
         r'not finite at step (\d+): (.*?): \d+ NaN and \d+ infinite of \d+ values\. '
         r'Images of the batch: (.*?) and (\d+) more\. ssl-zoo replay (\S+) does',
@@ -177,7 +177,7 @@ def test_the_tensor_the_step_and_the_images_are_named(tiny, tmp_path, kind, at, 
 
 
 def test_a_pixel_that_is_not_finite(tiny, tmp_path):
-    runner = build_runner(faulty(tiny), tmp_path)
+    runner = build_trainer(faulty(tiny), tmp_path)
     real = runner.method.data_preprocessor.forward
 
     def forward(data, training=False):
@@ -189,47 +189,47 @@ def test_a_pixel_that_is_not_finite(tiny, tmp_path):
     runner.method.data_preprocessor.forward = forward
     first_tensor = r'view 2, \(20, 3, 20, 20\): 0 NaN and 1 infinite of 24000 values'
     with pytest.raises(FloatingPointError, match=f'not finite at step 6: {first_tensor}'):
-        runner.train()
+        runner.fit()
 
 
 def test_it_is_found_right_after_a_resume(tiny, tmp_path):
-    runner = build_runner(faulty(tiny), tmp_path)
+    runner = build_trainer(faulty(tiny), tmp_path)
     after_step = runner.method.after_step
     runner.method.after_step = lambda: (
         after_step(),
         runner.step + 1 == 6 and signal.raise_signal(signal.SIGTERM),
     )
     with pytest.raises(Stopped):
-        runner.train()
+        runner.fit()
     before = contents(tmp_path)
-    resumed = build_runner(faulty(tiny), tmp_path, resume=True)
+    resumed = build_trainer(faulty(tiny), tmp_path, resume=True)
     resumed.method.kind, resumed.method.at = 'loss', 6
     with pytest.raises(
         FloatingPointError, match="not finite at step 6: the term 'loss' of the loss"
     ):
-        resumed.train()
+        resumed.fit()
     assert contents(tmp_path) == before
 
 
 def test_a_signal_that_comes_with_the_fault_stops_the_run_and_keeps_the_newest_checkpoint(
     tiny, tmp_path
 ):
-    runner = build_runner(
+    runner = build_trainer(
         faulty(tiny, 'loss', 6, checkpoint=dict(every=2 / 7, keep=2), log_every=50), tmp_path
     )
-    hook = runner.non_finite_hook
-    trace_and_raise = hook.trace_and_raise
-    hook.trace_and_raise = lambda *args: (
+    hook = next(hook for hook in runner.hooks if isinstance(hook, NonFiniteHook))
+    trace = hook.on_non_finite
+    hook.on_non_finite = lambda runner, error: (
         signal.raise_signal(signal.SIGTERM),
-        trace_and_raise(*args),
+        trace(runner, error),
     )
     with pytest.raises((Stopped, FloatingPointError)):
-        runner.train()
+        runner.fit()
     assert checkpoints_in(tmp_path)[0].name == 'step_00000006.pth'
 
 
 def test_a_method_that_fails_on_what_is_not_finite_is_explained(tiny, tmp_path):
-    runner = build_runner(
+    runner = build_trainer(
         faulty(tiny, 'update', 6, log_every=50, checkpoint=dict(every=9)), tmp_path
     )
     loss = runner.method.loss
@@ -244,15 +244,15 @@ def test_a_method_that_fails_on_what_is_not_finite_is_explained(tiny, tmp_path):
     with pytest.raises(
         FloatingPointError, match=r'not finite at step 7: part\.linear\.weight before the step'
     ):
-        runner.train()
+        runner.fit()
 
 
 def test_the_snapshots_change_nothing(tiny, tmp_path, monkeypatch):
-    with_hook = build_runner(faulty(tiny, log_every=2), tmp_path / 'a')
-    with_hook.train()
+    with_hook = build_trainer(faulty(tiny, log_every=2), tmp_path / 'a')
+    with_hook.fit()
     monkeypatch.setattr(NonFiniteHook, 'save_good_state', lambda self, runner: None)
-    without = build_runner(faulty(tiny, log_every=2), tmp_path / 'b')
-    without.train()
+    without = build_trainer(faulty(tiny, log_every=2), tmp_path / 'b')
+    without.fit()
     a, b = (read_checkpoint(checkpoints_in(tmp_path / d)[0]) for d in 'ab')
     assert all(torch.equal(a['method'][k], b['method'][k]) for k in a['method'])
     assert all(
@@ -281,14 +281,14 @@ workers, log_every, online_eval, checkpoint = 0, 5, dict(every=0), dict(every={1
     assert f'ssl-zoo replay {dump}' in done.stderr
     told = replay_step(dump)
     assert told[0].split(':')[0] == told[1].split(':')[0]
-    lower = build_runner(load_config(tmp_path / 'config.py', ['base_lr=0.01']), tmp_path / 'lower')
+    lower = build_trainer(load_config(tmp_path / 'config.py', ['base_lr=0.01']), tmp_path / 'lower')
     lower.train()
     assert lower.step == 14
 
 
 def test_a_dump_that_is_torn_foreign_or_hostile_is_refused(tiny, tmp_path):
     with pytest.raises(FloatingPointError):
-        build_runner(faulty(tiny, 'loss'), tmp_path / 'run').train()
+        build_trainer(faulty(tiny, 'loss'), tmp_path / 'run').fit()
     [dump] = (tmp_path / 'run').glob('not_finite_*')
     data, other = dump.read_bytes(), tmp_path / 'other.pth'
     for part in (0.1, 0.5, 0.9, 0.999):

@@ -17,7 +17,7 @@ from ssl_zoo.checkpoint import checkpoints_in, newest_checkpoint, read_checkpoin
 from ssl_zoo.engine.hooks.checkpoint import CheckpointHook
 from ssl_zoo.engine.hooks.online_evaluation import OnlineEvaluationHook
 from ssl_zoo.engine.hooks.progress import ProgressHook
-from ssl_zoo.engine.runner import build_runner
+from ssl_zoo.engine.trainer import build_trainer
 from ssl_zoo.engine.work_dir import claim
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.results import write_row
@@ -36,7 +36,7 @@ workers, log_every, online_eval, checkpoint = 0, 1, dict(every=1), dict(every=0.
 SERVER = """
 import json, os, sys
 sys.path.insert(0, {root!r})
-import torch, ssl_zoo.cli.train as train, ssl_zoo.engine.runner, ssl_zoo.methods.byol
+import torch, ssl_zoo.cli.train as train, ssl_zoo.engine.trainer, ssl_zoo.methods.byol
 torch.set_num_threads(1)
 print('ready', flush=True)
 for line in sys.stdin:
@@ -202,9 +202,9 @@ def test_the_digest_covers_everything(whole, tmp_path, change):
 
 
 def test_keep_and_keep_every_together(tiny, tmp_path):
-    build_runner(
+    build_trainer(
         tiny(epochs=4, checkpoint=dict(every=0.5, keep=2, keep_every=1.5)), tmp_path
-    ).train()
+    ).fit()
     assert sorted(int(p.stem[5:]) for p in checkpoints_in(tmp_path)) == [11, 21, 25, 28]
 
 
@@ -305,8 +305,8 @@ def test_a_disk_that_fills_up_leaves_the_older_checkpoint(tool, tmp_path, whole)
         pytest.skip('this process may not mount')
     try:
         fill = f"""
-from ssl_zoo.engine.hooks.checkpoint import CheckpointHook
-real = CheckpointHook.save
+from ssl_zoo.engine.checkpoint_writer import CheckpointWriter
+real = CheckpointWriter.save
 def save(self, runner):
     path = real(self, runner)
     try:
@@ -314,7 +314,7 @@ def save(self, runner):
             while file.write(bytes(512)): pass
     except OSError: pass
     return path
-CheckpointHook.save = save"""
+CheckpointWriter.save = save"""
         code, out, err = tool(disk / 'run', plant=fill).end()
         assert code in (1, 2) and 'Traceback' not in err and 'step 14/14' in out, err
         assert 'No space left on device' in out + err
@@ -351,14 +351,14 @@ def test_rows_are_written_all_or_none(tmp_path):
 # ---- signals
 
 PHASES = {
-    'step': ('ssl_zoo.engine.loop', 'TrainLoop', 'one_pass', 6),
+    'step': ('ssl_zoo.engine.trainer', 'Trainer', 'one_pass', 6),
     'online_eval': (
         'ssl_zoo.engine.hooks.online_evaluation',
         'OnlineEvaluationHook',
         'evaluate',
         2,
     ),
-    'saving': ('ssl_zoo.engine.hooks.checkpoint', 'CheckpointHook', '_write', 2),
+    'saving': ('ssl_zoo.engine.checkpoint_writer', 'CheckpointWriter', '_write', 2),
     'start': ('ssl_zoo.engine.hooks.online_evaluation', 'OnlineEvaluationHook', 'evaluate', 1),
 }
 
@@ -457,7 +457,7 @@ WITH_HOLD_OUT = dict(train=dict(type='Digits', split='val'), val=40)
 @pytest.mark.long
 def test_figures_that_a_crash_has_cost_are_made_once(tiny, tmp_path, monkeypatch):
     settings = tiny(data=WITH_HOLD_OUT, online_eval=dict(every=1))
-    build_runner(settings, tmp_path / 'whole').train()
+    build_trainer(settings, tmp_path / 'whole').fit()
     for cls, name in (
         (CheckpointHook, 'after_train'),
         (OnlineEvaluationHook, 'report'),
@@ -465,7 +465,7 @@ def test_figures_that_a_crash_has_cost_are_made_once(tiny, tmp_path, monkeypatch
     ):
         work_dir = tmp_path / name
         if cls is None:
-            build_runner(settings, work_dir).train()
+            build_trainer(settings, work_dir).fit()
             for file in ('results.jsonl', 'log.jsonl'):
                 data = (work_dir / file).read_bytes()
                 (work_dir / file).write_bytes(data[:-40])
@@ -480,9 +480,9 @@ def test_figures_that_a_crash_has_cost_are_made_once(tiny, tmp_path, monkeypatch
                         1 / 0,
                     ),
                 )
-                build_runner(settings, work_dir).train()
+                build_trainer(settings, work_dir).fit()
         for _ in range(2):
-            build_runner(settings, work_dir, resume='auto').train()
+            build_trainer(settings, work_dir, resume='auto').fit()
         assert logged(work_dir) == logged(tmp_path / 'whole'), name
         if cls is None:
             (work_dir / 'results.jsonl').write_text(
@@ -502,7 +502,7 @@ def test_lines_beyond_the_resumed_step_go_and_none_is_lost(tiny, tmp_path, monke
     evaluation after it, and later.
     """
     settings = tiny(data=WITH_HOLD_OUT, online_eval=dict(every=0.5), log_every=1)
-    build_runner(settings, tmp_path / 'whole').train()
+    build_trainer(settings, tmp_path / 'whole').fit()
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
         evaluate, report = OnlineEvaluationHook.evaluate, ProgressHook.report
         if lost == 7:
@@ -517,8 +517,8 @@ def test_lines_beyond_the_resumed_step_go_and_none_is_lost(tiny, tmp_path, monke
                 'report',
                 lambda self, runner, done: (report(self, runner, done), done == lost and 1 / 0),
             )
-        build_runner(settings, tmp_path / 'run').train()
+        build_trainer(settings, tmp_path / 'run').fit()
     with open(tmp_path / 'run/log.jsonl', 'a') as file:
         file.write('{"step": 9, "epo')
-    build_runner(settings, tmp_path / 'run', resume='auto').train()
+    build_trainer(settings, tmp_path / 'run', resume='auto').fit()
     assert logged(tmp_path / 'run') == logged(tmp_path / 'whole')

@@ -13,7 +13,7 @@ from ssl_zoo.config.loading import load_config
 from ssl_zoo.distributed.batchnorm import GlobalBatchNorm, split_batchnorm
 from ssl_zoo.engine.model import transform_backbones
 from ssl_zoo.engine.recompute import recompute_activations
-from ssl_zoo.engine.runner import build_runner
+from ssl_zoo.engine.trainer import build_trainer
 from ssl_zoo.errors import ConfigError
 
 RESNET = dict(name='resnet18', stem='cifar', width=0.125)
@@ -118,8 +118,8 @@ def test_less_is_kept_for_the_backward_pass():
 def test_a_run_is_the_same_run(tiny, tmp_path):
     states = []
     for recompute in (False, True):
-        runner = build_runner(tiny(recompute=recompute, epochs=1), tmp_path / f'{recompute}')
-        runner.train()
+        runner = build_trainer(tiny(recompute=recompute, epochs=1), tmp_path / f'{recompute}')
+        runner.fit()
         states.append(runner.method.state_dict())
     assert states[0].keys() == states[1].keys() and all(
         torch.equal(states[0][k], states[1][k]) for k in states[0]

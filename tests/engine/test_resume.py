@@ -7,7 +7,7 @@ import torch
 
 from ssl_zoo.checkpoint import add_digest, checkpoints_in, read_checkpoint
 from ssl_zoo.engine.resume import check_optimizer_state
-from ssl_zoo.engine.runner import build_runner
+from ssl_zoo.engine.trainer import build_trainer
 from ssl_zoo.errors import ConfigError
 
 
@@ -19,31 +19,31 @@ def means(work_dir):
 
 def test_the_line_after_a_resume_has_the_means_of_a_run_that_was_not_stopped(tiny, tmp_path):
     settings = tiny(log_every=5, checkpoint=dict(every=0.4, keep=9))  # 7 steps an epoch
-    build_runner(settings, tmp_path / 'whole').train()
+    build_trainer(settings, tmp_path / 'whole').fit()
     whole = means(tmp_path / 'whole')
     assert [row['step'] for row in whole] == [1, 5, 10, 14]
     for path in checkpoints_in(tmp_path / 'whole'):
         step = int(path.stem[5:])
         if step in (3, 12):  # between two lines
             run = tmp_path / f'from {step}'
-            build_runner(settings, run, resume=str(path)).train()
+            build_trainer(settings, run, resume=str(path)).fit()
             assert means(run) == [row for row in whole if row['step'] > step]
             # And once more, from a checkpoint of the resumed run.
             if step == 3:
                 again = tmp_path / 'again'
                 second = run / 'checkpoints' / 'step_00000009.pth'
-                build_runner(settings, again, resume=str(second)).train()
+                build_trainer(settings, again, resume=str(second)).fit()
                 assert means(again) == [row for row in whole if row['step'] > 9]
 
 
 def test_a_checkpoint_without_these_scalars_resumes(tiny, tmp_path):
-    build_runner(tiny(), tmp_path / 'run').train()
+    build_trainer(tiny(), tmp_path / 'run').fit()
     path = checkpoints_in(tmp_path / 'run')[1]
     content = read_checkpoint(path)
     del content['log']
     torch.save(add_digest(content), tmp_path / path.name)
-    runner = build_runner(tiny(), tmp_path / 'resumed', resume=str(tmp_path / path.name))
-    runner.train()
+    runner = build_trainer(tiny(), tmp_path / 'resumed', resume=str(tmp_path / path.name))
+    runner.fit()
     assert runner.step == 14
 
 

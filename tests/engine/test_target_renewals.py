@@ -10,13 +10,13 @@ from ssl_zoo.config.settings import settings_from_dict
 from ssl_zoo.engine.describe_plan import describe_plan
 from ssl_zoo.engine.optim_wrapper import build_optimizer
 from ssl_zoo.engine.plan import Plan
-from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.engine.target_renewals import (
     AUTOMATIC,
     LOWEST_BASE_EMA,
     automatic_base_ema,
     target_renewals,
 )
+from ssl_zoo.engine.trainer import build_trainer
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.method import Method
 
@@ -173,13 +173,13 @@ def test_an_automatic_run_resumes_exactly(tiny, tmp_path):
     settings = tiny(
         method=method_of('BYOL', base_ema='auto', **HEADS), checkpoint=dict(every=1, keep=9)
     )
-    whole = build_runner(settings, tmp_path / 'whole')
+    whole = build_trainer(settings, tmp_path / 'whole')
     whole.train()
     newest, middle = checkpoints_in(tmp_path / 'whole')
     config = read_checkpoint(newest)['config']
     assert config['method']['base_ema'] == whole.method.base_ema == automatic_base_ema(14)
     for number, again in enumerate([settings, settings_from_dict(config)]):
-        run = build_runner(again, tmp_path / f'{number}', resume=str(middle))
+        run = build_trainer(again, tmp_path / f'{number}', resume=str(middle))
         run.train()
         for name, value in run.method.state_dict().items():
             assert value.equal(whole.method.state_dict()[name]), name

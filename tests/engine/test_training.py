@@ -10,7 +10,7 @@ from PIL import Image
 
 from ssl_zoo.build import build_method
 from ssl_zoo.checkpoint import checkpoints_in
-from ssl_zoo.engine.runner import build_runner
+from ssl_zoo.engine.trainer import build_trainer
 from ssl_zoo.errors import ConfigError, Stopped
 from ssl_zoo.losses import feature_std
 from ssl_zoo.method import Method
@@ -25,8 +25,8 @@ def same(a, b):
 
 
 def train(settings, work_dir, **arguments):
-    runner = build_runner(settings, work_dir, **arguments)
-    runner.train()
+    runner = build_trainer(settings, work_dir, **arguments)
+    runner.fit()
     return runner
 
 
@@ -164,7 +164,7 @@ def test_a_stopped_run_resumes_to_the_same_weights_bit_for_bit(
     tiny, tmp_path, stop_after, workers, changes
 ):
     whole = train(tiny(**changes), tmp_path / 'whole')
-    stopped = build_runner(tiny(**changes, workers=workers), tmp_path / 'stopped')
+    stopped = build_trainer(tiny(**changes, workers=workers), tmp_path / 'stopped')
     after_step = stopped.method.after_step
 
     def interrupt():
@@ -176,8 +176,8 @@ def test_a_stopped_run_resumes_to_the_same_weights_bit_for_bit(
     with pytest.raises(Stopped, match=f'SIGTERM after step {stop_after}') as error:
         stopped.train()
     assert error.value.exit_code == 143
-    resumed = build_runner(tiny(**changes), tmp_path / 'stopped', resume=True)
-    resumed.train()
+    resumed = build_trainer(tiny(**changes), tmp_path / 'stopped', resume=True)
+    resumed.fit()
     assert same(whole.method.state_dict(), resumed.method.state_dict())
     a, b = (r.optim_wrapper.optimizer.state_dict()['state'] for r in (whole, resumed))
     assert all(torch.equal(a[k]['momentum_buffer'], b[k]['momentum_buffer']) for k in a)
@@ -271,7 +271,7 @@ def test_accumulation_steps_once_and_gives_the_gradient_of_the_whole_batch(tiny,
 
 
 def test_target_follows_the_online_weights_after_the_step(tiny, tmp_path):
-    runner = build_runner(tiny(warmup_epochs=0), tmp_path)
+    runner = build_trainer(tiny(warmup_epochs=0), tmp_path)
     target, online = runner.method.target.network.projector[0], runner.method.online.projector[0]
     seen, update = [target.weight.clone()], runner.optim_wrapper.optimizer.step
     after_step = runner.method.after_step
@@ -285,7 +285,7 @@ def test_target_follows_the_online_weights_after_the_step(tiny, tmp_path):
     runner.method.after_step = record
     steps = []
     runner.optim_wrapper.optimizer.step = lambda *a, **k: (steps.append(len(seen)), update(*a, **k))
-    runner.train()
+    runner.fit()
     assert (
         steps == list(range(1, 15)) and len(seen) == 15
     )  # each optimizer step lies before its EMA step
@@ -304,7 +304,7 @@ def test_learning_rates_follow_the_plan_and_fixed_ones_stay(tiny, tmp_path):
         def loss(self, views, **batch):
             return dict(loss=self.head(self.backbone(views[0])).square().mean())
 
-    runner = build_runner(
+    runner = build_trainer(
         tiny(
             method=dict(type='Fixed'),
             optimizer=dict(type='SGD'),
@@ -326,7 +326,7 @@ def test_learning_rates_follow_the_plan_and_fixed_ones_stay(tiny, tmp_path):
         ),
         step(*a, **k),
     )
-    runner.train()
+    runner.fit()
     plan = runner.plan
     assert [rates[True, True] for rates in seen] == [
         (plan.lr(k), plan.weight_decay(k)) for k in range(14)
@@ -337,22 +337,22 @@ def test_learning_rates_follow_the_plan_and_fixed_ones_stay(tiny, tmp_path):
 
 
 def test_dropout_differs_from_step_to_step(tiny, tmp_path):
-    runner = build_runner(tiny(method=dict(type='Dropping'), optimizer=dict(type='SGD')), tmp_path)
+    runner = build_trainer(tiny(method=dict(type='Dropping'), optimizer=dict(type='SGD')), tmp_path)
     masks = []
     runner.method.loss = lambda views, **batch: (
         masks.append(torch.rand(4).tolist()),
         dict(loss=runner.method.backbone[1].weight.sum()),
     )[1]
-    runner.train()
+    runner.fit()
     assert len({tuple(mask) for mask in masks}) == 14
 
 
 def test_target_moves_once_per_optimizer_step_under_accumulation(tiny, tmp_path):
-    runner = build_runner(tiny(accumulate=2), tmp_path)
+    runner = build_trainer(tiny(accumulate=2), tmp_path)
     moves = []
     update = runner.method.target.update
     runner.method.target.update = lambda source, decay: (moves.append(decay), update(source, decay))
-    runner.train()
+    runner.fit()
     assert len(moves) == 14 and moves[0] == 0.9 and moves == sorted(moves)
 
 
@@ -385,7 +385,7 @@ def test_precision_and_memory_format_give_nearly_the_same_run(
 
 
 def test_bf16_really_runs_in_bf16_and_keeps_float32_weights(tiny, tmp_path):
-    runner = build_runner(tiny(precision='bf16', channels_last=True), tmp_path)
+    runner = build_trainer(tiny(precision='bf16', channels_last=True), tmp_path)
     seen = []
     runner.method.online.projector[0].register_forward_hook(lambda m, i, o: seen.append(o.dtype))
     runner.method.online.backbone.conv1.register_forward_hook(
@@ -393,7 +393,7 @@ def test_bf16_really_runs_in_bf16_and_keeps_float32_weights(tiny, tmp_path):
             (i[0].dtype, i[0].is_contiguous(memory_format=torch.channels_last))
         )
     )
-    runner.train()
+    runner.fit()
     assert set(seen) == {torch.bfloat16, (torch.float32, True)}  # views are made in float32
     assert {p.dtype for p in runner.method.parameters()} == {torch.float32}
 
@@ -428,12 +428,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_saved(tiny, tmp_path
             factor = float('nan') if self.progress >= 8 / 14 else 1.0
             return dict(loss=factor * self.backbone(views[0]).square().mean())
 
-    runner = build_runner(tiny(method=dict(type='Exploding'), optimizer=dict(type='SGD')), tmp_path)
+    runner = build_trainer(
+        tiny(method=dict(type='Exploding'), optimizer=dict(type='SGD')), tmp_path
+    )
     with pytest.raises(
         FloatingPointError,
         match="not finite at step 8: the term 'loss' of the loss.*Images of the batch: 138, 77",
     ):
-        runner.train()
+        runner.fit()
     assert [p.name for p in checkpoints_in(tmp_path)] == ['step_00000007.pth']
 
 
@@ -450,7 +452,7 @@ def test_two_losses_or_none_are_refused():
 
 
 def test_timm_weights_are_not_drawn_again_when_training_starts(tiny, tmp_path):
-    runner = build_runner(tiny(), tmp_path)
+    runner = build_trainer(tiny(), tmp_path)
     runner.method.init_weights()
     assert same(
         {k: v for k, v in runner.method.state_dict().items()}, build_method(tiny()).state_dict()
@@ -497,7 +499,7 @@ def test_unlabelled_images_train_and_are_watched_without_knn(tiny, tmp_path, ima
 
 def test_val_cut_from_train_is_not_trained_on_unless_asked(tiny, tmp_path):
     for on_val, images in ((False, 140), (True, 180)):
-        runner = build_runner(
+        runner = build_trainer(
             tiny(data=dict(train=dict(type='Digits', split='val'), val=40, train_on_val=on_val)),
             tmp_path / f'{on_val}',
         )
@@ -554,7 +556,7 @@ def test_images_with_several_classes_are_trained_on_without_figures_of_one_class
 
 def test_a_test_set_without_labels_is_refused(tiny, tmp_path, image_folder):
     with pytest.raises(ConfigError, match='data.test has no labels'):
-        build_runner(
+        build_trainer(
             tiny(data={**TINY_DATA, 'test': dict(type='Images', root=str(image_folder()))}),
             tmp_path,
         )
@@ -581,11 +583,11 @@ def test_fractional_intervals(tiny, tmp_path):
 
 
 def test_the_last_checkpoint_is_written_before_anything_that_may_fail(tiny, tmp_path, monkeypatch):
-    runner = build_runner(tiny(data=TINY_DATA), tmp_path)
+    runner = build_trainer(tiny(data=TINY_DATA), tmp_path)
     hook = next(hook for hook in runner.hooks if type(hook).__name__ == 'OnlineEvaluationHook')
     monkeypatch.setattr(hook, 'report', lambda runner: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        runner.train()
+        runner.fit()
     assert checkpoints_in(tmp_path)[0].name == 'step_00000014.pth'
 
 
@@ -594,7 +596,7 @@ def test_other_classes_in_val_or_test_are_refused(tiny, tmp_path, image_folder):
         ConfigError,
         match='data.test has classes that data.train does not have: class_0, class_1, class_2',
     ):
-        build_runner(
+        build_trainer(
             tiny(
                 data=dict(
                     train=dict(type='Digits'),

@@ -14,7 +14,7 @@ from ssl_zoo.checkpoint import checkpoints_in
 from ssl_zoo.config.settings import settings_from_dict
 from ssl_zoo.data.sources.arrays import Digits
 from ssl_zoo.data.splits import hold_out
-from ssl_zoo.engine.runner import build_runner
+from ssl_zoo.engine.trainer import build_trainer
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.features import Features
 from ssl_zoo.evaluation.knn import (
@@ -649,7 +649,7 @@ def run_dir(tmp_path_factory):
         blur_p=0.5,
         solarize_p=0.2,
     )
-    build_runner(
+    build_trainer(
         settings_from_dict(
             dict(
                 method=dict(
@@ -676,7 +676,7 @@ def run_dir(tmp_path_factory):
             )
         ),
         folder,
-    ).train()
+    ).fit()
     return folder
 
 

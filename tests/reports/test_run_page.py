@@ -17,7 +17,7 @@ from sklearn.metrics import confusion_matrix
 
 from ssl_zoo.checkpoint import checkpoints_in
 from ssl_zoo.config.settings import settings_from_dict
-from ssl_zoo.engine.runner import build_runner
+from ssl_zoo.engine.trainer import build_trainer
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.features import Features
 from ssl_zoo.reports.run.confusions import worst_confusions
@@ -64,7 +64,7 @@ CONFIG = dict(
 def run(tmp_path_factory):
     """A run of 7 steps on 140 digits, with checkpoints at steps 2, 4, 6 and 7."""
     folder = tmp_path_factory.mktemp('a <i>run & more')
-    build_runner(settings_from_dict(CONFIG), folder).train()
+    build_trainer(settings_from_dict(CONFIG), folder).fit()
     return folder
 
 
@@ -171,7 +171,7 @@ def test_without_labels_and_earlier_checkpoints_sentences_take_their_place(copy,
         Image.fromarray(pixels).save(copy / 'images' / f'{i}.png')
     data.update(val=None, test=None)
     config = dict(CONFIG, data=data, online_eval=dict(every=0), checkpoint=dict(every=9))
-    build_runner(settings_from_dict(config), folder).train()
+    build_trainer(settings_from_dict(config), folder).fit()
     path = write_run_report(folder, report=lambda text: None)
     text = sections(path.read_text())
     assert 'no labels, so there are no confusions' in text['confusions']

@@ -165,7 +165,7 @@ def test_what_was_measured_is_not_repeated(jobs, monkeypatch, tmp_path):
     monkeypatch.undo()
     # A call of these would raise.
     monkeypatch.setattr(figures, 'evaluate_knn', None)
-    monkeypatch.setattr(job_module, 'build_runner', None)
+    monkeypatch.setattr(job_module, 'build_trainer', None)
     assert main([str(tmp_path)]) == 0
     record = read_json(tmp_path / 'record.json')
     assert set(record['figures']) == set(record_of(jobs.runs[0])['figures'])
@@ -177,7 +177,7 @@ def test_other_evaluation_settings_repeat_no_training(jobs, monkeypatch, tmp_pat
     (tmp_path / 'tiny.py').write_text(STUDY.replace("labels=['10%']", "labels=['4-per-class']"))
     again = Jobs(load_study(tmp_path / 'tiny.py'), tmp_path / 'out')
     again.check_folders()
-    monkeypatch.setattr(job_module, 'build_runner', None)  # a training would fail
+    monkeypatch.setattr(job_module, 'build_trainer', None)  # a training would fail
     [trial, _] = again.trials
     [run] = again.runs
     assert again.record(trial) is not None and again.record(run) is None

@@ -1,162 +1,30 @@
 """Write a checkpoint every few epochs and at the end."""
 
-from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from mmengine.hooks import Hook
-from torch import Tensor
-
-from ssl_zoo.architecture_keys import without_weight_sources
-from ssl_zoo.checkpoint import FORMAT, add_digest, checkpoints_in
-from ssl_zoo.config.settings import Settings
-from ssl_zoo.data.identity import content_identity
-from ssl_zoo.data.sources import Source
-from ssl_zoo.data.views import VIEW_VERSION
-from ssl_zoo.distributed import rank
-from ssl_zoo.distributed.objects import broadcast_object
-from ssl_zoo.distributed.sharding import full_state, is_sharded
-from ssl_zoo.engine.custom_hooks import state_to_save
-from ssl_zoo.errors import NonFiniteError
-from ssl_zoo.storage.atomic import atomic_write
-from ssl_zoo.versions import versions
 
 if TYPE_CHECKING:
-    from ssl_zoo.engine.runner import ZooRunner
+    from ssl_zoo.engine.trainer import Trainer
 
 
 class CheckpointHook(Hook):
-    """Writes checkpoints/step_XXXXXXXX.pth every few epochs and at the end; removes old files.
-
-    A checkpoint that cannot be written (full disk) is reported; training continues, and the older
-    checkpoints stay. Rank 0 writes, and the other ranks wait for it.
+    """Has checkpoints written every few epochs and at the end.
 
     Args:
-        settings: settings of the run.
-        train: the training images, whose manifest goes into the checkpoint.
-
-    Attributes:
-        path: the last checkpoint that this process wrote; None before the first, or if the last
-            one could not be written.
-        failed: whether the last checkpoint could not be written.
+        every: epochs between checkpoints.
     """
 
     # After hooks of the config (NORMAL), so that their state of this step is saved; before an
     # evaluation (LOW), which may take long or fail.
     priority = 'BELOW_NORMAL'
 
-    def __init__(self, settings: Settings, train: Source):
-        self.settings = settings
-        self.train = train
-        self.path: Path | None = None
-        self.failed = False
-        self._images: dict | None = None
+    def __init__(self, every: float):
+        self.every = every
 
-    def after_optimizer_step(self, runner: 'ZooRunner') -> None:
-        if runner.due(self.settings.checkpoint.every) or runner.step == runner.max_steps:
-            self.save(runner)
+    def after_optimizer_step(self, runner: 'Trainer') -> None:
+        if runner.due(self.every) or runner.step == runner.max_steps:
+            runner.save_checkpoint()
 
-    def after_train(self, runner: 'ZooRunner') -> None:
-        self.save(runner)  # again, if the disk was full
-
-    def save(self, runner: 'ZooRunner') -> Path | None:
-        """Write the state of the run. All ranks call it.
-
-        Returns:
-            The path of the checkpoint, or None if it could not be written.
-
-        Raises:
-            NonFiniteError: a weight or buffer is not finite; nothing is written.
-        """
-        path = Path(runner.work_dir, 'checkpoints', f'step_{runner.step:08d}.pth')
-        if self.path == path:  # saved already: the last step is a multiple of checkpoint.every
-            return path
-        weights = gather_state(runner, runner.method.state_dict())
-        broken = _first_non_finite(weights)
-        if broken:
-            raise NonFiniteError(
-                f'not saved at step {runner.step}: {broken} holds values that are not finite',
-                runner.step - 1,
-            )
-        optimizer = gather_state(runner, runner.optim_wrapper.optimizer.state_dict())
-        log = runner.progress_hook.since_last_line(runner)
-        hooks = state_to_save(runner.custom_hooks, runner)
-        written = broadcast_object(
-            rank() == 0 and self._write(runner, path, weights, optimizer, log, hooks)
-        )
-        self.path = path if written else None
-        self.failed = not written
-        return self.path
-
-    def _write(
-        self,
-        runner: 'ZooRunner',
-        path: Path,
-        weights: dict,
-        optimizer: dict,
-        log: dict,
-        hooks: dict,
-    ) -> bool:
-        """Write the checkpoint and remove old ones; return False if it cannot be written."""
-        if self._images is None:
-            self._images = dict(
-                images=runner.plan.images,
-                manifest=self.train.manifest(),
-                data_identity=content_identity(self.train),
-            )
-        content = dict(
-            format=FORMAT,
-            config=without_weight_sources(self.settings.to_builtin()),
-            step=runner.step,
-            pixels=VIEW_VERSION,
-            **self._images,
-            seconds=runner.train_seconds,
-            versions=versions(),
-            processes=runner.plan.processes,
-            accumulate=runner.plan.accumulate,
-            method=weights,
-            optimizer=optimizer,
-            log=log,
-            hooks=hooks,
-        )
-        try:
-            atomic_write(path, lambda file: torch.save(add_digest(content), file))
-        except (OSError, RuntimeError) as error:
-            # torch raises RuntimeError when it cannot finish its archive.
-            runner.logger.error(
-                f'could not write {path}: {error}; training goes on, older checkpoints are '
-                f'untouched'
-            )
-            return False
-        self._remove_old(runner)
-        return True
-
-    def _remove_old(self, runner: 'ZooRunner') -> None:
-        for path in checkpoints_in(runner.work_dir)[self.settings.checkpoint.keep :]:
-            step = int(path.stem.split('_')[1])
-            if not self._is_permanent(runner, step):
-                with suppress(OSError):  # a later call may remove the file
-                    path.unlink()
-
-    def _is_permanent(self, runner: 'ZooRunner', step: int) -> bool:
-        every = self.settings.checkpoint.keep_every
-        return every is not None and runner.due(every, step)
-
-
-def gather_state(runner: 'ZooRunner', state: dict) -> dict:
-    """Return a state_dict with whole tensors on the CPU, at least on rank 0, which writes files.
-
-    All ranks call it. They gather a sharded state together. If the state is not sharded, rank 0
-    copies its state to the CPU, and the other ranks return theirs unchanged.
-    """
-    if rank() == 0 or is_sharded(runner.method):
-        return full_state(state)
-    return state
-
-
-def _first_non_finite(state: dict[str, Tensor]) -> str | None:
-    for name, value in state.items():
-        if value.is_floating_point() and not value.isfinite().all():
-            return name
-    return None
+    def after_train(self, runner: 'Trainer') -> None:
+        runner.save_checkpoint()  # again, if the disk was full

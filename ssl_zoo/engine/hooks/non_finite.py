@@ -16,14 +16,12 @@ from torch.distributed.tensor import DTensor
 
 from ssl_zoo.config.settings import Settings
 from ssl_zoo.distributed.objects import all_gather_object
-from ssl_zoo.engine.hooks.method import MethodHook
-from ssl_zoo.engine.hooks.schedule import ScheduleHook
 from ssl_zoo.engine.hooks.trace_non_finite import TraceHook, copy_state
 from ssl_zoo.engine.non_finite_tracer import NonFiniteTracer
 from ssl_zoo.errors import NonFiniteError
 
 if TYPE_CHECKING:
-    from ssl_zoo.engine.runner import ZooRunner
+    from ssl_zoo.engine.trainer import Trainer
 
 
 class NonFiniteHook(Hook):
@@ -42,10 +40,10 @@ class NonFiniteHook(Hook):
         self.every = settings.log_every
         self.last_good_state: dict | None = None
 
-    def before_train(self, runner: 'ZooRunner') -> None:
+    def before_train(self, runner: 'Trainer') -> None:
         self.save_good_state(runner)
 
-    def after_optimizer_step(self, runner: 'ZooRunner') -> None:
+    def after_optimizer_step(self, runner: 'Trainer') -> None:
         if runner.step % self.every != 0:
             return
         # ProgressHook has just waited for the device and found the losses finite.
@@ -56,7 +54,7 @@ class NonFiniteHook(Hook):
             raise NonFiniteError(f'{broken} is not finite after step {last_step}', last_step)
         self.save_good_state(runner)
 
-    def save_good_state(self, runner: 'ZooRunner') -> None:
+    def save_good_state(self, runner: 'Trainer') -> None:
         """Copy the state of the run."""
         self.last_good_state = None  # frees the memory of the old copy before the new copy is made
         self.last_good_state = dict(
@@ -65,7 +63,7 @@ class NonFiniteHook(Hook):
             optimizer=copy_state(runner.optim_wrapper.optimizer.state_dict()),
         )
 
-    def trace_and_raise(self, runner: 'ZooRunner', error: NonFiniteError) -> None:
+    def on_non_finite(self, runner: 'Trainer', error: NonFiniteError) -> None:
         """Repeat the steps since the last good state with a tracer. All ranks call it.
 
         Args:
@@ -81,7 +79,7 @@ class NonFiniteHook(Hook):
         runner.logger.error(f'{error}; going back to step {start} to find the first such value')
         runner.method.load_state_dict(self.last_good_state['method'])
         runner.optim_wrapper.optimizer.load_state_dict(self.last_good_state['optimizer'])
-        runner.train_loop._iter = self.last_good_state['iter']
+        runner.iter = self.last_good_state['iter']
         self._repeat_with_tracer(runner, end)
         raise NonFiniteError(
             f'{error}, but not when the steps since {start} were done again (a GPU may add in '
@@ -89,20 +87,16 @@ class NonFiniteHook(Hook):
             error.step,
         )
 
-    def _repeat_with_tracer(self, runner: 'ZooRunner', end: int) -> None:
+    def _repeat_with_tracer(self, runner: 'Trainer', end: int) -> None:
         """Train up to pass ``end``; raise NonFiniteError at the first tensor that is not finite."""
         tracer = NonFiniteTracer(runner.method)
         trace_hook = TraceHook(runner, tracer)
-        training_hooks = [
-            hook for hook in runner.hooks if isinstance(hook, (MethodHook, ScheduleHook))
-        ]
-        runner.called_hooks = [*training_hooks, trace_hook]
         # The hooks of the tracer are not called inside a compiled network.
         is_compiled = runner.settings.compile
         eager = torch.compiler.set_stance('force_eager') if is_compiled else nullcontext()
         try:
             with eager:
-                runner.train_loop.forward_to(end)
+                runner.forward_to(end, hooks=[trace_hook])
             tracer.check_state('after')
             trace_hook.raise_if_found()
         except (RuntimeError, ValueError):  # a method may fail on values that are not finite

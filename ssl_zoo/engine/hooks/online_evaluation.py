@@ -31,7 +31,7 @@ from ssl_zoo.printable import one_line
 from ssl_zoo.versions import versions
 
 if TYPE_CHECKING:
-    from ssl_zoo.engine.runner import ZooRunner
+    from ssl_zoo.engine.trainer import Trainer
 
 FEATURE_STD_IMAGES = 2048  # largest number of images for feature std and RankMe
 SHOWN_UNREADABLE = 20  # largest number of unreadable images that one evaluation names in the log
@@ -111,7 +111,6 @@ class OnlineEvaluationHook(Hook):
     Args:
         settings: settings of the run.
         sources: see ssl_zoo.data.splits.data_sources.
-        progress: the hook that writes scalars.
 
     Attributes:
         evaluated_step: the last step at which the run's network was evaluated, None before the
@@ -120,10 +119,9 @@ class OnlineEvaluationHook(Hook):
 
     priority = 'LOW'  # after the checkpoint of the step
 
-    def __init__(self, settings: Settings, sources: dict, progress: Hook):
+    def __init__(self, settings: Settings, sources: dict):
         self.settings = settings
         self.online_eval = settings.online_eval
-        self.progress = progress
         self.train = sources['train']
         self.unreadable: dict[str, str] = {}  # reason by name of the image
         self.evaluated_step: int | None = None
@@ -149,7 +147,7 @@ class OnlineEvaluationHook(Hook):
             self.val = stratified_subset(val or sources['train'], FEATURE_STD_IMAGES)
         self.test = test or (val if self.has_labels else None)
 
-    def before_train(self, runner: 'ZooRunner') -> None:
+    def before_train(self, runner: 'Trainer') -> None:
         if not self.online_eval.every:
             return
         resumed = runner.step > 0
@@ -167,24 +165,24 @@ class OnlineEvaluationHook(Hook):
             # A crash after a checkpoint, but before its evaluation, has lost the evaluation.
             self.after_optimizer_step(runner)
 
-    def after_optimizer_step(self, runner: 'ZooRunner') -> None:
+    def after_optimizer_step(self, runner: 'Trainer') -> None:
         every = self.online_eval.every
         if every and runner.due(every) and runner.step < runner.max_steps:
             self.evaluate_once(runner)
 
-    def after_train(self, runner: 'ZooRunner') -> None:
+    def after_train(self, runner: 'Trainer') -> None:
         if self.online_eval.every:
             self.evaluate_once(runner)
         if self.test is not None:
             self.report(runner)
 
-    def evaluate_once(self, runner: 'ZooRunner') -> None:
+    def evaluate_once(self, runner: 'Trainer') -> None:
         """Evaluate the run's network, unless it was evaluated at this step."""
         if self.evaluated_step != runner.step:
             self.evaluate(runner)
 
     def evaluate(
-        self, runner: 'ZooRunner', untrained: Method | None = None
+        self, runner: 'Trainer', untrained: Method | None = None
     ) -> OnlineMeasurement | None:
         """Measure a network, and write the measurement to the log.
 
@@ -206,17 +204,17 @@ class OnlineEvaluationHook(Hook):
         if measurement is None:
             return None
         seconds = time.perf_counter() - started
-        self.progress.pause(seconds, once=is_untrained)
+        runner.pause(seconds, once=is_untrained)
         note = f'  {UNTRAINED}' if is_untrained else ''
         epoch = runner.plan.epoch(step)
         runner.logger.info(f'epoch {epoch:.1f}  {measurement}  ({seconds:.1f} s){note}')
         if step == runner.step:
-            self.progress.write(runner, step, measurement.scalars())
+            runner.log_scalars(step, measurement.scalars())
         if not is_untrained:
             self._warn_of_collapse(runner, measurement)
         return measurement
 
-    def has_reported(self, runner: 'ZooRunner') -> bool:
+    def is_complete(self, runner: 'Trainer') -> bool:
         """Whether the final results are written, or not needed. All processes call it."""
         if self.test is None:
             return True
@@ -232,7 +230,7 @@ class OnlineEvaluationHook(Hook):
 
         return on_rank0(is_written)
 
-    def report(self, runner: 'ZooRunner') -> None:
+    def report(self, runner: 'Trainer') -> None:
         """Measure k-NN and a few-label probe on the test images, also with random weights."""
         results = []
         for weights, method in (
@@ -254,14 +252,14 @@ class OnlineEvaluationHook(Hook):
             self._log_final(runner, results, len(test.values), len(bank.values))
             write_row(runner.work_dir, *self._rows(runner, results, test, bank))
 
-    def build_untrained(self, runner: 'ZooRunner') -> Method:
+    def build_untrained(self, runner: 'Trainer') -> Method:
         """Build the method with random weights from the seed of the run."""
         method = build_method(
             self.settings, pretrained=False, microbatch_images=runner.plan.micro_batch
         )
         return method.to(runner.device)
 
-    def _extract(self, runner: 'ZooRunner', method: Method, source: Source) -> Features:
+    def _extract(self, runner: 'Trainer', method: Method, source: Source) -> Features:
         """Extract features; name in the log images that are unreadable for the first time."""
         # A compiled backbone would be compiled again for eval mode and for each batch size.
         eager = torch.compiler.set_stance('force_eager') if self.settings.compile else nullcontext()
@@ -280,7 +278,7 @@ class OnlineEvaluationHook(Hook):
                 runner.logger.warning(f'and {len(new) - SHOWN_UNREADABLE} more')
         return features
 
-    def _measure(self, runner: 'ZooRunner', method: Method) -> OnlineMeasurement | None:
+    def _measure(self, runner: 'Trainer', method: Method) -> OnlineMeasurement | None:
         """Measure a network on the validation images; return None on ranks above 0."""
         val = self._extract(runner, method, self.val)
         if not len(val.values):
@@ -321,7 +319,7 @@ class OnlineEvaluationHook(Hook):
         )
         return accuracy(predicted, queries.labels)
 
-    def _warn_of_collapse(self, runner: 'ZooRunner', measurement: OnlineMeasurement) -> None:
+    def _warn_of_collapse(self, runner: 'Trainer', measurement: OnlineMeasurement) -> None:
         start = self.untrained_measurement
         warning = collapse_warning(
             measurement.feature_std, measurement.rankme, start.feature_std, start.rankme
@@ -345,7 +343,7 @@ class OnlineEvaluationHook(Hook):
         )
 
     def _log_final(
-        self, runner: 'ZooRunner', results: list[FinalResult], images: int, bank: int
+        self, runner: 'Trainer', results: list[FinalResult], images: int, bank: int
     ) -> None:
         width = max(len(result.weights) for result in results)
         k = self.online_eval.k
@@ -375,7 +373,7 @@ class OnlineEvaluationHook(Hook):
             test_data=data_digest(self.test),
             warnings=[*runner.method.warnings, *self.test.warnings],
             step=runner.step,
-            checkpoint=str(runner.checkpoint_hook.path or ''),
+            checkpoint=str(runner.checkpoints.path or ''),
             seed=self.settings.seed,
             seconds=round(runner.train_seconds, 1),
             versions=versions(),
@@ -411,7 +409,7 @@ class OnlineEvaluationHook(Hook):
         return rows
 
 
-def _last_evaluated_step(runner: 'ZooRunner') -> int | None:
+def _last_evaluated_step(runner: 'Trainer') -> int | None:
     """Return the last step in log.jsonl with an evaluation, up to the current step, or None."""
     rows = rows_of(Path(runner.work_dir, 'log.jsonl'))
     steps = [row.get('step') for row in rows if 'val/feature_std' in row]

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from ssl_zoo.config.settings import Settings
 from ssl_zoo.distributed import all_reduce_sum, rank, world_size
-from ssl_zoo.engine.scalar_log import ScalarLog
-from ssl_zoo.errors import NonFiniteError
+from ssl_zoo.errors import ConfigError, NonFiniteError
 from ssl_zoo.losses import COLLAPSE_THRESHOLD
 
 if TYPE_CHECKING:
-    from ssl_zoo.engine.runner import ZooRunner
+    from ssl_zoo.engine.trainer import Trainer
 
+STATE = 'ssl_zoo.progress'  # key of the hook's state in a checkpoint
 # Scalars with a fixed place in the progress line. Other scalars of the method come after 'decay'.
 NAMED_SCALARS = ('loss', 'lr', 'decay', 'images_per_second', 'data_wait')
 
@@ -37,21 +37,19 @@ class ProgressHook(Hook):
         self.values: list[dict[str, Tensor]] = []  # scalars of each pass since the last line
         # From since_last_line, of the checkpoint that the run resumed from; None after a line.
         self.resumed: dict | None = None
-        self.log: ScalarLog | None = None
 
-    def before_train(self, runner: 'ZooRunner') -> None:
+    def before_train(self, runner: 'Trainer') -> None:
         self.started = time.perf_counter()
         self.since = self.started  # time of the last line
         self.first_step = runner.step
         self.last_step = runner.step  # step of the last line
-        self.waited = 0.0  # the runner's data_seconds at the last line
-        self.log = ScalarLog(runner.work_dir, runner.logger)
-        if rank() == 0:
-            self.log.remove_lines_after(runner.step)
+        # The runner's data_seconds and paused_seconds at the last line.
+        self.waited = 0.0
+        self.paused = runner.paused_seconds
 
     def after_train_iter(
         self,
-        runner: 'ZooRunner',
+        runner: 'Trainer',
         batch_idx: int,
         data_batch: dict | None = None,
         outputs: dict | None = None,
@@ -61,7 +59,7 @@ class ProgressHook(Hook):
         if runner.at_step_end and (done % self.every == 0 or done in (1, runner.max_steps)):
             self.report(runner, done)
 
-    def report(self, runner: 'ZooRunner', done: int) -> None:
+    def report(self, runner: 'Trainer', done: int) -> None:
         """Print the means since the last line and write them to the log. All ranks call it.
 
         Args:
@@ -73,18 +71,20 @@ class ProgressHook(Hook):
         """
         means = self._fetch_means(runner)
         now = time.perf_counter()
-        seconds = now - self.since
+        seconds = now - self.since - (runner.paused_seconds - self.paused)
         steps = done - self.last_step
         means['lr'] = runner.plan.lr(done - 1)
         means['images_per_second'] = steps * runner.plan.batch_size / seconds
         means['data_wait'] = (runner.data_seconds - self.waited) / seconds
         steps_left = runner.max_steps - done
-        seconds_left = (now - self.started) / (done - self.first_step) * steps_left
+        started = self.started + runner.paused_once_seconds
+        seconds_left = (now - started) / (done - self.first_step) * steps_left
         self.values = []
         self.resumed = None
         self.since = now
         self.last_step = done
         self.waited = runner.data_seconds
+        self.paused = runner.paused_seconds
         if rank() > 0:
             return
         runner.logger.info(_progress_line(runner, done, means, seconds_left))
@@ -94,9 +94,18 @@ class ProgressHook(Hook):
                 f'(feature std {means["feature_std"]:.3f}, 1 is healthy); check predictor, decay, '
                 f'batch size and learning rate'
             )
-        self.write(runner, done, {f'train/{name}': value for name, value in means.items()})
+        runner.log_scalars(done, {f'train/{name}': value for name, value in means.items()})
 
-    def since_last_line(self, runner: 'ZooRunner') -> dict:
+    def before_save_checkpoint(self, runner: 'Trainer', checkpoint: dict) -> None:
+        checkpoint[STATE] = self.since_last_line(runner)
+
+    def after_load_checkpoint(self, runner: 'Trainer', checkpoint: dict) -> None:
+        state = checkpoint.get(STATE)
+        if state is not None:
+            _check_state(state)
+        self.resumed = state
+
+    def since_last_line(self, runner: 'Trainer') -> dict:
         """Return the scalars of the passes since the last line, for a checkpoint.
 
         With them the next line of a resumed run has the means of a run that was not stopped. All
@@ -110,7 +119,7 @@ class ProgressHook(Hook):
             return self.resumed or dict(names=[], values=torch.empty(0, 0))
         return dict(names=list(self.values[0]), values=self._table(runner).cpu())
 
-    def _table(self, runner: 'ZooRunner') -> Tensor:
+    def _table(self, runner: 'Trainer') -> Tensor:
         """Compute the means over ranks of each pass since the last line.
 
         Returns:
@@ -127,7 +136,7 @@ class ProgressHook(Hook):
             table = torch.cat([self.resumed['values'].to(table.device), table])
         return table
 
-    def _fetch_means(self, runner: 'ZooRunner') -> dict[str, float]:
+    def _fetch_means(self, runner: 'Trainer') -> dict[str, float]:
         """Compute the means of all scalars over ranks and over the passes since the last line."""
         names = list(self.values[0])
         table = self._table(runner)  # (passes, scalars)
@@ -141,28 +150,27 @@ class ProgressHook(Hook):
             means['decay'] = self.values[-1]['decay'].item()
         return means
 
-    def write(self, runner: 'ZooRunner', step: int, scalars: dict[str, float]) -> None:
-        """Write scalars of a step to log.jsonl and TensorBoard. Rank 0 calls it."""
-        self.log.write(step, runner.plan.epoch(step), scalars, steps_done=runner.step)
 
-    def pause(self, seconds: float, once: bool = False) -> None:
-        """Leave the time of an evaluation out of images/s.
-
-        Args:
-            seconds: time that the evaluation took.
-            once: whether to leave it out of the time left too, because it does not happen again.
-        """
-        self.since += seconds
-        if once:
-            self.started += seconds
-
-    def after_run(self, runner: 'ZooRunner') -> None:
-        if self.log is not None:
-            self.log.close()
+def _check_state(state: object) -> None:
+    """Raise ConfigError unless ``state`` is what ``since_last_line`` returns."""
+    names = state.get('names') if isinstance(state, dict) else None
+    values = state.get('values') if isinstance(state, dict) else None
+    is_whole = (
+        isinstance(names, list)
+        and isinstance(values, Tensor)
+        and values.dtype == torch.float32
+        and values.ndim == 2
+        and values.shape[1] == len(names)
+    )
+    if not is_whole:
+        raise ConfigError(
+            f'cannot resume: {STATE!r} of the checkpoint must be names and a float32 tensor '
+            f'(passes, names); give a checkpoint of this run'
+        )
 
 
 def _progress_line(
-    runner: 'ZooRunner', done: int, means: dict[str, float], seconds_left: float
+    runner: 'Trainer', done: int, means: dict[str, float], seconds_left: float
 ) -> str:
     plan = runner.plan
     parts = [

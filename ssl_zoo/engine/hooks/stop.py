@@ -1,7 +1,5 @@
 """Stop on a signal: finish the step, save, raise Stopped."""
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmengine.hooks import Hook
@@ -12,7 +10,7 @@ from ssl_zoo.distributed.signals import StopSignals
 from ssl_zoo.errors import Stopped
 
 if TYPE_CHECKING:
-    from ssl_zoo.engine.runner import ZooRunner
+    from ssl_zoo.engine.trainer import Trainer
 
 
 class StopHook(Hook):
@@ -20,37 +18,38 @@ class StopHook(Hook):
 
     After the first signal, Ctrl-C stops at once.
 
-    Args:
-        save: function that takes the runner, writes a checkpoint and returns its path, or None if
-            it could not be written.
-
     Attributes:
         signals: records the signals of this process.
     """
 
     priority = 'LOWEST'
 
-    def __init__(self, save: Callable[['ZooRunner'], Path | None]):
-        self.save = save
+    def __init__(self) -> None:
         self.signals = StopSignals()
 
-    def before_train(self, runner: 'ZooRunner') -> None:
+    def before_train(self, runner: 'Trainer') -> None:
         self.signals.catch(runner.logger.warning)
 
-    def stop(self, runner: 'ZooRunner', signal_flags: list[int]) -> None:
+        def stop_if_any(signal_flags: list[int]) -> None:
+            if any(signal_flags):
+                self.stop(runner, signal_flags)
+
+        runner.summed_counts.register(self.signals.received_flags, stop_if_any)
+
+    def stop(self, runner: 'Trainer', signal_flags: list[int]) -> None:
         """Save, then raise Stopped. All ranks call it at the same step.
 
         Args:
             runner: the run.
             signal_flags: for each signal of StopSignals.CAUGHT, the number of ranks that got it.
         """
-        path = self.save(runner)
+        path = runner.save_checkpoint()
         if rank() == 0:
             runner.logger.warning(f'saved {path}' if path else 'nothing could be saved')
         barrier()  # torchrun ends all processes as soon as one process ends
         raise Stopped(StopSignals.first_received(signal_flags), runner.step, path is not None)
 
-    def stop_waiting(self, runner: 'ZooRunner') -> None:
+    def on_wait_stopped(self, runner: 'Trainer') -> None:
         """Raise Stopped after a signal, while this process waits for data without end.
 
         The state is saved if it is that after a whole step, and of one process: others may wait
@@ -62,6 +61,6 @@ class StopHook(Hook):
             self.stop(runner, flags)
         raise Stopped(StopSignals.first_received(flags), runner.step, saved=False)
 
-    def release(self) -> None:
+    def on_exit(self, runner: 'Trainer') -> None:
         """Restore the signal handlers that were there before the run."""
         self.signals.release()

@@ -10,13 +10,13 @@ from torch import Tensor
 from ssl_zoo.architecture_keys import without_weight_sources
 from ssl_zoo.distributed import all_gather, rank
 from ssl_zoo.distributed.objects import all_gather_object
-from ssl_zoo.engine.hooks.checkpoint import gather_state
+from ssl_zoo.engine.checkpoint_writer import gather_state
 from ssl_zoo.engine.non_finite_tracer import NonFiniteTracer
 from ssl_zoo.errors import NonFiniteError
 from ssl_zoo.storage.atomic import atomic_write
 
 if TYPE_CHECKING:
-    from ssl_zoo.engine.runner import ZooRunner
+    from ssl_zoo.engine.trainer import Trainer
 
 FORMAT = 'ssl_zoo step 1'  # of replay files
 SHOWN_IMAGES = 8
@@ -30,7 +30,7 @@ class TraceHook(Hook):
         tracer: checks the tensors of the run's method.
     """
 
-    def __init__(self, runner: 'ZooRunner', tracer: NonFiniteTracer):
+    def __init__(self, runner: 'Trainer', tracer: NonFiniteTracer):
         self.runner = runner
         self.tracer = tracer
         self.batch: dict | None = None
@@ -39,7 +39,7 @@ class TraceHook(Hook):
         runner.optim_wrapper.before_step = self.raise_if_found
 
     def before_train_iter(
-        self, runner: 'ZooRunner', batch_idx: int, data_batch: dict | None = None
+        self, runner: 'Trainer', batch_idx: int, data_batch: dict | None = None
     ) -> None:
         if self.tracer.first is None:
             self.batch = data_batch
@@ -50,7 +50,7 @@ class TraceHook(Hook):
 
     def after_train_iter(
         self,
-        runner: 'ZooRunner',
+        runner: 'Trainer',
         batch_idx: int,
         data_batch: dict | None = None,
         outputs: dict | None = None,

@@ -11,13 +11,13 @@ from ssl_zoo.errors import CollectiveConfigError, ConfigError
 from ssl_zoo.printable import one_line
 
 if TYPE_CHECKING:
-    from ssl_zoo.engine.runner import ZooRunner
+    from ssl_zoo.engine.trainer import Trainer
 
 
 class UnreadableImagesHook(Hook):
     """Collects the unreadable images of all ranks, and lists them at the end of the run.
 
-    Each rank counts its new images at every step; the runner sums the counts over ranks without
+    Each rank counts its new images at every step; the counts are summed over ranks without
     waiting. The ranks exchange names only when the sum has grown.
 
     Args:
@@ -37,9 +37,18 @@ class UnreadableImagesHook(Hook):
         self.reasons: dict[int, str] = {}
         self.new_reasons: dict[int, str] = {}
         self._counted = 0
+        self._exchanged = 0  # images over all ranks at the last exchange
+
+    def before_train(self, runner: 'Trainer') -> None:
+        def exchange_if_more(sums: list[int]) -> None:
+            if sums[0] > self._exchanged:
+                self._exchanged = sums[0]
+                self.exchange(runner)
+
+        runner.summed_counts.register(lambda: [self.count_new()], exchange_if_more)
 
     def before_train_iter(
-        self, runner: 'ZooRunner', batch_idx: int, data_batch: dict | None = None
+        self, runner: 'Trainer', batch_idx: int, data_batch: dict | None = None
     ) -> None:
         for i, reason in data_batch['unreadable']:
             if i not in self.reasons:
@@ -57,7 +66,7 @@ class UnreadableImagesHook(Hook):
         self._counted = len(self.new_reasons)
         return count
 
-    def exchange(self, runner: 'ZooRunner') -> None:
+    def exchange(self, runner: 'Trainer') -> None:
         """Gather the new images of all ranks. All ranks call it at the same step.
 
         Raises:
@@ -79,7 +88,7 @@ class UnreadableImagesHook(Hook):
                 f'{self._list_images()}; raise the share, or mend them and start a new run'
             )
 
-    def after_train(self, runner: 'ZooRunner') -> None:
+    def after_train(self, runner: 'Trainer') -> None:
         self.exchange(runner)  # counts of the last step are not exchanged by a later step
         if self.reasons and rank() == 0:
             runner.logger.warning(

@@ -13,7 +13,7 @@ from ssl_zoo.data.sources import Source
 from ssl_zoo.distributed import rank
 
 if TYPE_CHECKING:
-    from ssl_zoo.engine.runner import ZooRunner
+    from ssl_zoo.engine.trainer import Trainer
 
 IMAGES = 8
 SIDE = 112  # pixels of the longer side of each image in the picture
@@ -36,7 +36,7 @@ class ViewsPictureHook(Hook):
         self.done = False
 
     def before_train_iter(
-        self, runner: 'ZooRunner', batch_idx: int, data_batch: dict | None = None
+        self, runner: 'Trainer', batch_idx: int, data_batch: dict | None = None
     ) -> None:
         """Save the picture at the first step, on rank 0."""
         if self.done or rank() > 0:
@@ -48,7 +48,7 @@ class ViewsPictureHook(Hook):
         except OSError as error:
             runner.logger.error(f'could not write views.png: {error}; training goes on')
 
-    def _sheet(self, runner: 'ZooRunner', batch: dict) -> ImageSheet:
+    def _sheet(self, runner: 'Trainer', batch: dict) -> ImageSheet:
         indices = batch['index'][:IMAGES]
         first_images = {
             'views': [view[:IMAGES] for view in batch['views']],

@@ -21,7 +21,7 @@ from ssl_zoo.cli.evaluation_arguments import evaluation_parser, run_evaluation
 from ssl_zoo.config.settings import settings_from_dict
 from ssl_zoo.data.sources import Source
 from ssl_zoo.data.sources.arrays import Digits
-from ssl_zoo.engine.runner import build_runner
+from ssl_zoo.engine.trainer import build_trainer
 from ssl_zoo.errors import ConfigError, Stopped
 from ssl_zoo.evaluation.feature_store import load_features
 from ssl_zoo.evaluation.predictions import Predictions
@@ -55,9 +55,9 @@ X = torch.linspace(-1, 1, 5 * 3 * 8 * 8).view(5, 3, 8, 8).sin()
 def trained(tmp_path_factory):
     """A run of 7 steps on 140 digits, and its weights of before."""
     folder = tmp_path_factory.mktemp('run')
-    runner = build_runner(settings_from_dict(SETTINGS), folder)
+    runner = build_trainer(settings_from_dict(SETTINGS), folder)
     before = {k: v.clone() for k, v in runner.method.state_dict().items()}
-    runner.train()
+    runner.fit()
     return checkpoints_in(folder)[0], before
 
 

@@ -11,7 +11,7 @@ from timm.layers import resample_abs_pos_embed
 from ssl_zoo.build import load_method
 from ssl_zoo.checkpoint import checkpoints_in, read_checkpoint
 from ssl_zoo.config.settings import settings_from_dict
-from ssl_zoo.engine.runner import build_runner
+from ssl_zoo.engine.trainer import build_trainer
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.features import Preprocessing, extract_features
 from ssl_zoo.evaluation.protocols.context import EvaluationContext
@@ -62,7 +62,7 @@ SETTINGS = dict(
 def run(tmp_path_factory):
     """The folder of a run of 2 steps with views of 8 px, whose evaluation has 16 px."""
     folder = tmp_path_factory.mktemp('run')
-    build_runner(settings_from_dict(SETTINGS), folder).train()
+    build_trainer(settings_from_dict(SETTINGS), folder).fit()
     return folder
 
 
