@@ -91,4 +91,5 @@ SOURCES = Registry(
     ],
 )
 HOOKS = Registry('hook', scope='ssl_zoo', locations=['ssl_zoo.engine.custom_hooks'])
+WRITERS = Registry('writer', scope='ssl_zoo', locations=['ssl_zoo.engine.writers'])
 OPTIMIZERS = Registry('optimizer', scope='ssl_zoo', locations=['ssl_zoo.optim'])

@@ -219,8 +219,10 @@ class Settings:
         checkpoint: see Checkpoints.
         parallel: see Parallel.
         hooks: hooks of your own or of mmengine, as dict(type=...); called beside those of the run.
+        writers: TensorBoard, and mmengine's visualization backends such as W&B and MLflow, as
+            dict(type=...). log.jsonl is always written.
         imports: Python files to import first, relative to the config, which register methods,
-            sources, optimizers or hooks.
+            sources, optimizers, hooks or writers.
 
     A config file may also hold ``presets``, a list of partial configs with an ``epochs`` each.
     ``load_config`` fills missing keys from the preset whose epochs are nearest in ratio.
@@ -256,6 +258,7 @@ class Settings:
     checkpoint: Checkpoints = field(default_factory=Checkpoints)
     parallel: Parallel = field(default_factory=Parallel)
     hooks: list = field(default_factory=list)
+    writers: list = field(default_factory=lambda: [dict(type='TensorboardVisBackend')])
     imports: list = field(default_factory=list)
 
     def build_views(self) -> list[View]:

@@ -36,6 +36,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 from mmengine.runner import get_priority
+from mmengine.visualization.vis_backend import BaseVisBackend
 from torch import nn
 
 from ssl_zoo.build import build_method
@@ -71,6 +72,7 @@ from ssl_zoo.engine.run_hooks import build_hooks
 from ssl_zoo.engine.scalar_log import ScalarLog
 from ssl_zoo.engine.summed_counts import SummedCounts
 from ssl_zoo.engine.work_dir import claim, make_work_dir
+from ssl_zoo.engine.writers import TENSORBOARD, Writers, build_writers
 from ssl_zoo.errors import ConfigError, NonFiniteError
 from ssl_zoo.method import Method
 from ssl_zoo.storage.atomic import append_lines, atomic_write
@@ -130,6 +132,9 @@ def build_trainer(
         run_dir, lock = _claim(requested_dir, unique)
         # Another run may have used the folder between the first check and the lock.
         on_rank0(lambda: check_not_earlier(run_dir, str(resume)) if resume else check_new(run_dir))
+    writers = raise_together(
+        lambda: build_writers(settings.writers, run_dir) if rank() == 0 else {}
+    )
     trainer = Trainer(
         settings=settings,
         plan=plan,
@@ -142,6 +147,7 @@ def build_trainer(
         work_dir=run_dir,
         lock=lock,
         checkpoint=checkpoint,
+        writers=writers,
     )
     trainer.logger.info('plan\n' + describe_plan(settings, plan, method, optimizer.param_groups))
     for note in data_notes(sources):
@@ -219,6 +225,7 @@ class Trainer:
         work_dir: the work directory.
         lock: lock of the work directory, released at the end of the run; None on ranks above 0.
         checkpoint: content of the checkpoint to resume from, or None.
+        writers: writers of the config, by name, on rank 0.
 
     Attributes:
         iter: forward passes done; with accumulation, several per optimizer step.
@@ -245,6 +252,7 @@ class Trainer:
         work_dir: Path,
         lock: FileLock | None = None,
         checkpoint: dict | None = None,
+        writers: dict[str, BaseVisBackend] | None = None,
     ):
         self.settings = settings
         self.plan = plan
@@ -278,7 +286,9 @@ class Trainer:
         self.logger = make_logger(f'ssl_zoo.{self.experiment_name}', self.work_dir)
         self.logger.setLevel(logging.INFO if rank() == 0 else logging.WARNING)
         self.message_hub = MessageHub.get_instance(self.experiment_name)
-        self.scalar_log = ScalarLog(self.work_dir, self.logger)
+        types = [config.get('type') for config in settings.writers if isinstance(config, dict)]
+        self.scalar_log = ScalarLog(self.work_dir, self.logger, TENSORBOARD in types)
+        self.visualizer = Writers(self.scalar_log, writers or {}, self.logger)
 
         self.summed_counts = SummedCounts()
         self.running_statistics = RunningStatistics(method)
@@ -298,6 +308,8 @@ class Trainer:
             Stopped: a signal asked the run to stop.
         """
         try:
+            if rank() == 0:
+                self.visualizer.add_config(self.settings.to_builtin(), self.work_dir)
             self.call_hook('before_run')
             if self.checkpoint_to_resume is not None:
                 load_state(self, self.checkpoint_to_resume)
@@ -310,7 +322,7 @@ class Trainer:
             self.call_hook('after_run')
         finally:
             self.call_hook('on_exit')
-            self.scalar_log.close()
+            self.visualizer.close()
             if self.lock is not None:
                 self.lock.release()
         return self.model
@@ -478,11 +490,13 @@ class Trainer:
         return multiple > multiple_before
 
     def log_scalars(self, step: int, scalars: dict[str, float]) -> None:
-        """Write scalars of a step, such as {'train/loss': 1.0}, to log.jsonl and TensorBoard.
+        """Write scalars of a step, such as {'train/loss': 1.0}, to log.jsonl and all writers.
 
         Rank 0 calls it.
         """
-        self.scalar_log.write(step, self.plan.epoch(step), scalars, steps_done=self.step)
+        epoch = self.plan.epoch(step)
+        self.scalar_log.write(step, epoch, scalars)
+        self.visualizer.to_background({'epoch': epoch, **scalars}, step)
 
     def pause(self, seconds: float, once: bool = False) -> None:
         """Leave seconds that are over out of images per second.

@@ -94,6 +94,12 @@ class FinalResult:
     probe: float
     probe_std: float
 
+    def scalars(self) -> dict[str, float]:
+        """Return the scalars for the writers."""
+        part = 'test' if self.weights == 'trained' else 'test_random_weights'
+        knn, probe = FINAL_METRICS
+        return {f'{part}/{knn}': self.knn, f'{part}/{probe}': self.probe}
+
 
 def stratified_subset(source: Source, images: int | None) -> Source:
     """Return ``images`` images of a source, classes in proportion; all images for None."""
@@ -251,6 +257,8 @@ class OnlineEvaluationHook(Hook):
         if rank() == 0:
             self._log_final(runner, results, len(test.values), len(bank.values))
             write_row(runner.work_dir, *self._rows(runner, results, test, bank))
+            for result in results:
+                runner.visualizer.add_scalars(result.scalars(), runner.step)
 
     def build_untrained(self, runner: 'Trainer') -> Method:
         """Build the method with random weights from the seed of the run."""

@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from mmengine.hooks import Hook
 from PIL import Image
@@ -47,6 +48,7 @@ class ViewsPictureHook(Hook):
             sheet.save_png(Path(runner.work_dir, 'views.png'))
         except OSError as error:
             runner.logger.error(f'could not write views.png: {error}; training goes on')
+        runner.visualizer.add_image('views', np.asarray(sheet.draw()), runner.step)
 
     def _sheet(self, runner: 'Trainer', batch: dict) -> ImageSheet:
         indices = batch['index'][:IMAGES]
