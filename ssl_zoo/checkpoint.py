@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ssl_zoo.architecture_keys import without_weight_sources
@@ -69,18 +68,6 @@ def _are_texts(versions: dict) -> bool:
     return all(isinstance(text, str) for item in versions.items() for text in item)
 
 
-def _is_log(log: dict) -> bool:
-    names, values = log.get('names'), log.get('values')
-    return (
-        isinstance(names, list)
-        and all(isinstance(name, str) for name in names)
-        and isinstance(values, Tensor)
-        and values.dtype == torch.float32
-        and values.ndim == 2
-        and values.shape[1] == len(names)
-    )
-
-
 def _has_sections(config: dict) -> bool:
     return all(isinstance(config.get(key), dict) for key in ('method', 'data'))
 
@@ -97,7 +84,6 @@ ITEMS: dict[str, tuple[type, Callable[[Any], bool], str]] = dict(
     versions=(dict, _are_texts, 'texts by name'),
     processes=(int, lambda processes: processes > 0, 'above 0'),
     accumulate=(int, lambda passes: passes > 0, 'above 0'),
-    log=(dict, _is_log, 'the scalars since the last progress line'),
     hooks=(dict, lambda state: True, 'the state of hooks'),
 )
 
@@ -301,7 +287,7 @@ def check_resumable(content: dict, settings: Settings, train: Source) -> str | N
         if before.get(key) != now[key]:
             raise ConfigError(
                 f'cannot resume: {key} was {before.get(key)!r} and is {now[key]!r}; set it back, '
-                f'or start a new run in another work directory'
+                f'or start a new run in another work directory{_more_epochs(key)}'
             )
     for key in DATA_INVARIANTS:
         value_before = before['data'].get(key, False)
@@ -327,6 +313,12 @@ def check_resumable(content: dict, settings: Settings, train: Source) -> str | N
             "the run's)"
         )
     return _check_content(content.get('data_identity'), train)
+
+
+def _more_epochs(key: str) -> str:
+    if key != 'epochs':
+        return ''
+    return ", which may begin with these weights: init_from=dict(file='...', part='method')"
 
 
 def _check_source(before: Any, now: dict) -> None:

@@ -224,7 +224,7 @@ def edited_items(content: dict, marker: Path) -> dict[str, dict]:
         manifest_tensor=dict(manifest=torch.zeros(3)),
         accumulate_zero=dict(accumulate=0),
         images_text=dict(images='many'),
-        log_text=dict(log='text'),
+        progress_text=dict(hooks={'ssl_zoo.progress': 'text'}),
         backbone_fetches=dict(
             config=with_backbone(config, pretrained=True, pretrained_cfg=dict(url='data:,x'))
         ),

@@ -218,6 +218,8 @@ class Settings:
         online_eval: see OnlineEvaluation.
         checkpoint: see Checkpoints.
         parallel: see Parallel.
+        init_from: checkpoint whose weights the run begins with: its path for the backbone, or
+            dict(file=..., part='method') for the whole method. The optimizer begins anew.
         hooks: hooks of your own or of mmengine, as dict(type=...); called beside those of the run.
         writers: TensorBoard, and mmengine's visualization backends such as W&B and MLflow, as
             dict(type=...). log.jsonl is always written.
@@ -257,6 +259,7 @@ class Settings:
     online_eval: OnlineEvaluation = field(default_factory=OnlineEvaluation)
     checkpoint: Checkpoints = field(default_factory=Checkpoints)
     parallel: Parallel = field(default_factory=Parallel)
+    init_from: str | dict | None = None
     hooks: list = field(default_factory=list)
     writers: list = field(default_factory=lambda: [dict(type='TensorboardVisBackend')])
     imports: list = field(default_factory=list)

@@ -1,1 +1,1 @@
-"""Training: mmengine's Runner and Hooks, and features that mmengine lacks."""
+"""Training: the trainer and its hooks."""

@@ -34,6 +34,7 @@ class CheckpointWriter:
     Args:
         settings: settings of the run.
         train: the training images, whose manifest goes into the checkpoint.
+        began_with: facts of InitialWeights, None for a run that began with its own weights.
 
     Attributes:
         path: the last checkpoint that this process wrote; None before the first, or if the last
@@ -41,9 +42,10 @@ class CheckpointWriter:
         failed: whether the last checkpoint could not be written.
     """
 
-    def __init__(self, settings: Settings, train: Source):
+    def __init__(self, settings: Settings, train: Source, began_with: dict | None = None):
         self.settings = settings
         self.train = train
+        self.began_with = began_with
         self.path: Path | None = None
         self.failed = False
         self._images: dict | None = None
@@ -104,6 +106,7 @@ class CheckpointWriter:
             method=weights,
             optimizer=optimizer,
             hooks=hooks,
+            began_with=self.began_with,
         )
         try:
             atomic_write(path, lambda file: torch.save(add_digest(content), file))

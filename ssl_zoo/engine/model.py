@@ -7,13 +7,22 @@ from ssl_zoo.build import build_method
 from ssl_zoo.config.settings import Settings
 from ssl_zoo.distributed.wrap_model import wrap_model
 from ssl_zoo.engine.compile import compile_backbones
+from ssl_zoo.engine.initial_weights import InitialWeights
 from ssl_zoo.engine.plan import Plan, uses_sync_batchnorm
 from ssl_zoo.engine.recompute import recompute_activations
 from ssl_zoo.method import Method
 
 
-def build_model(settings: Settings, plan: Plan, device: torch.device) -> tuple[Method, nn.Module]:
+def build_model(
+    settings: Settings, plan: Plan, device: torch.device, initial: InitialWeights | None = None
+) -> tuple[Method, nn.Module]:
     """Build the method of a run and wrap it for its processes.
+
+    Args:
+        settings: settings of the run.
+        plan: plan of the run.
+        device: device of the method.
+        initial: weights to begin with; None for those of ``build_method``.
 
     Returns:
         The method on its device; and the model to call, the method itself or its DDP wrapper.
@@ -22,6 +31,8 @@ def build_model(settings: Settings, plan: Plan, device: torch.device) -> tuple[M
         ConfigError: a mistake in the settings of the method, or too few images per process.
     """
     method = build_method(settings, microbatch_images=plan.micro_batch)
+    if initial is not None:
+        initial.load_into(method)
     transform_backbones(method, settings, device)
     model = wrap_model(
         method,

@@ -57,6 +57,7 @@ from ssl_zoo.distributed.objects import on_rank0, raise_together
 from ssl_zoo.distributed.sharding import full_state, is_sharded
 from ssl_zoo.engine.checkpoint_writer import CheckpointWriter
 from ssl_zoo.engine.describe_plan import describe_plan
+from ssl_zoo.engine.initial_weights import read_initial_weights
 from ssl_zoo.engine.logger import make_logger
 from ssl_zoo.engine.model import build_model
 from ssl_zoo.engine.optim_wrapper import ZooOptimWrapper, build_optimizer
@@ -121,9 +122,10 @@ def build_trainer(
             lambda: read_resumed_checkpoint(settings, sources['train'], requested_dir, resume, lock)
         )
 
-    # Method, optimizer, loader.
+    # Method, optimizer, loader. A resumed run has its weights from the checkpoint.
     device = _select_device()
-    method, model = build_model(settings, plan, device)
+    initial = None if resume else raise_together(lambda: read_initial_weights(settings))
+    method, model = build_model(settings, plan, device, initial)
     optimizer = build_optimizer(settings, plan, method)
     make_loader = _prepare_loader(settings, plan, sources['train'], device)
 
@@ -132,6 +134,9 @@ def build_trainer(
         run_dir, lock = _claim(requested_dir, unique)
         # Another run may have used the folder between the first check and the lock.
         on_rank0(lambda: check_not_earlier(run_dir, str(resume)) if resume else check_new(run_dir))
+    began_with = initial.facts() if initial is not None else None
+    if checkpoint is not None:
+        began_with = checkpoint.get('began_with')
     writers = raise_together(
         lambda: build_writers(settings.writers, run_dir) if rank() == 0 else {}
     )
@@ -143,13 +148,15 @@ def build_trainer(
         optim_wrapper=ZooOptimWrapper(optimizer, method, settings, plan.accumulate),
         make_loader=make_loader,
         hooks=build_hooks(settings, sources),
-        checkpoints=CheckpointWriter(settings, sources['train']),
+        checkpoints=CheckpointWriter(settings, sources['train'], began_with),
         work_dir=run_dir,
         lock=lock,
         checkpoint=checkpoint,
         writers=writers,
     )
     trainer.logger.info('plan\n' + describe_plan(settings, plan, method, optimizer.param_groups))
+    if initial is not None:
+        trainer.logger.info(f'begins with {initial.describe()}')
     for note in data_notes(sources):
         trainer.logger.info(f'note: {note}')
     for warning in (*data_warnings(sources), *method.warnings):

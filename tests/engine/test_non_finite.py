@@ -282,7 +282,7 @@ workers, log_every, online_eval, checkpoint = 0, 5, dict(every=0), dict(every={1
     told = replay_step(dump)
     assert told[0].split(':')[0] == told[1].split(':')[0]
     lower = build_trainer(load_config(tmp_path / 'config.py', ['base_lr=0.01']), tmp_path / 'lower')
-    lower.train()
+    lower.fit()
     assert lower.step == 14
 
 

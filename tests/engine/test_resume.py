@@ -40,11 +40,25 @@ def test_a_checkpoint_without_these_scalars_resumes(tiny, tmp_path):
     build_trainer(tiny(), tmp_path / 'run').fit()
     path = checkpoints_in(tmp_path / 'run')[1]
     content = read_checkpoint(path)
-    del content['log']
+    del content['hooks']['ssl_zoo.progress']
     torch.save(add_digest(content), tmp_path / path.name)
     runner = build_trainer(tiny(), tmp_path / 'resumed', resume=str(tmp_path / path.name))
     runner.fit()
     assert runner.step == 14
+
+
+@pytest.mark.parametrize(
+    'state', ['text', dict(names=['loss'], values=torch.zeros(2, 3)), dict(names=3)]
+)
+def test_scalars_of_another_shape_are_refused(tiny, tmp_path, state):
+    build_trainer(tiny(epochs=1), tmp_path / 'run').fit()
+    path = checkpoints_in(tmp_path / 'run')[0]
+    content = read_checkpoint(path)
+    content['hooks']['ssl_zoo.progress'] = state
+    torch.save(add_digest(content), tmp_path / path.name)
+    again = build_trainer(tiny(epochs=1), tmp_path / 'resumed', resume=str(tmp_path / path.name))
+    with pytest.raises(ConfigError, match="'ssl_zoo.progress' of the checkpoint must be names"):
+        again.fit()
 
 
 def optimizers():

@@ -174,12 +174,12 @@ def test_an_automatic_run_resumes_exactly(tiny, tmp_path):
         method=method_of('BYOL', base_ema='auto', **HEADS), checkpoint=dict(every=1, keep=9)
     )
     whole = build_trainer(settings, tmp_path / 'whole')
-    whole.train()
+    whole.fit()
     newest, middle = checkpoints_in(tmp_path / 'whole')
     config = read_checkpoint(newest)['config']
     assert config['method']['base_ema'] == whole.method.base_ema == automatic_base_ema(14)
     for number, again in enumerate([settings, settings_from_dict(config)]):
         run = build_trainer(again, tmp_path / f'{number}', resume=str(middle))
-        run.train()
+        run.fit()
         for name, value in run.method.state_dict().items():
             assert value.equal(whole.method.state_dict()[name]), name

@@ -174,7 +174,7 @@ def test_a_stopped_run_resumes_to_the_same_weights_bit_for_bit(
 
     stopped.method.after_step = interrupt
     with pytest.raises(Stopped, match=f'SIGTERM after step {stop_after}') as error:
-        stopped.train()
+        stopped.fit()
     assert error.value.exit_code == 143
     resumed = build_trainer(tiny(**changes), tmp_path / 'stopped', resume=True)
     resumed.fit()

@@ -159,7 +159,8 @@ class OnlineEvaluationHook(Hook):
         resumed = runner.step > 0
         if resumed:
             self.evaluated_step = on_rank0(lambda: _last_evaluated_step(runner))
-        untrained = self.build_untrained(runner) if resumed else runner.whole_method()
+        is_random = not resumed and not begins_with_weights(self.settings)
+        untrained = runner.whole_method() if is_random else self.build_untrained(runner)
         self.untrained_measurement = self.evaluate(runner, untrained)
         if self.untrained_measurement is not None:  # on rank 0
             warning = alike_warning(
@@ -167,6 +168,8 @@ class OnlineEvaluationHook(Hook):
             )
             if warning:
                 runner.logger.warning(f'warning: {warning}')
+        if not resumed and not is_random:
+            self.evaluate(runner, is_start=True)
         if resumed and runner.step < runner.max_steps:
             # A crash after a checkpoint, but before its evaluation, has lost the evaluation.
             self.after_optimizer_step(runner)
@@ -188,7 +191,7 @@ class OnlineEvaluationHook(Hook):
             self.evaluate(runner)
 
     def evaluate(
-        self, runner: 'Trainer', untrained: Method | None = None
+        self, runner: 'Trainer', untrained: Method | None = None, is_start: bool = False
     ) -> OnlineMeasurement | None:
         """Measure a network, and write the measurement to the log.
 
@@ -196,6 +199,8 @@ class OnlineEvaluationHook(Hook):
             runner: the runner.
             untrained: the method before training, measured as step 0; None for the method of the
                 run.
+            is_start: whether the run begins with weights from elsewhere, which are measured now.
+                The scalars of step 0 are those of random weights.
 
         Returns:
             The measurement on rank 0, None on the other ranks.
@@ -210,11 +215,13 @@ class OnlineEvaluationHook(Hook):
         if measurement is None:
             return None
         seconds = time.perf_counter() - started
-        runner.pause(seconds, once=is_untrained)
+        runner.pause(seconds, once=is_untrained or is_start)
         note = f'  {UNTRAINED}' if is_untrained else ''
+        if is_start:
+            note = '  the weights that the run begins with'
         epoch = runner.plan.epoch(step)
         runner.logger.info(f'epoch {epoch:.1f}  {measurement}  ({seconds:.1f} s){note}')
-        if step == runner.step:
+        if step == runner.step and not is_start:
             runner.log_scalars(step, measurement.scalars())
         if not is_untrained:
             self._warn_of_collapse(runner, measurement)
@@ -415,6 +422,15 @@ class OnlineEvaluationHook(Hook):
             )
             rows += [knn_row, probe_row]
         return rows
+
+
+def begins_with_weights(settings: Settings) -> bool:
+    """Whether a run begins with weights from elsewhere, not with random ones."""
+    backbone = settings.method.get('backbone')
+    pretrained = isinstance(backbone, dict) and any(
+        backbone.get(key) for key in ('pretrained', 'checkpoint_path')
+    )
+    return pretrained or settings.init_from is not None
 
 
 def _last_evaluated_step(runner: 'Trainer') -> int | None:
