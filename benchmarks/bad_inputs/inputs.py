@@ -378,7 +378,7 @@ TRAIN = """
 {good} --work-dir work --resume {home}/optimizer_text.pth
 {good} --work-dir work --resume {home}/manifest_tensor.pth
 {good} --work-dir work --resume {home}/accumulate_zero.pth
-{good} --work-dir work --resume {home}/log_text.pth
+{good} --work-dir work --resume {home}/progress_text.pth
 {good} --work-dir work --resume {home}/claims_stride.pth
 {good} --work-dir work --resume {home}/claims_shared.pth
 {good} --work-dir work --resume {home}/claims_zip.pth
