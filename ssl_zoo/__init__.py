@@ -19,6 +19,8 @@ _MODULES = {
     'build_trainer': 'ssl_zoo.engine.trainer',
     'build_method': 'ssl_zoo.build',
     'load_method': 'ssl_zoo.build',
+    'load_encoder': 'ssl_zoo.evaluation.encoder',
+    'extract_features': 'ssl_zoo.evaluation.encoder',
 }
 __all__ = sorted(_MODULES)
 

@@ -16,7 +16,7 @@ LAYERS = (
     ('method', 'data'),
     ('config',),
     ('checkpoint', 'build'),
-    ('evaluation',),
+    ('evaluation', 'sklearn'),
     ('engine',),
     ('evaluation.protocols',),
     ('studies', 'interop'),

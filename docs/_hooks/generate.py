@@ -52,7 +52,7 @@ API = {
         'ssl_zoo.distributed.batchnorm',
         'ssl_zoo.distributed.process_group',
     ],
-    'evaluation': ['ssl_zoo.evaluation.*'],
+    'evaluation': ['ssl_zoo.evaluation.*', 'ssl_zoo.sklearn'],
     'protocols': ['ssl_zoo.evaluation.protocols.*'],
     'studies': ['ssl_zoo.studies.*'],
     'interop': ['ssl_zoo.interop.*'],
