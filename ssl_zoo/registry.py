@@ -90,5 +90,9 @@ SOURCES = Registry(
         'ssl_zoo.data.sources.voc2007',
     ],
 )
-HOOKS = Registry('hook', scope='ssl_zoo', locations=['ssl_zoo.engine.custom_hooks'])
+HOOKS = Registry(
+    'hook',
+    scope='ssl_zoo',
+    locations=['ssl_zoo.engine.custom_hooks', 'ssl_zoo.reports.run.page_hook'],
+)
 OPTIMIZERS = Registry('optimizer', scope='ssl_zoo', locations=['ssl_zoo.optim'])

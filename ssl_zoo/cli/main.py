@@ -28,6 +28,7 @@ COMMANDS = {
     'linear': Command('linear', 'Train linear classifiers on the frozen backbone.'),
     'semi-supervised': Command('semi_supervised', 'Fine-tune on a share of the labels.'),
     'transfer': Command('transfer', 'Measure accuracy on another classification data set.'),
+    'label-free': Command('label_free', 'Measure a checkpoint without labels: RankMe, LiDAR ...'),
     'extract-features': Command('extract_features', 'Store the features of a data set in files.'),
     'compare': Command('compare', 'Test whether two networks differ on the same images.'),
     'study': Command('study', 'Compare methods on one recipe over several seeds.'),

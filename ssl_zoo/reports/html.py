@@ -191,7 +191,9 @@ for (const table of document.querySelectorAll('table.sortable')) {
 """
 
 
-def page(title: str, content: str, script: str = '', wide: bool = False) -> str:
+def page(
+    title: str, content: str, script: str = '', wide: bool = False, reload: int | None = None
+) -> str:
     """Return a whole page.
 
     Args:
@@ -199,7 +201,9 @@ def page(title: str, content: str, script: str = '', wide: bool = False) -> str:
         content: HTML of the body.
         script: JavaScript that runs after the body was read; '' forbids all scripts.
         wide: whether to use the whole width of the window, for a page with one wide table.
+        reload: seconds after which the browser reads the file again; None for never.
     """
+    refresh = f'<meta http-equiv="refresh" content="{reload}">\n' if reload else ''
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     script_element = ''
     if script:
@@ -212,7 +216,7 @@ def page(title: str, content: str, script: str = '', wide: bool = False) -> str:
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{escape(title)}</title>
+{refresh}<title>{escape(title)}</title>
 <style>{STYLE}</style>
 </head>
 {body_tag}

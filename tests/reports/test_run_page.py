@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+import sys
 from html import unescape
 from html.parser import HTMLParser
 
@@ -20,6 +21,10 @@ from ssl_zoo.config.settings import settings_from_dict
 from ssl_zoo.engine.runner import build_runner
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.features import Features
+from ssl_zoo.evaluation.protocols.context import EvaluationContext
+from ssl_zoo.evaluation.protocols.label_free import evaluate_label_free
+from ssl_zoo.reports.leaderboard import build_leaderboard
+from ssl_zoo.reports.run import page_hook
 from ssl_zoo.reports.run.confusions import worst_confusions
 from ssl_zoo.reports.run.facts import cost_html, facts_html
 from ssl_zoo.reports.run.feature_maps import (
@@ -218,6 +223,77 @@ def test_sizes_of_a_config_that_no_run_has_break_nothing(copy, size):
     records = RunRecords.read(copy)
     content = facts_html(records) + cost_html(records)
     assert '7 steps' in content and 'resnet18' in content
+
+
+def test_measures_of_a_checkpoint_are_those_of_the_last_look_and_have_their_own_table(copy):
+    look = [json.loads(line) for line in (copy / 'log.jsonl').read_text().splitlines()][-1]
+    said = []
+    context = EvaluationContext(str(checkpoints_in(copy)[0]), workers=0)
+    rows = evaluate_label_free(context, report=said.append)
+    found = {row['metric']: row['value'] for row in rows}
+    # Forty images have too few eigenvalues for alpha-ReQ.
+    assert set(found) == {'rankme', 'lidar', 'alignment', 'uniformity'} and 'alpha-ReQ' in said[1]
+    for key, value in found.items():
+        assert value == pytest.approx(look[f'val/{key}'], rel=1e-4)
+    lidar = rows[1]
+    assert lidar['protocol'] == dict(
+        name='label_free',
+        measure='LiDAR',
+        good='high',
+        images=40,
+        views=10,
+        delta=1e-4,
+        epsilon=1e-8,
+    )
+    assert lidar['n'] == 40 and lidar['test'] == 'val' and lidar['weights'] == 'trained'
+    text = sections(write_run_report(copy, images=False, reload=60).read_text())['results']
+    for row in rows:
+        assert f'{row["value"]:.4g}' in text
+    assert '10 training views of each of 40 images' in text
+    # They are no accuracies, and the leaderboard ranks accuracies.
+    metrics = {entry.metric for entry in build_leaderboard([str(copy)]).entries}
+    assert metrics == {'knn_top1', 'probe_2_per_class_top1'}
+
+
+def test_a_page_of_a_run_that_goes_on_is_read_again(copy):
+    page = write_run_report(copy, images=False, reload=60).read_text()
+    assert '<meta http-equiv="refresh" content="60">' in page and 'again every 60 s' in page
+    assert 'refresh' not in write_run_report(copy, images=False).read_text()
+    with pytest.raises(ConfigError, match='reload is 0 seconds, but it must be at least 1'):
+        write_run_report(copy, images=False, reload=0)
+
+
+@pytest.mark.parametrize('fails', [False, True])
+def test_the_hook_writes_pages_and_never_stops_the_training(tmp_path, monkeypatch, fails):
+    calls = []
+    script = 'import sys; print("error: a <reason>", file=sys.stderr); sys.exit(2)' if fails else ''
+
+    def page_command(*arguments):
+        calls.append(arguments)
+        return [sys.executable, '-c', script]
+
+    monkeypatch.setattr(page_hook, 'page_command', page_command)
+    hooks = [dict(type='RunPageHook', every=0.25)]
+    config = dict(CONFIG, hooks=hooks, online_eval=dict(every=0), checkpoint=dict(every=1))
+    runner = build_runner(settings_from_dict(dict(config, epochs=2)), tmp_path)
+    runner.train()
+    *during, last = calls
+    assert during and set(during) == {(str(tmp_path), '--no-images', '--reload', '60')}
+    assert last == (str(tmp_path), '--no-images')
+    assert runner.custom_hooks[0].process is None
+    log = (tmp_path / 'train.log').read_text()
+    assert log.count('page of the run was not written: error: a <reason>') == fails
+
+
+def test_the_hook_writes_a_page(copy, monkeypatch):
+    command = page_hook.page_command(str(copy), '--no-images', '--reload', '60')
+    assert command[-7:] == ['-m', 'ssl_zoo', 'report', str(copy), '--no-images', '--reload', '60']
+    from ssl_zoo.cli.report import main
+
+    assert main(command[-4:]) == 0
+    assert 'refresh' in (copy / 'report.html').read_text()
+    with pytest.raises(ConfigError, match='every=0, but it must be above 0'):
+        page_hook.RunPageHook(every=0)
 
 
 def test_what_is_no_run_or_not_a_page_is_refused(copy, tmp_path):
