@@ -24,10 +24,10 @@ def alignment(views: np.ndarray, alpha: float = ALPHA) -> float:
         0 if all views of an image have one feature vector; with alpha = 2 about 2 if they are as
         far apart as random directions. nan if the features are not finite, or q is below 2.
     """
-    normalised = _normalised(views)
-    n, q, _ = normalised.shape
-    if n < 1 or q < 2 or not np.isfinite(normalised).all():
+    n, q, _ = views.shape
+    if n < 1 or q < 2 or not np.isfinite(views).all():
         return float('nan')
+    normalised = _normalised(views)
     return float(np.mean([pdist(of_image) ** alpha for of_image in normalised]))
 
 
@@ -42,10 +42,10 @@ def uniformity(views: np.ndarray, t: float = T) -> float:
         0 if all images have one feature vector; the least that a sphere of many dimensions allows
         is about -2 t. nan if the features are not finite, or n is below 2.
     """
-    normalised = _normalised(views)
-    n, q, _ = normalised.shape
-    if n < 2 or q < 1 or not np.isfinite(normalised).all():
+    n, q, _ = views.shape
+    if n < 2 or q < 1 or not np.isfinite(views).all():
         return float('nan')
+    normalised = _normalised(views)
     pairs = n * (n - 1) / 2
     of_views = [
         logsumexp(-t * pdist(normalised[:, view], 'sqeuclidean')) - np.log(pairs)

@@ -133,16 +133,20 @@ class RankCorrelation:
     p: float
 
 
-def rank_correlation(x: Sequence[float], y: Sequence[float]) -> RankCorrelation | None:
+def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
     """Return the rank correlation; None for fewer than 3 pairs, and if all x or all y are equal."""
-    n = len(x)
-    if n < FEWEST_RANKED or len(set(x)) < 2 or len(set(y)) < 2:
+    if len(x) < FEWEST_RANKED or len(set(x)) < 2 or len(set(y)) < 2:
         return None
-    x_ranks = _standard_ranks(x)
-    y_ranks = _standard_ranks(y)
-    rho = float(x_ranks @ y_ranks)
-    orders = _permuted(x_ranks, y_ranks)
-    return RankCorrelation(n, rho, float(orders.pvalue))
+    return float(_standard_ranks(x) @ _standard_ranks(y))
+
+
+def rank_correlation(x: Sequence[float], y: Sequence[float]) -> RankCorrelation | None:
+    """Return the rank correlation with its p value; None where ``spearman`` has none."""
+    rho = spearman(x, y)
+    if rho is None:
+        return None
+    test = _permuted(_standard_ranks(x), _standard_ranks(y))
+    return RankCorrelation(len(x), rho, float(test.pvalue))
 
 
 @cache

@@ -21,6 +21,7 @@ from ssl_zoo.studies.statistics import (
     least_distinguishable,
     rank_correlation,
     regret,
+    spearman,
 )
 
 TITLE = 'Measures without labels against accuracy'
@@ -36,7 +37,8 @@ NOTE = (
     'look; p of the two-sided permutation test. Looks: {look_accuracy} at the looks during '
     'training, without random weights; pooled over all runs, and within each run (mean over runs, '
     'least and greatest). Looks of one run follow each other and are not independent, so they have '
-    'no p. The p values are not adjusted for the number of measures. '
+    'no p. The p values are not adjusted for the number of measures. The measures compare for '
+    'networks of one width, on the same images, alone. '
 )
 
 
@@ -45,10 +47,12 @@ class Candidate:
     """A run or a look that a measure may choose.
 
     Attributes:
+        method: name of the run's method.
         accuracy: its accuracy in percent.
         values: values of the measures by key.
     """
 
+    method: str
     accuracy: float
     values: dict[str, float]
 
@@ -79,16 +83,23 @@ def candidates(study: StudyResults, metric: str) -> tuple[list[Candidate], list[
             except ConfigError:  # the curves say that there is no log
                 continue
             looks = [row for row in rows if measured(row) and is_number(row.get('step'))]
-            logs.append((arm.values(metric).get(seed), [row for row in looks if row['step'] > 0]))
+            looks = [row for row in looks if row['step'] > 0]
+            logs.append((arm.method, arm.values(metric).get(seed), looks))
     runs = [
-        Candidate(accuracy, measured(looks[-1]))
-        for accuracy, looks in logs
+        Candidate(method, accuracy, measured(looks[-1]))
+        for method, accuracy, looks in logs
         if accuracy is not None and looks
     ]
-    key = look_accuracy([row for _, looks in logs for row in looks])
+    key = look_accuracy([row for _, _, looks in logs for row in looks])
     of_runs = [
-        [Candidate(row[key], measured(row)) for row in looks if is_number(row.get(key))]
-        for _, looks in logs
+        [
+            Candidate(
+                method, row[key], {k: v for k, v in measured(row).items() if f'val/{k}' != key}
+            )
+            for row in looks
+            if is_number(row.get(key))
+        ]
+        for method, _, looks in logs
     ]
     return runs, [looks for looks in of_runs if looks]
 
@@ -99,11 +110,17 @@ def look_accuracy(rows: Sequence[dict]) -> str:
     return 'val/probe' if has_probe else 'val/knn'
 
 
+def accuracy_metric(study: StudyResults) -> dict | None:
+    """Return the metric that measures are compared with: linear, else the first of the study."""
+    linear = [metric for metric in study.metrics if metric['key'] == 'linear']
+    return next(iter([*linear, *study.metrics]), None)
+
+
 def label_free_table(study: StudyResults) -> TextTable | None:
     """Return a row for each measure; None if fewer than three runs or looks have been measured."""
-    if not study.metrics:
+    metric = accuracy_metric(study)
+    if metric is None:
         return None
-    metric = next((m for m in study.metrics if m['key'] == 'linear'), study.metrics[0])
     runs, looks = candidates(study, metric['key'])
     pooled = [look for of_run in looks for look in of_run]
     if max(len(runs), len(pooled)) < FEWEST_RANKED:
@@ -132,37 +149,42 @@ def _having(measure: Measure, found: Iterable[Candidate]) -> tuple[list[float], 
     return scores, [candidate.accuracy for candidate in kept]
 
 
-def _correlation_text(scores: list[float], accuracies: list[float], with_p: bool) -> str:
-    n = len(scores)
+def _why_none(n: int) -> str:
+    """Return why n candidates have no correlation."""
     if n == 0:
         return 'not measured'
-    correlation = rank_correlation(scores, accuracies)
-    if correlation is None:
-        return f'n = {n}, too few' if n < FEWEST_RANKED else f'n = {n}, all are equal'
-    p_text = f'p {format_probability(correlation.p)}, ' if with_p else ''
-    return f'{correlation.rho:+.2f}\n{p_text}n = {n}'
+    return f'n = {n}, too few' if n < FEWEST_RANKED else f'n = {n}, all are equal'
 
 
 def _run_cells(measure: Measure, runs: list[Candidate]) -> list[str]:
     scores, accuracies = _having(measure, runs)
-    text = _correlation_text(scores, accuracies, with_p=True)
-    return [text, f'{regret(scores, accuracies):.2f}' if len(scores) > 1 else '']
+    n = len(scores)
+    correlation = rank_correlation(scores, accuracies)
+    text = _why_none(n)
+    if correlation is not None:
+        text = f'{correlation.rho:+.2f}\np {format_probability(correlation.p)}, n = {n}'
+    return [text, f'{regret(scores, accuracies):.2f}' if n > 1 else '']
 
 
 def _look_cells(measure: Measure, looks: list[list[Candidate]]) -> list[str]:
-    pooled = _having(measure, [look for of_run in looks for look in of_run])
-    pooled_text = _correlation_text(*pooled, with_p=False)
-    of_runs = [_having(measure, of_run) for of_run in looks]
-    correlations = [rank_correlation(*pair) for pair in of_runs]
-    rhos = [correlation.rho for correlation in correlations if correlation is not None]
-    if not rhos:
-        return [pooled_text, '', '']
-    lengths = sorted({c.n for c in correlations if c is not None})
+    scores, accuracies = _having(measure, [look for of_run in looks for look in of_run])
+    if measure is WITH_LABELS and not scores:  # the accuracy of the looks is itself k-NN's
+        return ['', '', '']
+    pooled = spearman(scores, accuracies)
+    text = _why_none(len(scores)) if pooled is None else f'{pooled:+.2f}\nn = {len(scores)}'
+    pairs = [_having(measure, of_run) for of_run in looks]
+    of_runs = {
+        number: rho for number, pair in enumerate(pairs) if (rho := spearman(*pair)) is not None
+    }
+    if not of_runs:
+        return [text, '', '']
+    lengths = sorted({len(pairs[number][0]) for number in of_runs})
     span = f'{lengths[0]}' if len(lengths) == 1 else f'{lengths[0]} to {lengths[-1]}'
-    regrets = [regret(*pair) for pair in of_runs if len(pair[0]) > 1]
+    rhos = list(of_runs.values())
+    regrets = [regret(*pairs[number]) for number in of_runs]
     plural = 's' if len(rhos) > 1 else ''
     return [
-        pooled_text,
+        text,
         f'{np.mean(rhos):+.2f} ({min(rhos):+.2f} to {max(rhos):+.2f})\n'
         f'{len(rhos)} run{plural} of {span} looks',
         f'{np.mean(regrets):.2f}\nat most {max(regrets):.2f}',

@@ -109,7 +109,7 @@ def page_content(study: StudyResults, figures: ReportFigures) -> str:
         Section('Accuracy against cost', 'cost', html.figure_grid(figures.cost())),
         Section('Tuning', 'tuning', tuning),
         Section('Curves', 'curves', html.figure_grid(figures.val_curves())),
-        Section('Without labels', 'label_free', _table_html(label_free_table(study))),
+        Section('Without labels', 'label_free', _label_free_html(study, figures)),
         Section('Method by method', 'methods', methods_html(study, figures)),
         Section('How to reproduce', 'reproduce', reproduce_html(study)),
     ]
@@ -122,6 +122,11 @@ def page_content(study: StudyResults, figures: ReportFigures) -> str:
     for section in sections:
         content += section.as_html()
     return content
+
+
+def _label_free_html(study: StudyResults, figures: ReportFigures) -> str:
+    table = label_free_table(study)
+    return html.figure_grid(figures.label_free()) + table.as_html() if table else ''
 
 
 def _table_html(table: TextTable | None) -> str:
