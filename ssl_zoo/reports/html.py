@@ -79,7 +79,7 @@ img.thumbnail {
 img.thumbnail[src^="data:image/png"] { image-rendering: pixelated; }
 div.blocks {
   display: grid; gap: 0 2rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 680px), 1fr));
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 600px), 1fr));
 }
 div.blocks > div { min-width: 0; }
 div.thumbnails { display: flex; flex-wrap: wrap; gap: .3rem; }
@@ -125,6 +125,8 @@ table.stacked td { white-space: normal; }
 table.stacked td.number { white-space: nowrap; }
 
 @media (max-width: 760px) {
+  .blocks th, .blocks td { padding: .3rem .2rem; }
+  .blocks th[scope=row] { min-width: 4.5rem; }
   label.narrow { display: flex; margin: .8rem 0; }
   table.stacked thead {
     position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);

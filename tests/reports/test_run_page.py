@@ -23,6 +23,7 @@ from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.features import Features
 from ssl_zoo.evaluation.protocols.context import EvaluationContext
 from ssl_zoo.evaluation.protocols.label_free import evaluate_label_free
+from ssl_zoo.reports.class_names import readable_names
 from ssl_zoo.reports.leaderboard import build_leaderboard
 from ssl_zoo.reports.run import page_hook
 from ssl_zoo.reports.run.confusions import worst_confusions
@@ -360,8 +361,21 @@ def test_principal_components_are_those_of_the_covariance_up_to_sign():
             assert np.allclose(scores[:, number], sign * expected, atol=1e-9)
     colours = as_colours(scores.reshape(3, 4, 5, 3))
     assert np.allclose(colours.min((0, 1, 2)), 0) and np.allclose(colours.max((0, 1, 2)), 1)
+    # One position far from the others leaves their colours apart.
+    values = np.linspace(0, 1, 300).reshape(3, 10, 10, 1).repeat(3, axis=3)
+    far = values.copy()
+    far[0, 0, 0] = 1000
+    assert np.allclose(as_colours(far)[1:], as_colours(values)[1:], atol=0.02)
     constant = principal_components(np.ones((2, 4, 4, 8), np.float32))
     assert not constant.any() and np.isfinite(as_colours(constant)).all()
+
+
+def test_synsets_are_shown_as_words():
+    assert readable_names(['n01440764', 'n03888257']) == ['tench', 'parachute']
+    cranes = ['n02012849', 'n03126707', 'n01440764']
+    assert readable_names(cranes) == ['crane (n02012849)', 'crane (n03126707)', 'tench']
+    for own in (['cat', 'n01440764'], [], ['n014', 'n015']):
+        assert readable_names(own) == own
 
 
 def test_confusions_are_those_of_scikit_learn():

@@ -22,17 +22,17 @@ LAST_PAGE_SECONDS = 600  # largest time that the end of a run waits for its page
 
 
 def page_command(work_dir: str, *options: str) -> list[str]:
-    """Return the command that writes the page of a work directory at low priority."""
-    return ['nice', '-n', '19', sys.executable, '-m', 'ssl_zoo', 'report', work_dir, *options]
+    """Return the command that writes the page of a work directory."""
+    return [sys.executable, '-m', 'ssl_zoo', 'report', work_dir, *options]
 
 
 @HOOKS.register_module()
 class RunPageHook(Hook):
     """Write report.html into the work directory every few epochs, and at the end of the training.
 
-    A process of low priority without a GPU writes the page, and the training goes on meanwhile. At
-    a time when the process before is still at work, no page is written. An error of the page is one
-    warning in the log.
+    A process of the lowest priority, without a GPU, writes the page while the training goes on. If
+    the one before is still at work, the page is left out. An error of the page is one warning in
+    the log. The end of the run waits for the last page.
 
     Args:
         every: epochs between pages.
@@ -59,23 +59,25 @@ class RunPageHook(Hook):
         if rank() > 0 or not runner.due(self.every) or runner.step >= runner.max_steps:
             return
         if self._is_free(runner):
-            self._start(runner, '--no-images', '--reload', str(RELOAD_SECONDS))
+            options = ['--no-images', '--reload', str(RELOAD_SECONDS)]
+            self._start(runner, ['nice', '-n', '19', *page_command(runner.work_dir, *options)])
 
     def after_train(self, runner: 'ZooRunner') -> None:
         """Write the last page, when the results of the run are written."""
         if rank() > 0:
             return
         self._wait(runner)
-        self._start(runner, *([] if self.images else ['--no-images']))
+        options = [] if self.images else ['--no-images']
+        self._start(runner, page_command(runner.work_dir, *options))
         self._wait(runner)
 
-    def _start(self, runner: 'ZooRunner', *options: str) -> None:
+    def _start(self, runner: 'ZooRunner', command: list[str]) -> None:
         own = dict(CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1')
         own[PARENT] = str(os.getpid())  # the process ends with this one, see ssl_zoo.program
         try:
             self.errors = tempfile.TemporaryFile()
             self.process = subprocess.Popen(
-                page_command(runner.work_dir, *options),
+                command,
                 env={**os.environ, **own},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

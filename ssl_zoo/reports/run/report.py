@@ -23,6 +23,10 @@ from ssl_zoo.storage.atomic import atomic_write, check_regular
 
 MAP_IMAGES = 500  # images in the t-SNE map
 MIN_MAP_IMAGES = 10
+WITHOUT_IMAGES = (
+    'This page was made with --no-images; without that option it shows neighbours, maps and '
+    'confusions.'
+)
 START = b'<!DOCTYPE html>'  # the page replaces no file of another kind
 
 
@@ -58,7 +62,7 @@ def write_run_report(
     records = RunRecords.read(run)
     path = Path(out) if out else records.folder / 'report.html'
     _write(path)
-    analysis, reason = None, 'The page was made without images (--no-images).'
+    analysis, reason = None, WITHOUT_IMAGES
     if images:
         analysis, reason = _analysis(records, image_options, report)
     if reason and images:
