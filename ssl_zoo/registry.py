@@ -93,6 +93,10 @@ SOURCES = Registry(
 HOOKS = Registry(
     'hook',
     scope='ssl_zoo',
-    locations=['ssl_zoo.engine.custom_hooks', 'ssl_zoo.reports.run.page_hook'],
+    locations=[
+        'ssl_zoo.engine.custom_hooks',
+        'ssl_zoo.engine.hooks.race',
+        'ssl_zoo.reports.run.page_hook',
+    ],
 )
 OPTIMIZERS = Registry('optimizer', scope='ssl_zoo', locations=['ssl_zoo.optim'])

@@ -34,6 +34,7 @@ COMMANDS = {
     'study': Command('study', 'Compare methods on one recipe over several seeds.'),
     'train-all': Command('train_all', 'Train several configs and print a table of results.'),
     'leaderboard': Command('leaderboard', 'Gather the results of many runs into one table.'),
+    'speedrun': Command('speedrun', 'Race to an accuracy in the least training time.'),
     'plot': Command('plot', 'Draw the training curves of runs side by side.'),
     'report': Command('report', 'Write a page about a run: facts, curves, images, cost.'),
     'show-views': Command('show_views', 'Draw training images beside their augmented views.'),
