@@ -250,7 +250,7 @@ PUBLIC_RACES = [
     [
         '[dkobak/simclr-cifar10](https://github.com/dkobak/simclr-cifar10), their figures',
         'SimCLR, ResNet-18',
-        f'90.3{NBSP}%',
+        f'90.3{NBSP}% (0.3)',
         '99',
         '500',
         'not given',
