@@ -73,14 +73,17 @@ def test_step(benchmarks, method):
 def test_a_slower_or_worse_race_is_told(benchmarks):
     script = benchmarks('speedrun')
     record = dict(entry='e', target=45.0, reached=True, accuracy=45.2, device='cpu')
-    records = [dict(record, epochs=3.0, minutes=4.0), dict(record, epochs=4.0, minutes=6.0)]
-    assert script.verdict(dict(record, epochs=5.0, minutes=7.5), records) == []
-    assert script.verdict(dict(record, epochs=5.1, minutes=7.4), records) == [
+    records = [
+        dict(record, epochs=3.0, processor_minutes=4.0),
+        dict(record, epochs=4.0, processor_minutes=6.0),
+    ]
+    assert script.verdict(dict(record, epochs=5.0, processor_minutes=7.5), records) == []
+    assert script.verdict(dict(record, epochs=5.1, processor_minutes=7.4), records) == [
         '5.10 epochs, at most 5.00'
     ]
-    other = dict(record, epochs=4.0, minutes=99.0, device='another')
+    other = dict(record, epochs=4.0, processor_minutes=99.0, device='another')
     assert script.verdict(other, records) == []
-    missed = dict(record, epochs=9.0, minutes=9.0, reached=False, accuracy=41.0)
+    missed = dict(record, epochs=9.0, processor_minutes=9.0, reached=False, accuracy=41.0)
     assert script.verdict(missed, records) == ['45 % was not reached, but 41.00 %']
 
 

@@ -50,7 +50,8 @@ class Race(Hook):
     The clock runs from ``started`` to the end of the last step before a look. It counts all that
     the process does: imports, images, compilation, training, checkpoints. It does not count the
     looks, whose time is given apart. A resumed run goes on from the time of its checkpoint, and
-    pays its start again.
+    pays its start again. Beside the clock, the time of the processor is noted, which other work on
+    the machine hardly changes.
 
     Only ``ssl-zoo speedrun`` starts the clock; other commands refuse a config with a race.
 
@@ -61,7 +62,8 @@ class Race(Hook):
 
     Attributes:
         started: time.perf_counter() at the start of the command; None until the command sets it.
-        looks: epoch, step, seconds of training and accuracy in percent of each look.
+        looks: epoch, step, seconds on the clock, seconds of the processor and accuracy in percent
+            of each look.
         resumes: number of times that the run was resumed.
     """
 
@@ -83,6 +85,8 @@ class Race(Hook):
         self._seconds_before = 0.0  # of training, in the processes before this one
         self._look_seconds = 0.0  # in this process
         self._look_seconds_before = 0.0
+        self._processor_before = 0.0
+        self._look_processor = 0.0
         self._images: dict[str, tuple[Tensor, np.ndarray]] = {}
         self._step_flops = 0
 
@@ -112,6 +116,7 @@ class Race(Hook):
         checkpoint['race'] = dict(
             looks=self.looks,
             seconds=self.training_seconds(),
+            processor=self.processor_seconds(),
             look_seconds=self._look_seconds_before + self._look_seconds,
             resumes=self.resumes,
         )
@@ -125,6 +130,7 @@ class Race(Hook):
             )
         self.looks = list(state['looks'])
         self._seconds_before = state['seconds']
+        self._processor_before = state['processor']
         self._look_seconds_before = state['look_seconds']
         self.resumes = state['resumes'] + 1
 
@@ -145,6 +151,10 @@ class Race(Hook):
         in_this_process = time.perf_counter() - self.started - self._look_seconds
         return self._seconds_before + in_this_process
 
+    def processor_seconds(self) -> float:
+        """Return the seconds that all threads of the processor have worked for the training."""
+        return self._processor_before + time.process_time() - self._look_processor
+
     def look(self, runner: 'ZooRunner') -> None:
         """Measure the accuracy, note it with the time, and write the record.
 
@@ -153,24 +163,37 @@ class Race(Hook):
         """
         if runner.device.type == 'cuda':
             torch.cuda.synchronize()  # the steps in the queue belong to the training
-        seconds = self.training_seconds()
-        begun = time.perf_counter()
         epoch = runner.plan.epoch(runner.step)
-        look = dict(step=runner.step, epoch=epoch, seconds=seconds, accuracy=self._measure(runner))
-        self.looks.append(look)
-        path = Path(runner.work_dir, RECORD)
-        self._look_seconds += time.perf_counter() - begun
-        runner.progress_hook.pause(time.perf_counter() - begun, once=runner.step == 0)
-        record = json.dumps(self.record(runner), indent=2) + '\n'
-        atomic_write(path, lambda file: file.write(record.encode()))
+        seconds = self.training_seconds()
+        processor = self.processor_seconds()
+        begun = time.perf_counter()
+        processor_begun = time.process_time()
+        measured = self._measure(runner)
+        self.looks.append(
+            dict(
+                step=runner.step,
+                epoch=epoch,
+                seconds=seconds,
+                processor=processor,
+                accuracy=measured,
+            )
+        )
+        self._write_record(runner)
+        took = time.perf_counter() - begun
+        self._look_seconds += took
+        self._look_processor += time.process_time() - processor_begun
+        runner.progress_hook.pause(took, once=runner.step == 0)
         runner.logger.info(
-            f'epoch {epoch:.1f}  {seconds / 60:.2f} minutes  k-NN {look["accuracy"]:.2f} % on '
-            f'{len(self._images["test"][1])} test images, target {self.target:g} %  '
-            f'({time.perf_counter() - begun:.1f} s)'
+            f'epoch {epoch:.1f}  {seconds / 60:.2f} minutes  k-NN {measured:.2f} % on '
+            f'{len(self._images["test"][1])} test images, target {self.target:g} %  ({took:.1f} s)'
         )
         if self.is_over:
             runner.checkpoint_hook.save(runner)
             raise TargetReached
+
+    def _write_record(self, runner: 'ZooRunner') -> None:
+        record = json.dumps(self.record(runner), indent=2) + '\n'
+        atomic_write(Path(runner.work_dir, RECORD), lambda file: file.write(record.encode()))
 
     def record(self, runner: 'ZooRunner') -> dict[str, Any]:
         """Return the row of the race as of the last look; minutes are those of training."""
@@ -188,6 +211,7 @@ class Race(Hook):
             test_images=len(self._images['test'][1]),
             accuracy=last['accuracy'],
             minutes=last['seconds'] / 60,
+            processor_minutes=last['processor'] / 60,
             look_minutes=(self._look_seconds_before + self._look_seconds) / 60,
             epochs=last['epoch'],
             planned_epochs=runner.settings.epochs,
