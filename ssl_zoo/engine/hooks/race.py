@@ -89,6 +89,7 @@ class Race(Hook):
         self._look_processor = 0.0
         self._images: dict[str, tuple[Tensor, np.ndarray]] = {}
         self._step_flops = 0
+        self._commit: str | None = None  # at the first look: files may change while a race runs
 
     # --- Calls of the run.
 
@@ -222,7 +223,7 @@ class Race(Hook):
             device=installed['device'],
             torch=installed['torch'],
             versions=installed,
-            commit=source_commit(),
+            commit=self._commit,
             command=shlex.join(sys.argv),
             curve=[[x['epoch'], x['seconds'] / 60, x['accuracy']] for x in self.looks],
         )
@@ -236,6 +237,7 @@ class Race(Hook):
                 test=_labelled_images(runner, hook.test, 'test'),
             )
             self._step_flops = step_flops(runner.plan)
+            self._commit = source_commit()
         bank, bank_labels = self._images['bank']
         test, test_labels = self._images['test']
         predicted = knn_predict(
