@@ -42,7 +42,7 @@ class Ours:
         options = [f'batch_size={batch}', f'compile={compiled}', f'recompute={recompute}']
         if small:
             options += ['method.backbone.name=resnet18', 'method.backbone.width=0.125']
-            options += ['method.hidden_dim=64']
+            options += ['method.hidden_dim=64', 'precision=float32']
         self.settings = load_config(str(ROOT / 'configs/byol/r50_imagenet.py'), options)
         self.settings.seed = 0
         self.method = build_method(self.settings).to(DEVICE).train()

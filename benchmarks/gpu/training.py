@@ -21,6 +21,7 @@ SMALL = [
     'batch_size=20',
     'warmup_epochs=0',
     'compile=False',
+    'precision=float32',  # many CPUs emulate bf16
     'workers=0',
     'data.expected_images=None',
 ]
