@@ -1,4 +1,4 @@
-"""BYOL in a race on one thread of a CPU: a small ResNet, a part of CIFAR-10, to 36 % k-NN.
+"""BYOL in a race on one thread of a CPU: a small ResNet, a part of CIFAR-10, to 33 % k-NN.
 
     OMP_NUM_THREADS=1 python tools/speedrun.py configs/speedrun/byol_cifar10_small.py
 
@@ -6,12 +6,14 @@
 regression test of the way from speed to accuracy (benchmarks/speedrun.py), not a good recipe.
 
 An eighth of the width of ResNet-18 and one block in each stage; views of 16 px; the first 20,000
-training images in stratified order; looks at 24 px, at all 10,000 test images.
+training images in stratified order; looks at 24 px, at all 10,000 test images. torch's kernels for
+convolutions of 6 channels, a tenth of the width, ended the process on our machine.
 
 Source: configs/byol/r18_cifar10_20ep.py (optimizer, the authors' for small data sets), with batches
 of 64, which did best in our trials of 5 epochs (docs/studies.md). It is not tuned.
 
-Cost and accuracy: docs/speedrun.md.
+Cost: see docs/speedrun.md.
+Accuracy: see docs/speedrun.md. With random weights 29.6 % (seed 0).
 """
 
 _base_ = '../_base_/cifar10.py'
@@ -45,4 +47,4 @@ warmup_epochs = 0.2
 channels_last = True
 online_eval = dict(every=0)
 checkpoint = dict(every=1, keep=1)
-hooks = [dict(type='Race', target=36.0, every=1)]
+hooks = [dict(type='Race', target=33.0, every=1)]

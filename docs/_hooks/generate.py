@@ -418,7 +418,7 @@ TABLES = {
     'properties': properties_table,
     'digits': digits_table,
     'race to 90': lambda: races_table(90.0),
-    'race on a CPU': lambda: races_table(36.0),
+    'race on a CPU': lambda: races_table(33.0),
     'gpu': gpu_tables,
     'linear presets': presets_table,
     'sources': sources_table,
