@@ -90,6 +90,14 @@ SOURCES = Registry(
         'ssl_zoo.data.sources.voc2007',
     ],
 )
-HOOKS = Registry('hook', scope='ssl_zoo', locations=['ssl_zoo.engine.custom_hooks'])
+HOOKS = Registry(
+    'hook',
+    scope='ssl_zoo',
+    locations=[
+        'ssl_zoo.engine.custom_hooks',
+        'ssl_zoo.engine.hooks.race',
+        'ssl_zoo.reports.run.page_hook',
+    ],
+)
 WRITERS = Registry('writer', scope='ssl_zoo', locations=['ssl_zoo.engine.writers'])
 OPTIMIZERS = Registry('optimizer', scope='ssl_zoo', locations=['ssl_zoo.optim'])

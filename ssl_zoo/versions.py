@@ -1,6 +1,8 @@
 """Versions of the software and the hardware that a result depends on."""
 
 import platform
+import subprocess
+from pathlib import Path
 
 import torch
 
@@ -27,3 +29,24 @@ def versions() -> dict[str, str]:
         platform=platform.platform(),
         device=device,
     )
+
+
+def source_commit() -> str | None:
+    """Return the git commit of this project's files, with '+' if tracked files have changed.
+
+    Returns:
+        The commit; None where the files are no clone, or git is missing.
+    """
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        command = ['git', '-C', str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        if Path(git('rev-parse', '--show-toplevel')).resolve() != folder.parent.resolve():
+            return None  # installed below another project's clone
+        changed = git('status', '--porcelain', '--untracked-files=no')
+        return git('rev-parse', '--short=12', 'HEAD') + ('+' if changed else '')
+    except (OSError, subprocess.CalledProcessError):
+        return None

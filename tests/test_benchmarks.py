@@ -17,13 +17,13 @@ def benchmarks(root, monkeypatch):
     torch.set_num_threads(threads)
     for name in (
         'common',
-        'gpu',
         'input_path',
         'loop',
         'memory',
         'on_device',
         'optimizer',
         'readability',
+        'speedrun',
         'start',
         'step',
     ):
@@ -70,16 +70,21 @@ def test_step(benchmarks, method):
     assert all(loss.isfinite() for loss in step.losses) and step.losses[0] != step.losses[1]
 
 
-def test_the_gpu_script_on_a_cpu(benchmarks):
-    script = benchmarks('gpu')
-    if script.DEVICE.type == 'cpu':
-        with pytest.raises(SystemExit, match='there is no GPU here'):
-            sys.argv = ['gpu.py', 'step']
-            script.main()
-    ours = script.Ours(2, compiled=False, tiny=True)
-    ours.method.data_preprocessor = script.There(2)
-    assert ours({}).isfinite()
-    assert script.peak(tiny=True) > 0
+def test_a_slower_or_worse_race_is_told(benchmarks):
+    script = benchmarks('speedrun')
+    record = dict(entry='e', target=45.0, reached=True, accuracy=45.2, device='cpu')
+    records = [
+        dict(record, epochs=3.0, processor_minutes=4.0),
+        dict(record, epochs=4.0, processor_minutes=6.0),
+    ]
+    assert script.verdict(dict(record, epochs=5.0, processor_minutes=7.5), records) == []
+    assert script.verdict(dict(record, epochs=5.1, processor_minutes=7.4), records) == [
+        '5.10 epochs, at most 5.00'
+    ]
+    other = dict(record, epochs=4.0, processor_minutes=99.0, device='another')
+    assert script.verdict(other, records) == []
+    missed = dict(record, epochs=9.0, processor_minutes=9.0, reached=False, accuracy=41.0)
+    assert script.verdict(missed, records) == ['45 % was not reached, but 41.00 %']
 
 
 def test_what_is_started_is_timed(benchmarks):

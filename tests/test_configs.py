@@ -49,7 +49,8 @@ def test_builds_and_prints_its_plan(path):
 
 def test_header_says_what_it_is_how_to_run_it_what_it_costs_and_reaches(path):
     header = ast.get_docstring(ast.parse(path.read_text()))
-    assert f'python tools/train.py configs/{path.parent.name}/{path.name}' in header
+    tool = 'speedrun' if path.parent.name == 'speedrun' else 'train'
+    assert f'python tools/{tool}.py configs/{path.parent.name}/{path.name}' in header
     assert re.search('^Cost[:,]', header, re.M) and re.search('^Accuracy[:,]', header, re.M)
 
 

@@ -9,11 +9,13 @@ Three things happen at build:
 """
 
 import ast
+import importlib.util
 import inspect
 import json
 import logging
 import os
 import re
+import statistics
 import textwrap
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
@@ -30,6 +32,9 @@ from ssl_zoo.registry import METHODS, OPTIMIZERS, SOURCES, Registry
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = json.loads((ROOT / 'docs/results/digits.json').read_text())
+RACES = [
+    json.loads(line) for line in (ROOT / 'docs/results/speedrun.jsonl').read_text().splitlines()
+]
 ARXIV = re.compile(r'arXiv[ :](\d{4}\.\d{4,5})')
 LINK = re.compile(r'\[([^\]]*)\]\(([^)\s]+)\)')
 MARKER = re.compile(r'^<!-- generated: ([\w ]+) -->$', re.MULTILINE)
@@ -61,6 +66,7 @@ API = {
 INCLUDED = {
     'byol_ablations.md': 'configs/byol/README.md',
     'benchmarks.md': 'benchmarks/README.md',
+    'gpu_pieces.md': 'benchmarks/gpu/README.md',
 }
 # Files in these places may be linked without a page that shows them.
 WITHOUT_PAGE = ('benchmarks/', 'tests/', 'tools/', 'ssl_zoo/', 'methods/', 'configs/', 'LICENSE')
@@ -239,6 +245,76 @@ def digits_table() -> str:
     return table(DIGITS_COLUMNS, [digits_row(row) for row in DIGITS['rows']])
 
 
+# Of other projects, as they publish it.
+PUBLIC_RACES = [
+    [
+        '[dkobak/simclr-cifar10](https://github.com/dkobak/simclr-cifar10), their figures',
+        'SimCLR, ResNet-18',
+        f'90.3{NBSP}% (0.3)',
+        '99',
+        '500',
+        'not given',
+        'not given',
+        'three runs',
+        'A100',
+    ]
+]
+
+
+def races_table(target: float) -> str:
+    """The races to a target: a row for each entry on each device, means over seeds.
+
+    Args:
+        target: accuracy in percent.
+    """
+    groups: dict[tuple, list[dict]] = {}
+    for row in RACES:
+        if row['target'] == target:
+            key = (row['entry'], row['device'], row['torch'], row['commit'])
+            groups.setdefault(key, []).append(row)
+    rows = PUBLIC_RACES if target == 90 else []
+    rows = rows + [race_row(*key, races) for key, races in groups.items()]
+    if not groups:
+        rows.append(['ours', '-', 'not measured', '-', '-', '-', '-', '-', '-'])
+    columns = ['entry', 'method', 'k-NN', 'minutes', 'minutes of the processor', 'epochs', 'PFLOP']
+    columns += ['seeds', 'device']
+    return table(columns, rows)
+
+
+def race_row(entry: str, device: str, torch: str, commit: str, races: list[dict]) -> list[str]:
+    """The cells of the races of one entry on one device: means, and in brackets the deviation."""
+
+    def mean(key: str, digits: int) -> str:
+        values = [row[key] for row in races]
+        text = f'{statistics.mean(values):.{digits}f}'
+        return f'{text} ({statistics.stdev(values):.{digits}f})' if len(values) > 1 else text
+
+    first = races[0]
+    millions = f'{first["parameters"] / 1e6:.2g}{NBSP}M parameters'
+    missed = [str(row['seed']) for row in races if not row['reached']]
+    seeds = ', '.join(sorted(str(row['seed']) for row in races))
+    return [
+        f'[{entry}](../configs/speedrun/{entry}.py)',
+        f'{first["method"]}, {first["backbone"]["name"]} of {millions}',
+        f'{mean("accuracy", 2)}{NBSP}%' + (f'; not reached: {", ".join(missed)}' if missed else ''),
+        mean('minutes', 2),
+        mean('processor_minutes', 2),
+        mean('epochs', 1),
+        mean('pflop', 2 if first['pflop'] < 10 else 0),
+        seeds,
+        f'{device}; torch {torch}, commit {commit}',
+    ]
+
+
+def gpu_tables() -> str:
+    """The tables of the records of benchmarks/gpu."""
+    path = ROOT / 'benchmarks/gpu/tables.py'
+    spec = importlib.util.spec_from_file_location('gpu_tables', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.tables()
+
+
 def preset_row(name: str, recipe: Recipe) -> list[str]:
     """The cells of one preset of the linear protocol."""
     optimizer = f'{recipe.optimizer}, Nesterov' if recipe.nesterov else recipe.optimizer
@@ -341,6 +417,9 @@ TABLES = {
     'zoo': zoo_table,
     'properties': properties_table,
     'digits': digits_table,
+    'race to 90': lambda: races_table(90.0),
+    'race on a CPU': lambda: races_table(33.0),
+    'gpu': gpu_tables,
     'linear presets': presets_table,
     'sources': sources_table,
     'optimizers': lambda: ', '.join(f'`{name}`' for name in OPTIMIZERS.names()),

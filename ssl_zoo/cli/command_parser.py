@@ -9,7 +9,13 @@ from typing import Any, NoReturn
 from ssl_zoo.printable import one_line
 from ssl_zoo.validation import path_mistake
 
-OUTPUTS = ('work_dir', 'out', 'out_dir', 'csv')  # arguments that name what a command writes
+OUTPUTS = (
+    'work_dir',
+    'out',
+    'out_dir',
+    'csv',
+    'records',
+)  # arguments that name what a command writes
 
 
 class Store(argparse.Action):

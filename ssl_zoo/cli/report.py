@@ -25,6 +25,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         help='curves and facts alone: no network is loaded and no image is read',
     )
     parser.add_argument(
+        '--reload',
+        type=int,
+        metavar='SECONDS',
+        help='the browser reads the page again after so many seconds, for a run that goes on',
+    )
+    parser.add_argument(
         '--cfg-options',
         nargs='+',
         default=[],
@@ -50,7 +56,8 @@ def write_page(args: argparse.Namespace) -> int:
     image_options = None
     if args.cfg_options or args.imports or args.workers is not None:
         image_options = ImageOptions(args.cfg_options, args.imports, args.workers)
-    path = write_run_report(args.run, args.out, not args.no_images, image_options)
+    images = not args.no_images
+    path = write_run_report(args.run, args.out, images, image_options, reload=args.reload)
     print(f'wrote {path}')
     return 0
 

@@ -99,7 +99,7 @@ class Data:
 
 @dataclass
 class OnlineEvaluation:
-    """k-NN accuracy, feature std and RankMe of the backbone's features during training.
+    """k-NN accuracy and measures without labels of the backbone's features during training.
 
     Attributes:
         every: epochs between evaluations; 0 for none.
@@ -108,6 +108,8 @@ class OnlineEvaluation:
         temperature: temperature of the k-NN classifier's weights.
         bank: largest number of labelled training images, balanced over classes; None for all.
         queries: largest number of val images, balanced over classes; None for all.
+        view_images: largest number of val images whose training views, ten of each, give LiDAR,
+            alignment and uniformity; 0 for none.
     """
 
     every: float = constrained(non_negative, default=1)
@@ -120,6 +122,7 @@ class OnlineEvaluation:
     queries: int | None = constrained(
         optional(whole_number(at_least=1), none='None for all'), default=None
     )
+    view_images: int = constrained(whole_number(at_least=0), default=100)
 
 
 @dataclass

@@ -147,6 +147,7 @@ def build_trainer(
         model=model,
         optim_wrapper=ZooOptimWrapper(optimizer, method, settings, plan.accumulate),
         make_loader=make_loader,
+        sources=sources,
         hooks=build_hooks(settings, sources),
         checkpoints=CheckpointWriter(settings, sources['train'], began_with),
         work_dir=run_dir,
@@ -227,6 +228,7 @@ class Trainer:
         model: the method, or its wrapper for several processes.
         optim_wrapper: wrapper of the optimizer.
         make_loader: function that makes the loader of the batches from number ``start`` on.
+        sources: images by part, from ssl_zoo.data.splits.data_sources.
         hooks: hooks of the run; the trainer orders them by their priorities.
         checkpoints: writes the checkpoints.
         work_dir: the work directory.
@@ -254,6 +256,7 @@ class Trainer:
         model: nn.Module,
         optim_wrapper: ZooOptimWrapper,
         make_loader: Callable[[int], Iterable[dict]],
+        sources: dict[str, Source | None],
         hooks: Sequence[Hook],
         checkpoints: CheckpointWriter,
         work_dir: Path,
@@ -267,6 +270,7 @@ class Trainer:
         self.model = model
         self.optim_wrapper = optim_wrapper
         self.make_loader = make_loader
+        self.sources = sources
         self.checkpoints = checkpoints
         self.work_dir = str(work_dir)
         self.lock = lock

@@ -13,11 +13,14 @@ from ssl_zoo.validation import path_mistake
 # Files of which a process that was killed may have left temporary files: folder, name.
 WRITTEN_FILES = (
     ('checkpoints', r'step_[0-9]{8}\.pth'),
-    ('.', r'log\.jsonl|views\.png|config\.py|versions\.json|not_finite_step_[0-9]{8}\.pth'),
+    (
+        '.',
+        r'log\.jsonl|views\.png|config\.py|versions\.json|speedrun\.json|not_finite_step_[0-9]{8}\.pth',
+    ),
 )
 
 # A run replaces these. Without the lock file, which only a run makes, they are the user's.
-REPLACED_FILES = ('config.py', 'versions.json', 'log.jsonl', 'views.png')
+REPLACED_FILES = ('config.py', 'versions.json', 'log.jsonl', 'views.png', 'speedrun.json')
 
 
 def make_work_dir(path: Path, unique: bool) -> Path:

@@ -28,6 +28,10 @@ DEFAULT_KEYS = (
     'train/decay',
     'val/rankme',
     'val/feature_std',
+    'val/lidar',
+    'val/alpha_req',
+    'val/alignment',
+    'val/uniformity',
 )
 # Log keys that a figure may show, with the titles of their panels.
 KEY_TITLES = {
@@ -38,6 +42,10 @@ KEY_TITLES = {
     'train/decay': 'EMA decay',
     'val/rankme': 'RankMe, dimensions',
     'val/feature_std': 'feature std of embeddings',
+    'val/lidar': 'LiDAR, dimensions',
+    'val/alpha_req': 'alpha-ReQ',
+    'val/alignment': 'alignment of views (low is good)',
+    'val/uniformity': 'uniformity of views (low is good)',
     'train/feature_std': 'feature std of projections',
     'train/images_per_second': 'images per second',
     'train/data_wait': 'share of the time spent waiting for images',

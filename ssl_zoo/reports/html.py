@@ -79,7 +79,7 @@ img.thumbnail {
 img.thumbnail[src^="data:image/png"] { image-rendering: pixelated; }
 div.blocks {
   display: grid; gap: 0 2rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 680px), 1fr));
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 600px), 1fr));
 }
 div.blocks > div { min-width: 0; }
 div.thumbnails { display: flex; flex-wrap: wrap; gap: .3rem; }
@@ -125,6 +125,8 @@ table.stacked td { white-space: normal; }
 table.stacked td.number { white-space: nowrap; }
 
 @media (max-width: 760px) {
+  .blocks th, .blocks td { padding: .3rem .2rem; }
+  .blocks th[scope=row] { min-width: 4.5rem; }
   label.narrow { display: flex; margin: .8rem 0; }
   table.stacked thead {
     position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
@@ -191,7 +193,9 @@ for (const table of document.querySelectorAll('table.sortable')) {
 """
 
 
-def page(title: str, content: str, script: str = '', wide: bool = False) -> str:
+def page(
+    title: str, content: str, script: str = '', wide: bool = False, reload: int | None = None
+) -> str:
     """Return a whole page.
 
     Args:
@@ -199,7 +203,9 @@ def page(title: str, content: str, script: str = '', wide: bool = False) -> str:
         content: HTML of the body.
         script: JavaScript that runs after the body was read; '' forbids all scripts.
         wide: whether to use the whole width of the window, for a page with one wide table.
+        reload: seconds after which the browser reads the file again; None for never.
     """
+    refresh = f'<meta http-equiv="refresh" content="{reload}">\n' if reload else ''
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     script_element = ''
     if script:
@@ -212,7 +218,7 @@ def page(title: str, content: str, script: str = '', wide: bool = False) -> str:
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{escape(title)}</title>
+{refresh}<title>{escape(title)}</title>
 <style>{STYLE}</style>
 </head>
 {body_tag}

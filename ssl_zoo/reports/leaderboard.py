@@ -158,6 +158,7 @@ def build_leaderboard(paths: list[str], metrics: list[str] | None = None) -> Lea
     """
     files = find_files(paths)
     rows, damaged = read_rows(files)
+    rows = [row for row in rows if not row.is_label_free]
     if not rows:
         details = f', and {len(damaged)} damaged lines ({damaged[0]})' if damaged else ''
         raise ConfigError(

@@ -64,6 +64,11 @@ class ResultRow:
             value = value.get(key) if isinstance(value, dict) else None
         return value if isinstance(value, kind) and not isinstance(value, bool) else None
 
+    @property
+    def is_label_free(self) -> bool:
+        """Whether the value is no accuracy, but a measure that needs no labels."""
+        return self.get('protocol', 'name') == 'label_free'
+
     def entry_key(self) -> str:
         """Return a key that all rows of one entry share: all compared fields except the seed."""
         return self._key({name: self.fields.get(name) for name in SHARED_FIELDS})

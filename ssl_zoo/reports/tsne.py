@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ssl_zoo.data.image_sheet import Frame, ImageSheet, SheetCell, SheetColumn
+from ssl_zoo.reports.class_names import readable_names
 from ssl_zoo.reports.style import MARKERS, shorten, styled
 from ssl_zoo.storage.reading import open_npz
 
@@ -64,7 +65,7 @@ class EmbeddingMap:
                 embeddings = cls(
                     file['features'].astype(np.float32),
                     file['labels'].astype(np.int64),
-                    [str(name) for name in file['classes']],
+                    readable_names([str(name) for name in file['classes']]),
                     file['thumbnails'],
                 )
         except Exception as error:  # numpy and zipfile raise many types

@@ -47,8 +47,8 @@ class Job:
     def label(self) -> str:
         """Name for people."""
         if self.kind == 'trial':
-            labels = filter(None, [self.arm.method, self.variant, f'trial x {self.factor:g}'])
-            return '  '.join(labels)
+            parts = [self.arm.method, self.variant, f'trial x {self.factor:g}']
+            return '  '.join(part for part in parts if part)
         if self.kind == 'baseline':
             return f'{RANDOM_WEIGHTS}  seed {self.seed}'
         labels = self.arm.labels.values()

@@ -1,7 +1,9 @@
 """Statistics over training seeds: means, paired differences, adjusted p values."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -9,6 +11,10 @@ from scipy import stats
 LEVEL = 0.95
 # Percentage points. With differences that are equal up to rounding, a t test would give p near 0.
 EQUAL_TOLERANCE = 1e-9
+# Of a permutation test; up to 7 values (5,040 orders) all orders are tried, and the p value is
+# exact.
+RESAMPLES = 9999
+FEWEST_RANKED = 3  # values of a rank correlation
 
 
 @dataclass(frozen=True)
@@ -110,3 +116,90 @@ def holm(p_values: list[float | None]) -> list[float | None]:
         previous = max(previous, min(1.0, (len(order) - rank) * p_values[index]))
         adjusted[index] = previous
     return adjusted
+
+
+@dataclass(frozen=True)
+class RankCorrelation:
+    """Spearman's rank correlation; equal values share the mean of their ranks.
+
+    Attributes:
+        n: number of pairs.
+        rho: coefficient, from -1 to 1.
+        p: two-sided p value of the permutation test; it takes the pairs for independent.
+    """
+
+    n: int
+    rho: float
+    p: float
+
+
+def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
+    """Return the rank correlation; None for fewer than 3 pairs, and if all x or all y are equal."""
+    if len(x) < FEWEST_RANKED or len(set(x)) < 2 or len(set(y)) < 2:
+        return None
+    return float(_standard_ranks(x) @ _standard_ranks(y))
+
+
+def rank_correlation(x: Sequence[float], y: Sequence[float]) -> RankCorrelation | None:
+    """Return the rank correlation with its p value; None where ``spearman`` has none."""
+    rho = spearman(x, y)
+    if rho is None:
+        return None
+    test = _permuted(_standard_ranks(x), _standard_ranks(y))
+    return RankCorrelation(len(x), rho, float(test.pvalue))
+
+
+@cache
+def least_distinguishable(n: int) -> float | None:
+    """Return the least rank correlation of n pairs that chance gives in at most 5 % of all orders.
+
+    Both signs count, and no two values are equal. None for fewer than 5 pairs, of which even a
+    perfect order is not rare enough.
+    """
+    if n < FEWEST_RANKED:
+        return None
+    ranks = _standard_ranks(range(n))
+    by_chance = np.abs(_permuted(ranks, ranks).null_distribution).round(9)
+    for size in np.unique(by_chance):
+        if np.mean(by_chance >= size) <= 1 - LEVEL:
+            return float(size)
+    return None
+
+
+def regret(scores: Sequence[float], accuracies: Sequence[float]) -> float:
+    """Return the accuracy that a choice by the greatest score loses against the best choice.
+
+    Args:
+        scores: a number for each candidate, the greater the better; of several greatest the mean of
+            their accuracies counts.
+        accuracies: accuracy of each candidate, in percent.
+
+    Returns:
+        Percentage points, at least 0.
+    """
+    chosen = np.asarray(scores) == max(scores)
+    return float(max(accuracies) - np.asarray(accuracies)[chosen].mean())
+
+
+def _standard_ranks(values: Sequence[float]) -> np.ndarray:
+    """Return ranks, centred and scaled so that the product of two is their correlation."""
+    ranks = stats.rankdata(values)
+    centred = ranks - ranks.mean()
+    return centred / np.linalg.norm(centred)
+
+
+def _permuted(x_ranks: np.ndarray, y_ranks: np.ndarray) -> Any:
+    """Return scipy's permutation test of the correlation of two vectors of standard ranks."""
+
+    def correlations(permuted: np.ndarray, axis: int) -> np.ndarray:
+        return (np.moveaxis(permuted, axis, -1) * y_ranks).sum(-1)
+
+    return stats.permutation_test(
+        (x_ranks,),
+        correlations,
+        permutation_type='pairings',
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        batch=1000,
+        rng=np.random.default_rng(0),
+    )

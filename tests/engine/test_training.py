@@ -85,6 +85,9 @@ def test_what_a_run_leaves_behind(tiny, tmp_path):
     assert [row['step'] for row in looks] == [0, 7, 14] and all(
         0 < row['val/feature_std'] <= 1.1 for row in looks
     )
+    for look in looks:
+        assert 1 <= look['val/lidar'] <= 39 and 0 <= look['val/alignment'] <= 4
+        assert -8 <= look['val/uniformity'] <= 0
     assert {'train/loss', 'val/knn', 'val/rankme'} <= scalars(tmp_path / 'run' / 'tensorboard')
     results = [
         json.loads(line) for line in (tmp_path / 'run' / 'results.jsonl').read_text().splitlines()

@@ -16,10 +16,16 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from ssl_zoo.checkpoint import checkpoints_in
+from ssl_zoo.cli.report import main as report_command
 from ssl_zoo.config.settings import settings_from_dict
 from ssl_zoo.engine.trainer import build_trainer
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.features import Features
+from ssl_zoo.evaluation.protocols.context import EvaluationContext
+from ssl_zoo.evaluation.protocols.label_free import evaluate_label_free
+from ssl_zoo.reports.class_names import readable_names
+from ssl_zoo.reports.leaderboard import build_leaderboard
+from ssl_zoo.reports.run import page_hook
 from ssl_zoo.reports.run.confusions import worst_confusions
 from ssl_zoo.reports.run.facts import cost_html, facts_html
 from ssl_zoo.reports.run.feature_maps import (
@@ -28,6 +34,7 @@ from ssl_zoo.reports.run.feature_maps import (
     feature_map,
     principal_components,
 )
+from ssl_zoo.reports.run.figures import results_html
 from ssl_zoo.reports.run.neighbours import nearest_in_bank
 from ssl_zoo.reports.run.pictures import enlarged, picture
 from ssl_zoo.reports.run.records import RunRecords
@@ -220,6 +227,67 @@ def test_sizes_of_a_config_that_no_run_has_break_nothing(copy, size):
     assert '7 steps' in content and 'resnet18' in content
 
 
+def test_measures_of_a_checkpoint_are_those_of_the_last_look_and_have_their_own_table(copy):
+    look = [json.loads(line) for line in (copy / 'log.jsonl').read_text().splitlines()][-1]
+    context = EvaluationContext(str(checkpoints_in(copy)[0]), workers=0)
+    rows = evaluate_label_free(context, report=lambda text: None)
+    found = {row['metric']: row['value'] for row in rows}
+    assert list(found) == ['rankme', 'alpha_req', 'lidar', 'alignment', 'uniformity']
+    for key, value in found.items():
+        assert value == pytest.approx(look[f'val/{key}'], rel=1e-4)
+    lidar = rows[2]
+    assert lidar['protocol'] == dict(
+        name='label_free',
+        measure='LiDAR',
+        good='high',
+        images=40,
+        views=10,
+        delta=1e-4,
+        epsilon=1e-8,
+    )
+    assert lidar['n'] == 40 and lidar['test'] == 'val' and lidar['weights'] == 'trained'
+    text = results_html(RunRecords.read(copy))
+    for row in rows:
+        assert f'{row["value"]:.4g}' in text
+    assert '10 training views of each of 40 images' in text
+    # They are no accuracies, and the leaderboard ranks accuracies.
+    metrics = {entry.metric for entry in build_leaderboard([str(copy)]).entries}
+    assert metrics == {'knn_top1', 'probe_2_per_class_top1'}
+
+
+def test_a_page_of_a_run_that_goes_on_is_read_again(copy):
+    (copy / 'log.jsonl').write_text('{"step": 1, "epoch": 0.1, "train/loss": 1.0}\n')
+    command = page_hook.page_command(str(copy), '--no-images', '--reload', '60')
+    assert command[-7:] == ['-m', 'ssl_zoo', 'report', str(copy), '--no-images', '--reload', '60']
+    assert report_command(command[-4:]) == 0
+    page = (copy / 'report.html').read_text()
+    assert '<meta http-equiv="refresh" content="60">' in page and 'again every 60 s' in page
+    assert 'refresh' not in write_run_report(copy, images=False).read_text()
+    with pytest.raises(ConfigError, match='reload is 0 seconds, but it must be at least 1'):
+        write_run_report(copy, images=False, reload=0)
+
+
+def test_the_hook_writes_pages_and_an_error_of_a_page_is_one_warning(tiny, tmp_path, monkeypatch):
+    calls = []
+
+    def page_command(*arguments):
+        calls.append(arguments)
+        return ['sh', '-c', 'echo "error: a <reason>" >&2; exit 2']
+
+    monkeypatch.setattr(page_hook, 'page_command', page_command)
+    runner = build_trainer(tiny(hooks=[dict(type='RunPageHook', every=0.2)]), tmp_path)
+    runner.fit()
+    *during, last = calls
+    assert during and set(during) == {(str(tmp_path), '--no-images', '--reload', '60')}
+    assert last == (str(tmp_path), '--no-images')
+    [hook] = [hook for hook in runner.hooks if isinstance(hook, page_hook.RunPageHook)]
+    assert hook.process is None
+    log = (tmp_path / 'train.log').read_text()
+    assert log.count('page of the run was not written: error: a <reason>') == 1
+    with pytest.raises(ConfigError, match='every=0, but it must be above 0'):
+        page_hook.RunPageHook(every=0)
+
+
 def test_what_is_no_run_or_not_a_page_is_refused(copy, tmp_path):
     with pytest.raises(ConfigError, match='there is no run at'):
         write_run_report(tmp_path / 'missing')
@@ -294,8 +362,21 @@ def test_principal_components_are_those_of_the_covariance_up_to_sign():
             assert np.allclose(scores[:, number], sign * expected, atol=1e-9)
     colours = as_colours(scores.reshape(3, 4, 5, 3))
     assert np.allclose(colours.min((0, 1, 2)), 0) and np.allclose(colours.max((0, 1, 2)), 1)
+    # One position far from the others leaves their colours apart.
+    values = np.linspace(0, 1, 300).reshape(3, 10, 10, 1).repeat(3, axis=3)
+    far = values.copy()
+    far[0, 0, 0] = 1000
+    assert np.allclose(as_colours(far)[1:], as_colours(values)[1:], atol=0.02)
     constant = principal_components(np.ones((2, 4, 4, 8), np.float32))
     assert not constant.any() and np.isfinite(as_colours(constant)).all()
+
+
+def test_synsets_are_shown_as_words():
+    assert readable_names(['n01440764', 'n03888257']) == ['tench', 'parachute']
+    cranes = ['n02012849', 'n03126707', 'n01440764']
+    assert readable_names(cranes) == ['crane (n02012849)', 'crane (n03126707)', 'tench']
+    for own in (['cat', 'n01440764'], [], ['n014', 'n015']):
+        assert readable_names(own) == own
 
 
 def test_confusions_are_those_of_scikit_learn():

@@ -9,12 +9,14 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import stats
 
 from ssl_zoo.data.image_sheet import ImageSheet, SheetCell, SheetColumn, as_jpeg
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.reports import tsne
 from ssl_zoo.reports.curves import find_keys, mean_series, series
 from ssl_zoo.reports.study import plots, report_figures
+from ssl_zoo.reports.study.label_free import TITLE, candidates, label_free_table
 from ssl_zoo.reports.study.report import write_report
 from ssl_zoo.reports.study.reproduce import split_shared
 from ssl_zoo.reports.study.tables import (
@@ -353,3 +355,63 @@ def test_series_and_their_mean():
         and mean_series([]) == {}
     )
     assert find_keys(['loss', 'val/knn'], [log]) == ['train/loss', 'val/knn']
+
+
+def with_looks(out, logs):
+    """Write the logs of the runs of seeds 0, 1 ...: (epoch, k-NN, LiDAR, uniformity) of a look."""
+    for seed, looks in enumerate(logs):
+        rows = []
+        for epoch, knn, lidar, uniformity in looks:
+            row = {'step': 10 * epoch, 'epoch': epoch, 'val/knn': knn, 'val/lidar': lidar}
+            rows.append(dict(row, **{'val/uniformity': uniformity, 'val/rankme': float('nan')}))
+            rows.append({'step': 10 * epoch + 5, 'epoch': epoch + 0.5, 'train/loss': 1.0})
+        path = out / f'runs/arm_0/seed_{seed}/log.jsonl'
+        path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+
+
+def test_measures_without_labels_against_the_accuracy(study_folder):
+    figures = {('BYOL', seed): knn for seed, knn in enumerate((90.0, 80.0, 85.0))}
+    out = study_folder(figures)
+    with_looks(
+        out,
+        [
+            [(0, 10, 99, 0), (1, 50, 5, -1), (2, 60, 7, -2), (3, 70, 6, -3)],
+            [(0, 10, 99, 0), (1, 40, 2, -1), (2, 50, 3, -2), (3, 30, 4, -2.5)],
+            [(0, 10, 99, 0), (1, 45, 4, -1), (2, 55, 5, -1.5), (3, 65, 5, -2)],
+        ],
+    )
+    study = read_study(out)
+    runs, looks = candidates(study, 'linear')
+    assert [(run.accuracy, run.values['lidar']) for run in runs] == [(91, 6), (81, 4), (86, 5)]
+    assert [[look.accuracy for look in of_run] for of_run in looks] == [
+        [50, 60, 70],
+        [40, 50, 30],
+        [45, 55, 65],
+    ]
+    table = label_free_table(study)
+    row = {cells[0].split(' (')[0]: cells[1:] for cells in table.rows}
+    # Three runs in the order of LiDAR: 2 of the 6 orders are as extreme.
+    assert row['LiDAR'][:2] == ['+1.00\np 0.33, n = 3', '0.00']
+    assert row['uniformity'][0] == '+0.50\np 1.00, n = 3'  # -3, -2.5 and -2: low is good
+    assert row['uniformity'][1] == '0.00'
+    within = [
+        stats.spearmanr(x, y).statistic
+        for x, y in (
+            ([5, 7, 6], [50, 60, 70]),
+            ([2, 3, 4], [40, 50, 30]),
+            ([4, 5, 5], [45, 55, 65]),
+        )
+    ]
+    expected = f'{np.mean(within):+.2f} ({min(within):+.2f} to {max(within):+.2f})'
+    assert row['LiDAR'][3] == f'{expected}\n3 runs of 3 looks'
+    # It chooses 60 of 70, 30 of 50, and of two equal looks 55 and 65 of 65.
+    assert row['LiDAR'][4] == f'{(10 + 20 + 5) / 3:.2f}\nat most 20.00'
+    assert row['RankMe'] == ['not measured', '', 'not measured', '', '']
+    assert 'n = 3 runs: no coefficient can be told from chance' in table.note
+    assert 'loses 5.00 points on average' in table.note
+
+
+def test_without_looks_there_is_no_table_of_measures(study_folder, without_figures):
+    out = study_folder({('BYOL', 0): 90.0}, log=False)
+    assert label_free_table(read_study(out)) is None
+    assert TITLE not in write_report(out).read_text()

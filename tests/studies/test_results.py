@@ -9,7 +9,14 @@ from scipy import stats
 
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.studies.results import read_study
-from ssl_zoo.studies.statistics import estimate, holm, paired_difference
+from ssl_zoo.studies.statistics import (
+    estimate,
+    holm,
+    least_distinguishable,
+    paired_difference,
+    rank_correlation,
+    regret,
+)
 from ssl_zoo.studies.tuning_results import tuning_results
 
 pytestmark = pytest.mark.quick
@@ -272,3 +279,34 @@ def test_a_trial_that_diverged_is_no_choice(study_folder):
             run.pop('lr', None)
     [found] = tuning_results(study)
     assert found.chosen == 1 and found.warning is None
+
+
+def test_rank_correlation_is_that_of_scipy_and_its_p_is_exact():
+    rng = np.random.default_rng(0)
+    for n in (4, 7, 12):
+        x = rng.integers(0, 5, n).astype(float)  # with equal values
+        y = rng.normal(size=n)
+        found = rank_correlation(list(x), list(y))
+        assert found.rho == pytest.approx(stats.spearmanr(x, y).statistic) and found.n == n
+    in_order = rank_correlation(range(5), [1, 4, 9, 16, 25])
+    assert in_order.rho == pytest.approx(1) and in_order.p == pytest.approx(2 / 120)
+    against = rank_correlation([1, 2, 3], [3, 2, 1])
+    assert against.rho == pytest.approx(-1) and against.p == pytest.approx(2 / 6)
+    assert (
+        rank_correlation([1, 1, 1], [1, 2, 3]) is None and rank_correlation([1, 2], [1, 2]) is None
+    )
+
+
+def test_least_distinguishable_correlations_are_those_of_published_tables():
+    # Critical values of Spearman's coefficient, two-sided, 5 %.
+    table = {3: None, 4: None, 5: 1.0, 6: 0.886, 7: 0.786}
+    for n, least in table.items():
+        found = least_distinguishable(n)
+        assert found is None if least is None else found == pytest.approx(least, abs=1e-3)
+    assert least_distinguishable(9) == pytest.approx(0.700, abs=0.02)  # of random orders
+
+
+def test_regret_is_what_the_choice_loses():
+    assert regret([1, 3, 2], [90.0, 80.0, 95.0]) == pytest.approx(15)
+    assert regret([1, 2, 3], [90.0, 80.0, 95.0]) == 0
+    assert regret([3, 3, 1], [90.0, 80.0, 95.0]) == pytest.approx(10)  # a tie: the mean of both

@@ -6,6 +6,7 @@ from ssl_zoo.data.sources.build import (
     build_source,
     stratified_hold_out,
     stratified_order,
+    stratified_subset,
 )
 from ssl_zoo.data.sources.composed import Joined, Subset
 
@@ -17,4 +18,5 @@ __all__ = [
     'build_source',
     'stratified_hold_out',
     'stratified_order',
+    'stratified_subset',
 ]

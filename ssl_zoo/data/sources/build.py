@@ -54,6 +54,13 @@ def stratified_order(source: Source, seed: int = 0) -> np.ndarray:
     return order[np.argsort(place, kind='stable')]
 
 
+def stratified_subset(source: Source, images: int | None) -> Source:
+    """Return ``images`` images of a source, classes in proportion; all images for None."""
+    if images is None or images >= len(source):
+        return source
+    return Subset(source, np.sort(stratified_order(source, seed=2)[:images]))
+
+
 def stratified_hold_out(source: Source, seed: int = 0) -> tuple[np.ndarray, int]:
     """Return an order for a hold-out, and how many images of it can be held out at most.
 

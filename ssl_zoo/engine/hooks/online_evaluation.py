@@ -1,8 +1,8 @@
 """Online evaluation: k-NN accuracy and signs of collapse during training, results at the end."""
 
 import time
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,16 +14,23 @@ from mmengine.hooks import Hook
 from ssl_zoo.build import build_method
 from ssl_zoo.config.settings import Settings
 from ssl_zoo.data.data_digest import data_digest
-from ssl_zoo.data.sources import Source, Subset, stratified_order
+from ssl_zoo.data.sources import Source, stratified_subset
 from ssl_zoo.distributed import rank
 from ssl_zoo.distributed.objects import on_rank0
 from ssl_zoo.errors import ConfigError
-from ssl_zoo.evaluation.collapse import alike_warning, collapse_warning, rankme
+from ssl_zoo.evaluation.collapse import alike_warning, collapse_warning
 from ssl_zoo.evaluation.features import Features, Preprocessing, extract_features
 from ssl_zoo.evaluation.knn import knn_predict, knn_protocol
+from ssl_zoo.evaluation.label_free import (
+    FEATURE_IMAGES,
+    MEASURES,
+    measure_features,
+    measure_views,
+)
 from ssl_zoo.evaluation.metrics import accuracy
 from ssl_zoo.evaluation.probe import DRAWS, few_label_probe, few_label_protocol, linear_probe
 from ssl_zoo.evaluation.results import rows_of, write_row
+from ssl_zoo.evaluation.view_features import view_features
 from ssl_zoo.input_size import fitting_copy
 from ssl_zoo.losses import feature_std
 from ssl_zoo.method import Method
@@ -33,7 +40,6 @@ from ssl_zoo.versions import versions
 if TYPE_CHECKING:
     from ssl_zoo.engine.trainer import Trainer
 
-FEATURE_STD_IMAGES = 2048  # largest number of images for feature std and RankMe
 SHOWN_UNREADABLE = 20  # largest number of unreadable images that one evaluation names in the log
 UNTRAINED = 'random weights'
 FINAL_METRICS = ('knn_top1', 'probe_2_per_class_top1')
@@ -50,6 +56,8 @@ class OnlineMeasurement:
         images: number of validation images.
         knn: k-NN accuracy in percent, None without labels.
         probe: accuracy of the linear probe in percent, None without labels or online_eval.probe.
+        others: the measures of ssl_zoo.evaluation.label_free other than RankMe, by key, as far as
+            the features have them.
     """
 
     feature_std: float
@@ -58,6 +66,7 @@ class OnlineMeasurement:
     images: int
     knn: float | None = None
     probe: float | None = None
+    others: dict[str, float] = field(default_factory=dict)
 
     def scalars(self) -> dict[str, float]:
         """Return the scalars for the log."""
@@ -66,10 +75,13 @@ class OnlineMeasurement:
             scalars = {'val/knn': self.knn, **scalars}
         if self.probe is not None:
             scalars['val/probe'] = self.probe
+        scalars |= {f'val/{key}': value for key, value in self.others.items()}
         return scalars
 
     def __str__(self) -> str:
         text = f'feature std {self.feature_std:.3f}  RankMe {self.rankme:.1f} of {self.max_rank}'
+        names = {measure.key: measure.name for measure in MEASURES}
+        text += ''.join(f'  {names[key]} {value:.3g}' for key, value in self.others.items())
         if self.knn is None:
             return text
         accuracies = f'k-NN {self.knn:.2f} %'
@@ -99,13 +111,6 @@ class FinalResult:
         part = 'test' if self.weights == 'trained' else 'test_random_weights'
         knn, probe = FINAL_METRICS
         return {f'{part}/{knn}': self.knn, f'{part}/{probe}': self.probe}
-
-
-def stratified_subset(source: Source, images: int | None) -> Source:
-    """Return ``images`` images of a source, classes in proportion; all images for None."""
-    if images is None or images >= len(source):
-        return source
-    return Subset(source, np.sort(stratified_order(source, seed=2)[:images]))
 
 
 class OnlineEvaluationHook(Hook):
@@ -138,7 +143,8 @@ class OnlineEvaluationHook(Hook):
             settings.data.std,
             channels_last=settings.channels_last,
         )
-        self.view_sizes = {view.size for view in settings.build_views()}
+        self.views = settings.build_views()
+        self.view_sizes = {view.size for view in self.views}
         val = sources['val']
         bank = sources['bank']
         test = sources['test']
@@ -150,8 +156,9 @@ class OnlineEvaluationHook(Hook):
         if self.has_labels:
             self.val = stratified_subset(val, self.online_eval.queries)
         else:
-            self.val = stratified_subset(val or sources['train'], FEATURE_STD_IMAGES)
+            self.val = stratified_subset(val or sources['train'], FEATURE_IMAGES)
         self.test = test or (val if self.has_labels else None)
+        self.view_source = stratified_subset(self.val, self.online_eval.view_images)
 
     def before_train(self, runner: 'Trainer') -> None:
         if not self.online_eval.every:
@@ -276,9 +283,7 @@ class OnlineEvaluationHook(Hook):
 
     def _extract(self, runner: 'Trainer', method: Method, source: Source) -> Features:
         """Extract features; name in the log images that are unreadable for the first time."""
-        # A compiled backbone would be compiled again for eval mode and for each batch size.
-        eager = torch.compiler.set_stance('force_eager') if self.settings.compile else nullcontext()
-        with eager:
+        with self._eager():
             encoder = method.encoder()
             if self.preprocessing.size not in self.view_sizes:
                 encoder = fitting_copy(encoder, self.preprocessing.size)
@@ -293,6 +298,15 @@ class OnlineEvaluationHook(Hook):
                 runner.logger.warning(f'and {len(new) - SHOWN_UNREADABLE} more')
         return features
 
+    def _eager(self) -> AbstractContextManager:
+        """Return a context without torch.compile.
+
+        A compiled backbone would be compiled again for eval mode and for each batch size.
+        """
+        if self.settings.compile:
+            return torch.compiler.set_stance('force_eager')
+        return nullcontext()
+
     def _measure(self, runner: 'Trainer', method: Method) -> OnlineMeasurement | None:
         """Measure a network on the validation images; return None on ranks above 0."""
         val = self._extract(runner, method, self.val)
@@ -301,7 +315,7 @@ class OnlineEvaluationHook(Hook):
                 f'none of the {len(self.val)} images of data.val can be read; check them, or set '
                 f'data.val=None'
             )
-        sample = val.values[:FEATURE_STD_IMAGES]
+        sample = val.values[:FEATURE_IMAGES]
         is_finite = bool(np.isfinite(sample).all())
         bank = None
         if self.has_labels and is_finite:
@@ -314,14 +328,27 @@ class OnlineEvaluationHook(Hook):
             knn = self._knn_accuracy(bank, val)
             if self.online_eval.probe:
                 probe = linear_probe(bank.values, bank.labels, val.values, val.labels)
+        others = measure_features(sample)
+        rankme = others.pop('rankme')
+        if self.online_eval.view_images and is_finite:
+            others |= self._measure_views(method)
         return OnlineMeasurement(
             feature_std=feature_std(torch.from_numpy(sample)).item(),
-            rankme=rankme(sample) if is_finite else float('nan'),
+            rankme=rankme,
             max_rank=min(sample.shape),
             images=len(val.values),
             knn=knn,
             probe=probe,
+            others={key: value for key, value in others.items() if np.isfinite(value)},
         )
+
+    def _measure_views(self, method: Method) -> dict[str, float]:
+        """Measure a network on training views of some validation images; rank 0 calls it."""
+        with self._eager():
+            views = view_features(
+                method.encoder(), self.view_source, self.views, self.preprocessing
+            )
+        return measure_views(views)
 
     def _knn_accuracy(self, bank: Features, queries: Features) -> float:
         predicted = knn_predict(

@@ -152,6 +152,16 @@ def _finetune(values: dict) -> str:
     )
 
 
+def _label_free(values: dict) -> str:
+    images = f'{values["images"]:,} images'
+    if 'views' in values:
+        images = f'{values["views"]} training views of each of {images}'
+    others = ('name', 'measure', 'good', 'images', 'views')
+    parameters = [f'{key} {value:g}' for key, value in values.items() if key not in others]
+    good = f'good: {values["good"]}'
+    return ', '.join([f'{values["measure"]} of features of {images}', *parameters, good])
+
+
 def _setting(values: dict) -> str:
     """Return 'lr 0.1, weight decay 1e-06, 80 epochs', or 'lr chosen, ...'."""
     parts = [f'lr {values["lr"]:g}' if 'lr' in values else 'lr chosen']
@@ -183,6 +193,7 @@ SENTENCES: dict[str, Callable[[dict], str]] = dict(
     logistic=_logistic,
     multi_label=_multi_label,
     logistic_few_labels=_logistic_few_labels,
+    label_free=_label_free,
     finetune=_finetune,
     finetune_few_labels=_finetune_few_labels,
 )

@@ -17,6 +17,7 @@ from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.features import eval_mode
 
 LEAST_SIDE = 4  # positions a side: the last map with so many is shown
+COLOUR_RANGE = (2, 98)  # percentiles of a component that get the darkest and the lightest colour
 STAGES = ('layer4', 'layer3', 'layer2', 'layer1')
 
 
@@ -113,10 +114,14 @@ def principal_components(features: np.ndarray) -> np.ndarray:
 
 
 def as_colours(scores: np.ndarray) -> np.ndarray:
-    """Scale each component over all images to [0, 1]: (N, h, w, 3) -> (N, h, w, 3) float64."""
-    low = scores.min((0, 1, 2))
-    span = scores.max((0, 1, 2)) - low
-    return (scores - low) / np.where(span > 0, span, 1)
+    """Scale each component over all images to [0, 1]: (N, h, w, 3) -> (N, h, w, 3) float64.
+
+    0 and 1 are the percentiles of ``COLOUR_RANGE``: one position far from the others would leave
+    them all in one colour.
+    """
+    low, high = np.percentile(scores, COLOUR_RANGE, axis=(0, 1, 2))
+    span = high - low
+    return ((scores - low) / np.where(span > 0, span, 1)).clip(0, 1)
 
 
 def class_token_attention(network: nn.Module, images: Tensor) -> np.ndarray:

@@ -58,43 +58,88 @@ def _curve(records: RunRecords, key: str) -> str:
 
 
 def results_html(records: RunRecords) -> str:
-    """Return the table of all results, or a sentence."""
-    if not records.rows:
-        return html.paragraphs(
-            'There are no results: results.jsonl has no row. A run writes rows at its end if it '
-            'has labelled test or hold-out images; ssl-zoo knn and ssl-zoo linear add others.'
+    """Return the tables of all results, or a sentence."""
+    content = label_free_html([row for row in records.rows if row.is_label_free])
+    rows = [row for row in records.rows if not row.is_label_free]
+    if not rows:
+        sentence = html.paragraphs(
+            'There are no results: results.jsonl has no row of an accuracy. A run writes rows at '
+            'its end if it has labelled test or hold-out images; ssl-zoo knn and ssl-zoo linear '
+            'add others.'
         )
+        return sentence + content
     columns = ['metric', 'weights', 'value, %', '95 % interval or std', 'images', 'protocol']
     table = Table(
         [Column(title) for title in [*columns, 'test images', 'step', 'time']],
-        [_result_row(row) for row in records.rows],
+        [_result_row(row) for row in rows],
         'Results of the run',
         stacked=True,
     )
-    return table.as_html() + html.note(
+    note = html.note(
         'Each row of results.jsonl. The interval is of one network over the test images '
         '(bootstrap), the std over draws of labels; neither says how another training seed would '
         'come out. "None": the row records none.'
     )
+    return table.as_html() + note + content
+
+
+def label_free_html(rows: list[ResultRow]) -> str:
+    """Return the table of measures without labels; '' for no rows."""
+    if not rows:
+        return ''
+    titles = ['measure', 'weights', 'value', 'images', 'protocol', 'step', 'time']
+    table = Table(
+        [Column(title) for title in titles],
+        [_label_free_row(row) for row in rows],
+        'Measures without labels',
+        stacked=True,
+    )
+    return f'<h3>Without labels</h3>\n{table.as_html()}'
+
+
+def _label_free_row(row: ResultRow) -> Row:
+    value = row.get('value', kind=(int, float))
+    return Row(
+        [
+            text_cell(row.get('protocol', 'measure') or row.get('metric')),
+            text_cell(_network(row)),
+            Cell(f'{value:.4g}', css_class='number'),
+            text_cell(_whole(row, 'n')),
+            text_cell(_protocol(row)),
+            text_cell(_whole(row, 'step')),
+            text_cell(_time(row)),
+        ]
+    )
+
+
+def _network(row: ResultRow) -> str:
+    parts = [row.get(key) for key in ('weights', 'network', 'layer')]
+    return ', '.join(text for text in parts if text)
+
+
+def _whole(row: ResultRow, key: str) -> str:
+    number = row.get(key, kind=int)
+    return '' if number is None else f'{number:,}'
+
+
+def _time(row: ResultRow) -> str:
+    return (row.get('time') or '').replace('T', ' ').replace('+00:00', ' UTC')
 
 
 def _result_row(row: ResultRow) -> Row:
     value = row.get('value', kind=(int, float))
-    network = [row.get(key) for key in ('weights', 'network', 'layer')]
-    images = row.get('n', kind=int)
-    step = row.get('step', kind=int)
     test = [str(row.get(key) or '') for key in ('test', 'test_manifest')]
     return Row(
         [
             text_cell(row.get('metric')),
-            text_cell(', '.join(text for text in network if text)),
+            text_cell(_network(row)),
             Cell(f'{value:.2f}', css_class='number'),
             text_cell(_uncertainty(row)),
-            text_cell('' if images is None else f'{images:,}'),
+            text_cell(_whole(row, 'n')),
             text_cell(_protocol(row)),
             text_cell(' '.join(text for text in test if text)),
-            text_cell('' if step is None else f'{step:,}'),
-            text_cell((row.get('time') or '').replace('T', ' ').replace('+00:00', ' UTC')),
+            text_cell(_whole(row, 'step')),
+            text_cell(_time(row)),
         ]
     )
 

@@ -11,7 +11,7 @@ from ssl_zoo.reports.run.pictures import SIDE, enlarged, picture
 MAX_HEADS = 12
 MAP_NOTE = (
     'The first three principal components over all positions of these images are red, green and '
-    'blue, each scaled from its least to its greatest value. Equal colours are similar features '
+    'blue, each scaled from its 2nd to its 98th percentile. Equal colours are similar features '
     'within one column; colours of two columns do not compare.'
 )
 ATTENTION_NOTE = (

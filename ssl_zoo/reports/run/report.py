@@ -1,6 +1,7 @@
 """The page of a run: one HTML file that works offline."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,10 @@ from ssl_zoo.storage.atomic import atomic_write, check_regular
 
 MAP_IMAGES = 500  # images in the t-SNE map
 MIN_MAP_IMAGES = 10
+WITHOUT_IMAGES = (
+    'This page was made with --no-images; without that option it shows neighbours, maps and '
+    'confusions.'
+)
 START = b'<!DOCTYPE html>'  # the page replaces no file of another kind
 
 
@@ -31,6 +36,7 @@ def write_run_report(
     images: bool = True,
     image_options: ImageOptions | None = None,
     report: Callable[[str], object] = print,
+    reload: int | None = None,
 ) -> Path:
     """Write the page of a run.
 
@@ -41,26 +47,39 @@ def write_run_report(
         image_options: how networks and images are read. If any is given, images that cannot be
             shown are an error; else the page says why they are not there.
         report: called with a sentence before each long part.
+        reload: seconds after which a browser reads the page again, for a run that goes on; None
+            for never.
 
     Returns:
         The path of the page.
 
     Raises:
-        ConfigError: ``run`` is no work directory of a run, or the page cannot be written.
+        ConfigError: ``run`` is no work directory of a run, ``reload`` is below 1, or the page
+            cannot be written.
     """
+    if reload is not None and reload < 1:
+        raise ConfigError(f'--reload is {reload} seconds, but it must be at least 1')
     records = RunRecords.read(run)
     path = Path(out) if out else records.folder / 'report.html'
     _write(path)
-    analysis, reason = None, 'The page was made without images (--no-images).'
+    analysis, reason = None, WITHOUT_IMAGES
     if images:
         analysis, reason = _analysis(records, image_options, report)
     if reason and images:
         report(reason)
-    content = page_content(records, analysis, reason)
+    content = page_content(records, analysis, reason, _live_note(reload))
     title = f'{method_name(records)}: {one_line(records.folder.resolve().name)}'
-    page = html.page(title, content)
+    page = html.page(title, content, reload=reload)
     _write(path, page)
     return path
+
+
+def _live_note(reload: int | None) -> str:
+    """Return the box of a page that the browser reads again; '' for others."""
+    if reload is None:
+        return ''
+    now = datetime.now(UTC).strftime('%Y-%m-%d %H:%M:%S UTC')
+    return f'<div class="box">Written {now}, read again every {reload} seconds.</div>\n'
 
 
 def _write(path: Path, page: str = '') -> None:
@@ -90,13 +109,16 @@ def _analysis(
         return None, f'Images are not shown: {error}.'
 
 
-def page_content(records: RunRecords, analysis: Analysis | None, reason: str) -> str:
+def page_content(
+    records: RunRecords, analysis: Analysis | None, reason: str, note: str = ''
+) -> str:
     """Return the content of the page.
 
     Args:
         records: the run.
         analysis: what is shown of images, or None.
         reason: why there is no analysis, in a sentence.
+        note: HTML below the title.
     """
     sections = [
         Section('Facts', 'facts', facts_html(records)),
@@ -111,7 +133,7 @@ def page_content(records: RunRecords, analysis: Analysis | None, reason: str) ->
         sections.insert(1, Section('Missing or damaged', 'missing', problems))
     name = html.escape(one_line(records.folder.resolve().name))
     head = f'<h1>{html.escape(method_name(records))}: {name}</h1>\n{html.navigation(sections)}'
-    return head + ''.join(section.as_html() for section in sections)
+    return head + note + ''.join(section.as_html() for section in sections)
 
 
 def _image_sections(records: RunRecords, analysis: Analysis | None, reason: str) -> list[Section]:

@@ -18,6 +18,7 @@ from ssl_zoo.evaluation.features import Features, encode_batches, eval_mode
 from ssl_zoo.evaluation.protocols.context import EvaluationContext
 from ssl_zoo.printable import one_line
 from ssl_zoo.progress_bar import progress_bar
+from ssl_zoo.reports.class_names import readable_names
 from ssl_zoo.reports.run.records import RunRecords
 
 TEST_IMAGES = 1000  # largest number of test images whose features are compared
@@ -77,7 +78,7 @@ class Sample:
     def classes(self) -> list[str]:
         """Names of the classes; numbers where they have no names."""
         if self.bank.classes:
-            return [one_line(str(name)) for name in self.bank.classes]
+            return readable_names([one_line(str(name)) for name in self.bank.classes])
         largest = max(int(self.bank.labels.max()), int(self.test.labels.max()))
         return [str(label) for label in range(largest + 1)]
 

@@ -6,6 +6,7 @@ from ssl_zoo.printable import one_line
 from ssl_zoo.reports import html
 from ssl_zoo.reports.html import Section
 from ssl_zoo.reports.study.csv_files import arms_csv, runs_csv
+from ssl_zoo.reports.study.label_free import label_free_table
 from ssl_zoo.reports.study.report_figures import ReportFigures
 from ssl_zoo.reports.study.reproduce import reproduce_html
 from ssl_zoo.reports.study.tables import (
@@ -69,6 +70,7 @@ def markdown(study: StudyResults) -> str:
         reference_table(study),
         baseline_table(study),
         tuning_table(study),
+        label_free_table(study),
     )
     parts += [table.as_markdown() for table in tables if table]
     points = open_points(study)
@@ -107,6 +109,7 @@ def page_content(study: StudyResults, figures: ReportFigures) -> str:
         Section('Accuracy against cost', 'cost', html.figure_grid(figures.cost())),
         Section('Tuning', 'tuning', tuning),
         Section('Curves', 'curves', html.figure_grid(figures.val_curves())),
+        Section('Without labels', 'label_free', _label_free_html(study, figures)),
         Section('Method by method', 'methods', methods_html(study, figures)),
         Section('How to reproduce', 'reproduce', reproduce_html(study)),
     ]
@@ -119,6 +122,11 @@ def page_content(study: StudyResults, figures: ReportFigures) -> str:
     for section in sections:
         content += section.as_html()
     return content
+
+
+def _label_free_html(study: StudyResults, figures: ReportFigures) -> str:
+    table = label_free_table(study)
+    return html.figure_grid(figures.label_free()) + table.as_html() if table else ''
 
 
 def _table_html(table: TextTable | None) -> str:

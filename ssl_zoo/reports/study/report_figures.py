@@ -19,6 +19,8 @@ from ssl_zoo.reports.curves import (
     series,
 )
 from ssl_zoo.reports.study import plots
+from ssl_zoo.reports.study.label_free import accuracy_metric, candidates
+from ssl_zoo.reports.study.label_free_plot import plot_measures
 from ssl_zoo.reports.style import save_figure
 from ssl_zoo.storage.atomic import write_or_raise
 from ssl_zoo.studies.results import ArmResults, StudyResults
@@ -164,6 +166,21 @@ class ReportFigures:
                 SVG_AND_PNG,
             )
         return figures
+
+    def label_free(self) -> list[str]:
+        """Return the figure of accuracy over each measure without labels, a point for each run."""
+        metric = accuracy_metric(self.study)
+        if metric is None:
+            return []
+        runs, _ = candidates(self.study, metric['key'])
+        return self._save_plot(
+            plot_measures(runs, metric['name']),
+            'label_free',
+            f'{metric["name"]} accuracy over each measure without labels, a point for each run; '
+            f'the correlations are in the table below',
+            f'{metric["name"]} accuracy of the finished runs over the measures at their last look.',
+            SVG_AND_PNG,
+        )
 
     def _logs(self, arm: ArmResults) -> list[Log]:
         logs = []
