@@ -322,9 +322,7 @@ class Trainer:
             if rank() == 0:
                 self.visualizer.add_config(self.settings.to_builtin(), self.work_dir)
             self.call_hook('before_run')
-            if self.checkpoint_to_resume is not None:
-                load_state(self, self.checkpoint_to_resume)
-                self.checkpoint_to_resume = None
+            self.load_or_resume()
             self.optim_wrapper.initialize_count_status(self.model, self.iter, self.max_iters)
             if self.iter < self.max_iters:
                 self._train()
@@ -337,6 +335,12 @@ class Trainer:
             if self.lock is not None:
                 self.lock.release()
         return self.model
+
+    def load_or_resume(self) -> None:
+        """Load the checkpoint to resume from, if there is one."""
+        if self.checkpoint_to_resume is not None:
+            load_state(self, self.checkpoint_to_resume)
+            self.checkpoint_to_resume = None
 
     def _train(self) -> None:
         """Train from the current pass to the last."""

@@ -1,6 +1,5 @@
 """Images that a program holds: paths, Pillow images, arrays, or the items of a torch Dataset."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +51,14 @@ class ImageObjects(Source):
     """A sequence of images that a program holds.
 
     Args:
-        images: items that ``to_image`` takes; read when they are needed.
+        images: a sequence of items that ``to_image`` takes; read when they are needed.
         labels: (n,) whole numbers of at least 0, or None.
 
     Raises:
         ConfigError: there are no images, or not as many labels.
     """
 
-    def __init__(self, images: Sequence[Any], labels: Any = None):
+    def __init__(self, images: Any, labels: Any = None):
         if not len(images):
             raise ConfigError('there are no images: the list is empty')
         self.images = images
@@ -96,7 +95,7 @@ class DatasetImages(ImageObjects):
     def __init__(self, dataset: Dataset, labels: Any = None):
         if labels is None:
             labels = getattr(dataset, 'targets', getattr(dataset, 'labels', None))
-        super().__init__(dataset, labels)  # type: ignore[arg-type]  # it has len and items
+        super().__init__(dataset, labels)
 
     def read(self, i: int) -> Image.Image:
         item = self.images[i]
@@ -116,7 +115,7 @@ def as_source(images: Any, labels: Any = None) -> Source:
         return images
     if isinstance(images, Dataset):
         return DatasetImages(images, labels)
-    if isinstance(images, (list, tuple)) or (isinstance(images, (np.ndarray, Tensor))):
+    if isinstance(images, (list, tuple, np.ndarray, Tensor)):
         return ImageObjects(images, labels)
     raise ConfigError(
         f'images is a {type(images).__name__}, but it must be a list of images, an array of '
