@@ -478,7 +478,7 @@ IMAGENETTE = [path for path in CONFIGS if path.name.endswith('_imagenette.py')]
 
 def test_every_method_has_a_recipe_for_imagenette():
     with_one = {path.parent.name for path in IMAGENETTE if path.name == 'r18_imagenette.py'}
-    assert with_one == {path.parent.name for path in CONFIGS}
+    assert with_one == {path.parent.name for path in CONFIGS} - {'speedrun'}
 
 
 @pytest.mark.parametrize('path', IMAGENETTE, ids=lambda p: f'{p.parent.name}/{p.name}')
