@@ -6,8 +6,8 @@
 what counts: docs/speedrun.md.
 
 Source: configs/byol/r18_cifar10_200ep.py (lightly's benchmark, learning rate and weight decay
-converted to our loss), with these changes, none of them tuned: batches of 256, a warm-up, crops from
-0.2 and grayscale 0.1 (dkobak/simclr-cifar10, the public entry), and a decay of the target that
+converted to our loss), with these changes, none of them tuned: batches of 256, a warm-up, crops
+from 0.2 and grayscale 0.1 (dkobak/simclr-cifar10, the public entry), and a decay of the target that
 follows from the number of steps.
 
 Cost: not measured by us.

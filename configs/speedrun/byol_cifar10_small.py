@@ -11,7 +11,7 @@ training images in stratified order; looks at 24 px, at all 10,000 test images.
 Source: configs/byol/r18_cifar10_20ep.py (optimizer, the authors' for small data sets), with batches
 of 64, for more steps. It is not tuned.
 
-Cost: 2.8 minutes of one core of an AMD EPYC with AVX2 (9.7 minutes on the clock, beside other work).
+Cost: 2.8 minutes of one core of an AMD EPYC with AVX2 (beside other work 9.7 on the clock).
 Accuracy: 34.05 % (k = 10) after three epochs, seed 0, n = 1; with random weights 29.64 %.
 """
 
