@@ -72,18 +72,19 @@ def test_step(benchmarks, method):
 
 def test_a_slower_or_worse_race_is_told(benchmarks):
     script = benchmarks('speedrun')
-    record = dict(entry='e', target=45.0, reached=True, accuracy=45.2, device='cpu')
+    record = dict(entry='e', target=45.0, reached=True, accuracy=45.2)
     records = [
         dict(record, epochs=3.0, processor_minutes=4.0),
         dict(record, epochs=4.0, processor_minutes=6.0),
+        dict(record, epochs=9.0, processor_minutes=9.0, entry='another'),
     ]
-    assert script.verdict(dict(record, epochs=5.0, processor_minutes=7.5), records) == []
-    assert script.verdict(dict(record, epochs=5.1, processor_minutes=7.4), records) == [
-        '5.10 epochs, at most 5.00'
-    ]
-    other = dict(record, epochs=4.0, processor_minutes=99.0, device='another')
-    assert script.verdict(other, records) == []
-    missed = dict(record, epochs=9.0, processor_minutes=9.0, reached=False, accuracy=41.0)
+    both = ('epochs', 'processor_minutes')
+    slow = dict(record, epochs=5.0, processor_minutes=7.6)
+    assert script.verdict(slow, records) == []
+    assert script.verdict(slow, records, both) == ['7.60 processor_minutes, at most 7.50']
+    late = dict(record, epochs=5.1, processor_minutes=7.5)
+    assert script.verdict(late, records, both) == ['5.10 epochs, at most 5.00']
+    missed = dict(record, epochs=9.0, reached=False, accuracy=41.0)
     assert script.verdict(missed, records) == ['45 % was not reached, but 41.00 %']
 
 

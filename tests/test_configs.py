@@ -263,8 +263,12 @@ SOLO_LARS = {
     ],
 )
 def test_cifar_recipes_come_to_their_sources_numbers(config, steps, peak, renewals, facts, root):
-    settings = load_config(root / f'configs/{config}.py')
-    plan = Plan.of(settings, 50000)
+    _check_recipe(root / f'configs/{config}.py', 50000, steps, peak, renewals, facts)
+
+
+def _check_recipe(path, images, steps, peak, renewals, facts):
+    settings = load_config(path)
+    plan = Plan.of(settings, images)
     assert (plan.steps, plan.peak_lr) == (steps, pytest.approx(peak))
     with torch.device('meta'):
         method = build_method(plan.settings)
@@ -275,9 +279,218 @@ def test_cifar_recipes_come_to_their_sources_numbers(config, steps, peak, renewa
 
 
 def _value_at(values: dict, key: str):
-    for name in key.split('.'):
+    """Return the value under a dotted key, None if the config leaves the last name out."""
+    *names, last = key.split('.')
+    for name in names:
         values = values[int(name)] if isinstance(values, list) else values[name]
+    values = values.get(last)
     return tuple(values) if isinstance(values, list) else values
+
+
+LIGHTLY_SGD = {
+    'optimizer.type': 'SGD',
+    'weight_decay': 5e-4,
+    'decay_norm_and_bias': True,
+    'schedule.per_epoch': True,
+    'warmup_epochs': 0,
+    'views.0.blur_p': 0.5,
+    'views.0.jitter': (0.4, 0.4, 0.4, 0.1),
+}
+# Our loss is twice lightly's.
+HALF_LR = {**LIGHTLY_SGD, 'weight_decay': 2 * 5e-4}
+BYOL_VIEWS = {
+    'views.0.blur_p': 1.0,
+    'views.1.blur_p': 0.1,
+    'views.1.solarize_p': 0.2,
+    'views.1.jitter': (0.4, 0.4, 0.2, 0.1),
+}
+LIGHTLY_BYOL = {**LIGHTLY_SGD, **BYOL_VIEWS, 'views.0.jitter': (0.4, 0.4, 0.2, 0.1)}
+SOLO_IMAGENET100 = {'warmup_epochs': 10, 'schedule.start': 1e-4}
+
+
+@pytest.mark.parametrize(
+    ('config', 'steps', 'peak', 'renewals', 'facts'),
+    [
+        (
+            'byol/r18_imagenette',
+            36988,
+            2.0,
+            74,
+            {
+                **BYOL_VIEWS,
+                'optimizer.type': 'LARS',
+                'optimizer.trust_coefficient': 1e-3,
+                'weight_decay': 1e-6,
+                'warmup_epochs': 10,
+                'method.hidden_dim': 4096,
+                'method.base_ema': 0.996,
+                'views.0.crop': (0.08, 1),
+            },
+        ),
+        (
+            'byol/vit_s16_imagenette',
+            7397,
+            5e-4,
+            125,
+            {**BYOL_VIEWS, 'optimizer.type': 'AdamW', 'weight_decay': 0.1, 'views.0.size': 224},
+        ),
+        # MYOW halves BYOL's loss.
+        (
+            'myow/r18_imagenette',
+            36988,
+            2.0,
+            74,
+            {**BYOL_VIEWS, 'norm_and_bias_lr': 2, 'weight_decay': 1e-6 / 2},
+        ),
+        (
+            'mocov3/r18_imagenette',
+            36988,
+            0.3,
+            185,
+            {
+                **SOLO_IMAGENET100,
+                **BYOL_VIEWS,
+                'optimizer.clip_lr': True,
+                'weight_decay': 1e-6,
+                'method.temperature': 0.2,
+            },
+        ),
+        (
+            'ressl/r18_imagenette',
+            36988,
+            0.3,
+            370,
+            {
+                **SOLO_IMAGENET100,
+                'weight_decay': 1e-4,
+                'views.0.crop': (0.08, 1),
+                'views.1.crop': (0.08, 1),
+                'views.1.blur_p': None,
+                'method.student_temperature': 0.1,
+                'method.teacher_temperature': 0.04,
+            },
+        ),
+        (
+            'w_mse/r18_imagenette',
+            36988,
+            2e-3,
+            None,
+            {
+                'optimizer.type': 'Adam',
+                'method.whiten_size': 256,
+                'method.proj_dim': 128,
+                'views.3.blur_p': None,
+                'schedule.milestones': (950, 975),
+            },
+        ),
+        ('simclr/r18_imagenette', 29590, 0.06 / 2, None, {**HALF_LR, 'method.temperature': 0.5}),
+        ('dcl/r18_imagenette', 29590, 0.06 / 2, None, {**HALF_LR, 'method.temperature': 0.1}),
+        ('dcl/dclw_r18_imagenette', 29590, 0.06 / 2, None, {**HALF_LR, 'method.sigma': 0.5}),
+        (
+            'moco/r18_imagenette',
+            29590,
+            0.06,
+            296,
+            {**LIGHTLY_SGD, 'method.hidden_dim': 2048, 'method.queue_size': 4096},
+        ),
+        (
+            'nnclr/r18_imagenette',
+            29590,
+            0.06,
+            None,
+            {**LIGHTLY_SGD, 'method.queue_size': 4096, 'method.temperature': 0.5},
+        ),
+        (
+            'simsiam/r18_imagenette',
+            29590,
+            0.06,
+            None,
+            {**LIGHTLY_SGD, 'method.proj_layers': 3, 'views.1.crop': (0.2, 1)},
+        ),
+        (
+            'barlow_twins/r18_imagenette',
+            29590,
+            0.06,
+            None,
+            {**LIGHTLY_BYOL, 'method.lambd': 5e-3, 'method.proj_dim': 2048},
+        ),
+        (
+            'vicreg/r18_imagenette',
+            29590,
+            0.3,
+            None,
+            {
+                'optimizer.larc': True,
+                'optimizer.clip_lr': None,
+                'weight_decay': 1e-4,
+                'decay_norm_and_bias': True,
+                'warmup_epochs': 40,
+                'views.1.solarize_p': 0.1,
+                'method.variance_weight': 25,
+            },
+        ),
+        (
+            'tico/r18_imagenette',
+            29590,
+            0.3,
+            59,
+            {**BYOL_VIEWS, 'weight_decay': 1e-4, 'warmup_epochs': 40, 'method.rho': 20},
+        ),
+        (
+            'swav/r18_imagenette',
+            29590,
+            1e-3,
+            None,
+            {
+                'optimizer.type': 'Adam',
+                'weight_decay': 1e-6,
+                'method.prototypes': 3000,
+                'views.1.crop': (0.14, 1),
+                'views.7.size': 64,
+                'views.7.crop': (0.05, 0.14),
+            },
+        ),
+        (
+            'dino/r18_imagenette',
+            29590,
+            0.06,
+            148,
+            {
+                'weight_decay': 5e-4,
+                'method.prototypes': 2048,
+                'views.1.crop': (0.4, 1),
+                'views.1.solarize_p': 0.2,
+                'views.7.size': 64,
+                'views.7.crop': (0.05, 0.4),
+            },
+        ),
+    ],
+)
+def test_imagenette_recipes_come_to_their_sources_numbers(
+    config, steps, peak, renewals, facts, root
+):
+    path = root / f'configs/{config}.py'
+    _check_recipe(path, 9469, steps, peak, renewals, facts)
+
+
+IMAGENETTE = [path for path in CONFIGS if path.name.endswith('_imagenette.py')]
+
+
+def test_every_method_has_a_recipe_for_imagenette():
+    with_one = {path.parent.name for path in IMAGENETTE if path.name == 'r18_imagenette.py'}
+    assert with_one == {path.parent.name for path in CONFIGS} - {'speedrun'}
+
+
+@pytest.mark.parametrize('path', IMAGENETTE, ids=lambda p: f'{p.parent.name}/{p.name}')
+def test_imagenette_is_evaluated_as_by_the_source_of_the_recipe(path):
+    """The authors of BYOL keep the centre 4/5 of the short side, lightly all of it."""
+    settings = load_config(path)
+    expected = {'byol/r18': (128, 160), 'byol/vit_s16': (224, 256), 'myow/r18': (128, 160)}
+    name = f'{path.parent.name}/{path.stem.removesuffix("_imagenette")}'
+    assert settings.eval_geometry() == expected.get(name, (128, 128))
+    assert settings.batch_size == 256
+    assert (settings.data.expected_images, settings.data.val) == (9469, 1000)
+    assert settings.data.train_on_val
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,13 @@
 regression test of the way from speed to accuracy (benchmarks/speedrun.py), not a good recipe.
 
 An eighth of the width of ResNet-18 and one block in each stage; views of 16 px; the first 20,000
-training images in stratified order; looks at 24 px, at all 10,000 test images. torch's kernels for
-convolutions of 6 channels, a tenth of the width, ended the process on our machine.
+training images in stratified order; looks at 24 px, at all 10,000 test images.
 
 Source: configs/byol/r18_cifar10_20ep.py (optimizer, the authors' for small data sets), with batches
-of 64, which did best in our trials of 5 epochs (docs/studies.md). It is not tuned.
+of 64, for more steps. It is not tuned.
 
-Cost: see docs/speedrun.md.
-Accuracy: see docs/speedrun.md. With random weights 29.6 % (seed 0).
+Cost: 2.8 minutes of one core of an AMD EPYC with AVX2 (beside other work 9.7 on the clock).
+Accuracy: 34.05 % (k = 10) after three epochs, seed 0, n = 1; with random weights 29.64 %.
 """
 
 _base_ = '../_base_/cifar10.py'

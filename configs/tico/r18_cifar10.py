@@ -6,8 +6,9 @@
 
 Source: optimizer, heads and decay are those of lightly for Imagenette (lightly-ai/lightly,
 docs/source/getting_started/benchmarks/imagenette_benchmark.py since March 2023, ResNet-18, batch
-256, 800 epochs), beta and rho the paper's as lightly quotes them. The views are those of solo-learn
-for BYOL on CIFAR-10 (scripts/pretrain/cifar/augmentations/asymmetric.yaml, commit 2432289). We
+256, 800 epochs), beta is lightly's default, and rho is 8, the paper's (from memory, unconfirmed;
+lightly's default is 20, lightly/loss/tico_loss.py, commit 32a87c2). The views are those of
+solo-learn for BYOL on CIFAR-10 (scripts/pretrain/cifar/augmentations/asymmetric.yaml, 2432289). We
 could not confirm whether the paper has a CIFAR recipe. lightly's decay rises by epochs, ours by
 steps; lightly's loss has one direction, ours has both.
 

@@ -3,10 +3,10 @@
     python tools/train.py configs/tico/r50_imagenet.py
 
 Source: lightly (lightly-ai/lightly), benchmarks/imagenet/resnet50/tico.py (commit 05de213), with
-its heads, with beta and rho as lightly quotes them from the paper, and with torchvision's
-ResNet-50, whose last BatchNorm of each block starts with a scale of 1. No official code is public,
-and we could not confirm the paper's optimizer, batch and epochs. lightly's loss has one direction,
-ours has both.
+its heads and its beta, and with torchvision's ResNet-50, whose last BatchNorm of each block starts
+with a scale of 1. rho is 8, the paper's (from memory, unconfirmed; lightly's default is 20,
+lightly/loss/tico_loss.py, 32a87c2). No official code is public, and we could not confirm the
+paper's optimizer, batch and epochs. lightly's loss has one direction, ours has both.
 
 Cost: not measured by us.
 Accuracy, linear probe, top-1: 49.7 % (lightly, 100 epochs; k-NN 26.6 %). The authors': not

@@ -300,7 +300,7 @@ def race_row(entry: str, device: str, torch: str, commit: str, races: list[dict]
         mean('minutes', 2),
         mean('processor_minutes', 2),
         mean('epochs', 1),
-        mean('pflop', 2 if first['pflop'] < 10 else 0),
+        mean('pflop', 4 if first['pflop'] < 0.1 else 0),
         seeds,
         f'{device}; torch {torch}, commit {commit}',
     ]

@@ -112,6 +112,8 @@ th[scope=row] {
   position: sticky; left: 0; background: var(--back); font-weight: 600; white-space: normal;
   min-width: 6rem;
 }
+.blocks th, .blocks td { padding: .3rem .25rem; }
+.blocks td { white-space: normal; min-width: 7.1rem; }
 td.long { white-space: normal; min-width: 13rem; max-width: 45rem; overflow-wrap: anywhere; }
 td.wrap { white-space: normal; max-width: 45rem; overflow-wrap: anywhere; }
 th button { all: unset; cursor: pointer; font-weight: 600; }
@@ -125,7 +127,6 @@ table.stacked td { white-space: normal; }
 table.stacked td.number { white-space: nowrap; }
 
 @media (max-width: 760px) {
-  .blocks th, .blocks td { padding: .3rem .2rem; }
   .blocks th[scope=row] { min-width: 4.5rem; }
   label.narrow { display: flex; margin: .8rem 0; }
   table.stacked thead {
