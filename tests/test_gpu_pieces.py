@@ -88,6 +88,7 @@ def test_the_curve_is_kept_over_calls(session):
 # The pieces
 
 
+@pytest.mark.long
 def test_the_steps_of_resnet50(gpu, session):
     call = session()
     step = gpu('resnet50_step')
@@ -106,6 +107,7 @@ def test_every_method_trains(gpu, session):
     check_table(gpu, call)  # no part has failed
 
 
+@pytest.mark.long
 def test_the_profile(gpu, session):
     call = session('c')
     gpu('cifar_profile').run(call)
