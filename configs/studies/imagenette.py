@@ -118,7 +118,7 @@ small = dict(
     methods={
         'BYOL': dict(
             config='../byol/r18_imagenette.py',
-            options=['method.hidden_dim=1024', *_auto, 'base_lr=8'],
+            options=['method.hidden_dim=1024', *_auto, 'base_lr=4'],
         ),
         'SimCLR': dict(config='../simclr/r18_imagenette.py', options=['base_lr=0.24']),
         'MoCo v2': dict(
