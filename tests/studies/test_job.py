@@ -92,7 +92,9 @@ def test_a_run_leaves_the_figures_of_the_evaluation_commands(jobs):
     run = jobs.runs[0]
     record = record_of(run)
     best = max(map(record_of, jobs.trials), key=lambda trial: trial['val_knn'])
-    assert record['lr'] == {key: best[key] for key in ('key', 'factor', 'value')}
+    assert record['lr'] == dict(
+        variant='', **{key: best[key] for key in ('key', 'factor', 'value')}
+    )
     assert record['config']['base_lr'] == best['value']
     rows = [row for row in rows_of(run.folder / 'results.jsonl') if 'checkpoint_sha256' in row]
     values = {
