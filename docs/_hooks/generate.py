@@ -51,7 +51,12 @@ API = {
     'config': ['ssl_zoo.config.*'],
     'views': ['ssl_zoo.data.views', 'ssl_zoo.data.crop', 'ssl_zoo.data.photometric'],
     'sources': ['ssl_zoo.data.sources.*'],
-    'engine': ['ssl_zoo.engine.trainer', 'ssl_zoo.checkpoint'],
+    'engine': [
+        'ssl_zoo.engine.trainer',
+        'ssl_zoo.engine.initial_weights',
+        'ssl_zoo.engine.writers',
+        'ssl_zoo.checkpoint',
+    ],
     'distributed': [
         'ssl_zoo.distributed.collectives',
         'ssl_zoo.distributed.batchnorm',
