@@ -17,6 +17,7 @@ import timm
 from huggingface_hub import constants as hub
 
 from ssl_zoo.errors import ConfigError, nearest
+from ssl_zoo.registry import BACKBONES
 
 # Keys of ``build_backbone`` itself.
 BUILD_KEYS = ('name', 'stem', 'width', 'fixed_patches', 'padding', 'stem_padding')
@@ -193,8 +194,12 @@ def architecture(backbone: dict[str, Any]) -> dict[str, Any]:
             of at most 1,000,000, a truth value, a text, or a list of these.
     """
     backbone = {key: value for key, value in backbone.items() if key != 'pretrained'}
-    name = backbone.get('name')
-    allowed = (*BUILD_KEYS, *COMMON_KEYS, *_family_keys(name))
+    name = backbone.get('type', backbone.get('name'))
+    if 'type' in backbone:
+        backbone = {key: value for key, value in backbone.items() if key != 'weights'}
+        allowed = _registered_keys(backbone)
+    else:
+        allowed = (*BUILD_KEYS, *COMMON_KEYS, *_family_keys(name))
     for key, value in backbone.items():
         if key not in allowed:
             raise ConfigError(
@@ -207,6 +212,22 @@ def architecture(backbone: dict[str, Any]) -> dict[str, Any]:
                 f'at most {LARGEST_NUMBER:,}, True, False, a text, or a list of these'
             )
     return backbone
+
+
+def _registered_keys(backbone: dict[str, Any]) -> tuple[str, ...]:
+    """Return the keys of a registered backbone: the arguments that its class or function names.
+
+    One that takes any arguments (``**arguments``) gets those of the file; it must itself refuse
+    places to get weights from, as ssl_zoo.torchvision_backbones does.
+    """
+    kind = backbone['type']
+    if kind not in BACKBONES.names():
+        return ('type',)  # build_backbone says what is wrong with it
+    parameters = inspect.signature(BACKBONES.find(kind)).parameters
+    own = [key for key in parameters if key not in (*WEIGHT_SOURCES, 'weights')]
+    if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+        own += [key for key in backbone if key not in WEIGHT_SOURCES]
+    return ('type', *own)
 
 
 def _family_keys(name: object) -> tuple[str, ...]:

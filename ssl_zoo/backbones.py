@@ -1,4 +1,4 @@
-"""Backbones: any timm model by name, without its classifier.
+"""Backbones: any timm model by name, without its classifier, or a registered network by type.
 
 ResNets can also have a CIFAR stem, wider stages and TensorFlow's padding; ViTs can have MoCo v3's
 fixed patch embedding.
@@ -19,13 +19,56 @@ from torch import Tensor, nn
 from ssl_zoo.architecture_keys import architecture, is_architecture_only
 from ssl_zoo.errors import ConfigError, nearest, reason
 from ssl_zoo.pretrained import note_missing, recorded_loading
+from ssl_zoo.registry import BACKBONES
 
 STEMS = ('imagenet', 'cifar')
 PADDINGS = ('symmetric', 'same')
 RGB = 3  # channels of all images
 
 
-def build_backbone(
+def build_backbone(name: str | None = None, **arguments: Any) -> nn.Module:
+    """Build a backbone, (B, 3, H, W) -> (B, embed_dim).
+
+    Args:
+        name: a timm model, see build_timm_backbone.
+        arguments: those of build_timm_backbone; or 'type', a name in BACKBONES, and the arguments
+            of what is registered there.
+
+    Returns:
+        The network; its attribute ``embed_dim`` is the width of its output.
+
+    Raises:
+        ConfigError: neither name nor type, an unknown one, or arguments that do not fit.
+    """
+    if name is not None:
+        arguments = dict(arguments, name=name)
+    if 'type' in arguments:
+        return _build_registered(arguments)
+    if 'name' not in arguments:
+        raise ConfigError(
+            "the backbone has neither 'name', that of a timm model, nor 'type', one of "
+            f'{", ".join(BACKBONES.names())}; write dict(name=...) or dict(type=...)'
+        )
+    return build_timm_backbone(**arguments)
+
+
+def _build_registered(arguments: dict[str, Any]) -> nn.Module:
+    if is_architecture_only():
+        arguments = architecture(arguments)
+    network = BACKBONES.create(arguments)
+    kind = arguments['type']
+    if not isinstance(network, nn.Module):
+        raise ConfigError(f'backbone {kind!r} is a {type(network).__name__}, but not a nn.Module')
+    width = getattr(network, 'embed_dim', None)
+    if not isinstance(width, int) or isinstance(width, bool) or width < 1:
+        raise ConfigError(
+            f'backbone {kind!r} has embed_dim={width!r}, but it must be the width of its output: '
+            f'set self.embed_dim in its __init__'
+        )
+    return network
+
+
+def build_timm_backbone(
     name: str,
     stem: str = 'imagenet',
     width: float = 1,

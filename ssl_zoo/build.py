@@ -77,8 +77,8 @@ def build_method(
             "base_ema='auto' depends on the number of steps: give the settings of the plan, "
             'Plan.of(settings, images).settings'
         )
-    if not pretrained and cfg.get('backbone', {}).get('pretrained'):
-        cfg = {**cfg, 'backbone': {**cfg['backbone'], 'pretrained': False}}
+    if not pretrained:
+        cfg = _with_random_backbone(cfg)
     method = METHODS.create(cfg)
     if microbatch_images is None and isinstance(settings.accumulate, int):
         microbatch_images = settings.batch_size // int(settings.accumulate)
@@ -92,6 +92,18 @@ def build_method(
     if settings.channels_last:
         method = method.to(memory_format=torch.channels_last)
     return method
+
+
+def _with_random_backbone(method: dict) -> dict:
+    """Return the config of a method whose backbone begins with random weights."""
+    backbone = method.get('backbone')
+    if not isinstance(backbone, dict):
+        return method
+    if backbone.get('pretrained'):
+        backbone = {**backbone, 'pretrained': False}
+    if 'type' in backbone:
+        backbone = {key: value for key, value in backbone.items() if key != 'weights'}
+    return {**method, 'backbone': backbone}
 
 
 def _check_microbatch(method: Method, settings: Settings, images: int) -> None:
@@ -136,8 +148,10 @@ def _network_key(network: nn.Module, settings: Settings) -> Hashable:
 
 def _backbone_name(method: Method, settings: Settings) -> str:
     backbone = settings.method.get('backbone')
-    if isinstance(backbone, dict) and isinstance(backbone.get('name'), str):
-        return backbone['name']
+    if isinstance(backbone, dict):
+        name = backbone.get('name', backbone.get('type'))
+        if isinstance(name, str):
+            return name
     return type(method.backbone).__name__
 
 

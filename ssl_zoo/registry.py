@@ -90,6 +90,7 @@ SOURCES = Registry(
         'ssl_zoo.data.sources.voc2007',
     ],
 )
+BACKBONES = Registry('backbone', scope='ssl_zoo', locations=['ssl_zoo.torchvision_backbones'])
 HOOKS = Registry(
     'hook',
     scope='ssl_zoo',

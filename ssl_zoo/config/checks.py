@@ -143,7 +143,9 @@ def check_eval_geometry(settings: 'Settings') -> None:
 def check_backbone(settings: 'Settings') -> None:
     """The backbone is a dict."""
     backbone = settings.method.get('backbone', {})
-    require(isinstance(backbone, dict), 'method.backbone', backbone, 'dict(name=...)')
+    require(
+        isinstance(backbone, dict), 'method.backbone', backbone, 'dict(name=...) or dict(type=...)'
+    )
 
 
 def check_base_ema(settings: 'Settings') -> None:

@@ -58,7 +58,8 @@ def _millions(parameters: Iterable[nn.Parameter]) -> str:
 
 
 def _describe_method(settings: Settings, method: Method) -> str:
-    backbone = settings.method.get('backbone', {}).get('name', 'its backbone')
+    arguments = settings.method.get('backbone', {})
+    backbone = arguments.get('name', arguments.get('type', 'its backbone'))
     trained = _millions(p for p in method.parameters() if p.requires_grad)
     return (
         f'{settings.method["type"]} on {backbone}, {_millions(method.backbone.parameters())} '

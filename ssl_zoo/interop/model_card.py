@@ -113,7 +113,8 @@ def model_card(
     """
     config = context.settings.to_builtin()
     method = config['method']['type']
-    backbone_name = config['method'].get('backbone', {}).get('name')
+    backbone = config['method'].get('backbone', {})
+    backbone_name = backbone.get('name', backbone.get('type'))
     facts = {
         'file': f'{_code(file_name)}, {size:,} bytes',
         'SHA-256': f'`{sha256}`',

@@ -15,7 +15,7 @@ from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from ssl_zoo.backbones import build_backbone
+from ssl_zoo.backbones import build_backbone, build_timm_backbone
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.layers import StdConv2d, batchnorm_to_groupnorm
 
@@ -85,7 +85,7 @@ def timm_recipe(encoder: nn.Module, backbone: dict | None) -> RebuildRecipe:
         ConfigError: the config does not name the network, or the encoder's weights are not those of
             the network that it names.
     """
-    is_named = isinstance(backbone, dict) and 'name' in backbone
+    is_named = isinstance(backbone, dict) and 'name' in backbone and 'type' not in backbone
     if not is_named or not all(str(key).isidentifier() for key in backbone):
         raise ConfigError(
             'the config of this checkpoint has no method.backbone=dict(name=...), so the code that '
@@ -144,7 +144,7 @@ def _beyond_timm(encoder: nn.Module, arguments: dict) -> str:
 
 def _arguments_beyond_timm(backbone: dict) -> set[str]:
     """Return the arguments in a config that code with timm alone cannot express."""
-    known = set(inspect.signature(build_backbone).parameters)
+    known = set(inspect.signature(build_timm_backbone).parameters)
     return (known - TIMM_ARGUMENTS).intersection(backbone)
 
 

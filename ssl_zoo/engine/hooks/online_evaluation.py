@@ -455,7 +455,7 @@ def begins_with_weights(settings: Settings) -> bool:
     """Whether a run begins with weights from elsewhere, not with random ones."""
     backbone = settings.method.get('backbone')
     pretrained = isinstance(backbone, dict) and any(
-        backbone.get(key) for key in ('pretrained', 'checkpoint_path')
+        backbone.get(key) for key in ('pretrained', 'checkpoint_path', 'weights')
     )
     return pretrained or settings.init_from is not None
 
