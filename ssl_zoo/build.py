@@ -99,10 +99,8 @@ def _with_random_backbone(method: dict) -> dict:
     backbone = method.get('backbone')
     if not isinstance(backbone, dict):
         return method
-    if backbone.get('pretrained'):
-        backbone = {**backbone, 'pretrained': False}
-    if 'type' in backbone:
-        backbone = {key: value for key, value in backbone.items() if key != 'weights'}
+    sources = (*WEIGHT_SOURCES, 'weights')
+    backbone = {key: value for key, value in backbone.items() if key not in sources}
     return {**method, 'backbone': backbone}
 
 
@@ -304,6 +302,14 @@ def load_weights(
         ) from None
 
 
+def began_with_warning(facts: dict) -> str:
+    """Return what figures of a run must say that began with the weights of another file."""
+    return (
+        f'the run began with weights of {facts.get("file")} (SHA-256 '
+        f'{str(facts.get("sha256"))[:12]}), which may have been trained on other images'
+    )
+
+
 class LoadedMethod(NamedTuple):
     """The method of a checkpoint.
 
@@ -372,6 +378,8 @@ def load_trained(
     if not random_weights:
         load_weights(method, content['method'], path)
     fit_to_evaluation(method, settings)
+    if content.get('began_with') and not random_weights:
+        method.warnings += (began_with_warning(content['began_with']),)
     if random_weights:
         return LoadedMethod(method.eval(), settings, 0, None)
     train_data = trained_on(content)

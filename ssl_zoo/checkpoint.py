@@ -68,6 +68,12 @@ def _are_texts(versions: dict) -> bool:
     return all(isinstance(text, str) for item in versions.items() for text in item)
 
 
+def _is_origin(facts: dict) -> bool:
+    return all(isinstance(key, str) for key in facts) and all(
+        value is None or isinstance(value, (str, int, dict)) for value in facts.values()
+    )
+
+
 def _has_sections(config: dict) -> bool:
     return all(isinstance(config.get(key), dict) for key in ('method', 'data'))
 
@@ -85,6 +91,7 @@ ITEMS: dict[str, tuple[type, Callable[[Any], bool], str]] = dict(
     processes=(int, lambda processes: processes > 0, 'above 0'),
     accumulate=(int, lambda passes: passes > 0, 'above 0'),
     hooks=(dict, lambda state: True, 'the state of hooks'),
+    began_with=(dict, _is_origin, 'facts of the weights that the run began with'),
 )
 
 
@@ -289,6 +296,11 @@ def check_resumable(content: dict, settings: Settings, train: Source) -> str | N
                 f'cannot resume: {key} was {before.get(key)!r} and is {now[key]!r}; set it back, '
                 f'or start a new run in another work directory{_more_epochs(key)}'
             )
+    if before.get('init_from') != now['init_from']:
+        raise ConfigError(
+            f'cannot resume: init_from was {before.get("init_from")!r} and is '
+            f'{now["init_from"]!r}; set it back (the file is not read again)'
+        )
     for key in DATA_INVARIANTS:
         value_before = before['data'].get(key, False)
         if value_before != now['data'][key]:

@@ -28,9 +28,9 @@ class Registry(_Registry):
         Raises:
             ConfigError: no class has this name; the message lists the nearest names.
         """
-        if name not in self.names():
+        if not isinstance(name, str) or name not in self.names():
             raise ConfigError(
-                f'{name!r} is not a registered {self.name}: {nearest(name, self.names())} '
+                f'{name!r} is not a registered {self.name}: {nearest(str(name), self.names())} '
                 f'A class of your own needs @register_module(), and its file under `imports` in '
                 f'the config, for an evaluation under --imports.'
             )

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
+from ssl_zoo.data.sources.objects import as_source, raise_if_unreadable
 from ssl_zoo.evaluation.encoder import load_encoder
 
 
@@ -32,4 +33,7 @@ class Encoder(TransformerMixin, BaseEstimator):
         """Compute features: n images (see ssl_zoo.evaluation.encoder.Encoder) -> (n, D) float32."""
         if not hasattr(self, 'encoder_'):
             self.fit(images)
-        return self.encoder_(images)
+        source = as_source(images)
+        features = self.encoder_.features(source)
+        raise_if_unreadable(source, features.unreadable)
+        return features.values

@@ -3,8 +3,8 @@
     python benchmarks/gpu a                      # on a GPU
     python benchmarks/gpu a --small              # on a CPU: shows that the piece works
 
-The record of a piece goes to <out>/<piece>.json and, without --small, to --records. The same
-command again does the parts for which there was no time.
+The record of a piece goes to <out>/full/<piece>.json (--small: <out>/small/) and, without --small,
+to --records. The same command again does the parts for which there was no time.
 """
 
 import argparse

@@ -79,13 +79,18 @@ def pack_folder(folder: Path, archive: Path, name: str) -> None:
 
 
 def zip_jpegs(folder: Path, archive: Path) -> None:
+    paths = sorted(folder.rglob('*.jp*g'), key=str)[:100]
+    if not paths:
+        raise SystemExit(f'{folder} holds no JPEGs; give a folder of photographs with --jpegs')
     with zipfile.ZipFile(archive, 'w') as file:  # JPEGs do not get smaller
-        for path in sorted(folder.rglob('*.jp*g'), key=str)[:100]:
+        for path in paths:
             file.write(path, f'imagenet_sample100/{path.name}')
 
 
 def pack_imagenette(folder: Path, archive: Path, room: int) -> None:
     """Encode the photographs anew, at the highest quality for which they fit, and note it."""
+    if next(encoded(folder, 64, 50), None) is None:
+        raise SystemExit(f'{folder} holds no JPEGs; give the folder of Imagenette')
     for side, quality in ENCODINGS:
         size = 0
         with tarfile.open(archive, 'w') as file:

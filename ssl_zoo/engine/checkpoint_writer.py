@@ -106,8 +106,9 @@ class CheckpointWriter:
             method=weights,
             optimizer=optimizer,
             hooks=hooks,
-            began_with=self.began_with,
         )
+        if self.began_with is not None:
+            content['began_with'] = self.began_with
         try:
             atomic_write(path, lambda file: torch.save(add_digest(content), file))
         except (OSError, RuntimeError) as error:

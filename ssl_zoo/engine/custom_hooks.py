@@ -48,6 +48,7 @@ def build_custom_hooks(configs: list[Any]) -> list[Hook]:
 def _build(config: Any) -> Hook:
     arguments = dict(config) if isinstance(config, dict) else config
     name = arguments.get('type') if isinstance(arguments, dict) else None
+    name = name if isinstance(name, str) else None
     if name in REPLACED and name not in HOOKS.names():
         raise ConfigError(f"hooks names mmengine's {name}, but {REPLACED[name]}")
     if name in MMENGINE_HOOKS.module_dict and name not in HOOKS.names():

@@ -12,6 +12,7 @@ from ssl_zoo.data.splits import data_notes, data_sources, data_warnings
 from ssl_zoo.distributed.process_group import rank_info
 from ssl_zoo.engine.custom_hooks import build_custom_hooks
 from ssl_zoo.engine.describe_plan import describe_plan
+from ssl_zoo.engine.initial_weights import read_initial_weights
 from ssl_zoo.engine.plan import Plan
 from ssl_zoo.engine.timed_step import TimedStep, build_method_and_optimizer, timed_step
 from ssl_zoo.engine.writers import build_writers
@@ -30,6 +31,7 @@ def dry_run(settings: Settings, report: Callable[[str], object] = print) -> None
     info = rank_info()
     build_custom_hooks(settings.hooks)  # raises for a mistake
     build_writers(settings.writers, '.')
+    read_initial_weights(settings)
     plan = Plan.of(settings, _count_images(settings, report), info.size)
     settings = plan.settings
     if info.rank > 0:

@@ -10,6 +10,7 @@ from ssl_zoo.backbones import other_channels
 from ssl_zoo.build import load_weights
 from ssl_zoo.checkpoint import read_checkpoint
 from ssl_zoo.config.settings import Settings
+from ssl_zoo.data.data_digest import trained_on
 from ssl_zoo.errors import ConfigError, nearest
 from ssl_zoo.method import Method
 from ssl_zoo.storage.digest import sha256_of_file
@@ -28,6 +29,7 @@ class InitialWeights:
         step: optimizer steps that the weights were trained for.
         method_type: type of the method in the file.
         weights: state_dict of the method in the file, on the CPU.
+        train_data: digest of the images that the weights were trained on; None if it is not known.
     """
 
     path: Path
@@ -36,13 +38,20 @@ class InitialWeights:
     step: int
     method_type: str
     weights: dict[str, Tensor]
+    train_data: str | None
 
     def facts(self) -> dict[str, Any]:
         """Return what a checkpoint of the run records; the file is not needed afterwards."""
-        return dict(file=str(self.path), part=self.part, sha256=self.sha256, step=self.step)
+        return dict(
+            file=str(self.path),
+            part=self.part,
+            sha256=self.sha256,
+            step=self.step,
+            train_data=self.train_data,
+        )
 
     def describe(self) -> str:
-        """Return the line of the plan."""
+        """Return the text that the trainer logs after the plan."""
         what = 'the whole method' if self.part == 'method' else 'the backbones'
         return (
             f'{what} from {self.path} ({self.method_type}, step {self.step}, '
@@ -52,8 +61,9 @@ class InitialWeights:
     def load_into(self, method: Method) -> None:
         """Copy the weights into a method that is not wrapped yet, bit for bit.
 
-        With part='backbone' every backbone of the method gets those of the file's trained network,
-        also that of a moving average; heads, predictors and queues keep their random start.
+        With part='backbone' the backbone of the file's trained network is copied into every
+        backbone of the method, also into that of a moving average; heads, predictors and queues
+        keep their random start.
 
         Raises:
             ConfigError: names or shapes differ.
@@ -136,5 +146,20 @@ def read_initial_weights(settings: Settings) -> InitialWeights | None:
         ) from None
     method_type = str(content['config'].get('method', {}).get('type'))
     return InitialWeights(
-        path, part, sha256_of_file(path), content['step'], method_type, content['method']
+        path,
+        part,
+        sha256_of_file(path),
+        content['step'],
+        method_type,
+        content['method'],
+        trained_on(content),
     )
+
+
+def begins_with_weights(settings: Settings) -> bool:
+    """Whether a run begins with weights from elsewhere, not with random ones."""
+    backbone = settings.method.get('backbone')
+    pretrained = isinstance(backbone, dict) and any(
+        backbone.get(key) for key in ('pretrained', 'checkpoint_path', 'weights')
+    )
+    return pretrained or settings.init_from is not None

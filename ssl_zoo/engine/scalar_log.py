@@ -30,7 +30,7 @@ class ScalarLog:
         self.logger = logger
         self.tensorboard = tensorboard
         self._writer: SummaryWriter | None = None
-        self._purge_step = 0
+        self._purge_step: int | None = None
 
     def remove_lines_after(self, step: int) -> None:
         """Remove the lines of log.jsonl after a step, because a resumed run writes them again.
@@ -85,6 +85,7 @@ class ScalarLog:
                 threading.excepthook = _excepthook_without_tensorboard
                 folder = str(self.tensorboard_dir)
                 self._writer = SummaryWriter(folder, purge_step=self._purge_step)
+                self._purge_step = None  # a file that is begun later hides nothing
             write(self._writer)
             self._writer.flush()
         except OSError as error:
@@ -96,6 +97,7 @@ class ScalarLog:
         if self._writer is not None:
             with suppress(OSError):
                 self._writer.close()
+            self._writer = None
 
 
 def _excepthook_without_tensorboard(args, before=threading.excepthook) -> None:

@@ -8,13 +8,18 @@ calls them at these points:
         after_load_checkpoint                               a resumed run
         before_train
             before_train_epoch
-                before_train_iter, after_train_iter         each forward pass
+                before_train_iter, after_train_iter         each forward and backward pass
             after_train_epoch
             after_optimizer_step                            each optimizer step
         after_train
-        on_wait_stopped, on_non_finite                      instead of after_train
     after_run
+    on_wait_stopped                                         a signal while no batch arrives
+    on_non_finite                                           a loss or weight that is not finite
     on_exit                                                 always, the last one
+
+A run that ends by a signal or an error has no ``after_train`` and no ``after_run``. A pass
+(``iter``) is one forward and backward pass of one micro-batch; a step is one update of the weights,
+after ``accumulate`` passes. A reader of the training itself begins at ``one_pass``.
 
 Names and arguments are those of mmengine's Hook; ``after_optimizer_step`` and those that begin with
 ``on_`` are ours. ``before_save_checkpoint`` is called before each checkpoint is written.
@@ -39,7 +44,7 @@ from mmengine.runner import get_priority
 from mmengine.visualization.vis_backend import BaseVisBackend
 from torch import nn
 
-from ssl_zoo.build import build_method
+from ssl_zoo.build import began_with_warning, build_method
 from ssl_zoo.config.settings import Settings
 from ssl_zoo.config.writing import config_text
 from ssl_zoo.data.loader import default_workers, train_loader
@@ -123,13 +128,15 @@ def build_trainer(
         )
 
     # Method, optimizer, loader. A resumed run has its weights from the checkpoint.
+    hooks = build_hooks(settings, sources)
+    build_writers(settings.writers, '.')  # raises for a mistake
     device = _select_device()
     initial = None if resume else raise_together(lambda: read_initial_weights(settings))
     method, model = build_model(settings, plan, device, initial)
     optimizer = build_optimizer(settings, plan, method)
     make_loader = _prepare_loader(settings, plan, sources['train'], device)
 
-    # The work directory, after all that may fail for a mistake.
+    # The work directory comes last: a mistake in the config leaves no folder behind.
     if run_dir is None:
         run_dir, lock = _claim(requested_dir, unique)
         # Another run may have used the folder between the first check and the lock.
@@ -137,6 +144,8 @@ def build_trainer(
     began_with = initial.facts() if initial is not None else None
     if checkpoint is not None:
         began_with = checkpoint.get('began_with')
+    if began_with is not None:
+        method.warnings += (began_with_warning(began_with),)
     writers = raise_together(
         lambda: build_writers(settings.writers, run_dir) if rank() == 0 else {}
     )
@@ -148,7 +157,7 @@ def build_trainer(
         optim_wrapper=ZooOptimWrapper(optimizer, method, settings, plan.accumulate),
         make_loader=make_loader,
         sources=sources,
-        hooks=build_hooks(settings, sources),
+        hooks=hooks,
         checkpoints=CheckpointWriter(settings, sources['train'], began_with),
         work_dir=run_dir,
         lock=lock,
@@ -180,7 +189,7 @@ def _select_device() -> torch.device:
 def _prepare_loader(
     settings: Settings, plan: Plan, train: Source, device: torch.device
 ) -> Callable[[int], Iterable[dict]]:
-    """Return a function that makes the loader of this rank's batches from ``start`` on."""
+    """Return ``make_loader(start)``, which makes this rank's loader from batch ``start`` on."""
     views = settings.build_views()
     if settings.data.on_device:
         workers = None
@@ -219,7 +228,8 @@ class Trainer:
 
     Hooks get the trainer as ``runner``. It has the attributes of mmengine's Runner that mmengine's
     own hooks use in training: model, optim_wrapper, iter, epoch, max_iters, max_epochs, logger,
-    message_hub, work_dir, log_dir, hooks, rank, world_size, seed, experiment_name, timestamp.
+    message_hub, visualizer, work_dir, log_dir, hooks, rank, world_size, seed, experiment_name,
+    timestamp.
 
     Args:
         settings: settings of the run.
@@ -241,7 +251,7 @@ class Trainer:
         max_iters: forward passes of the run.
         max_steps: optimizer steps of the run.
         max_epochs: epochs of the run, rounded up.
-        summed_counts: numbers of hooks that are summed over ranks at each step.
+        summed_counts: counters that hooks register, summed over ranks at each step.
         data_seconds: seconds that this process has waited for data.
         paused_seconds: seconds of evaluations, which images per second leave out.
         paused_once_seconds: those of evaluations that happen once.
@@ -287,6 +297,7 @@ class Trainer:
         self.paused_once_seconds = 0.0
         self.seconds_before = 0.0
         self._started = time.perf_counter()
+        self._ended: float | None = None
 
         self.seed = settings.seed
         self.rank = rank()
@@ -298,7 +309,8 @@ class Trainer:
         self.logger.setLevel(logging.INFO if rank() == 0 else logging.WARNING)
         self.message_hub = MessageHub.get_instance(self.experiment_name)
         types = [config.get('type') for config in settings.writers if isinstance(config, dict)]
-        self.scalar_log = ScalarLog(self.work_dir, self.logger, TENSORBOARD in types)
+        has_tensorboard = rank() == 0 and TENSORBOARD in types
+        self.scalar_log = ScalarLog(self.work_dir, self.logger, has_tensorboard)
         self.visualizer = Writers(self.scalar_log, writers or {}, self.logger)
 
         self.summed_counts = SummedCounts()
@@ -319,8 +331,6 @@ class Trainer:
             Stopped: a signal asked the run to stop.
         """
         try:
-            if rank() == 0:
-                self.visualizer.add_config(self.settings.to_builtin(), self.work_dir)
             self.call_hook('before_run')
             self.load_or_resume()
             self.optim_wrapper.initialize_count_status(self.model, self.iter, self.max_iters)
@@ -330,10 +340,15 @@ class Trainer:
                 self._measure_what_is_missing()
             self.call_hook('after_run')
         finally:
-            self.call_hook('on_exit')
-            self.visualizer.close()
-            if self.lock is not None:
-                self.lock.release()
+            self._ended = time.perf_counter()
+            try:
+                self.visualizer.close()
+            finally:
+                try:
+                    self.call_hook('on_exit')
+                finally:
+                    if self.lock is not None:
+                        self.lock.release()
         return self.model
 
     def load_or_resume(self) -> None:
@@ -344,8 +359,7 @@ class Trainer:
 
     def _train(self) -> None:
         """Train from the current pass to the last."""
-        if rank() == 0:
-            self.scalar_log.remove_lines_after(self.step)
+        self._begin_logs()
         self.call_hook('before_train')
         self.model.train()
         try:
@@ -405,7 +419,9 @@ class Trainer:
         set_schedule(self.optim_wrapper.optimizer, self.plan, self.step)
         self.call_hook('before_train_iter', batch_idx=self.iter, data_batch=batch)
 
-        # Views, loss, backward; on the last pass of a step also the update of the weights.
+        # mmengine's train_step: data_preprocessor makes the views, Method.loss the loss;
+        # optim_wrapper.update_params (engine/optim_wrapper.py) does backward and, on the last pass
+        # of a step, optimizer.step() and zero_grad().
         outputs = self.model.train_step(batch, optim_wrapper=self.optim_wrapper)
         is_step_end = self.at_step_end
         if is_step_end:
@@ -427,7 +443,7 @@ class Trainer:
             self._begins_epoch = True
         # Checkpoints are written here.
         self.call_hook('after_optimizer_step')
-        # The run can stop here: all ranks get the same sums.
+        # StopHook may raise Stopped here, on all ranks at the same step.
         self.summed_counts.exchange()
 
     def _measure_what_is_missing(self) -> None:
@@ -438,14 +454,18 @@ class Trainer:
             return
         # The run was killed between its last checkpoint and its results.
         self.logger.info('the training is complete; measuring its missing results')
-        if rank() == 0:
-            self.scalar_log.remove_lines_after(self.step)
+        self._begin_logs()
         for hook in incomplete:
             hook.before_train(self)
             hook.after_train(self)
 
+    def _begin_logs(self) -> None:
+        if rank() == 0:
+            self.scalar_log.remove_lines_after(self.step)
+            self.visualizer.add_config(self.settings.to_builtin(), self.work_dir)
+
     def _is_complete(self, hook: Hook) -> bool:
-        """Whether a hook has written what it writes at the end; hooks without a say have."""
+        """Whether a hook has written its results; a hook without ``is_complete`` has none."""
         is_complete = getattr(hook, 'is_complete', None)
         return is_complete is None or is_complete(self)
 
@@ -489,7 +509,8 @@ class Trainer:
     @property
     def train_seconds(self) -> float:
         """Seconds of the run, including those before it was resumed."""
-        return self.seconds_before + time.perf_counter() - self._started
+        now = time.perf_counter() if self._ended is None else self._ended
+        return self.seconds_before + now - self._started
 
     def due(self, every: float, step: int | None = None) -> bool:
         """Whether a step is the first one to reach a multiple of ``every`` epochs.

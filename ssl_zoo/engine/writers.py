@@ -8,6 +8,7 @@ import logging
 import queue
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from ssl_zoo.registry import WRITERS
 TENSORBOARD = 'TensorboardVisBackend'  # written by ScalarLog
 CLOSE_SECONDS = 60.0  # longest wait for all writers at the end of a run
 END = 'end'  # in place of a function: the thread ends
-MAX_WAITING = 10_000  # calls; when a service does not answer, later ones are dropped
+MARK = 'mark'  # in place of a function: an event is set
+START_SECONDS = 30.0  # longest wait for all writers at the start of a run
+MAX_WAITING = 10_000  # calls; a writer with more has not answered for long, and is given up
 
 
 @WRITERS.register_module(name='WandbVisBackend')
@@ -64,6 +67,11 @@ class MLflowWriter(MLflowVisBackend):
     def add_image(self, name: str, image: np.ndarray, step: int = 0, **_: Any) -> None:
         self.experiment.log_image(image, f'{name}.png')
 
+    def close(self) -> None:
+        # mmengine would upload the files of the work directory, which may hold this very store.
+        if hasattr(self, '_mlflow'):
+            self._mlflow.end_run()
+
 
 def build_writer(config: Any, work_dir: str | Path) -> BaseVisBackend | None:
     """Build a writer that a config names; None for TensorBoard, which ScalarLog writes.
@@ -84,7 +92,7 @@ def build_writer(config: Any, work_dir: str | Path) -> BaseVisBackend | None:
                 f'the folder tensorboard of the work directory'
             )
         return None
-    if name in VISBACKENDS.module_dict and name not in WRITERS.names():
+    if isinstance(name, str) and name in VISBACKENDS.module_dict and name not in WRITERS.names():
         WRITERS.register_module(name=name, module=VISBACKENDS.module_dict[name])
     if isinstance(config, dict) and 'save_dir' not in config:
         config = dict(config, save_dir=str(Path(work_dir, 'writers', str(name))))
@@ -111,7 +119,8 @@ def build_writers(configs: list[Any], work_dir: str | Path) -> dict[str, BaseVis
 class BackgroundWriter:
     """Makes the calls of a writer in a thread, in order.
 
-    After the first error there is one warning, and the writer is not called again.
+    After an error, or when MAX_WAITING calls wait, one warning is logged and the writer is
+    given up.
 
     Args:
         name: name of the writer, for the warning.
@@ -138,10 +147,18 @@ class BackgroundWriter:
         except queue.Full:
             self._fail(f'has not answered for {MAX_WAITING} calls')
 
+    def wait(self, deadline: float) -> None:
+        """Wait until the calls so far are made, or until ``deadline`` (time.monotonic())."""
+        done = threading.Event()
+        self.call(MARK, done)
+        if not self._failed:
+            done.wait(max(deadline - time.monotonic(), 0))
+
     def close(self, deadline: float) -> None:
         """Close the writer after its last call; wait until ``deadline`` (time.monotonic())."""
-        self.call('close')
-        self.call(END)
+        for function in ('close', END):
+            with suppress(queue.Full):
+                self._calls.put((function, ()), timeout=max(deadline - time.monotonic(), 0))
         self._thread.join(max(deadline - time.monotonic(), 0))
         if self._thread.is_alive() and not self._failed:
             self._fail('has not answered at the end of the run')
@@ -151,12 +168,16 @@ class BackgroundWriter:
             function, arguments = self._calls.get()
             if function == END:
                 return
+            if function == MARK:
+                arguments[0].set()
+                continue
+            if self._failed and function != 'close':
+                continue
             try:
                 getattr(self.writer, function)(*arguments)
             except (Exception, SystemExit) as error:  # whatever a service or its library raises
                 text = (str(error).strip().splitlines() or ['no message'])[0]
                 self._fail(f'has failed in {function} ({type(error).__name__}: {text})')
-                return
 
     def _fail(self, reason: str) -> None:
         if not self._failed:
@@ -184,10 +205,16 @@ class Writers:
         ]
 
     def add_config(self, config: dict, work_dir: str) -> None:
-        """Give the writers the config of the run."""
+        """Give the writers the config of the run, and wait a while until they have it.
+
+        A loader's worker that is forked while a library connects to its service could hang.
+        """
         for writer in self.background:
             # mmengine's writers take files from cfg.work_dir when they are closed.
             writer.call('add_config', Config(dict(config, work_dir=work_dir)))
+        deadline = time.monotonic() + START_SECONDS
+        for writer in self.background:
+            writer.wait(deadline)
 
     def add_scalar(self, name: str, value: float, step: int = 0) -> None:
         """Write a number of a step."""
@@ -212,6 +239,7 @@ class Writers:
     def close(self) -> None:
         """Close all writers; a writer that does not answer is left after a while."""
         deadline = time.monotonic() + CLOSE_SECONDS
-        for writer in self.background:
+        background, self.background = self.background, []
+        for writer in background:
             writer.close(deadline)
         self.scalar_log.close()

@@ -17,14 +17,14 @@ from ssl_zoo.evaluation.features import extract_features as extract
 class Encoder:
     """A network and the preprocessing of its images.
 
+    ssl_zoo.sklearn.Encoder wraps it for scikit-learn.
+
     Args:
         network: (B, 3, H, W) normalised float32 -> (B, D), in eval mode.
         preprocessing: what happens to an image before the network.
         batch_size: images per forward pass.
         workers: processes that read images.
-
-    Attributes:
-        warnings: sentences that figures of this encoder must carry.
+        warnings: notes about the checkpoint that a result must quote.
     """
 
     def __init__(

@@ -27,7 +27,8 @@ def lidar(views: np.ndarray, delta: float = DELTA, epsilon: float = EPSILON) -> 
         epsilon: added to each eigenvalue's share.
 
     Returns:
-        From 1 to min(n - 1, D); nan if the features are not finite, or n or q is below 2.
+        From 1 to min(n - 1, D); nan if the features are not finite or so large that delta
+        is lost in rounding, or n or q is below 2.
     """
     values = np.asarray(views, dtype=np.float64)
     n, q, d = values.shape
@@ -38,9 +39,13 @@ def lidar(views: np.ndarray, delta: float = DELTA, epsilon: float = EPSILON) -> 
     around = (values - means[:, None]).reshape(n * q, d) / (n * (q - 1)) ** 0.5
     within = around.T @ around + delta * np.eye(d)
     # The n x n matrix has the same eigenvalues as the D x D one, except for zeros.
-    dual = between @ cho_solve(cho_factor(within), between.T)
+    try:
+        dual = between @ cho_solve(cho_factor(within), between.T)
+        eigenvalues = np.linalg.eigvalsh(dual)
+    except np.linalg.LinAlgError:  # features so large that delta is lost in rounding
+        return float('nan')
     shares = np.zeros(max(n, d))
-    shares[:n] = np.linalg.eigvalsh(dual).clip(min=0)
+    shares[:n] = eigenvalues.clip(min=0)
     shares = np.sort(shares)[-d:]
     p = shares / max(shares.sum(), 1e-300) + epsilon
     return float(np.exp(-(p * np.log(p)).sum()))

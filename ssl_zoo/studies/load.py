@@ -132,6 +132,8 @@ def _check_arm(study: Study, arm: Arm) -> None:
     prefix = f'{study.path.name}: '
     try:
         settings = arm.settings()
+        for variant in study.variants_of(arm.method):
+            study.with_variant(arm, variant).settings()
     except ConfigError as error:
         raise ConfigError(f'{prefix}{arm.name}: {error}') from None
     for part in ('test', 'val'):
@@ -146,10 +148,10 @@ def _check_arm(study: Study, arm: Arm) -> None:
 
 def _check_trials(study: Study, arm: Arm) -> None:
     key = study.tune.key
-    for variant, changes in study.variants_of(arm.method).items():
+    for variant in study.variants_of(arm.method):
         options = study.trial_options(arm, variant)
         try:
-            number = number_in(arm.settings(*changes), key)
+            number = number_in(study.with_variant(arm, variant).settings(), key)
             for factor in study.tune.factors:
                 load_config(arm.config, [*options, f'{key}={number * factor!r}'])
         except ConfigError as error:

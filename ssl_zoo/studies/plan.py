@@ -230,11 +230,10 @@ class Jobs:
         is_trial = job.kind == 'trial'
         is_baseline = job.kind == 'baseline'
         number = self._tuned_number(job)
-        options = [*arm.options, f'seed={job.seed}']
+        variant = number['variant'] if number else next(iter(self.study.variants_of(arm.method)))
+        options = [*self.study.with_variant(arm, variant).options, f'seed={job.seed}']
         if is_trial:
             options = self.study.trial_options(arm, job.variant)
-        elif number:
-            options += self.study.variants_of(arm.method)[number['variant']]
         if number:
             options.append(f'{number["key"]}={number["value"]!r}')
         content = dict(
@@ -296,8 +295,8 @@ class Jobs:
         else:
             return None
         # An axis may have changed the number: the factor multiplies the arm's own number.
-        changes = self.study.variants_of(job.arm.method)[variant]
-        value = number_in(job.arm.settings(*changes), key) * factor
+        arm = self.study.with_variant(job.arm, variant)
+        value = number_in(arm.settings(), key) * factor
         return dict(key=key, factor=factor, value=value, variant=variant)
 
     def command(self, job: Job) -> list[str]:

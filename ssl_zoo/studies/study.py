@@ -190,14 +190,20 @@ class Study:
         variants = self.methods[method].variants
         return {str(label): tuple(options) for label, options in variants.items()} or {'': ()}
 
+    def with_variant(self, arm: Arm, variant: str) -> Arm:
+        """Return the arm with the options of a variant, which its axes and the command override."""
+        own = (*self.recipe, *self.methods[arm.method].options)
+        rest = arm.options[len(own) :]
+        options = (*own, *self.variants_of(arm.method)[variant], *rest)
+        return replace(arm, options=options)
+
     def trial_options(self, arm: Arm, variant: str) -> list[str]:
         """Return the config options of an arm's trials, without the number that is tuned.
 
         The trials have no test images, because no choice may depend on test images.
         """
         return [
-            *arm.options,
-            *self.variants_of(arm.method)[variant],
+            *self.with_variant(arm, variant).options,
             f'seed={self.tune.seed}',
             *self.tune.options,
             *self.methods[arm.method].trial,

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from ssl_zoo.build import build_method
+from ssl_zoo.build import build_method, load_method
 from ssl_zoo.checkpoint import checkpoints_in, read_checkpoint
+from ssl_zoo.config.settings import settings_from_dict
+from ssl_zoo.data.data_digest import trained_on
 from ssl_zoo.engine.trainer import build_trainer
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.storage.digest import sha256_of_file
@@ -56,8 +58,17 @@ def test_more_epochs_begin_with_the_whole_method_and_the_file_is_not_needed_afte
     trainer.fit()
     content = read_checkpoint(checkpoints_in(tmp_path / 'more')[0])
     assert content['began_with'] == dict(
-        file=str(copy), part='method', sha256=sha256_of_file(copy), step=given['step']
+        file=str(copy),
+        part='method',
+        sha256=sha256_of_file(copy),
+        step=given['step'],
+        train_data=trained_on(given),
     )
+    other = dict(settings.to_builtin(), init_from=None)
+    with pytest.raises(ConfigError, match='cannot resume: init_from was'):
+        build_trainer(settings_from_dict(other), tmp_path / 'more', resume=True)
+    loaded, _, _ = load_method(checkpoints_in(tmp_path / 'more')[0])
+    assert 'the run began with weights of' in loaded.warnings[-1]
     assert 'begins with the whole method from' in (tmp_path / 'more/train.log').read_text()
     copy.unlink()
     resumed = build_trainer(settings, tmp_path / 'more', resume=True)

@@ -82,6 +82,7 @@ def test_a_run_stopped_while_it_waits_for_data_saves_whole_steps_alone(passes, s
         step=passes // 2,
         plan=plan,
         logger=logger,
+        visualizer=SimpleNamespace(close=lambda: None),
         save_checkpoint=lambda: saves.append(passes // 2) or 'step_00000002.pth',
     )
     hook = StopHook()

@@ -106,7 +106,7 @@ def test_the_clock_counts_from_the_start_of_the_command_without_the_looks(monkey
     race._look_seconds = 30.0
     assert race.training_seconds() == 70.0
     saved = dict(looks=[], seconds=1000.0, processor=9.0, look_seconds=5.0, resumes=0)
-    race.after_load_checkpoint(None, dict(race=saved))
+    race.after_load_checkpoint(None, {race_module.STATE: saved})
     assert race.training_seconds() == 1071.0  # the earlier process, and all of this one but looks
     assert race.resumes == 1
 

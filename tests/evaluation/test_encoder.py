@@ -110,5 +110,8 @@ def test_a_file_that_cannot_be_read_is_named(encoder, tmp_path):
     (tmp_path / 'broken.png').write_bytes(b'no image')
     with pytest.raises(UnreadableImage, match=r'broken\.png cannot be read'):
         encoder([tmp_path / 'broken.png'])
-    with pytest.raises(ConfigError, match='labels of shape'):
-        encoder.features(np.zeros((2, 8, 8, 3), np.uint8), labels=[1])
+    two = np.zeros((2, 8, 8, 3), np.uint8)
+    for labels in ([1], ['cat', 'dog'], [0.5, 1.0], [-1, 0]):
+        with pytest.raises(ConfigError, match='labels of shape'):
+            encoder.features(two, labels=labels)
+    assert encoder(np.zeros((3, 8, 8), np.uint8)).shape == (3, 64)  # three grayscale images

@@ -165,7 +165,7 @@ def test_every_variant_is_tried_with_every_factor_and_the_best_pair_is_used(writ
     run = next(job for job in jobs.runs if job.arm.method == 'BYOL')
     jobs.prepare(run)
     task = json.loads((run.folder / 'job.json').read_text())
-    assert task['options'][-2:] == ['method.base_ema=0.9', 'base_lr=4.0']
+    assert task['options'][-3:] == ['method.base_ema=0.9', 'seed=0', 'base_lr=4.0']
     last = jobs.trials_of('B')[-1]  # the factor multiplies the variant's own number
     jobs.prepare(last)
     assert json.loads((last.folder / 'job.json').read_text())['value'] == 4.0

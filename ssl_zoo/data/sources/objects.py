@@ -63,12 +63,13 @@ class ImageObjects(Source):
             raise ConfigError('there are no images: the list is empty')
         self.images = images
         if labels is not None:
-            self.labels = np.asarray(labels, dtype=np.int64)
-            if self.labels.shape != (len(images),) or self.labels.min() < 0:
+            if not are_class_numbers(labels, len(images)):
+                array = np.asarray(labels)
                 raise ConfigError(
-                    f'labels of shape {self.labels.shape} for {len(images)} images, but there must '
-                    f'be one whole number of at least 0 for each image'
+                    f'labels of shape {array.shape}, {array.dtype}, for {len(images)} images, but '
+                    f'there must be one whole number of at least 0 for each image'
                 )
+            self.labels = np.asarray(labels, dtype=np.int64)
             self.classes = [str(i) for i in range(self.labels.max() + 1)]
             self.classes_are_numbers = True
 
@@ -94,7 +95,8 @@ class DatasetImages(ImageObjects):
 
     def __init__(self, dataset: Dataset, labels: Any = None):
         if labels is None:
-            labels = getattr(dataset, 'targets', getattr(dataset, 'labels', None))
+            found = getattr(dataset, 'targets', getattr(dataset, 'labels', None))
+            labels = found if are_class_numbers(found, len(dataset)) else None
         super().__init__(dataset, labels)
 
     def read(self, i: int) -> Image.Image:
@@ -112,6 +114,8 @@ def as_source(images: Any, labels: Any = None) -> Source:
         ConfigError: it is none of these.
     """
     if isinstance(images, Source):
+        if labels is not None:
+            raise ConfigError('a source has its own labels; leave labels out')
         return images
     if isinstance(images, Dataset):
         return DatasetImages(images, labels)
@@ -127,9 +131,20 @@ def is_one_image(images: Any) -> bool:
     """Whether ``images`` is one image, and not a sequence of images."""
     if isinstance(images, (str, Path, Image.Image)):
         return True
-    if isinstance(images, (np.ndarray, Tensor)):
+    if isinstance(images, Tensor):
         return images.ndim == 2 or (images.ndim == 3 and 3 in (images.shape[0], images.shape[2]))
-    return False
+    return isinstance(images, np.ndarray) and (
+        images.ndim == 2 or (images.ndim == 3 and images.shape[2] == 3)
+    )
+
+
+def are_class_numbers(labels: Any, n: int) -> bool:
+    """Whether labels are n whole numbers of at least 0."""
+    try:
+        array = np.asarray(labels)
+    except ValueError:  # lists of different lengths
+        return False
+    return array.shape == (n,) and array.dtype.kind in 'iu' and bool((array >= 0).all())
 
 
 def raise_if_unreadable(source: Source, unreadable: list[tuple[int, str]]) -> None:

@@ -17,6 +17,7 @@ from ssl_zoo.data.data_digest import data_digest
 from ssl_zoo.data.sources import Source, stratified_subset
 from ssl_zoo.distributed import rank
 from ssl_zoo.distributed.objects import on_rank0
+from ssl_zoo.engine.initial_weights import begins_with_weights
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.collapse import alike_warning, collapse_warning
 from ssl_zoo.evaluation.features import Features, Preprocessing, extract_features
@@ -449,15 +450,6 @@ class OnlineEvaluationHook(Hook):
             )
             rows += [knn_row, probe_row]
         return rows
-
-
-def begins_with_weights(settings: Settings) -> bool:
-    """Whether a run begins with weights from elsewhere, not with random ones."""
-    backbone = settings.method.get('backbone')
-    pretrained = isinstance(backbone, dict) and any(
-        backbone.get(key) for key in ('pretrained', 'checkpoint_path', 'weights')
-    )
-    return pretrained or settings.init_from is not None
 
 
 def _last_evaluated_step(runner: 'Trainer') -> int | None:

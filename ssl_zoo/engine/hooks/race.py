@@ -17,6 +17,7 @@ from torch import Tensor
 from ssl_zoo.data.loader import eval_loader
 from ssl_zoo.data.sources import Source
 from ssl_zoo.distributed import world_size
+from ssl_zoo.engine.initial_weights import begins_with_weights
 from ssl_zoo.engine.step_flops import step_flops
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.features import eval_mode
@@ -29,6 +30,7 @@ from ssl_zoo.versions import source_commit, versions
 if TYPE_CHECKING:
     from ssl_zoo.engine.trainer import Trainer
 
+STATE = 'ssl_zoo.race'  # key of the hook's state in a checkpoint
 RECORD = 'speedrun.json'  # in the work directory, written anew at every look
 BATCH = 1000  # images per batch of a look
 
@@ -99,6 +101,11 @@ class Race(Hook):
                 'the config has a Race among its hooks, whose clock `ssl-zoo speedrun` starts; '
                 'run it with that command, or set hooks=[]'
             )
+        if begins_with_weights(runner.settings):
+            raise ConfigError(
+                'a race begins with random weights; remove init_from and pretrained weights from '
+                'the config'
+            )
         if world_size() > 1:
             raise ConfigError(f'a race runs on one process, but there are {world_size()}')
         if self.is_over:
@@ -114,7 +121,7 @@ class Race(Hook):
             self.look(runner)
 
     def before_save_checkpoint(self, runner: 'Trainer', checkpoint: dict) -> None:
-        checkpoint['race'] = dict(
+        checkpoint[STATE] = dict(
             looks=self.looks,
             seconds=self.training_seconds(),
             processor=self.processor_seconds(),
@@ -123,11 +130,11 @@ class Race(Hook):
         )
 
     def after_load_checkpoint(self, runner: 'Trainer', checkpoint: dict) -> None:
-        state = checkpoint.get('race')
-        if state is None:
+        state = checkpoint.get(STATE)
+        if not _is_state(state):
             raise ConfigError(
-                'the checkpoint is of a run without a race, so its time of training is not known; '
-                'start the race anew'
+                f'cannot resume: the checkpoint holds no state of a race under {STATE!r}, so its '
+                f'time of training is not known; start the race anew'
             )
         self.looks = list(state['looks'])
         self._seconds_before = state['seconds']
@@ -248,6 +255,19 @@ class Race(Hook):
             temperature=math.inf,  # every neighbour has the weight exp(0)
         )
         return accuracy(predicted, test_labels)
+
+
+def _is_state(state: object) -> bool:
+    """Whether a value of a checkpoint is what ``before_save_checkpoint`` writes."""
+    if not isinstance(state, dict) or not isinstance(state.get('looks'), list):
+        return False
+    keys = ('step', 'epoch', 'seconds', 'processor', 'accuracy')
+    numbers = [state.get(key) for key in ('seconds', 'processor', 'look_seconds', 'resumes')]
+    for look in state['looks']:
+        if not isinstance(look, dict):
+            return False
+        numbers += [look.get(key) for key in keys]
+    return all(type(number) in (int, float) and 0 <= number < 1e12 for number in numbers)
 
 
 def _labelled_images(

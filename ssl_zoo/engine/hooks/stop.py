@@ -46,6 +46,7 @@ class StopHook(Hook):
         path = runner.save_checkpoint()
         if rank() == 0:
             runner.logger.warning(f'saved {path}' if path else 'nothing could be saved')
+        runner.visualizer.close()  # while no process has ended
         barrier()  # torchrun ends all processes as soon as one process ends
         raise Stopped(StopSignals.first_received(signal_flags), runner.step, path is not None)
 
