@@ -201,7 +201,7 @@ def test_the_example_of_a_study_loads(root, tmp_path):
 @pytest.mark.parametrize(
     ('file', 'options'),
     [
-        ('my_backbone.py', ["method.backbone={'name': 'my_convnet', 'channels': 32}"]),
+        ('my_backbone.py', ["method.backbone={'type': 'ConvNet', 'channels': 32}"]),
         (
             'my_source.py',
             [
