@@ -16,6 +16,7 @@ def parameters(**arguments) -> float:
         return sum(p.numel() for p in build_backbone(**arguments).parameters()) / 1e6
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ('name', 'width', 'millions'),
     [

@@ -41,6 +41,7 @@ def test_a_part_of_the_table_is_handled(bad_inputs, campaign):
     assert campaign.result.tried.total() > 90
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ('tool', 'line'),
     [

@@ -49,6 +49,7 @@ def test_images_on_the_device(benchmarks):
     script.Ours(script.Clouds(16), torch.device('cpu'), compiled=False)()
 
 
+@pytest.mark.long
 def test_optimizer(benchmarks):
     figures = benchmarks('optimizer').measure(rounds=1, peers=False)
     assert all(row['milliseconds'] > 0 for rows in figures.values() for row in rows.values())

@@ -105,6 +105,7 @@ def rows_of_byols_tables() -> list[str]:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('options', rows_of_byols_tables())
 def test_every_row_of_byols_ablation_tables_builds(options, root):
     settings = load_config(root / 'configs/byol/r50_imagenet.py', options.split())

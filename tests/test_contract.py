@@ -50,7 +50,17 @@ def digits_config(name: str) -> Path:
     )
 
 
-@pytest.fixture(params=[*NAMES, *VARIANTS])
+# With an average, negatives, a queue, codes, a centre, covariances, whitening, no batch statistics;
+# the others are long tests.
+OFTEN = ('BYOL', 'SimCLR', 'MoCo', 'SwAV', 'DINO', 'VICReg', 'WMSE', 'BYOL, GroupNorm')
+
+
+@pytest.fixture(
+    params=[
+        name if name in OFTEN else pytest.param(name, marks=pytest.mark.long)
+        for name in [*NAMES, *VARIANTS]
+    ]
+)
 def settings(request):
     name, changes = VARIANTS.get(request.param, (request.param, {}))
     settings = load_config(digits_config(name))

@@ -9,7 +9,7 @@ from ssl_zoo.registry import METHODS
 NAMES = [
     name for name in METHODS.names() if METHODS.find(name).__module__.startswith('ssl_zoo.methods')
 ]
-OFTEN = ['BYOL', 'MoCo', 'SimCLR']  # the other methods are long tests
+OFTEN = ['BYOL']  # the other methods are long tests
 REST = [name for name in NAMES if name not in OFTEN] + ['BYOL, batch-normalised']
 ROUNDING = 1e-8  # float64; what is 0 but for rounding counts relative to 1e-6 of the largest value
 

@@ -64,6 +64,7 @@ def installed(wheel, tmp_path_factory) -> Path:
     return folder / 'bin'
 
 
+@pytest.mark.long
 def test_the_wheel_holds_methods_and_configs_inside_the_package(wheel, root):
     with zipfile.ZipFile(wheel) as archive:
         files = {name for name in archive.namelist() if '.dist-info/' not in name}

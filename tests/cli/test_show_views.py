@@ -71,6 +71,7 @@ def pasted(sheet, pixels, scale):
 SMALL = dict(size=12, crop=(0.05, 0.3), flip_p=0.5, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('held_out', [True, False])
 def test_the_views_are_those_of_the_training(held_out, tiny):
     method = dict(

@@ -42,6 +42,7 @@ def toy(tmp_path, root):
     return tmp_path / 'my_config.py'
 
 
+@pytest.mark.long
 def test_a_method_outside_the_repository_trains(toy, tmp_path, run_tool, root):
     done = run_tool(root / 'tools/train.py', toy, '--cfg-options', *SMALL, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -175,7 +175,7 @@ def test_a_number_for_a_text_in_a_config_is_told():
         ('weight_decay_end=-1', 'weight_decay_end=-1'),
         ('norm_and_bias_lr=-1', 'norm_and_bias_lr=-1'),
         ('method.self=2', "has no argument 'self'"),
-        ('method.backbone={}', "missing 1 required positional argument: 'name'"),
+        ('method.backbone={}', "the backbone has neither 'name', that of a timm model, nor 'type'"),
         ('optimizer.lr=0.1', 'optimizer.lr is set by the run, from base_lr'),
         ('optimizer.weight_decay=0.1', 'optimizer.weight_decay is set by the run'),
         ('optimizer={"type": "SGD", "momentum": -1}', "optimizer 'SGD' cannot be built"),

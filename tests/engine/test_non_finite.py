@@ -261,6 +261,7 @@ def test_the_snapshots_change_nothing(tiny, tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.long
 def test_exit_code_3_without_a_traceback_and_a_lower_rate_starts_elsewhere(
     tmp_path, root, run_tool
 ):

@@ -383,13 +383,13 @@ setattr(cls, {name!r}, marked)"""
     ('phase', 'signum', 'group'),
     [
         pytest.param('start', signal.SIGTERM, False, marks=pytest.mark.long),
-        ('start', signal.SIGINT, True),
+        pytest.param('start', signal.SIGINT, True, marks=pytest.mark.long),
         pytest.param('step', signal.SIGTERM, True, marks=pytest.mark.long),
         ('step', signal.SIGINT, True),
         pytest.param('step', signal.SIGUSR1, True, marks=pytest.mark.long),
         pytest.param('online_eval', signal.SIGINT, False, marks=pytest.mark.long),
         pytest.param('online_eval', signal.SIGUSR1, True, marks=pytest.mark.long),
-        ('saving', signal.SIGTERM, True),
+        pytest.param('saving', signal.SIGTERM, True, marks=pytest.mark.long),
         pytest.param('saving', signal.SIGINT, False, marks=pytest.mark.long),
     ],
 )
@@ -496,7 +496,9 @@ def test_figures_that_a_crash_has_cost_are_made_once(tiny, tmp_path, monkeypatch
         ]
 
 
-@pytest.mark.parametrize('lost', [3, 7, 9])
+@pytest.mark.parametrize(
+    'lost', [7, *(pytest.param(lost, marks=pytest.mark.long) for lost in (3, 9))]
+)
 def test_lines_beyond_the_resumed_step_go_and_none_is_lost(tiny, tmp_path, monkeypatch, lost):
     """A crash at step ``lost``: before the first checkpoint, between a checkpoint and the
     evaluation after it, and later.

@@ -170,6 +170,7 @@ def test_other_words_for_the_decay_are_refused(tiny, value):
         tiny(method=method_of('BYOL', base_ema=value, **HEADS))
 
 
+@pytest.mark.long
 def test_an_automatic_run_resumes_exactly(tiny, tmp_path):
     settings = tiny(
         method=method_of('BYOL', base_ema='auto', **HEADS), checkpoint=dict(every=1, keep=9)

@@ -481,7 +481,12 @@ def saved(content, path: Path, **how) -> Path:
     return path
 
 
-@pytest.fixture(params=list(CASES))
+@pytest.fixture(
+    params=[
+        name if i % 3 == 0 else pytest.param(name, marks=pytest.mark.long)
+        for i, name in enumerate(CASES)  # a third of the layouts; the others are long tests
+    ]
+)
 def case(request):
     make, layout = CASES[request.param]
     case = make()

@@ -174,6 +174,7 @@ def test_the_page_of_a_run_with_mutated_rows(tmp_path, monkeypatch):
         check_text(run_report.page_content(RunRecords.read(tmp_path), None, 'no images'))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(('draws_figures', 'times'), [(False, 100), (True, 8)])
 def test_the_report_of_mutated_records(draws_figures, times, study_folder, monkeypatch):
     monkeypatch.setattr(ReportFigures, '_save_plot', lambda *_, **__: [])

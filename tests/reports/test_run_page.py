@@ -168,6 +168,7 @@ def test_the_accuracy_of_the_confusions_is_that_of_the_training(run, page):
     assert f': {knn["value"]:.2f} % (95 %' in sections(page)['confusions']
 
 
+@pytest.mark.long
 def test_without_labels_and_earlier_checkpoints_sentences_take_their_place(copy, tmp_path):
     folder = tmp_path / 'unlabelled'
     data = dict(CONFIG['data'], train=dict(type='Images', root=str(copy / 'images')))

@@ -104,6 +104,7 @@ def test_the_page_is_one_file_that_loads_nothing(whole_study):
     assert {kind for kind, _ in images} == {'image/svg+xml', 'image/png', 'image/jpeg'}
 
 
+@pytest.mark.long
 def test_the_figures_are_files_too(whole_study):
     folder = write_report(whole_study).parent
     assert {
@@ -266,6 +267,7 @@ def test_one_seed_and_files_that_cannot_be_read(study_folder, without_figures):
         write_report(out / 'runs')
 
 
+@pytest.mark.long
 def test_a_report_is_the_same_each_time(study_folder):
     out = study_folder({('BYOL', 0): 90.0}, metrics=[dict(key='knn', name='k-NN')])
     first = write_report(out).read_bytes()

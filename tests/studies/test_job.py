@@ -153,6 +153,7 @@ def test_the_untrained_network(jobs):
     assert record['figures']['knn'] == start['value']
 
 
+@pytest.mark.long
 def test_what_was_measured_is_not_repeated(jobs, monkeypatch, tmp_path):
     """Stopped in the second figure, the job neither trains nor measures the first once more."""
     copy_task(jobs.runs[0], tmp_path, 'seed=3')

@@ -75,7 +75,7 @@ def test_all_is_done_once_trials_first(jobs):
     assert kinds == ['trial'] * 4 + ['run'] * 4 + ['baseline'] * 2
     assert len(set(started(jobs))) == 8  # the trials of a method write the same line
     record = read_json(jobs.runs[0].folder / 'record.json')
-    assert record['lr'] == dict(key='base_lr', factor=2, value=16.0)
+    assert record['lr'] == dict(key='base_lr', factor=2, value=16.0, variant='')
     assert lines[-1].startswith('10/10  random weights')
     assert 'left' in lines[3] and 'left' not in lines[-1]
     assert len(make_scheduler(jobs).run()) == 10

@@ -558,6 +558,7 @@ def test_train_and_test_configs_by_name_alone(tmp_path):
         transfer_sources('Flowers', 'x')
 
 
+@pytest.mark.long
 def test_the_names_are_found_without_torchvision(root):
     code = (
         'import sys; from ssl_zoo.registry import SOURCES; SOURCES.find("Food101"); '

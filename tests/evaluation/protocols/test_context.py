@@ -378,6 +378,7 @@ def test_changes_to_the_data_are_taken_and_the_file_stays(trained):
 # --- the data
 
 
+@pytest.mark.long
 def test_sources_are_those_of_the_config(context):
     found = context().sources
     assert [len(found[name]) for name in ('train', 'val', 'test')] == [140, 40, 60]
@@ -606,6 +607,7 @@ def test_exchanged_files_of_the_same_names_are_noticed(photos, extracted, tmp_pa
     assert extract().labels.tolist() == [0] * 9 + [1] * 11 + [2] * 10 and len(extracted) == 5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('broken', ['all', 'a/0.png', 'b/4.png', 'c/9.png'])
 def test_a_repaired_image_is_taken_in(photos, extracted, broken):
     root, extract = photos

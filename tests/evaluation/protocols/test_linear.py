@@ -504,6 +504,7 @@ def test_a_stopped_evaluation_goes_on_to_the_same_figures(context, trainings, tm
     assert trainings.steps == 9 and not state.exists()
 
 
+@pytest.mark.long
 def test_a_state_is_for_its_own_evaluation_alone(context, trainings, tmp_path):
     trainings.stop_at = 5
     with pytest.raises(Stopped):

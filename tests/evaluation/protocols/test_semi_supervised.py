@@ -535,6 +535,7 @@ def test_an_evaluation_stopped_in_its_second_draw_gives_the_figures_of_one_go(co
         )
 
 
+@pytest.mark.long
 def test_what_was_trained_for_one_evaluation_is_not_taken_for_another(context, steps):
     recipe = RECIPE.with_changes(epochs=(1,))
     for _ in range(2):

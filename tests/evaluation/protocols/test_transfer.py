@@ -604,6 +604,7 @@ def test_stopped_fine_tuning_goes_on_bit_for_bit_and_trains_nothing_twice(contex
         assert all(whole[key] == parts[key] for key in ('value', 'protocol', 'chosen', 'setting'))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('changed', ['steps', 'recipe', 'seed', 'metric', 'val', 'data', 'pixels'])
 def test_what_was_trained_for_one_transfer_is_not_taken_for_another(
     context, tmp_path, steps, changed
