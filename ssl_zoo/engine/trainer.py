@@ -282,7 +282,7 @@ class Trainer:
         self.make_loader = make_loader
         self.sources = sources
         self.checkpoints = checkpoints
-        self.work_dir = str(work_dir)
+        self.work_dir = str(Path(work_dir).absolute())
         self.lock = lock
         self.checkpoint_to_resume = checkpoint
 
