@@ -70,5 +70,6 @@ def _items(value: dict | list | tuple) -> list[tuple[str, Any]]:
 def _are_arguments(value: dict) -> bool:
     """Whether all keys can be names of arguments: dict(key=...)."""
     return all(
-        isinstance(key, str) and key.isidentifier() and not keyword.iskeyword(key) for key in value
+        isinstance(key, str) and key.isascii() and key.isidentifier() and not keyword.iskeyword(key)
+        for key in value
     )

@@ -31,6 +31,12 @@ def test_the_text_gives_the_settings_again(values):
     assert repr(scope) == repr({name: values[name] for name in scope})  # 1 is no 1.0, -0.0 no 0.0
 
 
+def test_a_name_that_python_would_normalise_stays():
+    scope = {}
+    exec(config_text({'method': {'\u00b5': 1}}), scope)  # as an identifier it becomes U+03BC
+    assert scope['method'] == {'\u00b5': 1}
+
+
 def test_values_that_are_not_finite():
     assert config_text(dict(a=math.inf, b=[-math.inf])) == "a = float('inf')\nb = [float('-inf')]\n"
     assert config_text(dict(a=math.nan)) == "a = float('nan')\n"
