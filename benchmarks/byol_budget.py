@@ -3,7 +3,8 @@
     python benchmarks/byol_budget.py --out work_dirs/byol_budget --data data/cifar10/train --jobs 2
 
 --data is CIFAR-10 as image folders. A trial trains 5 epochs (390 steps of 128 images) on 10,000
-photographs, on the small network of configs/studies/cifar10.py. Its figure is the k-NN accuracy on
+photographs, on the small network of configs/studies/cifar10.py, with views of 16 pixels to be
+cheap. Its figure is the k-NN accuracy on
 5,000 other training images (k = 20, T = 0.07); test images are not read. A finished trial is not
 repeated, and an interrupted one continues from its checkpoint. GROUPS names the trials to run;
 without it all are run. OUT/trials.json holds the figures, and the last lines are the tables.
